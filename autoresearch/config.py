@@ -1,0 +1,281 @@
+"""The configuration: autoresearch.toml at the top level is its reference and the source of every default.
+
+Precedence: flags > AUTORESEARCH_<SECTION>_<KEY> > the run directory's autoresearch.toml > the reference.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autoresearch.errors import ConfigError
+from autoresearch.paths import CONFIG_NAME, RunDirectory, reference_config
+
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+
+
+class SessionConfig(_Section):
+    """[session]: limits, seed, confirmation, what is told to whom."""
+
+    seed: Count
+    hours: NonNegative
+    experiments: Count
+    max_cost: NonNegative
+    confirm_share: Share
+    confirm_trials: Count
+    notify: list[str]
+    push_after_keep: str
+
+
+class TaskConfig(_Section):
+    """[task]: what the agent may change."""
+
+    editable: Annotated[list[str], Field(min_length=1)]
+    max_lines: PositiveInt
+
+
+class DataConfig(_Section):
+    """[data]: the text, the tokenizer, the splits."""
+
+    source: str
+    text_column: str
+    shards: PositiveInt
+    max_bytes: Count
+    vocab_size: Annotated[int, Field(ge=257, le=65_536)]
+    tokenizer_bytes: PositiveInt
+    holdout_share: Annotated[float, Field(gt=0, le=0.4)]
+    memory_mb: Annotated[int, Field(ge=256)]
+    workers: Count
+
+
+class TrialConfig(_Section):
+    """[trial]: budget, caps, device."""
+
+    budget_seconds: Positive
+    startup_seconds: Positive
+    max_seq_len: Annotated[int, Field(ge=16)]
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    hung_seconds: Positive
+    max_log_bytes: PositiveInt
+    max_weights_mb: PositiveInt
+    save_weights: Literal["none", "best", "kept"]
+
+
+class JudgeConfig(_Section):
+    """[judge]: how val_bpb is measured and checked."""
+
+    context: Annotated[int, Field(ge=16)]
+    eval_tokens: PositiveInt
+    batch_rows: PositiveInt
+    audit_positions: PositiveInt
+    audit_share: Share
+    tolerance: Positive
+    suspicious_jump: Share
+    timeout_seconds: Positive
+
+
+class DecisionConfig(_Section):
+    """[decision]: the keep rule."""
+
+    policy: Literal["greedy", "balanced", "strict"]
+    baseline_trials: PositiveInt
+    complexity_price: NonNegative
+    prefer_simpler: bool
+    max_memory_mb: Count
+    memory_slack: NonNegative
+    memory_price: NonNegative
+    sentinel_every: Count
+    learn_across_sessions: bool
+
+
+class ProposerConfig(_Section):
+    """[proposer]: who has the ideas."""
+
+    kind: Literal["search", "llm", "command"]
+    model: str
+    api_base: str
+    api_key_env: str
+    command: list[str]
+    mix: dict[Literal["search", "llm", "command"], NonNegative]
+    ahead: Annotated[int, Field(ge=-1, le=8)]
+    max_rounds: PositiveInt
+    context_tokens: Count
+    max_output_tokens: PositiveInt
+    timeout_seconds: Positive
+    outage_minutes: NonNegative
+    temperature: Annotated[float, Field(ge=-1, le=2)]
+
+
+class SandboxConfig(_Section):
+    """[sandbox]: what a trial may touch."""
+
+    backend: Literal["auto", "bubblewrap", "landlock", "seatbelt", "none"]
+    max_processes: PositiveInt
+    memory_mb: Count
+    disk_mb: PositiveInt
+
+
+class StorageConfig(_Section):
+    """[storage]: what is kept on disk beside git."""
+
+    max_logs_mb: PositiveInt
+    max_weights_mb: PositiveInt
+
+
+class Config(_Section):
+    """All settings, validated."""
+
+    session: SessionConfig
+    task: TaskConfig
+    data: DataConfig
+    trial: TrialConfig
+    judge: JudgeConfig
+    decision: DecisionConfig
+    proposer: ProposerConfig
+    sandbox: SandboxConfig
+    storage: StorageConfig
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration and where each value that is not a default came from."""
+
+    config: Config
+    sources: Mapping[str, str]
+    """Dotted key -> `autoresearch.toml`, `AUTORESEARCH_...` or `--flag`."""
+
+    def changed(self) -> dict[str, Any]:
+        """Return the values that differ from the reference, by dotted key."""
+        reference = _flatten(_read(reference_config()))
+        mine = _flatten(self.config.model_dump())
+        return {key: value for key, value in mine.items() if value != reference[key]}
+
+
+def load_config(
+    run_directory: RunDirectory | None, overrides: Mapping[str, Any] | None = None
+) -> Loaded:
+    """Read and validate the configuration of a run directory.
+
+    Args:
+        run_directory: None reads the reference and the environment only.
+        overrides: Dotted key -> value from flags; None values are ignored.
+
+    Raises:
+        ConfigError: a file cannot be read, a key is unknown, a value has the wrong type or range.
+    """
+    values = _read(reference_config())
+    known = set(_flatten(values))
+    sources: dict[str, str] = {}
+
+    def put(key: str, value: Any, source: str) -> None:
+        if key not in known:
+            raise ConfigError(
+                f"`{source}`: unknown setting `{key}`", hint=_nearest(key, known) or None
+            )
+        section, name = key.split(".", 1)
+        values[section][name] = value
+        sources[key] = source
+
+    if run_directory is not None and run_directory.config.is_file():
+        for section, table in _read(run_directory.config).items():
+            if not isinstance(table, dict):
+                raise ConfigError(
+                    f"`{CONFIG_NAME}`: `{section}` must be a table",
+                    hint=f"write `[{_nearest_word(section, values) or 'section'}]` above the setting",
+                )
+            if section not in values:
+                raise ConfigError(
+                    f"`{CONFIG_NAME}`: unknown section `[{section}]`",
+                    hint=_nearest(section, values),
+                )
+            for name, value in table.items():
+                put(f"{section}.{name}", value, CONFIG_NAME)
+    for key in sorted(known):
+        variable = "AUTORESEARCH_" + key.replace(".", "_").upper()
+        text = os.environ.get(variable)
+        if text is not None:
+            put(key, _from_text(text, values, key), variable)
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            put(key, value, "flags")
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as exc:
+        raise _explain(exc, sources) from exc
+    if config.judge.context > config.trial.max_seq_len:
+        raise ConfigError(
+            f"`judge.context` must be at most `trial.max_seq_len` ({config.trial.max_seq_len}),"
+            f" got {config.judge.context}",
+            hint="raise `trial.max_seq_len` or lower `judge.context`",
+        )
+    return Loaded(config, sources)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(
+            f"cannot read `{path}`: {exc}", hint="compare it with the reference in the docs"
+        ) from exc
+
+
+def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"{section}.{name}": value
+        for section, table in values.items()
+        for name, value in table.items()
+    }
+
+
+def _nearest_word(word: str, words: Any) -> str | None:
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def _nearest(word: str, words: Any) -> str:
+    found = _nearest_word(word, words)
+    if found is None and "." in word:
+        by_name = {w.split(".", 1)[-1]: w for w in words}
+        match = _nearest_word(word.split(".", 1)[1], by_name)
+        found = by_name[match] if match else None
+    if found is None:
+        return "known ones are in the commented reference `autoresearch.toml` of the project"
+    return f"did you mean `{found}`?"
+
+
+def _from_text(text: str, values: Mapping[str, Any], key: str) -> Any:
+    section, name = key.split(".", 1)
+    current = values[section][name]
+    if isinstance(current, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _explain(exc: ValidationError, sources: Mapping[str, str]) -> ConfigError:
+    first = exc.errors()[0]
+    key = ".".join(str(part) for part in first["loc"][:2])
+    source = sources.get(key, CONFIG_NAME)
+    message = str(first["msg"])
+    message = message[0].lower() + message[1:]
+    return ConfigError(
+        f"`{source}`: `{key}`: {message}, got {first['input']!r}",
+        hint=f"correct `{key}` in `{source}`; the reference `autoresearch.toml` says what it means",
+    )

@@ -1,0 +1,1 @@
+"""Text to tokenizer to token shards to packed batches."""

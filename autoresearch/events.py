@@ -1,0 +1,248 @@
+"""What happens in a session: durable events for the journal, passing ones for the screen.
+
+A durable event is one journal commit: its JSON is the commit message, its `files` the tree. `Session` is the
+fold of the durable ones. Passing events (`Progress`, `Phase`) are never stored.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from autoresearch.types import CurvePoint
+
+SCHEMA = 1
+
+
+def now() -> str:
+    """Return the time in UTC as ISO 8601 with seconds, `2026-03-01T22:04:11Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of the durable events. Fields hold JSON values only."""
+
+    type: ClassVar[str] = ""
+    at: str = field(default_factory=now)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"v": 1, "type": ..., "at": ..., ...}`; absent numbers are left out."""
+        fields = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) is not None
+        }
+        return {"v": SCHEMA, "type": self.type, **fields}
+
+    def to_line(self) -> str:
+        """Return one line of compact ASCII JSON."""
+        return json.dumps(self.to_json(), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionStarted(Event):
+    """`run` began: a new session, or one that goes on."""
+
+    type: ClassVar[str] = "session_started"
+    tag: str
+    tip: str
+    """Commit the branch pointed at."""
+    setup: Mapping[str, Any]
+    """Fields of `types.Setup`."""
+    seed: int
+    proposer: str
+    model: str = ""
+    sandbox: str = ""
+    is_unsafe: bool = False
+    is_validation_visible: bool = False
+    unigram_bpb: float | None = None
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that differ from the defaults, keys never."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    is_rebaseline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnded(Event):
+    """`run` stopped, and why."""
+
+    type: ClassVar[str] = "session_ended"
+    reason: str
+    """`hours`, `experiments`, `max_cost`, `until`, `interrupted`, `stopped`, `finished`, `error`."""
+    detail: str = ""
+    wall_seconds: float = 0.0
+    busy: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by kind, see `types.Busy`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposed(Event):
+    """An idea, stored before it is tried: it was paid for."""
+
+    type: ClassVar[str] = "proposed"
+    number: int
+    commit: str
+    parent: str
+    identity: str
+    proposer: str
+    description: str
+    hypothesis: str = ""
+    expected_effect: str = ""
+    theme: str = ""
+    note: str = ""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    lines_added: int = 0
+    lines_removed: int = 0
+    program: str = ""
+    """Blob sha of the program.md the proposer saw; the blob itself is in the event's tree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJudged(Event):
+    """A trial is over and has its numbers (or its crash)."""
+
+    type: ClassVar[str] = "trial"
+    number: int
+    index: int
+    """0 for the first trial of the experiment."""
+    setup: str
+    started_at: str
+    result: Mapping[str, Any]
+    """Fields of `types.TrialResult` less `curve` and `log_tail`, which are files of the event."""
+    confirmation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictGiven(Event):
+    """Keep, discard, crash or invalid, with every number it rests on."""
+
+    type: ClassVar[str] = "verdict"
+    number: int
+    verdict: str
+    reason: str
+    commit: str = ""
+    """The commit the branch moved to, for a keep."""
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `types.Decision`."""
+    setup: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abandoned(Event):
+    """A proposal that will not be tried (`rebase_conflict`, `stale`, `incumbent_moved`)."""
+
+    type: ClassVar[str] = "abandoned"
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed(Event):
+    """Fields of `types.Confirmation`."""
+
+    type: ClassVar[str] = "confirmed"
+    confirmation: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reverted(Event):
+    """A person undid an experiment, or returned to a state."""
+
+    type: ClassVar[str] = "reverted"
+    numbers: list[int]
+    """Experiments that no longer stand."""
+    commit: str
+    """The new tip."""
+    to: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TipMoved(Event):
+    """The branch holds a commit that is not ours: a person's own."""
+
+    type: ClassVar[str] = "tip_moved"
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(Event):
+    """A line for the next proposal."""
+
+    type: ClassVar[str] = "note"
+    text: str
+    author: str = "human"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent(Event):
+    """A call to a provider that gave no proposal."""
+
+    type: ClassVar[str] = "cost"
+    usage: Mapping[str, Any]
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alerted(Event):
+    """Something a person should know."""
+
+    type: ClassVar[str] = "alert"
+    text: str
+    command: str = ""
+
+
+DURABLE: dict[str, type[Event]] = {
+    cls.type: cls
+    for cls in (
+        SessionStarted,
+        SessionEnded,
+        Proposed,
+        TrialJudged,
+        VerdictGiven,
+        Abandoned,
+        Confirmed,
+        Reverted,
+        TipMoved,
+        Noted,
+        Spent,
+        Alerted,
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A training goes on; at most a few a second. Never stored."""
+
+    type: ClassVar[str] = "progress"
+    number: int
+    label: str
+    phase: str
+    """`startup`, `train`, `submit`, `claim`, `audit`."""
+    seconds: float
+    budget_seconds: float
+    num_tokens: int = 0
+    num_steps: int = 0
+    tokens_per_second: float | None = None
+    memory_mb: float | None = None
+    point: CurvePoint | None = None
+    """The newest logged values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """The lab turned to something else. Never stored."""
+
+    type: ClassVar[str] = "phase"
+    name: str
+    """`baseline`, `propose`, `trial`, `decide`, `confirm`, `wait`, `idle`."""
+    detail: str = ""
+    number: int | None = None

@@ -1,0 +1,110 @@
+"""The protocol of proposers: what one is given and what it must answer."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from autoresearch.errors import AutoresearchError
+from autoresearch.types import Proposal, Session, Usage
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a proposer may know, read from the record at the moment of asking."""
+
+    session: Session
+    number: int
+    """Number the experiment will get."""
+    parent: str
+    """Sha of the incumbent's commit."""
+    files: Mapping[str, str]
+    """Editable path -> text at the incumbent."""
+    program: str
+    """program.md as it is now."""
+    max_lines: int
+    budget_seconds: float
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    seconds_left: float | None = None
+    cost_left_usd: float | None = None
+    in_flight: tuple[Proposal, ...] = ()
+    """Proposals under trial or waiting, whose outcome is not known yet."""
+    tried: Mapping[str, int] = field(default_factory=dict)
+    """Identity (hash of the editable files) -> number of the experiment that tried it."""
+    is_stalled: bool = False
+    """The session has not found anything for long: ask for a different kind of idea."""
+    curves: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
+    """Experiment number -> `CurvePoint`s of its first trial, for the last few and the incumbent."""
+    log_tails: Mapping[int, str] = field(default_factory=dict)
+    """Experiment number -> end of its output, for the last crashes; untrusted text."""
+
+
+class Proposer(Protocol):
+    """Something that has ideas. One object serves a whole session."""
+
+    kind: str
+
+    def propose(self, context: Context, stop: threading.Event) -> Proposal:
+        """Return one proposal.
+
+        Args:
+            context: What is known.
+            stop: Set when the session ends; return or raise soon after.
+
+        Raises:
+            EditFailed: there was an answer, but no change could be made of it.
+            ProposerUnavailable: nothing can be had now (outage, no key, no money).
+            Cancelled: `stop` was set.
+        """
+        ...
+
+    def check(self) -> str:
+        """Make the smallest real use of the proposer and return one sentence saying what answered.
+
+        Raises:
+            PrerequisiteError: it cannot work; names the variable or the line to set.
+        """
+        ...
+
+
+class EditFailed(AutoresearchError):
+    """An answer came and was paid for, but gave nothing to try; recorded as a discard.
+
+    Args:
+        reason: `edit_failed`, `duplicate`, `no_op`, `seed_only`, `out_of_scope_edit`, `too_long`.
+        proposal: What is known of the idea (description, usage, attachments), files unchanged.
+    """
+
+    def __init__(self, message: str, *, reason: str, proposal: Proposal) -> None:
+        super().__init__(message, kind="proposer")
+        self.reason = reason
+        self.proposal = proposal
+
+
+class ProposerUnavailable(AutoresearchError):
+    """No proposal can be had now.
+
+    Args:
+        retry_seconds: When to ask again; None: not in this session.
+        usage: What the attempt cost.
+    """
+
+    default_kind = "proposer"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retry_seconds: float | None,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, kind="proposer")
+        self.retry_seconds = retry_seconds
+        self.usage = usage or Usage()
+
+
+class Cancelled(AutoresearchError):
+    """The session ended while the proposer was at work."""
+
+    default_kind = "proposer"

@@ -1,0 +1,1 @@
+"""HTML, Markdown and plot of a session, made from the record alone."""

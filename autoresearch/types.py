@@ -1,0 +1,404 @@
+"""The words of the lab as plain frozen objects; what every room passes to the next.
+
+Units are in the names. A missing number is None, never 0. Deltas are candidate minus reference, so
+negative is better.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class Verdict(StrEnum):
+    """What became of an experiment."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    CRASH = "crash"
+    INVALID = "invalid"
+
+
+class State(StrEnum):
+    """Where an experiment stands."""
+
+    PROPOSED = "proposed"
+    RUNNING = "running"
+    JUDGED = "judged"
+    ABANDONED = "abandoned"
+
+
+class Outcome(StrEnum):
+    """How one trial ended; only `OK` has a score, `TAINTED` is repeated and never counts."""
+
+    OK = "ok"
+    CRASH = "crash"
+    INVALID = "invalid"
+    TAINTED = "tainted"
+
+
+Split = Literal["validation", "test"]
+ProposerKind = Literal["llm", "command", "search", "human", "baseline"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What proposing cost. `cost_usd` is None when the price is unknown."""
+
+    num_calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    cost_usd: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One idea, ready to be tried: the whole text of every editable file after the change."""
+
+    description: str
+    files: Mapping[str, str]
+    """Editable path -> full new text."""
+    parent: str
+    """Sha of the commit the change was made against."""
+    proposer: ProposerKind
+    hypothesis: str = ""
+    expected_effect: str = ""
+    theme: str = ""
+    note: str = ""
+    """A line for the agent's own lab notes."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """Constants a `search` proposal set, by name."""
+    usage: Usage = Usage()
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    """Small files stored with the proposal: `prompt.md`, `reply.md`."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of a training curve."""
+
+    seconds: float
+    """Of the budget, by the lab's clock."""
+    num_tokens: int
+    loss: float | None
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Whatever else train.py logged; reported by the child, never believed."""
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What an executor needs to run one trial; plain data, so that it can travel."""
+
+    files: Mapping[str, bytes]
+    """The snapshot: path -> content, from a git tree, never from the working tree."""
+    seed: int
+    budget_seconds: float
+    split: Split = "validation"
+    audit_below: float | None = None
+    """Audit when the claimed bits per byte are below this; None: always."""
+    audit: bool = False
+    """Audit whatever the claim says (a random share)."""
+    suspicious_below: float | None = None
+    """Below this the audit uses more positions."""
+    label: str = ""
+    """For logs and folders: `12-1` is the first trial of experiment 12."""
+    keep_weights: bool = False
+    keep_cache: bool = False
+    """Baseline and kept experiments: harvest compile caches written before `start()`."""
+    max_seconds_without_log: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one trial gave, by the lab's own clock, counters and judge."""
+
+    seed: int
+    outcome: Outcome
+    reason: str = ""
+    """`oom`, `nan`, ... for a crash; `claim_mismatch`, ... for an invalid one; else empty."""
+    detail: str = ""
+    """One sentence with the size of what was found; safe to show to the agent."""
+    split: Split = "validation"
+    bpb: float | None = None
+    """Bits per byte on `split`, from claim and audit."""
+    claimed_bpb: float | None = None
+    audit_se: float | None = None
+    """Standard error the audit adds to `bpb`; None when there was no audit."""
+    num_audited: int = 0
+    num_tokens: int | None = None
+    """Training tokens served by the feeder."""
+    num_steps: int | None = None
+    """Batches served divided by nothing: one per `batches()` item."""
+    train_seconds: float | None = None
+    startup_seconds: float | None = None
+    submit_seconds: float | None = None
+    judge_seconds: float | None = None
+    total_seconds: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    """Device memory on a GPU, resident memory of the process tree on a CPU."""
+    num_params: int | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    log_tail: str = ""
+    """Last lines the child printed; untrusted text, control characters removed."""
+    weights_path: str | None = None
+    sandbox: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further figures of the judge and the host, JSON values only."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the trial has a score that counts."""
+        return self.outcome is Outcome.OK and self.bpb is not None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer of the keep rule for one experiment, with every number it rests on."""
+
+    action: Literal["keep", "discard", "retest"]
+    reason: str
+    """`gain`, `simpler`, `no_gain`, `worse`, `memory`, `too_complex`, ..."""
+    p_real: float | None = None
+    """Posterior probability that the true effect is an improvement."""
+    estimate: float | None = None
+    """Posterior mean of the true effect in bpb, candidate minus incumbent."""
+    low: float | None = None
+    high: float | None = None
+    """Central 90 % interval of the effect."""
+    delta: float | None = None
+    """Measured mean of the candidate minus measured mean of the incumbent."""
+    noise: float | None = None
+    """Standard deviation between trials of the same code, in bpb."""
+    num_trials: int = 0
+    explanation: str = ""
+    """One sentence for a person."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What makes numbers comparable; numbers of different setups are never subtracted."""
+
+    gpu: str
+    torch: str
+    driver: str
+    budget_seconds: float
+    data: str
+    judge: str
+    max_seq_len: int
+    eval_tokens: int
+    attention: str = ""
+    """What the attention ladder chose, once per setup."""
+
+    @property
+    def key(self) -> str:
+        """A short hash of all fields but `attention`, which follows from them."""
+        import hashlib
+        import json
+
+        fields = {k: v for k, v in vars(self).items() if k != "attention"}
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def differences(self, other: "Setup") -> list[str]:
+        """Return `name: ours -> theirs` for each field in which two setups differ."""
+        return [
+            f"{name}: {value} -> {getattr(other, name)}"
+            for name, value in vars(self).items()
+            if name != "attention" and value != getattr(other, name)
+        ]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recorded trial: its result, when, under which setup, and where its files are."""
+
+    result: TrialResult
+    setup: str
+    started_at: str
+    """UTC, ISO 8601."""
+    event: str
+    """Sha of the journal commit that holds `curve.json` and `log.txt`."""
+    confirmation: str = ""
+    """Identity of the confirmation it belongs to; empty for a trial of the loop."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One numbered idea as the record knows it. #0 is the baseline."""
+
+    number: int
+    commit: str
+    """The kept commit on the branch, else the candidate commit; `""` if none was made."""
+    parent: str
+    state: State
+    description: str
+    proposer: ProposerKind
+    verdict: Verdict | None = None
+    reason: str = ""
+    decision: Decision | None = None
+    hypothesis: str = ""
+    expected_effect: str = ""
+    theme: str = ""
+    note: str = ""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    usage: Usage = Usage()
+    identity: str = ""
+    """Hash of the editable files: two ideas with the same one are duplicates."""
+    trials: tuple[Trial, ...] = ()
+    setup: str = ""
+    lines_added: int = 0
+    lines_removed: int = 0
+    started_at: str = ""
+    judged_at: str = ""
+    event: str = ""
+    """Sha of the proposal's journal commit (prompt.md, reply.md)."""
+    reverted_by: str = ""
+    """Sha of the commit that undid it; empty if it stands."""
+
+    @property
+    def val_bpb(self) -> float | None:
+        """Mean over the good validation trials of this experiment's own setup."""
+        scores = [
+            t.result.bpb
+            for t in self.trials
+            if t.result.ok
+            and t.result.split == "validation"
+            and not t.confirmation
+            and t.setup == self.setup
+            and t.result.bpb is not None
+        ]
+        return sum(scores) / len(scores) if scores else None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Best and reference on fresh seeds, scored on the test split."""
+
+    reference: int
+    """Experiment number of the reference (0: the baseline)."""
+    candidate: int
+    split: Split
+    delta: float
+    """Mean bpb of the candidate minus the reference."""
+    low: float
+    high: float
+    """95 % interval of the delta."""
+    p_real: float
+    num_trials: int
+    """Of each of the two."""
+    reference_bpb: float
+    candidate_bpb: float
+    budget_seconds: float
+    setup: str
+    at: str
+    kind: str = "session"
+    """`session` (end of a session), `pair`, `each` (one kept change left out), `longer`, `larger`."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SessionNote:
+    """A line a person (`autoresearch note`) or an agent left for the next proposal."""
+
+    text: str
+    author: Literal["human", "agent"]
+    at: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something a person should know; shown under `needs you`."""
+
+    text: str
+    at: str
+    command: str = ""
+    """What to type about it."""
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A stretch of the session and what the GPU did in it."""
+
+    kind: Literal["train", "startup", "judge", "propose", "wait", "other"]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session as the fold of its journal. What every screen and file is made from."""
+
+    tag: str
+    branch: str
+    experiments: tuple[Experiment, ...] = ()
+    state: Literal["new", "running", "paused", "finished", "interrupted", "dead"] = "new"
+    stop_reason: str = ""
+    started_at: str = ""
+    ended_at: str = ""
+    wall_seconds: float = 0.0
+    """Sum over all runs of the session, not counting the time between them."""
+    setup: Setup | None = None
+    """The current one."""
+    setups: Mapping[str, Setup] = field(default_factory=dict)
+    seed: int = 0
+    proposer: str = ""
+    model: str = ""
+    sandbox: str = ""
+    is_unsafe: bool = False
+    """Some trial ran without a sandbox."""
+    is_validation_visible: bool = False
+    """The source can be read inside the sandbox; promise 1 excludes such sessions."""
+    unigram_bpb: float | None = None
+    """What token frequencies alone give: the floor to beat."""
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    best: int = 0
+    """Number of the incumbent: the experiment at the tip of the branch."""
+    tip: str = ""
+    """Sha of the branch tip as the journal knows it."""
+    confirmations: tuple[Confirmation, ...] = ()
+    notes: tuple[SessionNote, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    other_usage: Usage = Usage()
+    """Calls that gave no proposal."""
+    busy: tuple[Busy, ...] = ()
+    journal: str = ""
+    """Sha of the last journal commit."""
+
+    def experiment(self, number: int) -> Experiment:
+        """Return experiment `number`.
+
+        Raises:
+            KeyError: there is no such experiment.
+        """
+        for experiment in self.experiments:
+            if experiment.number == number:
+                return experiment
+        raise KeyError(number)
+
+    @property
+    def kept(self) -> tuple[Experiment, ...]:
+        """Kept experiments in order, without the baseline, without reverted ones."""
+        return tuple(
+            e
+            for e in self.experiments
+            if e.verdict is Verdict.KEEP and e.number != 0 and not e.reverted_by
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """Everything the proposers cost; `cost_usd` is None if no call had a known price."""
+        parts = [e.usage for e in self.experiments] + [self.other_usage]
+        priced = [u.cost_usd for u in parts if u.cost_usd is not None]
+        return Usage(
+            num_calls=sum(u.num_calls for u in parts),
+            tokens_in=sum(u.tokens_in for u in parts),
+            tokens_out=sum(u.tokens_out for u in parts),
+            tokens_cached=sum(u.tokens_cached for u in parts),
+            cost_usd=sum(priced) if priced else None,
+            seconds=sum(u.seconds for u in parts),
+        )

@@ -1,0 +1,1 @@
+"""All printing to people: console, live display, tables, pager."""
