@@ -52,9 +52,9 @@ class Proposer(Protocol):
             stop: Set when the session ends; return or raise soon after.
 
         Raises:
-            EditFailed: there was an answer, but no change could be made of it.
-            ProposerUnavailable: nothing can be had now (outage, no key, no money).
-            Cancelled: `stop` was set.
+            EditFailedError: there was an answer, but no change could be made of it.
+            ProposerUnavailableError: nothing can be had now (outage, no key, no money).
+            CancelledError: `stop` was set.
         """
         ...
 
@@ -67,7 +67,7 @@ class Proposer(Protocol):
         ...
 
 
-class EditFailed(AutoresearchError):
+class EditFailedError(AutoresearchError):
     """An answer came and was paid for, but gave nothing to try; recorded as a discard.
 
     Args:
@@ -81,7 +81,7 @@ class EditFailed(AutoresearchError):
         self.proposal = proposal
 
 
-class ProposerUnavailable(AutoresearchError):
+class ProposerUnavailableError(AutoresearchError):
     """No proposal can be had now.
 
     Args:
@@ -104,7 +104,7 @@ class ProposerUnavailable(AutoresearchError):
         self.usage = usage or Usage()
 
 
-class Cancelled(AutoresearchError):
+class CancelledError(AutoresearchError):
     """The session ended while the proposer was at work."""
 
     default_kind = "proposer"
