@@ -1,1 +1,59 @@
-"""One file a verb: options, one call of the core, one call of the ui."""
+"""One file a verb: options, one call of the core, one call of the ui.
+
+What the verbs share: the global flags as one object, and the options that many of them repeat.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from autoresearch.ui.console import OutputMode
+
+Color = Literal["auto", "always", "never"]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print as little as possible.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+TagOption = Annotated[
+    str | None, typer.Option("--tag", metavar="TAG", help="The session, if not the current one.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
+]
+
+
+@dataclass(frozen=True)
+class State:
+    """The global flags, the same before and after the verb."""
+
+    is_json: bool = False
+    is_quiet: bool = False
+    verbosity: int = 0
+    color: Color = "auto"
+    is_progress_shown: bool = True
+
+    @property
+    def mode(self) -> "OutputMode":
+        """How this process prints, derived from the flags and the environment."""
+        from autoresearch.ui.console import OutputMode
+
+        return OutputMode.detect(
+            is_json=self.is_json,
+            is_quiet=self.is_quiet,
+            color=self.color,
+            is_progress_shown=self.is_progress_shown,
+            verbosity=self.verbosity,
+        )
+
+
+def state(ctx: typer.Context, *, is_json: bool = False, is_quiet: bool = False) -> State:
+    """Return the global flags joined with those given after the verb."""
+    found = cast(State, ctx.find_object(State) or State())
+    joined = dataclasses.replace(
+        found, is_json=found.is_json or is_json, is_quiet=found.is_quiet or is_quiet
+    )
+    ctx.find_root().obj = joined
+    return joined

@@ -1,0 +1,132 @@
+"""The Typer app and `main()`, the only place where an error becomes an exit code.
+
+Exit codes: 0 done, 1 the work failed, 2 usage or configuration, 3 a prerequisite is missing, 130 interrupted,
+141 the reader of a pipe went away.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from autoresearch import __version__
+from autoresearch.commands import Color, State
+from autoresearch.errors import AutoresearchError
+
+HELP = """Turn one GPU into an overnight research lab.
+
+A person writes program.md, an agent edits train.py, the lab trains it for a fixed time, measures val_bpb itself,
+keeps the change on a git branch if it is really better, and goes on all night."""
+
+EPILOG = """Exit codes: 0 done, 1 the work failed, 2 usage or configuration, 3 a prerequisite is missing,
+130 interrupted. Start with `autoresearch demo`."""
+
+VERBS: dict[str, tuple[str, ...]] = {
+    "Start": ("demo", "init", "prepare", "doctor"),
+    "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
+    "Look": ("log", "show", "diff", "report"),
+    "Change": ("revert", "export", "push"),
+}
+"""Help panel -> verbs; `verb` lives in `autoresearch.commands.<verb>`, see `_MODULES` for the others."""
+
+_MODULES = {"try": "try_", "pause": "stop", "resume": "stop"}
+_FUNCTIONS = {"try": "try_"}
+
+app = typer.Typer(
+    name="autoresearch",
+    help=HELP,
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"autoresearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    ctx: typer.Context,
+    is_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print little.")] = False,
+    verbosity: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Print more; again for tracebacks.")
+    ] = 0,
+    color: Annotated[
+        str, typer.Option("--color", metavar="WHEN", help="auto, always or never.")
+    ] = "auto",
+    is_progress_hidden: Annotated[
+        bool,
+        typer.Option(
+            "--no-progress", envvar="AUTORESEARCH_NO_PROGRESS", help="No bars, no live rows."
+        ),
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Version."),
+    ] = False,
+) -> None:
+    if color not in ("auto", "always", "never"):
+        raise typer.BadParameter(f"`{color}` is not auto, always or never", param_hint="--color")
+    chosen: Color = color  # type: ignore[assignment]
+    ctx.obj = State(is_json, is_quiet, verbosity, chosen, not is_progress_hidden)
+
+
+def _register() -> None:
+    for panel, verbs in VERBS.items():
+        for verb in verbs:
+            module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
+            function = getattr(module, _FUNCTIONS.get(verb, verb))
+            app.command(verb, rich_help_panel=panel)(function)
+
+
+_register()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: Without the program's name; None takes them from `sys.argv`.
+    """
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.platform == "win32":
+        sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
+        return 3
+    try:
+        app(args=args, prog_name="autoresearch")
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except AutoresearchError as exc:
+        return _tell(exc, args)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader is gone; point stdout elsewhere so that the interpreter's last flush is silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _tell(error: AutoresearchError, args: Sequence[str]) -> int:
+    if os.environ.get("AUTORESEARCH_DEBUG") or "-vv" in args or args.count("-v") > 1:
+        import traceback
+
+        traceback.print_exception(error, file=sys.stderr)
+    if "--json" in args:
+        import json
+
+        sys.stdout.write(json.dumps(error.to_json()) + "\n")
+    else:
+        hint = f"\n\nhint: {error.hint}" if error.hint else ""
+        sys.stderr.write(f"error: {error.message}{hint}\n")
+    return error.exit_code
