@@ -38,7 +38,8 @@ def seconds_until(time_of_day: str, now: datetime) -> float:
         then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
     except ValueError as exc:
         raise UsageError(
-            f"`--until` must be a time of day, got `{time_of_day}`", hint="for example `--until 07:00`"
+            f"`--until` must be a time of day, got `{time_of_day}`",
+            hint="for example `--until 07:00`",
         ) from exc
     if then <= now:
         then += timedelta(days=1)

@@ -7,6 +7,7 @@ provider.
 Trade-offs: one slot, so trials run one after another in this thread; only proposing runs beside them.
 """
 
+import contextlib
 import random
 import threading
 import time
@@ -94,11 +95,11 @@ class Parts:
     """Set to end the session: the trial under way is stopped and will be repeated."""
     confirm: Callable[[Session], object] | None = None
     """Called once at the end of a session that ran into a limit."""
-    reserve_seconds: Callable[[Session], float] = lambda session: 0.0
+    reserve_seconds: Callable[[Session], float] = lambda _: 0.0
     """Time the confirmation will need, kept free out of the hours."""
 
 
-class _Stopped(Exception):
+class _StopSeenError(Exception):
     """The stop event was seen; leaves `_run` from wherever it is."""
 
 
@@ -140,13 +141,14 @@ class Loop:
         reason, detail = "error", ""
         try:
             reason, detail = self._run()
-        except _Stopped:
+        except _StopSeenError:
             reason = "interrupted"
         except WorkError as exc:
             detail = exc.message
             raise
         finally:
             self._parts.ahead.cancel()
+            self._keep_last_answer()
             self._append(
                 SessionEnded(
                     reason=reason,
@@ -172,7 +174,7 @@ class Loop:
             self._phase("confirm")
             self._parts.confirm(self._record.session())
             if self._parts.stop.is_set():
-                raise _Stopped
+                raise _StopSeenError
         return reason, ""
 
     # -- one step -----------------------------------------------------------------------------
@@ -338,6 +340,11 @@ class Loop:
             return False
         self._store(proposal)
         return True
+
+    def _keep_last_answer(self) -> None:
+        """Store a proposal that came while the session ended: it was paid for."""
+        with contextlib.suppress(ProposerUnavailableError, _StopSeenError):
+            self._collect()
 
     def _store(self, proposal: Proposal, number: int | None = None) -> int:
         """Record a proposal under a number of its own, before anything is done with it."""
@@ -527,9 +534,10 @@ class Loop:
         session = self._record.session()
         limits = self._parts.limits
         waiting = [e for e in session.experiments if e.state is State.PROPOSED]
-        if limits.experiments and (ahead or not waiting):
-            if self._record.experiments_since_start() >= limits.experiments:
-                return "experiments"
+        is_idle = ahead or not waiting
+        begun = self._record.experiments_since_start() if limits.experiments else 0
+        if limits.experiments and is_idle and begun >= limits.experiments:
+            return "experiments"
         left = self._seconds_left(session)
         if left is not None and left < self._trial_seconds(session):
             return "hours"
@@ -554,7 +562,7 @@ class Loop:
 
     def _check_stop(self) -> None:
         if self._parts.stop.is_set():
-            raise _Stopped
+            raise _StopSeenError
 
     def _wait(self, seconds: float) -> None:
         self._phase("wait", f"{seconds:.0f} s")
