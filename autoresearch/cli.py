@@ -122,11 +122,7 @@ def _tell(error: AutoresearchError, args: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    if "--json" in args:
-        import json
+    from autoresearch.ui.console import OutputMode, print_error
 
-        sys.stdout.write(json.dumps(error.to_json()) + "\n")
-    else:
-        hint = f"\n\nhint: {error.hint}" if error.hint else ""
-        sys.stderr.write(f"error: {error.message}{hint}\n")
+    print_error(OutputMode.derive(is_json="--json" in args), error)
     return error.exit_code

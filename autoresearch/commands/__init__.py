@@ -40,18 +40,18 @@ class State:
         """How this process prints, derived from the flags and the environment."""
         from autoresearch.ui.console import OutputMode
 
-        return OutputMode.detect(
+        return OutputMode.derive(
             is_json=self.is_json,
             is_quiet=self.is_quiet,
             color=self.color,
-            is_progress_shown=self.is_progress_shown,
+            progress=self.is_progress_shown,
             verbosity=self.verbosity,
         )
 
 
 def state(ctx: typer.Context, *, is_json: bool = False, is_quiet: bool = False) -> State:
     """Return the global flags joined with those given after the verb."""
-    found = cast(State, ctx.find_object(State) or State())
+    found = cast("State", ctx.find_object(State) or State())
     joined = dataclasses.replace(
         found, is_json=found.is_json or is_json, is_quiet=found.is_quiet or is_quiet
     )

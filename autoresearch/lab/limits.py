@@ -44,3 +44,15 @@ def seconds_until(time_of_day: str, now: datetime) -> float:
     if then <= now:
         then += timedelta(days=1)
     return (then - now).total_seconds()
+
+
+def limit_seconds(hours: float, until: str | None) -> float:
+    """Return the seconds of the nearer of `--hours` and `--until`; 0 where there is neither.
+
+    Raises:
+        UsageError: `until` is not `HH:MM`.
+    """
+    found = [hours * 3600] if hours > 0 else []
+    if until is not None:
+        found.append(seconds_until(until, datetime.now().astimezone()))
+    return min(found, default=0.0)

@@ -1,0 +1,136 @@
+"""`autoresearch run`: the loop, from where the record left it."""
+
+from typing import Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, State, TagOption, state
+
+
+def run(
+    ctx: typer.Context,
+    hours: Annotated[
+        float | None, typer.Option("--hours", metavar="H", min=0, help="Stop after H hours.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="HH:MM", help="Stop at this time of day.")
+    ] = None,
+    experiments: Annotated[
+        int | None,
+        typer.Option("--experiments", metavar="N", min=0, help="Stop after N experiments."),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option("--max-cost", metavar="USD", min=0, help="Stop when proposing cost this."),
+    ] = None,
+    tag: TagOption = None,
+    proposer: Annotated[
+        str | None, typer.Option("--proposer", help="search, llm or command.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Model, as litellm names it.")
+    ] = None,
+    ahead: Annotated[
+        int | None, typer.Option("--ahead", metavar="N", help="Proposals prepared ahead.")
+    ] = None,
+    is_rebaseline: Annotated[
+        bool,
+        typer.Option("--rebaseline", help="Measure the best anew: hardware or data changed."),
+    ] = False,
+    is_unconfirmed: Annotated[
+        bool, typer.Option("--no-confirm", help="Leave out the confirmation at the end.")
+    ] = False,
+    is_unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-no-sandbox", help="Run unread code without isolation; every report says so."
+        ),
+    ] = False,
+    is_config_shown: Annotated[
+        bool, typer.Option("--show-config", help="Print each setting and its source, and stop.")
+    ] = False,
+    is_dry: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the proposer would be asked, and stop.")
+    ] = False,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Start or resume the session: propose, train, judge, keep or discard, all night.
+
+    Ends at the first limit reached. Ctrl-C ends the trial under way, records it and prints the line that resumes.
+    """
+    from autoresearch.lab.assembly import open_run_directory
+
+    shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
+    overrides = {
+        "session.hours": hours,
+        "session.experiments": experiments,
+        "session.max_cost": max_cost,
+        "proposer.kind": proposer,
+        "proposer.model": model,
+        "proposer.ahead": ahead,
+    }
+    run_directory, loaded = open_run_directory(overrides)
+    if is_config_shown:
+        from autoresearch.ui.settings import print_settings
+
+        print_settings(shared.mode, loaded)
+        return
+    from autoresearch.lab.assembly import assemble
+    from autoresearch.lab.limits import Limits, limit_seconds
+    from autoresearch.lab.record import Record
+    from autoresearch.lab.running import RunOptions
+
+    config = loaded.config
+    record = Record.open(run_directory, tag)
+    if is_dry:
+        from autoresearch.lab.running import dry_run
+
+        for line in dry_run(run_directory, loaded, record):
+            shared.mode.data(line)
+        return
+    limits = Limits(
+        seconds=limit_seconds(config.session.hours, until),
+        experiments=config.session.experiments,
+        max_cost_usd=config.session.max_cost,
+    )
+    lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
+    options = RunOptions(limits, is_rebaseline=is_rebaseline, is_confirming=not is_unconfirmed)
+    code = run_and_show(shared, lab, record, options)
+    raise typer.Exit(code)
+
+
+def run_and_show(shared: State, lab: object, record: object, options: object) -> int:
+    """Run a session under the display that fits the terminal and return the exit code.
+
+    Args:
+        shared: The global flags.
+        lab: `lab.assembly.Lab`.
+        record: `lab.record.Record`.
+        options: `lab.running.RunOptions`.
+    """
+    import threading
+
+    from autoresearch.lab.assembly import Lab
+    from autoresearch.lab.record import Record
+    from autoresearch.lab.running import RunOptions, run_session, stop_on_signals
+    from autoresearch.ui.live import make_display
+
+    assert isinstance(lab, Lab)
+    assert isinstance(record, Record)
+    assert isinstance(options, RunOptions)
+    mode = shared.mode
+    if lab.is_unsafe:
+        mode.warn("trials run without a sandbox: unread code can read your files and keys")
+    stop = threading.Event()
+    display = make_display(mode)
+    display.start(record.session())
+    try:
+        with stop_on_signals(stop, mode.say):
+            reason = run_session(lab, record, options, emit=display.handle, stop=stop)
+    finally:
+        display.stop(record.session())
+    if reason == "interrupted":
+        mode.say(f"continue with `autoresearch run --tag {record.tag}`")
+        return 130
+    return 1 if reason in ("error", "proposer") else 0

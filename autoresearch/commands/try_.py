@@ -1,0 +1,46 @@
+"""`autoresearch try`: one judged trial of the working tree, recorded nowhere."""
+
+from typing import Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, state
+
+
+def try_(
+    ctx: typer.Context,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed.")] = 0,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", metavar="S", min=0.1, help="Budget instead of the configured."),
+    ] = None,
+    is_unsafe: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run without isolation.")
+    ] = False,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Train and judge the files as they are in the folder, once, and record nothing."""
+    import threading
+
+    from autoresearch.lab.assembly import assemble, open_run_directory
+    from autoresearch.lab.running import stop_on_signals
+    from autoresearch.lab.trying import try_working_tree
+    from autoresearch.ui.live import make_display
+    from autoresearch.ui.trial import print_trial
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    run_directory, loaded = open_run_directory({"trial.budget_seconds": seconds})
+    lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
+    stop = threading.Event()
+    display = make_display(mode, is_single=True)
+    display.start(None)
+    try:
+        with stop_on_signals(stop, mode.say):
+            result = try_working_tree(lab, seed=seed, emit=display.handle, stop=stop)
+    finally:
+        display.stop(None)
+    print_trial(mode, result)
+    if stop.is_set():
+        raise typer.Exit(130)
+    raise typer.Exit(0 if result.ok else 1)

@@ -1,0 +1,142 @@
+"""Puts a lab together from a run directory: configuration, data, sandbox, executor, setup."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoresearch.config import Config, Loaded, load_config
+from autoresearch.errors import PrerequisiteError
+from autoresearch.paths import RunDirectory, cache_directory, find_run_directory
+from autoresearch.types import Setup
+
+if TYPE_CHECKING:
+    from autoresearch.data.dataset import Dataset
+    from autoresearch.hardware import Hardware
+    from autoresearch.trial.host import LocalExecutor
+    from autoresearch.trial.sandbox import Sandbox
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Everything a trial needs, opened and checked."""
+
+    run_directory: RunDirectory
+    loaded: Loaded
+    dataset: "Dataset"
+    hardware: "Hardware"
+    sandbox: "Sandbox"
+    setup: Setup
+    executor: "LocalExecutor"
+
+    @property
+    def config(self) -> Config:
+        """The validated settings."""
+        return self.loaded.config
+
+    @property
+    def is_unsafe(self) -> bool:
+        """Whether trials run without a sandbox."""
+        return self.sandbox.name == "none"
+
+
+def open_run_directory(overrides: Mapping[str, Any] | None = None) -> tuple[RunDirectory, Loaded]:
+    """Return the run directory of the current folder and its configuration.
+
+    Raises:
+        PrerequisiteError: the current folder is in no run directory.
+        ConfigError: a setting is wrong.
+    """
+    run_directory = find_run_directory()
+    return run_directory, load_config(run_directory, overrides)
+
+
+def assemble(
+    run_directory: RunDirectory, loaded: Loaded, *, is_unsafe_allowed: bool = False
+) -> Lab:
+    """Open the data, choose the sandbox, look at the hardware.
+
+    Args:
+        run_directory: Where the session lives.
+        loaded: Its configuration.
+        is_unsafe_allowed: Take no sandbox rather than stop where none works.
+
+    Raises:
+        PrerequisiteError: the data is not prepared, or there is no sandbox.
+    """
+    from autoresearch.data.prepare import open_dataset
+    from autoresearch.hardware import describe
+    from autoresearch.trial.host import LocalExecutor
+    from autoresearch.trial.sandbox import choose
+
+    config = loaded.config
+    dataset = open_dataset(config)
+    hardware = describe()
+    sandbox = choose(config.sandbox.backend, is_unsafe_allowed=is_unsafe_allowed)
+    executor = LocalExecutor(
+        config,
+        dataset,
+        sandbox,
+        scratch=run_directory.trials,
+        log_directory=run_directory.logs,
+    )
+    setup = make_setup(config, dataset, hardware)
+    return Lab(run_directory, loaded, dataset, hardware, sandbox, setup, executor)
+
+
+def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:
+    """Return what makes the numbers of this machine, data and configuration comparable."""
+    from autoresearch.trial.judge import JUDGE_VERSION
+
+    return Setup(
+        gpu=hardware.name,
+        torch=hardware.torch,
+        driver=hardware.driver or "",
+        budget_seconds=config.trial.budget_seconds,
+        data=dataset.key,
+        judge=JUDGE_VERSION,
+        max_seq_len=config.trial.max_seq_len,
+        eval_tokens=config.judge.eval_tokens,
+    )
+
+
+def lock_device(hardware: "Hardware") -> Any:
+    """Return a lock on the GPU, held as a context manager; on a CPU nothing is locked.
+
+    Raises:
+        PrerequisiteError: on entering, when another run holds the GPU.
+    """
+    import contextlib
+
+    if hardware.kind == "cpu":
+        return contextlib.nullcontext()
+    return _device_lock(cache_directory() / "locks" / f"{hardware.kind}-0.lock", hardware.name)
+
+
+def _device_lock(path: Path, name: str) -> Any:
+    import contextlib
+    import os
+
+    from filelock import FileLock, Timeout
+
+    @contextlib.contextmanager
+    def held() -> Any:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        holder = path.with_suffix(".holder")
+        try:
+            lock.acquire()
+        except Timeout as exc:
+            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            raise PrerequisiteError(
+                f"`{name}` is in use by {who}",
+                hint="end that run with `autoresearch stop` in its directory, or wait for it",
+                kind="locked",
+            ) from exc
+        try:
+            holder.write_text(f"`{Path.cwd()}` (process {os.getpid()})", encoding="utf-8")
+            yield
+        finally:
+            lock.release()
+
+    return held()

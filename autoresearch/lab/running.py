@@ -1,0 +1,197 @@
+"""One run of a session from the command line: lock, setup check, loop, confirmation, end."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoresearch import __version__
+from autoresearch.errors import PrerequisiteError
+from autoresearch.events import Event, Phase, Progress, SessionStarted
+from autoresearch.lab.assembly import Lab, lock_device
+from autoresearch.lab.limits import Limits
+from autoresearch.types import Session
+
+if TYPE_CHECKING:
+    from autoresearch.lab.record import Record
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a person asked of one `run`."""
+
+    limits: Limits
+    is_rebaseline: bool = False
+    is_confirming: bool = True
+
+
+def run_session(
+    lab: Lab,
+    record: "Record",
+    options: RunOptions,
+    *,
+    emit: Callable[[Event | Progress | Phase], None],
+    stop: threading.Event,
+) -> str:
+    """Start or resume a session and run it to the first limit.
+
+    Returns:
+        The reason it ended, as in `SessionEnded.reason`.
+
+    Raises:
+        PrerequisiteError: the setup changed and `is_rebaseline` is not set, the directory or the GPU
+            is in use, the proposer cannot work.
+        WorkError: the code at the tip of the branch does not run.
+    """
+    from autoresearch.lab.confirming import run_confirmation
+    from autoresearch.lab.decision import confirmation_reserve_seconds
+    from autoresearch.lab.loop import Loop, Parts
+    from autoresearch.proposer.ahead import Ahead
+    from autoresearch.proposer.registry import make_proposer
+
+    config = lab.config
+    with record.lock(), lock_device(lab.hardware):
+        session = record.session()
+        check_setup(session, lab, is_rebaseline=options.is_rebaseline)
+        proposer = make_proposer(config)
+        proposer.check()
+        started = started_event(lab, record, options)
+        record.append(started)
+        emit(started)
+
+        def confirm(session: Session) -> object:
+            if not config.session.confirm_trials or session.best == 0:
+                return None
+            return run_confirmation(
+                record,
+                lab.executor,
+                session,
+                config,
+                reference=reference_number(session, lab),
+                candidate=session.best,
+                num_trials=config.session.confirm_trials,
+                kind="session",
+                stop=stop,
+                emit=emit,
+            )
+
+        loop = Loop(
+            Parts(
+                run_directory=lab.run_directory,
+                config=config,
+                record=record,
+                executor=lab.executor,
+                ahead=Ahead(proposer, proposals_ahead(lab)),
+                setup=lab.setup,
+                hardware=lab.hardware.to_json(),
+                limits=options.limits,
+                emit=emit,
+                stop=stop,
+                confirm=confirm if options.is_confirming else None,
+                reserve_seconds=lambda s: confirmation_reserve_seconds(config, s),
+            )
+        )
+        return loop.run()
+
+
+def proposals_ahead(lab: Lab) -> int:
+    """Return how many proposals to prepare while a trial runs.
+
+    On a CPU-only machine, or with a local model that shares the GPU, proposing would disturb the
+    measurement, so nothing runs ahead unless the configuration asks for it.
+    """
+    proposer = lab.config.proposer
+    if proposer.ahead >= 0:
+        return proposer.ahead
+    is_local = any(host in proposer.api_base for host in ("localhost", "127.0.0.1", "[::1]"))
+    return 0 if lab.hardware.kind == "cpu" or is_local else 1
+
+
+def check_setup(session: Session, lab: Lab, *, is_rebaseline: bool) -> None:
+    """Refuse to go on where numbers would not be comparable.
+
+    Raises:
+        PrerequisiteError: names each difference.
+    """
+    if session.setup is None or is_rebaseline or session.setup.key == lab.setup.key:
+        return
+    differences = "; ".join(session.setup.differences(lab.setup))
+    raise PrerequisiteError(
+        f"session `{session.tag}` was measured under another setup: {differences}",
+        hint="go on with `autoresearch run --rebaseline`, which measures the best anew, or start"
+        " a new session with `--tag`",
+        kind="setup_changed",
+    )
+
+
+def reference_number(session: Session, lab: Lab) -> int:
+    """Return the first experiment measured under the present setup: what gains are counted from."""
+    return min(
+        (e.number for e in session.experiments if e.setup == lab.setup.key and e.val_bpb), default=0
+    )
+
+
+def started_event(lab: Lab, record: "Record", options: RunOptions) -> SessionStarted:
+    """Return the event that says under which conditions this run began."""
+    config = lab.config
+    limits = options.limits
+    return SessionStarted(
+        tag=record.tag,
+        tip=record.tip(),
+        setup=dict(vars(lab.setup)),
+        seed=config.session.seed,
+        proposer=config.proposer.kind,
+        model=config.proposer.model,
+        sandbox=lab.sandbox.name,
+        is_unsafe=lab.is_unsafe,
+        is_validation_visible=lab.dataset.is_visible,
+        unigram_bpb=lab.dataset.unigram_bpb,
+        hardware=lab.hardware.to_json(),
+        data=lab.dataset.summary(),
+        config=lab.loaded.changed(),
+        versions=versions(),
+        limits={
+            "seconds": limits.seconds,
+            "experiments": limits.experiments,
+            "max_cost_usd": limits.max_cost_usd,
+        },
+        is_rebaseline=options.is_rebaseline,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that can change a number, by package."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"autoresearch": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "triton"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: threading.Event, say: Callable[[str], None]) -> Iterator[None]:
+    """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
+
+    SIGHUP is ignored: a lost terminal does not end the night.
+    """
+
+    def heard(number: int, _frame: Any) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+        say("stopping: the trial under way ends and is recorded; once more to kill")
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, heard) for number in signals}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
