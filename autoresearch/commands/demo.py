@@ -1,0 +1,84 @@
+"""`autoresearch demo`: the whole lab in miniature, on the CPU, without a key or a network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, state
+
+MARK = "# A demo, made by `autoresearch demo`; an ordinary run directory otherwise."
+
+
+def demo(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where to put it.")] = Path("autoresearch-demo"),
+    experiments: Annotated[
+        int, typer.Option("--experiments", metavar="N", min=1, help="Experiments to run.")
+    ] = 6,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", metavar="S", min=1, help="Training seconds per trial."),
+    ] = None,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """See it work in under 3 minutes: no GPU, no API key, no network.
+
+    Prepares real text (the standard library's source), measures a baseline, tries a few ideas with a classical
+    optimiser, confirms the result, and prints the session. What it leaves is an ordinary run directory.
+    """
+    import os
+    import time
+
+    from autoresearch.commands.log import show_log
+    from autoresearch.commands.prepare import prepare_and_show
+    from autoresearch.commands.run import run_and_show
+    from autoresearch.config import load_config
+    from autoresearch.errors import UsageError
+    from autoresearch.lab.assembly import assemble
+    from autoresearch.lab.limits import Limits
+    from autoresearch.lab.record import Record
+    from autoresearch.lab.running import RunOptions
+    from autoresearch.lab.scaffold import scaffold
+    from autoresearch.paths import CONFIG_NAME
+
+    shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
+    mode = shared.mode
+    began = time.monotonic()
+    config_file = folder / CONFIG_NAME
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        text = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
+        if MARK not in text:
+            raise UsageError(
+                f"`{folder}` exists and is not a demo",
+                hint="name another folder: `autoresearch demo my-demo`",
+            )
+        mode.say(f"`{folder}` is a demo already: it goes on")
+    else:
+        mode.say(f"making `{folder}`")
+    made = scaffold(folder, preset="demo", tag="demo")
+    text = config_file.read_text(encoding="utf-8")
+    if MARK not in text:
+        raise UsageError(f"`{folder}` is not a demo", hint="name another folder")
+    overrides = {"trial.budget_seconds": seconds}
+    loaded = load_config(made.run_directory, overrides)
+    os.chdir(made.run_directory.root)
+    prepare_and_show(mode, loaded.config)
+    # The search proposer changes only constants of our own template, so no unread code runs here.
+    lab = assemble(made.run_directory, loaded, is_unsafe_allowed=False)
+    record = Record.open(made.run_directory, made.tag)
+    code = run_and_show(shared, lab, record, RunOptions(Limits(experiments=experiments)))
+    if code:
+        raise typer.Exit(code)
+    show_log(mode, made.run_directory, made.tag)
+    if not mode.is_quiet and not mode.is_json:
+        mode.say("")
+        mode.say(f"took {time.monotonic() - began:.0f} s; next:", style="heading")
+        for line in (
+            f"cd {folder}",
+            "autoresearch diff            # what the kept changes are",
+            "autoresearch run --experiments 10",
+            "autoresearch init my-lab     # a lab of your own",
+        ):
+            mode.say(f"  {line}", style="command")

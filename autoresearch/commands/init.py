@@ -1,0 +1,61 @@
+"""`autoresearch init`: a run directory from templates."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, state
+
+
+def init(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="The run directory; made if missing.")],
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset", help="auto, h100, 24gb, 12gb, 8gb, mps, rocm, cpu or demo; auto looks."
+        ),
+    ] = "auto",
+    template: Annotated[
+        str, typer.Option("--template", help="Which train.py to start from.")
+    ] = "gpt",
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="TAG", help="Name of the session [today's date].")
+    ] = None,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Make a run directory: train.py, program.md, autoresearch.toml and a git repository.
+
+    Run again it fills in what is missing and overwrites nothing.
+    """
+    from autoresearch.lab.scaffold import scaffold
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    made = scaffold(folder, preset=preset, template=template, tag=tag)
+    root = made.run_directory.root
+    if mode.is_json:
+        mode.json(
+            {
+                "path": str(root),
+                "tag": made.tag,
+                "branch": f"autoresearch/{made.tag}",
+                "preset": made.preset,
+                "why": made.why,
+                "written": list(made.written),
+                "kept": list(made.kept),
+            }
+        )
+        return
+    if made.why:
+        mode.say(f"preset {made.preset}: {made.why}")
+    if made.written:
+        mode.say(f"wrote {', '.join(made.written)} in `{folder}`")
+    if made.kept:
+        mode.say(f"left as they are: {', '.join(made.kept)}")
+    if made.outer is not None:
+        mode.warn(f"`{folder}` is a repository of its own inside `{made.outer}`")
+    mode.say(f"branch autoresearch/{made.tag}")
+    here = "" if root == Path.cwd() else f"cd {folder} && "
+    mode.say(f"next: {here}autoresearch prepare, then autoresearch run --hours 8", style="hint")

@@ -1,0 +1,77 @@
+"""Makes a run directory: files from templates, a git repository on branch `autoresearch/<tag>`."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from autoresearch.errors import UsageError
+from autoresearch.paths import CONFIG_NAME, RunDirectory
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """What `init` made and what it found."""
+
+    run_directory: RunDirectory
+    tag: str
+    preset: str
+    why: str
+    """Why this preset was chosen; empty when the person named it."""
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    """Files that were there already and were left as they are."""
+    outer: Path | None
+    """The repository the new one nests in, if any."""
+
+
+def scaffold(
+    folder: Path, *, preset: str = "auto", template: str = "gpt", tag: str | None = None
+) -> Scaffold:
+    """Fill `folder` with what a session needs; files that exist are never overwritten.
+
+    Args:
+        folder: Made if missing.
+        preset: `auto` chooses from the hardware.
+        template: Folder under templates/.
+        tag: Name of the session; None takes today's date, `nov21`.
+
+    Raises:
+        UsageError: the folder is a file, the preset or the template is unknown, the tag is refused.
+        AutoresearchError: git is missing or fails.
+    """
+    from autoresearch.hardware import describe
+    from autoresearch.lab.git import Repository
+    from autoresearch.presets import choose_preset, render
+
+    folder = folder.expanduser().resolve()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"`{folder}` is a file", hint="name a folder")
+    why = ""
+    if preset == "auto":
+        preset, why = choose_preset(describe())
+    files = render(template, preset)
+    folder.mkdir(parents=True, exist_ok=True)
+    is_new = not (folder / CONFIG_NAME).exists()
+    written, kept = [], []
+    for name, text in files.items():
+        path = folder / name
+        if path.exists():
+            kept.append(name)
+            continue
+        path.write_text(text, encoding="utf-8")
+        written.append(name)
+    repository = Repository.init(folder, tag or default_tag(), files=tuple(files))
+    return Scaffold(
+        run_directory=RunDirectory(folder),
+        tag=repository.tag,
+        preset=preset if is_new else "",
+        why=why if is_new else "",
+        written=tuple(written),
+        kept=tuple(kept),
+        outer=repository.outer,
+    )
+
+
+def default_tag() -> str:
+    """Return today's date as a tag, `nov21`."""
+    return date.today().strftime("%b%d").lower()  # noqa: DTZ011 - the person's own day
