@@ -1,0 +1,325 @@
+"""The keep rule: keep, discard or test again, with every number the answer rests on.
+
+Three policies over one posterior (`lab/posterior.py`). `greedy` keeps whatever measured lower, as the field
+does; `balanced` keeps what is probably better; `strict` tests the doubtful again and keeps what is almost
+surely better. What they cost and find is measured by `bench/keep_rule.py` and told in docs/keep-rule.md.
+
+Pure: no clock, no disk, no randomness.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from autoresearch.config import Config, DecisionConfig
+from autoresearch.lab.noise import (
+    Estimate,
+    Fold,
+    Noise,
+    confirm_seed,
+    estimates,
+    good_trials,
+    mean_score,
+    measure_noise,
+    read,
+    return_to,
+    sample,
+    setup_of,
+    trial_seed,
+)
+from autoresearch.lab.posterior import Effect
+from autoresearch.types import Decision, Experiment, Session, State, TrialResult, Verdict
+
+__all__ = [
+    "Estimate",
+    "Noise",
+    "confirm_seed",
+    "decide",
+    "estimates",
+    "is_plateau",
+    "keep_threshold",
+    "measure_noise",
+    "trial_seed",
+]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Where a policy draws its lines on the probability that a candidate is worth keeping."""
+
+    keep: float
+    """Kept above this."""
+    drop: float
+    """Discarded below this; between the two it is tested again."""
+    max_trials: int
+    """Of one candidate; after the last, `keep` alone decides."""
+
+
+POLICIES = {
+    "balanced": Policy(keep=0.5, drop=0.5, max_trials=1),
+    "strict": Policy(keep=0.9, drop=0.3, max_trials=4),
+}
+TIE_SHARE = 0.5
+"""Part of the noise within which fewer lines count as equal."""
+THRESHOLD_SLACK = 0.5
+"""Part of the noise by which `keep_threshold` errs on the side of auditing."""
+PLATEAU_AHEAD = 10
+PLATEAU_PROBABILITY = 0.3
+"""A plateau: the next `PLATEAU_AHEAD` experiments bring a real gain with less than this probability."""
+PLATEAU_MEMORY = 20.0
+"""Experiments after which what an experiment says about the rate of finding weighs half."""
+PLATEAU_PRIOR = (1.0, 9.0)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a candidate must gain, in bpb, before it is worth keeping; negative: what it may lose."""
+
+    lines: float
+    memory: float
+    tie: float
+
+    @property
+    def total(self) -> float:
+        """The gain to exceed."""
+        return self.lines + self.memory - self.tie
+
+
+def decide(
+    candidate: Experiment, incumbent: Experiment, session: Session, config: DecisionConfig
+) -> Decision:
+    """Decide on a candidate whose trials so far are in `candidate.trials`.
+
+    Args:
+        candidate: With all its trials and its line counts; it may be in `session` too.
+        incumbent: The experiment it was made from, measured in the same setup.
+        session: The record: noise, prior and the incumbent's uncertainty are read from it.
+        config: Policy and prices.
+
+    Raises:
+        ValueError: the incumbent has no score in the current setup; run it first.
+    """
+    setup = setup_of(session, incumbent)
+    trials = good_trials(candidate, setup)
+    reference = mean_score(incumbent, setup)
+    if reference is None:
+        raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
+    noise = measure_noise(session)
+    if not trials:
+        return Decision("discard", "no_score", noise=noise.sd, explanation="it has no score")
+    effect = _effect(candidate, incumbent, session, setup, trials)
+    delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
+    price = price_of(candidate, incumbent, setup, noise, config)
+    p_real = float(effect.below(0.0))
+    p_worth = float(effect.below(-price.total))
+    action, reason = _rule(config.policy, p_real, p_worth, delta, price, effect, len(trials))
+    return Decision(
+        action=action,
+        reason=reason,
+        p_real=p_real,
+        estimate=float(effect.mean),
+        low=effect.quantile(0.05),
+        high=effect.quantile(0.95),
+        delta=delta,
+        noise=noise.sd,
+        num_trials=len(trials),
+        explanation=_explain(reason, p_real, delta, noise.sd, price, len(trials)),
+    )
+
+
+def _effect(
+    candidate: Experiment,
+    incumbent: Experiment,
+    session: Session,
+    setup: str,
+    trials: list[TrialResult],
+) -> Effect:
+    fold = read(session, setup, candidate=candidate)
+    if fold is None:
+        raise ValueError(f"nothing has a score in setup `{setup}`")
+    knowledge = fold.knowledge
+    if fold.incumbent != incumbent.number:
+        knowledge = return_to(knowledge, good_trials(incumbent, setup), fold.seeds)
+    own = sample(trials, fold.seeds)
+    return knowledge.effect(own.scores, own.seeds, own.audit)
+
+
+def _rule(
+    policy: str,
+    p_real: float,
+    p_worth: float,
+    delta: float,
+    price: Price,
+    effect: Effect,
+    num_trials: int,
+) -> tuple[Literal["keep", "discard", "retest"], str]:
+    """Return action and reason."""
+    if policy == "greedy":
+        is_kept, is_gain, is_doubtful = delta < -price.total, delta < 0, False
+    else:
+        rule = POLICIES[policy]
+        is_kept, is_gain = p_worth > rule.keep, p_real > rule.keep
+        is_doubtful = rule.drop <= p_worth <= rule.keep and num_trials < rule.max_trials
+    if is_kept:
+        return "keep", "gain" if is_gain else "simpler"
+    if is_doubtful:
+        return "retest", "doubtful"
+    if is_gain:
+        return "discard", "memory" if price.memory > price.lines else "too_complex"
+    return "discard", "worse" if 1 - float(effect.below(1e-15)) > 0.9 else "no_gain"
+
+
+def price_of(
+    candidate: Experiment,
+    incumbent: Experiment,
+    setup: str,
+    noise: Noise,
+    config: DecisionConfig,
+) -> Price:
+    """Return the gain a candidate must show for its lines and its memory."""
+    net = candidate.lines_added - candidate.lines_removed
+    is_simpler = config.prefer_simpler and net < 0
+    return Price(
+        lines=config.complexity_price * max(net, 0),
+        memory=_memory_price(candidate, incumbent, setup, config),
+        tie=TIE_SHARE * noise.sd - config.complexity_price * net if is_simpler else 0.0,
+    )
+
+
+def _memory_price(
+    candidate: Experiment, incumbent: Experiment, setup: str, config: DecisionConfig
+) -> float:
+    mine, theirs = _peak_memory(candidate, setup), _peak_memory(incumbent, setup)
+    price = 0.0
+    if mine is not None and theirs:
+        growth = mine / theirs - 1 - config.memory_slack
+        price += config.memory_price * max(growth, 0.0) / 0.1
+    if mine is not None and config.max_memory_mb:
+        beyond = mine / config.max_memory_mb - 1
+        if theirs and theirs > config.max_memory_mb:
+            beyond = mine / theirs - 1
+        price += config.memory_price * max(beyond, 0.0) / 0.1
+    return price
+
+
+def _peak_memory(experiment: Experiment, setup: str) -> float | None:
+    known = [
+        t.peak_memory_mb for t in good_trials(experiment, setup) if t.peak_memory_mb is not None
+    ]
+    return max(known) if known else None
+
+
+def _explain(
+    reason: str,
+    p_real: float,
+    delta: float,
+    noise: float,
+    price: Price,
+    num_trials: int,
+) -> str:
+    seen = f"measured {delta:+.6f} with noise {noise:.6f}"
+    if num_trials > 1:
+        seen += f" over {num_trials} trials"
+    chance = f"better with probability {p_real:.2f}"
+    sentences = {
+        "gain": f"{seen}: {chance}",
+        "simpler": f"{seen}: equal within the noise, and fewer lines",
+        "doubtful": f"{seen}: {chance}, so it is tested again",
+        "memory": f"{seen}: {chance}, but its memory must be worth {price.memory:.6f}",
+        "too_complex": f"{seen}: {chance}, but its lines must be worth {price.lines:.6f}",
+        "no_gain": f"{seen}: {chance}",
+        "worse": f"{seen}: {chance}",
+    }
+    return sentences[reason]
+
+
+def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
+    """Return the claimed bpb above which a first trial could neither be kept nor tested again.
+
+    Errs towards auditing: half a sigma is added, and fewer lines are assumed.
+
+    Returns:
+        None while nothing is measured: then everything is audited.
+    """
+    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    fold = read(session, setup)
+    if fold is None:
+        return None
+    best = session.experiment(session.best)
+    reference = mean_score(best, setup)
+    if reference is None:
+        return None
+    noise = measure_noise(session)
+    tie = TIE_SHARE * noise.sd if config.prefer_simpler else 0.0
+    slack = THRESHOLD_SLACK * noise.sd
+    if config.policy == "greedy":
+        return reference + tie + slack
+    return _last_doubtful(fold, best, session, setup, config, tie, noise.sd) + slack
+
+
+def _last_doubtful(
+    fold: Fold,
+    best: Experiment,
+    session: Session,
+    setup: str,
+    config: DecisionConfig,
+    tie: float,
+    noise: float,
+) -> float:
+    """Return the score at which the probability of being worth it crosses the policy's lower line."""
+    knowledge = fold.knowledge
+    if fold.incumbent != best.number:
+        knowledge = return_to(knowledge, good_trials(best, setup), fold.seeds)
+    rule = POLICIES[config.policy]
+    line = min(rule.keep, rule.drop)
+    level = float(knowledge.level)
+    reach = 20 * max(noise, float(knowledge.level_sd), 1e-6)
+    low, high = level - 100 * reach, level + reach
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        trial = TrialResult(
+            seed=trial_seed(session.seed, 0), outcome=best.trials[0].result.outcome, bpb=middle
+        )
+        own = sample([trial], fold.seeds)
+        effect = knowledge.effect(own.scores, own.seeds, own.audit)
+        if float(effect.below(tie)) > line:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def is_plateau(session: Session, config: Config | DecisionConfig | None = None) -> bool:  # noqa: ARG001
+    """Whether the next experiments will hardly find anything, judging by the latest ones.
+
+    Each experiment counts as a find with its probability of being real, crashes as none; the rate of finding
+    gets a beta posterior in which old experiments fade. A plateau is when the next ten bring a real gain with
+    probability under 0.3. The number of discards alone decides nothing.
+    """
+    return finding_probability(session) < PLATEAU_PROBABILITY
+
+
+def finding_probability(session: Session, ahead: int = PLATEAU_AHEAD) -> float:
+    """Return the probability that the next `ahead` experiments bring a real gain."""
+    known = estimates(session)
+    finds, misses = PLATEAU_PRIOR
+    judged = [
+        e
+        for e in sorted(session.experiments, key=lambda e: e.number)
+        if e.number != 0 and e.state is State.JUDGED
+    ]
+    for age, experiment in enumerate(reversed(judged)):
+        weight = 0.5 ** (age / PLATEAU_MEMORY)
+        estimate = known.get(experiment.number)
+        real = estimate.p_real if estimate is not None else None
+        if real is None:
+            real = 1.0 if experiment.verdict is Verdict.KEEP else 0.0
+        finds += weight * real
+        misses += weight * (1 - real)
+    log_none = (
+        math.lgamma(misses + ahead)
+        - math.lgamma(misses)
+        + math.lgamma(finds + misses)
+        - math.lgamma(finds + misses + ahead)
+    )
+    return 1 - math.exp(log_none)

@@ -1,0 +1,107 @@
+"""Planning and analysis of a confirmation."""
+
+import pytest
+
+from autoresearch.config import load_config
+from autoresearch.lab.confirmation import (
+    affordable_pairs,
+    confirm,
+    confirm_plan,
+    confirmation_reserve_seconds,
+)
+from autoresearch.lab.decision import confirm_seed, trial_seed
+from autoresearch.lab.normal import student_cdf, student_quantile
+from autoresearch.types import Outcome, TrialResult
+
+
+def results(scores, split="test"):
+    return [
+        TrialResult(
+            seed=i, outcome=Outcome.OK if s is not None else Outcome.CRASH, bpb=s, split=split
+        )
+        for i, s in enumerate(scores)
+    ]
+
+
+def compare(a, b, **changes):
+    fixed = {
+        "reference": 0,
+        "candidate": 7,
+        "setup": "s",
+        "at": "2026-01-01T00:00:00Z",
+        "budget_seconds": 300.0,
+    }
+    return confirm(results(a), results(b), **{**fixed, **changes})
+
+
+def test_student_table():
+    # Standard table, two-sided 95 %.
+    for degrees, t in ((1, 12.7062), (3, 3.1824), (6, 2.4469), (30, 2.0423)):
+        assert student_quantile(0.975, degrees) == pytest.approx(t, abs=1e-4)
+        assert student_cdf(t, degrees) == pytest.approx(0.975, abs=1e-5)
+        assert student_cdf(-t, degrees) == pytest.approx(0.025, abs=1e-5)
+
+
+def test_known_difference():
+    got = compare([1.0, 1.1, 1.2, 1.3], [0.9, 1.02, 1.08, 1.2])
+    assert got.delta == pytest.approx(-0.1)
+    # Differences -0.10, -0.08, -0.12, -0.10: sd 0.016330, standard error 0.008165.
+    assert got.high - got.delta == pytest.approx(3.18245 * 0.0081650, rel=1e-4)
+    assert got.p_real > 0.99
+    assert (got.num_trials, got.split) == (4, "test")
+
+
+def test_a_failed_trial_leaves_with_its_partner():
+    got = compare([1.0, None, 1.2, 1.3], [0.9, 0.1, 1.08, 1.2])
+    assert got.num_trials == 3
+    assert got.reference_bpb == pytest.approx(3.5 / 3)
+
+
+def test_one_pair_is_no_confirmation():
+    with pytest.raises(ValueError, match="two pairs"):
+        compare([1.0, None], [0.9, 0.8])
+
+
+def test_splits_are_not_mixed():
+    with pytest.raises(ValueError, match="different splits"):
+        confirm(
+            results([1.0, 1.1]),
+            results([1.0, 1.1], "validation"),
+            reference=0,
+            candidate=1,
+            setup="s",
+            at="",
+            budget_seconds=1,
+        )
+
+
+def test_identical_trials_prove_nothing():
+    got = compare([1.0, 1.0], [1.0, 1.0])
+    assert (got.delta, got.low, got.high, got.p_real) == (0, 0, 0, 0.5)
+
+
+def test_plan_is_interleaved_and_paired():
+    plan = confirm_plan(3, 4)
+    assert [p.side[0] for p in plan] == ["r", "c", "c", "r", "r", "c", "c", "r"]
+    for a, b in zip(plan[::2], plan[1::2], strict=True):
+        assert a.seed == b.seed
+    assert confirm_plan(3, 2, first=2)[0].seed == plan[4].seed
+
+
+def test_confirmation_seeds_are_fresh():
+    for seed in range(50):
+        loop = {trial_seed(seed, i) for i in range(40)}
+        fresh = [confirm_seed(seed, i) for i in range(40)]
+        assert not loop & set(fresh)
+        assert len(set(fresh)) == 40
+        assert all(0 <= s < 2**31 for s in fresh)
+
+
+def test_reserve_is_the_smaller_of_share_and_need():
+    config = load_config(None, {"session.hours": 1.0}).config
+    assert confirmation_reserve_seconds(config, 10.0) == 80.0
+    assert confirmation_reserve_seconds(config, 360.0) == 540.0
+    endless = load_config(None).config
+    assert confirmation_reserve_seconds(endless, 360.0) == 2880.0
+    assert affordable_pairs(540.0, 100.0, 4) == 2
+    assert affordable_pairs(None, 100.0, 4) == 4
