@@ -1,0 +1,152 @@
+"""What may be tried: identity of an idea, and the checks before any GPU time is spent.
+
+`check_files` refuses a change outside the editable files, one that changes nothing that runs, one that changes
+only the seed, one that is not Python, one that is too long, and one that was tried before.
+"""
+
+import ast
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Reason = Literal[
+    "edit_failed", "out_of_scope_edit", "no_op", "seed_only", "syntax", "too_long", "duplicate"
+]
+
+_SEED = re.compile(r"(?:^|_)seed(?:_|$)", re.IGNORECASE)
+_SEEDERS = {"manual_seed", "manual_seed_all", "seed", "seed_all", "default_rng", "RandomState"}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a change will not be tried; `message` is one sentence, fit for an agent to act on."""
+
+    reason: Reason
+    message: str
+
+
+def identity(files: Mapping[str, str]) -> str:
+    """Return the identity of an idea: sha256 over the sorted paths and texts of the editable files.
+
+    Args:
+        files: Editable path -> full text.
+
+    Returns:
+        64 hex digits; equal for equal files, whatever the rest of the tree holds.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(files[path].encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def check_files(
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    *,
+    max_lines: int,
+    tried: Mapping[str, int],
+    in_flight: Mapping[str, str] | None = None,
+) -> Refusal | None:
+    """Return why a change may not be tried, or None.
+
+    Args:
+        before: Editable path -> text at the incumbent; its keys are the editable files.
+        after: Editable path -> text after the change.
+        max_lines: Longest editable file in lines.
+        tried: Identity -> number of the experiment that tried it.
+        in_flight: Identity -> description of what is under trial or waiting.
+    """
+    outside = sorted(set(after) - set(before))
+    if outside:
+        allowed = ", ".join(f"`{path}`" for path in sorted(before))
+        names = ", ".join(f"`{path}`" for path in outside)
+        return Refusal("out_of_scope_edit", f"{names} may not be changed, only {allowed}")
+    full = {**before, **after}
+    if all(full[path] == before[path] for path in before):
+        return Refusal("no_op", "the change leaves every file as it is")
+    for path in sorted(before):
+        refusal = _check_one(path, before[path], full[path], max_lines)
+        if refusal is not None:
+            return refusal
+    paths = [path for path in before if full[path] != before[path]]
+    if all(
+        path.endswith(".py") and _skeleton(full[path], False) == _skeleton(before[path], False)
+        for path in paths
+    ):
+        return Refusal(
+            "no_op", "the change touches only comments or formatting: nothing that runs differs"
+        )
+    if all(
+        path.endswith(".py") and _skeleton(full[path], True) == _skeleton(before[path], True)
+        for path in paths
+    ):
+        return Refusal(
+            "seed_only",
+            "the change touches only random seeds: the lab sets those, luck is not a gain",
+        )
+    mine = identity(full)
+    if mine in tried:
+        return Refusal("duplicate", f"experiment #{tried[mine]} tried exactly these files")
+    if in_flight and mine in in_flight:
+        return Refusal("duplicate", f"exactly these files are under trial now: {in_flight[mine]}")
+    return None
+
+
+def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | None:
+    if after == before:
+        return None
+    if "\0" in after:
+        return Refusal("syntax", f"`{path}` holds a null character")
+    num_lines = len(after.splitlines())
+    if num_lines > max_lines and num_lines > len(before.splitlines()):
+        return Refusal(
+            "too_long", f"`{path}` would have {num_lines} lines, at most {max_lines} are allowed"
+        )
+    if path.endswith(".py"):
+        try:
+            compile(after, path, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+            where = f" at line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
+            said = exc.msg if isinstance(exc, SyntaxError) else str(exc)
+            return Refusal("syntax", f"`{path}` is not valid Python{where}: {said}")
+    return None
+
+
+def _skeleton(text: str, is_seedless: bool) -> str | None:
+    """The program without comments, formatting, docstrings and, when asked, seeds."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            body[0] = ast.Pass()
+        if is_seedless:
+            _blank_seeds(node)
+    return ast.dump(tree)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _blank_seeds(node: ast.AST) -> None:
+    blank = ast.Constant(0)
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)]) if _SEED.search(name):
+            node.value = blank
+        case ast.AnnAssign(target=ast.Name(id=name)) if _SEED.search(name):
+            node.value = blank
+        case ast.keyword(arg=str() as name) if _SEED.search(name):
+            node.value = blank
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in _SEEDERS:
+            node.args = [blank for _ in node.args]

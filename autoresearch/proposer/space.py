@@ -1,0 +1,221 @@
+"""Where the value of a constant may go: a range and a scale, from its comment, its name and its value.
+
+A comment may say it: `[0.01, 0.1]`, `0.01..0.1`, `0.01 to 0.1`, `one of 1, 2, 4`, `at least 1`, `at most 8`,
+`multiple of 64`, `divides N_EMBD`, `power of two`, `fixed`. Else rates move on a log scale, sizes by powers of two,
+counts by whole steps, shares between 0 and 1, and numbers just below 1 (momenta) by their distance from 1.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from autoresearch.proposer.constants import Constant, Number
+
+Scale = Literal["log", "linear", "octaves", "steps", "momentum", "choices"]
+
+_NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?:\s*\*\*\s*\d+)?"
+_PAIR = (
+    re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]"),
+    re.compile(rf"({_NUMBER})\s*\.\.\.?\s*({_NUMBER})"),
+    re.compile(rf"(?:range|between|from)?:?\s*({_NUMBER})\s*(?:to|and)\s*({_NUMBER})"),
+)
+_CHOICES = (
+    re.compile(rf"(?:one of|choices?:?|try)\s*((?:{_NUMBER}\s*(?:,|\bor\b)\s*)+{_NUMBER})"),
+    re.compile(rf"\{{\s*((?:{_NUMBER}\s*,\s*)+{_NUMBER})\s*\}}"),
+)
+_LEAST = re.compile(rf"(?:at least|>=|minimum|min)\s*({_NUMBER})")
+_MOST = re.compile(rf"(?:at most|<=|maximum|max)\s*({_NUMBER})")
+_STEP = re.compile(r"(?:multiples? of|divisible by)\s+(\d[\d_]*)")
+_FIXED = re.compile(
+    r"\b(?:fixed|do not (?:change|touch|tune)|not searched|must match|must stay)\b", re.IGNORECASE
+)
+_POWER = re.compile(r"\bpowers? of (?:two|2)\b", re.IGNORECASE)
+_SHARE = re.compile(r"\b(?:fraction|share|ratio of the|probability|portion)\b", re.IGNORECASE)
+
+_SHARE_NAME = re.compile(
+    r"(?:FRAC|FRACTION|RATIO|SHARE|PROB|DROPOUT|WARMUP|WARMDOWN|COOLDOWN|DECAY_FROM)"
+)
+_SIZE_NAME = re.compile(
+    r"(?:BATCH|DIM|SIZE|EMBD|WIDTH|HIDDEN|CONTEXT|LEN|TOKENS|WINDOW|ROWS|CHANNELS)"
+)
+_SEED_NAME = re.compile(r"(?:^|_)SEED(?:_|$|\[)")
+_FIXED_NAME = re.compile(
+    r"(?:^|_)(?:VOCAB|VERSION|MAX_SEQ_LEN|BUDGET|DEVICE_ID|LOG|PRINT|EPS|EPSILON)(?:_|$)"
+)
+
+_FACTOR = 4.0
+_MAX_CHOICES = 4096
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values a constant may take, over a coordinate in which a step means about the same anywhere."""
+
+    constant: Constant
+    scale: Scale
+    low: float
+    """In values, inclusive; for `choices` the index."""
+    high: float
+    step: int = 1
+    choices: tuple[Number, ...] = ()
+
+    def to_coordinate(self, value: float) -> float | None:
+        """Return where a value lies, or None outside the range."""
+        if self.scale == "choices":
+            return float(self.choices.index(value)) if value in self.choices else None
+        margin = 1e-9 * max(1.0, abs(self.low), abs(self.high))
+        if not self.low - margin <= value <= self.high + margin:
+            return None
+        if self.scale in ("log", "octaves"):
+            return math.log2(value)
+        if self.scale == "momentum":
+            return -math.log2(1 - value)
+        return float(value)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest coordinate."""
+        low, high = self.to_coordinate(self.low), self.to_coordinate(self.high)
+        if self.scale == "choices":
+            return 0.0, float(len(self.choices) - 1)
+        assert low is not None
+        assert high is not None
+        return low, high
+
+    @property
+    def notch(self) -> float:
+        """A first step worth trying, in coordinates."""
+        low, high = self.bounds
+        if self.scale in ("log", "octaves", "momentum"):
+            return min(1.0, (high - low) / 2)
+        if self.scale == "steps":
+            return max(float(self.step), round(0.15 * (high - low)))
+        return 1.0 if self.scale == "choices" else 0.2 * (high - low)
+
+    def from_coordinate(self, coordinate: float) -> Number:
+        """Return the allowed value nearest to a coordinate, rounded to what a person would write."""
+        low, high = self.bounds
+        coordinate = min(max(coordinate, low), high)
+        if self.scale == "choices":
+            return self.choices[round(coordinate)]
+        if self.scale == "octaves":
+            octaves = round(coordinate - math.log2(self.constant.value))
+            return round(self.constant.value * 2.0**octaves)
+        if self.scale == "steps":
+            whole = round(coordinate / self.step) * self.step
+            return int(min(max(whole, math.ceil(self.low)), math.floor(self.high)))
+        if self.scale == "momentum":
+            return float(round(1 - _rounded(2.0**-coordinate), 9))
+        value = 2.0**coordinate if self.scale == "log" else coordinate
+        value = min(max(_rounded(value), self.low), self.high)
+        return max(1, round(value)) if self.constant.is_int else value
+
+
+def find_range(constant: Constant) -> Range | None:
+    """Return where a constant may go, or None if it is not to be searched."""
+    name, value, comment = constant.name, constant.value, constant.comment
+    if _SEED_NAME.search(name) or _FIXED_NAME.search(name) or _FIXED.search(comment):
+        return None
+    choices = _stated_choices(constant)
+    if choices:
+        return Range(constant, "choices", choices[0], choices[-1], choices=choices)
+    stated = _stated_pair(constant)
+    found = _whole(constant, stated) if constant.is_int else _real(constant, stated)
+    if found is None:
+        return None
+    low, high = _limits(comment, found.low, found.high)
+    if not low <= value <= high or low >= high:
+        return None
+    return Range(constant, found.scale, low, high, found.step)
+
+
+def _whole(constant: Constant, stated: tuple[float, float] | None) -> Range | None:
+    value = int(constant.value)
+    step = int(match.group(1).replace("_", "")) if (match := _STEP.search(constant.comment)) else 1
+    if step < 1 or value % step:
+        step = 1
+    is_power = value > 0 and value & (value - 1) == 0
+    is_size = _POWER.search(constant.comment) or (
+        is_power and (value >= 32 or _SIZE_NAME.search(constant.name))
+    )
+    if value <= 0 and stated is None:
+        return None
+    if is_size and value > 0:
+        low, high = stated or (max(1.0, value / _FACTOR), value * _FACTOR)
+        octaves_down = math.floor(math.log2(value / max(low, 1)) + 1e-9)
+        octaves_up = math.floor(math.log2(high / value) + 1e-9)
+        while octaves_down > 0 and value % 2**octaves_down:
+            octaves_down -= 1
+        return Range(constant, "octaves", value / 2**octaves_down, value * 2.0**octaves_up)
+    if stated is None:
+        if value >= 1000 and step == 1:
+            return Range(constant, "log", value / _FACTOR, value * _FACTOR)
+        stated = (max(step, value // 2 // step * step), max(value * 2, value + 2 * step))
+    low, high = (math.ceil(stated[0] / step) * step, math.floor(stated[1] / step) * step)
+    return Range(constant, "steps", float(low), float(high), step)
+
+
+def _real(constant: Constant, stated: tuple[float, float] | None) -> Range | None:
+    value, name = float(constant.value), constant.name
+    if stated is not None:
+        low, high = stated
+        if 0.5 < low < high < 1 and value >= 0.8:
+            return Range(constant, "momentum", low, high)
+        is_wide = low > 0 and high / low >= 8
+        return Range(constant, "log" if is_wide else "linear", low, high)
+    is_share = _SHARE_NAME.search(name) or _SHARE.search(constant.comment)
+    if is_share and 0 <= value <= 1:
+        if value < 0.1:
+            return Range(constant, "linear", 0.0, 0.3)
+        return Range(constant, "linear", max(0.0, value - 0.4), min(1.0, value + 0.4))
+    if 0.8 <= value < 1:
+        gap = 1 - value
+        return Range(constant, "momentum", max(0.5, 1 - gap * _FACTOR), 1 - gap / _FACTOR)
+    if value == 0:
+        return Range(constant, "linear", 0.0, 0.2)
+    if value < 0:
+        return Range(constant, "linear", value * 2, 0.0)
+    return Range(constant, "log", value / _FACTOR, value * _FACTOR)
+
+
+def _stated_pair(constant: Constant) -> tuple[float, float] | None:
+    for pattern in _PAIR:
+        for match in pattern.finditer(constant.comment):
+            low, high = _to_number(match.group(1)), _to_number(match.group(2))
+            if low < high and low <= constant.value <= high:
+                return low, high
+    return None
+
+
+def _stated_choices(constant: Constant) -> tuple[Number, ...]:
+    for pattern in _CHOICES:
+        match = pattern.search(constant.comment)
+        if match is None:
+            continue
+        numbers = [_to_number(text) for text in re.findall(_NUMBER, match.group(1))]
+        values = {round(n) if constant.is_int else float(n) for n in numbers}
+        if constant.value in values and len(values) > 1:
+            return tuple(sorted(values))
+    return ()
+
+
+def _limits(comment: str, low: float, high: float) -> tuple[float, float]:
+    for match in _LEAST.finditer(comment):
+        low = max(low, _to_number(match.group(1)))
+    for match in _MOST.finditer(comment):
+        high = min(high, _to_number(match.group(1)))
+    return low, high
+
+
+def _to_number(text: str) -> float:
+    base, _, exponent = text.replace("_", "").replace(" ", "").partition("**")
+    return float(base) ** int(exponent) if exponent else float(base)
+
+
+def _rounded(value: float) -> float:
+    """Two significant digits, three below a leading 2: what a person would write."""
+    if value == 0:
+        return 0.0
+    digits = 2 if f"{abs(value):e}"[0] not in "12" else 3
+    return float(f"{value:.{digits}g}")
