@@ -74,7 +74,7 @@ class SearchProposer:
             CancelledError: `stop` was set.
         """
         path, program = self._program(context)
-        ranges = self._ranges(program, path)
+        ranges = self._ranges(program, path, context.session)
         history = _read_history(context, ranges)
         rng = random.Random(_mix(context.session.seed, context.number))
         in_flight = {
@@ -131,8 +131,9 @@ class SearchProposer:
                 f"`{path}` of the incumbent is not valid Python: {exc}", retry_seconds=None
             ) from exc
 
-    def _ranges(self, program: Program, path: str) -> dict[str, Range]:
-        found = {c.name: space.find_range(c) for c in program.constants}
+    def _ranges(self, program: Program, path: str, session: Session) -> dict[str, Range]:
+        known = {"max_seq_len": session.setup.max_seq_len} if session.setup else {}
+        found = {c.name: space.find_range(c, known) for c in program.constants}
         ranges = {name: r for name, r in found.items() if r is not None}
         if not ranges:
             raise ProposerUnavailableError(

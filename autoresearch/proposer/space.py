@@ -2,17 +2,19 @@
 
 A comment may say it: `[0.01, 0.1]`, `0.01..0.1`, `0.01 to 0.1`, `one of 1, 2, 4`, `at least 1`, `at most 8`,
 `multiple of 64`, `divides N_EMBD`, `power of two`, `fixed`. Else rates move on a log scale, sizes by powers of two,
-counts by whole steps, shares between 0 and 1, and numbers just below 1 (momenta) by their distance from 1.
+counts by whole steps, shares between 0 and 1, and numbers just below 1 (momenta) by their distance from 1. A
+stated range is a limit, not a place to draw from: the search stays near the present value and moves with it.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch.proposer.constants import Constant, Number
 
-Scale = Literal["log", "linear", "octaves", "steps", "momentum", "choices"]
+Scale = Literal["log", "linear", "soft", "octaves", "steps", "momentum", "choices"]
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?:\s*\*\*\s*\d+)?"
 _PAIR = (
@@ -26,6 +28,7 @@ _CHOICES = (
 )
 _LEAST = re.compile(rf"(?:at least|>=|minimum|min)\s*({_NUMBER})")
 _MOST = re.compile(rf"(?:at most|<=|maximum|max)\s*({_NUMBER})")
+_MOST_NAMED = re.compile(r"(?:at most|<=|up to)\s*`?([a-z][a-z0-9_.]*)")
 _STEP = re.compile(r"(?:multiples? of|divisible by)\s+(\d[\d_]*)")
 _FIXED = re.compile(
     r"\b(?:fixed|do not (?:change|touch|tune)|not searched|must match|must stay)\b", re.IGNORECASE
@@ -45,7 +48,9 @@ _FIXED_NAME = re.compile(
 )
 
 _FACTOR = 4.0
-_MAX_CHOICES = 4096
+"""How far a value may go from where it is, on either side, in one proposal."""
+_REACH = 0.35
+"""The same for linear scales, as a share of the stated range."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Range:
             return math.log2(value)
         if self.scale == "momentum":
             return -math.log2(1 - value)
+        if self.scale == "soft":
+            return math.log2(1 + value / (self.constant.value / 2))
         return float(value)
 
     @property
@@ -87,7 +94,7 @@ class Range:
     def notch(self) -> float:
         """A first step worth trying, in coordinates."""
         low, high = self.bounds
-        if self.scale in ("log", "octaves", "momentum"):
+        if self.scale in ("log", "octaves", "momentum", "soft"):
             return min(1.0, (high - low) / 2)
         if self.scale == "steps":
             return max(float(self.step), round(0.15 * (high - low)))
@@ -107,13 +114,20 @@ class Range:
             return int(min(max(whole, math.ceil(self.low)), math.floor(self.high)))
         if self.scale == "momentum":
             return float(round(1 - _rounded(2.0**-coordinate), 9))
+        if self.scale == "soft":
+            coordinate = (2.0**coordinate - 1) * self.constant.value / 2
         value = 2.0**coordinate if self.scale == "log" else coordinate
         value = min(max(_rounded(value), self.low), self.high)
         return max(1, round(value)) if self.constant.is_int else value
 
 
-def find_range(constant: Constant) -> Range | None:
-    """Return where a constant may go, or None if it is not to be searched."""
+def find_range(constant: Constant, known: Mapping[str, float] | None = None) -> Range | None:
+    """Return where a constant may go, or None if it is not to be searched.
+
+    Args:
+        constant: The constant at its present value.
+        known: Numbers of the lab a comment may name, as in `at most max_seq_len`.
+    """
     name, value, comment = constant.name, constant.value, constant.comment
     if _SEED_NAME.search(name) or _FIXED_NAME.search(name) or _FIXED.search(comment):
         return None
@@ -121,16 +135,14 @@ def find_range(constant: Constant) -> Range | None:
     if choices:
         return Range(constant, "choices", choices[0], choices[-1], choices=choices)
     stated = _stated_pair(constant)
-    found = _whole(constant, stated) if constant.is_int else _real(constant, stated)
-    if found is None:
+    low, high = _limits(comment, stated or (-math.inf, math.inf), known or {})
+    if not low <= value <= high:
         return None
-    low, high = _limits(comment, found.low, found.high)
-    if not low <= value <= high or low >= high:
-        return None
-    return Range(constant, found.scale, low, high, found.step)
+    found = _whole(constant, low, high) if constant.is_int else _real(constant, low, high)
+    return found if found is not None and found.low < found.high else None
 
 
-def _whole(constant: Constant, stated: tuple[float, float] | None) -> Range | None:
+def _whole(constant: Constant, low: float, high: float) -> Range | None:
     value = int(constant.value)
     step = int(match.group(1).replace("_", "")) if (match := _STEP.search(constant.comment)) else 1
     if step < 1 or value % step:
@@ -139,44 +151,49 @@ def _whole(constant: Constant, stated: tuple[float, float] | None) -> Range | No
     is_size = _POWER.search(constant.comment) or (
         is_power and (value >= 32 or _SIZE_NAME.search(constant.name))
     )
-    if value <= 0 and stated is None:
+    if value > 0 and is_size:
+        down = math.floor(math.log2(min(_FACTOR, value / max(low, 1))) + 1e-9)
+        up = math.floor(math.log2(min(_FACTOR, high / value)) + 1e-9)
+        while down > 0 and value % 2**down:
+            down -= 1
+        return Range(constant, "octaves", value / 2.0**down, value * 2.0**up)
+    if value >= 1000 and step == 1:
+        return Range(constant, "log", max(low, value / _FACTOR), min(high, value * _FACTOR))
+    if value <= 0 and math.isinf(low):
         return None
-    if is_size and value > 0:
-        low, high = stated or (max(1.0, value / _FACTOR), value * _FACTOR)
-        octaves_down = math.floor(math.log2(value / max(low, 1)) + 1e-9)
-        octaves_up = math.floor(math.log2(high / value) + 1e-9)
-        while octaves_down > 0 and value % 2**octaves_down:
-            octaves_down -= 1
-        return Range(constant, "octaves", value / 2**octaves_down, value * 2.0**octaves_up)
-    if stated is None:
-        if value >= 1000 and step == 1:
-            return Range(constant, "log", value / _FACTOR, value * _FACTOR)
-        stated = (max(step, value // 2 // step * step), max(value * 2, value + 2 * step))
-    low, high = (math.ceil(stated[0] / step) * step, math.floor(stated[1] / step) * step)
-    return Range(constant, "steps", float(low), float(high), step)
+    near = max(value // step // 2, 2) * step
+    low = max(step if math.isinf(low) else low, value - near)
+    high = min(high, value + 2 * near)
+    return Range(
+        constant, "steps", math.ceil(low / step) * step, math.floor(high / step) * step, step
+    )
 
 
-def _real(constant: Constant, stated: tuple[float, float] | None) -> Range | None:
-    value, name = float(constant.value), constant.name
-    if stated is not None:
-        low, high = stated
-        if 0.5 < low < high < 1 and value >= 0.8:
-            return Range(constant, "momentum", low, high)
-        is_wide = low > 0 and high / low >= 8
-        return Range(constant, "log" if is_wide else "linear", low, high)
-    is_share = _SHARE_NAME.search(name) or _SHARE.search(constant.comment)
-    if is_share and 0 <= value <= 1:
-        if value < 0.1:
-            return Range(constant, "linear", 0.0, 0.3)
-        return Range(constant, "linear", max(0.0, value - 0.4), min(1.0, value + 0.4))
-    if 0.8 <= value < 1:
+def _real(constant: Constant, low: float, high: float) -> Range | None:
+    value = float(constant.value)
+    is_bounded = math.isfinite(low) and math.isfinite(high)
+    is_share = _SHARE_NAME.search(constant.name) or _SHARE.search(constant.comment)
+    if not is_bounded and is_share and 0 <= value <= 1:
+        low, high = max(low, 0.0), min(high, 0.3 if value < 0.1 else 1.0)
+        is_bounded = True
+    if (0.8 <= value < 1 and high <= 1 and not is_share) or (0.8 <= value < 1 and not is_bounded):
         gap = 1 - value
-        return Range(constant, "momentum", max(0.5, 1 - gap * _FACTOR), 1 - gap / _FACTOR)
+        return Range(
+            constant,
+            "momentum",
+            max(low, 0.5, 1 - gap * _FACTOR),
+            min(high, 1 - gap / _FACTOR),
+        )
+    if is_bounded and low == 0 < value < high / _FACTOR:
+        return Range(constant, "soft", low, min(high, value * _FACTOR))
+    if is_bounded and not (low > 0 and high / low >= 8):
+        reach = _REACH * (high - low)
+        return Range(constant, "linear", max(low, value - reach), min(high, value + reach))
     if value == 0:
-        return Range(constant, "linear", 0.0, 0.2)
+        return Range(constant, "linear", max(low, 0.0), min(high, 0.2))
     if value < 0:
-        return Range(constant, "linear", value * 2, 0.0)
-    return Range(constant, "log", value / _FACTOR, value * _FACTOR)
+        return Range(constant, "linear", max(low, value * 2), min(high, 0.0))
+    return Range(constant, "log", max(low, value / _FACTOR), min(high, value * _FACTOR))
 
 
 def _stated_pair(constant: Constant) -> tuple[float, float] | None:
@@ -200,11 +217,16 @@ def _stated_choices(constant: Constant) -> tuple[Number, ...]:
     return ()
 
 
-def _limits(comment: str, low: float, high: float) -> tuple[float, float]:
+def _limits(
+    comment: str, stated: tuple[float, float], known: Mapping[str, float]
+) -> tuple[float, float]:
+    low, high = stated
     for match in _LEAST.finditer(comment):
         low = max(low, _to_number(match.group(1)))
     for match in _MOST.finditer(comment):
         high = min(high, _to_number(match.group(1)))
+    for match in _MOST_NAMED.finditer(comment):
+        high = min(high, known.get(match.group(1), math.inf))
     return low, high
 
 

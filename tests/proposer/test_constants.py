@@ -114,26 +114,33 @@ def test_changed_names_constants_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("line", "scale", "low", "high"),
     [
-        ("MATRIX_LR = 0.04  # [0.005, 0.16]", "log", 0.005, 0.16),
+        ("MATRIX_LR = 0.04  # [0.02, 0.16]", "log", 0.02, 0.16),
         ("MATRIX_LR = 0.04", "log", 0.01, 0.16),
         ("BATCH = 64", "octaves", 16, 256),
+        ("BATCH = 64  # range 1 to 128", "octaves", 16, 128),
         ("BATCH = 96  # power of two times 3", "octaves", 24, 384),
+        ("CONTEXT = 512  # at most max_seq_len", "octaves", 128, 1024),
         ("DEPTH = 4  # at most 6", "steps", 2, 6),
         ("DEPTH = 4", "steps", 2, 8),
-        ("WIDTH = 192  # multiple of 64", "steps", 64, 384),
-        ("DEPTH = 4  # 1..12", "steps", 1, 12),
-        ("SOFTCAP = 15.0  # between 5 and 30", "linear", 5, 30),
-        ("WARMDOWN_FRAC = 0.5", "linear", 0.1, 0.9),
-        ("WARMUP_FRAC = 0.0", "linear", 0.0, 0.3),
+        ("DEPTH = 8  # range 1 to 32", "steps", 4, 16),
+        ("EVERY = 2  # 0 is none; range 0 to 8", "steps", 0, 6),
+        ("WIDTH = 192  # multiple of 64", "steps", 64, 448),
+        ("SOFTCAP = 15.0  # between 5 and 30", "linear", 6.25, 23.75),
+        ("COOLDOWN = 0.75  # share; range 0 to 1", "linear", 0.4, 1.0),
+        ("FINAL_LR = 0.05  # share; range 0 to 1", "soft", 0.0, 0.2),
+        ("EMBED_DECAY = 0.001  # range 0 to 0.1", "soft", 0.0, 0.004),
+        ("WARMDOWN_FRAC = 0.5", "linear", 0.15, 0.85),
+        ("WARMUP_FRAC = 0.0", "linear", 0.0, 0.105),
         ("MOMENTUM = 0.95", "momentum", 0.8, 0.9875),
+        ("BETA2 = 0.95  # range 0.9 to 0.999", "momentum", 0.9, 0.9875),
         ("WEIGHT_DECAY = 0.0", "linear", 0.0, 0.2),
         ("N_KV = 2  # one of 1, 2 or 4", "choices", 1, 4),
-        ("ROPE = 10_000.0  # 1e3 to 1e6", "log", 1e3, 1e6),
+        ("ROPE = 10_000.0  # 1e3 to 1e6", "log", 2.5e3, 4e4),
         ("DEPTH = 4  # 2 to 4x faster than 12 to 16", "steps", 2, 4),
     ],
 )
 def test_ranges(line: str, scale: str, low: float, high: float) -> None:
-    found = space.find_range(constants.parse(line).constants[0])
+    found = space.find_range(constants.parse(line).constants[0], {"max_seq_len": 1024})
     assert found is not None
     assert (found.scale, found.low, found.high) == (scale, pytest.approx(low), pytest.approx(high))
 
