@@ -1,0 +1,93 @@
+"""The house keeps its shape: arrows point down, and light verbs stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import autoresearch
+
+PACKAGE = Path(autoresearch.__file__).parent
+LEAVES = {"config", "paths", "hardware", "events", "errors", "types", "__init__"}
+FLOORS = {
+    "cli": 5,
+    "__main__": 6,
+    "commands": 4,
+    "ui": 3,
+    "report": 3,
+    "lab": 3,
+    "presets": 2,
+    "proposer": 2,
+    "trial": 2,
+    "data": 2,
+    **dict.fromkeys(LEAVES, 1),
+}
+# Rooms of one floor that may look at each other, and the one upward look that is wanted:
+# `autoresearch.read_session` is the front door for notebooks.
+NEIGHBOURS = {
+    ("ui", "lab"),
+    ("report", "lab"),
+    ("report", "ui"),
+    ("ui", "report"),
+    ("trial", "data"),
+    ("proposer", "trial"),
+    ("__init__", "lab"),
+}
+HEAVY = ("torch", "litellm", "pyarrow", "tiktoken", "optuna", "matplotlib", "jinja2", "git")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the rooms of the package that a module imports, wherever the import stands."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "autoresearch":
+                names = [f"autoresearch.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "autoresearch":
+                rooms.add(parts[1] if len(parts) > 1 else "__init__")
+    return {r if r in FLOORS else "__init__" for r in rooms}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_arrows_point_down(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "_templates":
+        pytest.skip("templates are no rooms")
+    for other in imports_of(path) - {room}:
+        allowed = FLOORS[other] < FLOORS[room] or (room, other) in NEIGHBOURS
+        assert allowed, f"{path} in `{room}` imports `{other}`"
+
+
+def test_the_client_imports_nothing_of_the_lab() -> None:
+    assert imports_of(PACKAGE / "trial" / "client.py") <= {"trial", "errors", "__init__"}
+    assert imports_of(PACKAGE / "trial" / "channel.py") <= {"trial", "__init__"}
+
+
+def modules_after(*arguments: str, cwd: Path | None = None) -> set[str]:
+    """Return the modules loaded after one command line ran in a fresh interpreter."""
+    code = (
+        "import sys; from autoresearch.cli import main; "
+        f"code = main({list(arguments)!r}); "
+        "print('\\n@@', code, *sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=cwd
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rsplit("@@", 1)[1].split())
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",)])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    loaded = modules_after(*arguments)
+    assert not loaded & {*HEAVY, "numpy", "pydantic"}
