@@ -47,7 +47,8 @@ def run_session(
     """
     from autoresearch.lab.confirming import run_confirmation
     from autoresearch.lab.decision import confirmation_reserve_seconds
-    from autoresearch.lab.loop import Loop, Parts
+    from autoresearch.lab.loop import Loop
+    from autoresearch.lab.parts import Parts
     from autoresearch.proposer.ahead import Ahead
     from autoresearch.proposer.registry import make_proposer
 

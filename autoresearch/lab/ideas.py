@@ -1,0 +1,166 @@
+"""Ideas on their way into the record: asking, storing, rebasing, and a person's own edits."""
+
+import contextlib
+import time
+
+from autoresearch.events import Abandoned, Spent
+from autoresearch.lab import decision as rule
+from autoresearch.lab.faults import reach
+from autoresearch.lab.parts import Parts, StopSeenError, next_number
+from autoresearch.proposer.base import (
+    CancelledError,
+    Context,
+    EditFailedError,
+    ProposerUnavailableError,
+)
+from autoresearch.types import Decision, Experiment, Proposal, State, Verdict
+
+HAND_EDIT_SECONDS = 60.0
+"""A hand edit becomes an experiment once it is unchanged for this long."""
+
+
+class Ideas:
+    """Gets proposals and stores each before anything is done with it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._record = parts.record
+        self._config = parts.config
+        self._edit_seen: tuple[str, float] | None = None
+
+    def propose(self) -> None:
+        """Wait for the next proposal and store it."""
+        self._parts.phase("propose")
+        began = time.monotonic()
+        self.ask()
+        while not self.collect(timeout=0.2):
+            self._parts.check_stop()
+        self._parts.clock.add("propose", time.monotonic() - began)
+
+    def ask(self) -> None:
+        """Ask for a proposal unless one is being prepared already."""
+        if self._parts.ahead.is_busy:
+            return
+        self._parts.ahead.request(self._context())
+
+    def collect(self, timeout: float = 0.0) -> bool:
+        """Store what the proposer has ready; False if there is nothing yet.
+
+        Raises:
+            ProposerUnavailableError: nothing can be had now.
+        """
+        try:
+            proposal = self._parts.ahead.take(timeout)
+        except EditFailedError as exc:
+            number = self.store(exc.proposal)
+            event = self._record.judge(
+                number,
+                Verdict.DISCARD,
+                Decision("discard", exc.reason, explanation=exc.message),
+                setup=self._parts.setup.key,
+            )
+            self._parts.emit(event)
+            return True
+        except ProposerUnavailableError as exc:
+            if exc.usage.num_calls:
+                self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
+            raise
+        except CancelledError:
+            self._parts.check_stop()
+            return False
+        if proposal is None:
+            return False
+        self.store(proposal)
+        return True
+
+    def keep_last_answer(self) -> None:
+        """Store a proposal that came while the session ended: it was paid for."""
+        with contextlib.suppress(ProposerUnavailableError, StopSeenError):
+            self.collect()
+
+    def store(self, proposal: Proposal, number: int | None = None) -> int:
+        """Record a proposal under a number of its own, before anything is done with it."""
+        if number is None:
+            number = next_number(self._record.session())
+        program = self._parts.run_directory.program
+        text = program.read_bytes() if program.is_file() else b""
+        event = self._record.propose(proposal, number, text)
+        self._parts.emit(event)
+        reach("proposal_stored")
+        return number
+
+    def rebase(self, experiment: Experiment, incumbent: Experiment) -> bool:
+        """Carry a proposal over to a tip that moved; False if it does not fit any more."""
+        files = self._record.rebase(experiment, incumbent.commit)
+        if files is None:
+            self._parts.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
+            return False
+        self.store(
+            Proposal(
+                description=experiment.description,
+                files=files,
+                parent=incumbent.commit,
+                proposer=experiment.proposer,
+                hypothesis=experiment.hypothesis,
+                expected_effect=experiment.expected_effect,
+                theme=experiment.theme,
+                note=experiment.note,
+                parameters=experiment.parameters,
+                usage=experiment.usage,
+            ),
+            experiment.number,
+        )
+        return True
+
+    def hand_edit(self) -> Proposal | None:
+        """Return a person's edit of the working tree once it has been left alone for a minute."""
+        files = self._record.hand_edit()
+        if files is None:
+            self._edit_seen = None
+            return None
+        identity = self._record.identity(files)
+        session = self._record.session()
+        if any(e.identity == identity for e in session.experiments):
+            return None
+        if self._edit_seen is None or self._edit_seen[0] != identity:
+            self._edit_seen = (identity, time.monotonic())
+            return None
+        if time.monotonic() - self._edit_seen[1] < HAND_EDIT_SECONDS:
+            return None
+        return Proposal(
+            description="hand edit",
+            files=files,
+            parent=self._record.tip(),
+            proposer="human",
+        )
+
+    def _context(self) -> Context:
+        session = self._record.session()
+        tip = self._record.tip()
+        program = self._parts.run_directory.program
+        waiting = [e for e in session.experiments if e.state is State.PROPOSED]
+        recent = [e for e in session.experiments if e.trials][-5:]
+        usage = session.usage
+        return Context(
+            session=session,
+            number=next_number(session),
+            parent=tip,
+            files=self._record.editable_files(tip),
+            program=program.read_text(encoding="utf-8", errors="replace")
+            if program.is_file()
+            else "",
+            max_lines=self._config.task.max_lines,
+            budget_seconds=self._config.trial.budget_seconds,
+            hardware=self._parts.hardware,
+            seconds_left=self._parts.seconds_left(session),
+            cost_left_usd=self._parts.limits.cost_left(usage.cost_usd or 0.0),
+            in_flight=tuple(self._record.proposal(e.number) for e in waiting),
+            tried={e.identity: e.number for e in session.experiments if e.identity},
+            is_stalled=rule.is_plateau(session, self._config.decision),
+            curves={e.number: self._record.curve(e.trials[0]) for e in recent},
+            log_tails={
+                e.number: self._record.log_tail(e.trials[-1])
+                for e in recent
+                if e.verdict is Verdict.CRASH
+            },
+        )

@@ -1,0 +1,133 @@
+"""What a loop is made of: its parts, its clock, and the small things that all of it does."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from autoresearch.config import Config
+from autoresearch.errors import PrerequisiteError
+from autoresearch.events import Event, Phase, Progress
+from autoresearch.lab.limits import Limits
+from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
+from autoresearch.proposer.ahead import Ahead
+from autoresearch.types import Experiment, Session, Setup, TrialResult, TrialSpec, Verdict
+
+Emit = Callable[[Event | Progress | Phase], None]
+
+
+class StopSeenError(Exception):
+    """The stop event was seen; leaves the loop from wherever it is."""
+
+
+class Executor(Protocol):
+    """Something that can run a trial; one local device is one slot."""
+
+    def run(
+        self,
+        spec: TrialSpec,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrialResult:
+        """Run one trial to its end and judge it; never raises for what the child does."""
+        ...
+
+
+@dataclass
+class Clock:
+    """Where the wall-clock time of this run went, in seconds by kind (see `types.Busy`)."""
+
+    started: float = field(default_factory=time.monotonic)
+    busy: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+    def add(self, kind: str, seconds: float | None) -> None:
+        """Book `seconds` under `kind`; None books nothing."""
+        if seconds:
+            self.busy[kind] = self.busy.get(kind, 0.0) + seconds
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a loop is made of."""
+
+    run_directory: RunDirectory
+    config: Config
+    record: Record
+    executor: Executor
+    ahead: Ahead
+    """The proposer, asked from a thread of its own."""
+    setup: Setup
+    hardware: dict[str, Any]
+    limits: Limits
+    emit: Emit
+    stop: threading.Event
+    """Set to end the session: the trial under way is stopped and will be repeated."""
+    confirm: Callable[[Session], object] | None = None
+    """Called once at the end of a session that ran into a limit."""
+    reserve_seconds: Callable[[Session], float] = lambda _: 0.0
+    """Time the confirmation will need, kept free out of the hours."""
+    clock: Clock = field(default_factory=Clock)
+
+    def append(self, event: Event, commit: str | None = None) -> None:
+        """Store a durable event, then show it."""
+        self.record.append(event, commit=commit)
+        self.emit(event)
+
+    def phase(self, name: str, detail: str = "", number: int | None = None) -> None:
+        """Say what the lab turned to, on the screen and to other processes."""
+        phase = Phase(name=name, detail=detail, number=number)
+        self.record.set_status(phase)
+        self.emit(phase)
+
+    def check_stop(self) -> None:
+        """Leave the loop if somebody asked for it.
+
+        Raises:
+            StopSeenError: the stop event is set.
+        """
+        if self.stop.is_set():
+            raise StopSeenError
+
+    def seconds_left(self, session: Session) -> float | None:
+        """Return the seconds left for experiments, the confirmation's kept free; None: no limit."""
+        return self.limits.seconds_left(self.clock.elapsed, self.reserve_seconds(session))
+
+    def incumbent(self, session: Session) -> Experiment | None:
+        """Return the judged experiment at the tip with a score under this setup, if any."""
+        tip = self.record.tip()
+        for experiment in reversed(session.experiments):
+            if (
+                experiment.commit == tip
+                and experiment.verdict is Verdict.KEEP
+                and experiment.setup == self.setup.key
+            ):
+                return experiment
+        return None
+
+    def incumbent_of(self, session: Session) -> Experiment:
+        """Return the incumbent.
+
+        Raises:
+            PrerequisiteError: the branch moved under the experiment.
+        """
+        found = self.incumbent(session)
+        if found is None:
+            raise PrerequisiteError(
+                f"the tip of `{session.branch}` moved while an experiment ran",
+                hint="run `autoresearch run` again: it measures the new tip first",
+                kind="git",
+            )
+        return found
+
+
+def next_number(session: Session) -> int:
+    """Return the number the next experiment gets."""
+    return max((e.number for e in session.experiments), default=-1) + 1

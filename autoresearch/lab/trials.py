@@ -1,0 +1,111 @@
+"""Trials of the loop: what is run with which seed and audit, how it is recorded, where the time went."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from autoresearch.events import Progress, now
+from autoresearch.lab import decision as rule
+from autoresearch.lab.faults import reach
+from autoresearch.lab.parts import Parts
+from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec
+
+MAX_TAINTED = 3
+"""A trial that is tainted this often in a row is given up as a crash."""
+STATUS_SECONDS = 2.0
+
+
+class Trials:
+    """Runs one trial at a time and records it.
+
+    Args:
+        parts: The loop's.
+        beside: Called now and then while a trial runs: the proposer is served there.
+    """
+
+    def __init__(self, parts: Parts, beside: Callable[[], None]) -> None:
+        self._parts = parts
+        self._record = parts.record
+        self._config = parts.config
+        self._beside = beside
+        self._random = random.SystemRandom()
+        self._last_status = 0.0
+
+    def run(self, experiment: Experiment, *, audit: bool = False) -> None:
+        """Run and record one more trial of an experiment."""
+        self._parts.check_stop()
+        session = self._record.session()
+        trials = self.counted(experiment)
+        index = len(experiment.trials)
+        counted = sum(t.result.outcome is not Outcome.TAINTED for t in trials)
+        spec = self._spec(experiment, session, counted, index, audit=audit)
+        self._parts.phase("trial", experiment.description, experiment.number)
+        started_at = now()
+        began = time.monotonic()
+        result = self._parts.executor.run(
+            spec, on_progress=self._on_progress(experiment), stop=self._parts.stop
+        )
+        self._account(result, time.monotonic() - began)
+        self._parts.check_stop()
+        tainted = [t for t in trials[-MAX_TAINTED:] if t.result.outcome is Outcome.TAINTED]
+        if result.outcome is Outcome.TAINTED and len(tainted) == MAX_TAINTED:
+            result = replace(result, outcome=Outcome.CRASH)
+        event = self._record.trial(
+            experiment.number,
+            index,
+            result,
+            setup=self._parts.setup.key,
+            started_at=started_at,
+            commit=experiment.commit,
+        )
+        self._parts.emit(event)
+        reach("trial_recorded")
+
+    def _spec(
+        self, experiment: Experiment, session: Session, counted: int, index: int, *, audit: bool
+    ) -> TrialSpec:
+        config = self._config
+        incumbent = self._parts.incumbent(session)
+        best = incumbent.val_bpb if incumbent is not None else None
+        is_tip = experiment.commit == self._record.tip()
+        return TrialSpec(
+            files=self._record.files(experiment.commit),
+            seed=rule.trial_seed(session.seed, counted),
+            budget_seconds=config.trial.budget_seconds,
+            audit_below=rule.keep_threshold(session, config.decision),
+            audit=audit or is_tip or self._random.random() < config.judge.audit_share,
+            suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
+            label=f"{session.tag}/{experiment.number}-{index}",
+            keep_weights=config.trial.save_weights != "none",
+            keep_cache=is_tip,
+        )
+
+    def _on_progress(self, experiment: Experiment) -> Callable[[Progress], None]:
+        def heard(progress: Progress) -> None:
+            progress = replace(progress, number=experiment.number)
+            self._parts.emit(progress)
+            clock = time.monotonic()
+            if clock - self._last_status >= 2.0:
+                self._last_status = clock
+                self._record.set_status(progress)
+            self._beside()
+
+        return heard
+
+    def counted(self, experiment: Experiment) -> list[Trial]:
+        """Return the trials of the loop under the present setup; confirmations are no part of it."""
+        return [
+            t for t in experiment.trials if t.setup == self._parts.setup.key and not t.confirmation
+        ]
+
+    def _account(self, result: TrialResult, seconds: float) -> None:
+        known = 0.0
+        for kind, part in (
+            ("startup", result.startup_seconds),
+            ("train", result.train_seconds),
+            ("judge", result.judge_seconds),
+        ):
+            self._parts.clock.add(kind, part)
+            known += part or 0.0
+        self._parts.clock.add("other", max(0.0, seconds - known))
