@@ -1,0 +1,271 @@
+"""A prepared dataset: a folder of token shards, opened by memory mapping.
+
+Needs numpy only, so that the feeder and the judge start at once: the manifest says at which byte of
+each Arrow file the token ids lie, so no Arrow library is loaded to read them.
+
+The folder holds `manifest.json`, `tokenizer.tiktoken`, `<split>-NNNNN.arrow` (one `list<uint16>` row a
+document, without BOS) and `eval/` (the rows the judge reads). A folder with a manifest is whole: the
+manifest is written last, then the folder is renamed into place.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
+
+if TYPE_CHECKING:
+    from autoresearch.data.tokenizer import Tokenizer
+
+DataSplit = Literal["train", "validation", "test"]
+SPLITS: tuple[DataSplit, ...] = ("train", "validation", "test")
+MANIFEST_NAME = "manifest.json"
+TOKENIZER_NAME = "tokenizer.tiktoken"
+FORMAT = 1
+"""Version of the layout; part of every key."""
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One record batch of a shard: flat tokens and where each document starts.
+
+    Attributes:
+        tokens: (num_tokens,) uint16 or uint32, memory-mapped.
+        offsets: (num_documents + 1,) int32; document i is `tokens[offsets[i]:offsets[i + 1]]`.
+    """
+
+    tokens: Tokens
+    offsets: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class DocumentStore:
+    """All documents of one split, in order, memory-mapped."""
+
+    split: DataSplit
+    chunks: tuple[Chunk, ...]
+    bos_id: int
+    num_bytes: int
+    """UTF-8 bytes of the text."""
+
+    @property
+    def num_documents(self) -> int:
+        """Documents in the split."""
+        return sum(len(c.offsets) - 1 for c in self.chunks)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the split, BOS not counted."""
+        return sum(len(c.tokens) for c in self.chunks)
+
+    @cached_property
+    def _first(self) -> npt.NDArray[np.int64]:
+        counts = [len(c.offsets) - 1 for c in self.chunks]
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    def document(self, index: int) -> Tokens:
+        """Return the tokens of one document, without BOS, as a read-only view.
+
+        Raises:
+            IndexError: there is no such document.
+        """
+        if not 0 <= index < self.num_documents:
+            raise IndexError(index)
+        which = int(np.searchsorted(self._first, index, side="right")) - 1
+        chunk = self.chunks[which]
+        row = index - int(self._first[which])
+        return chunk.tokens[int(chunk.offsets[row]) : int(chunk.offsets[row + 1])]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset. Cheap to open; everything heavy is read when asked for."""
+
+    path: Path
+    key: str
+    """Hash of the text, its splits and the settings: equal keys mean equal tokens."""
+    manifest: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> "Dataset":
+        """Open the dataset in folder `path`.
+
+        Raises:
+            PrerequisiteError: there is no whole dataset of this version.
+        """
+        try:
+            manifest = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise PrerequisiteError(
+                f"no prepared data in `{path}`", hint="run `autoresearch prepare`"
+            ) from exc
+        if manifest.get("format") != FORMAT:
+            raise PrerequisiteError(
+                f"`{path}` was prepared by another version of autoresearch",
+                hint="run `autoresearch prepare` again",
+            )
+        return cls(path, manifest["key"], manifest)
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids run from 0 to `vocab_size - 1`, BOS included."""
+        return int(self.manifest["vocab_size"])
+
+    @property
+    def bos_id(self) -> int:
+        """The one special token, `vocab_size - 1`."""
+        return self.vocab_size - 1
+
+    @property
+    def unigram_bpb(self) -> float:
+        """Bits per byte of validation when each token is predicted by its training frequency."""
+        return float(self.manifest["unigram_bpb"])
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether code in a sandbox can read the source's text."""
+        return str(self.manifest["source"]).startswith("builtin:")
+
+    @cached_property
+    def token_bytes(self) -> npt.NDArray[np.int32]:
+        """(vocab_size,) bytes of each token, 0 for BOS."""
+        lengths = np.zeros(self.vocab_size, dtype=np.int32)
+        for line in (self.path / TOKENIZER_NAME).read_bytes().splitlines():
+            token, rank = line.split()
+            lengths[int(rank)] = len(base64.b64decode(token))
+        return lengths
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer, loaded at the first use."""
+        from autoresearch.data.tokenizer import Tokenizer
+
+        return Tokenizer.load(self.path / TOKENIZER_NAME)
+
+    def store(self, split: DataSplit) -> DocumentStore:
+        """Map the shards of `split`.
+
+        Raises:
+            AutoresearchError: a shard is missing or has another size than the manifest says.
+        """
+        chunks: list[Chunk] = []
+        dtype = np.dtype(self.manifest["dtype"])
+        for entry in self.manifest["shards"]:
+            if entry["split"] == split:
+                chunks += _map_shard(self.path / entry["file"], entry, dtype)
+        num_bytes = int(self.manifest["splits"][split]["bytes"])
+        return DocumentStore(split, tuple(chunks), self.bos_id, num_bytes)
+
+    def eval_rows(self, split: DataSplit, context: int, num_tokens: int) -> Tokens:
+        """Return the fixed rows on which `split` is judged; made once, then read from a file.
+
+        The rows pack the split as training rows are packed, in one pass with a fixed order; what
+        does not fill a last row is left out. They depend on nothing but the dataset and the arguments.
+
+        Args:
+            split: usually `validation` or `test`.
+            context: Tokens a row predicts.
+            num_tokens: Tokens to judge; clipped to the split.
+
+        Returns:
+            (N, context + 1) token ids, memory-mapped; each row starts with BOS. `N * context` is the
+            real number of judged tokens.
+
+        Raises:
+            UsageError: the split does not fill a single row.
+        """
+        path = self.eval_path(split, context, num_tokens)
+        if not path.is_file():
+            rows = self._make_rows(split, context, num_tokens)
+            write_atomic(path, lambda file: np.save(file, rows))
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            write_json(path.with_suffix(".json"), {"sha256": digest, "rows": len(rows)})
+        loaded: Tokens = np.load(path, mmap_mode="r")
+        return loaded
+
+    def eval_path(self, split: DataSplit, context: int, num_tokens: int) -> Path:
+        """Return the file of `eval_rows`; its `.json` neighbour holds its SHA-256."""
+        return self.path / "eval" / f"{split}-{context}-{num_tokens}.npy"
+
+    def _make_rows(self, split: DataSplit, context: int, num_tokens: int) -> Tokens:
+        from autoresearch.data.packing import Packer
+
+        store = self.store(split)
+        wanted = max(1, num_tokens // context)
+        possible = (store.num_tokens + store.num_documents) // context + 1
+        rows = np.empty((min(wanted, possible), context + 1), dtype=self.manifest["dtype"])
+        made = Packer(store, seed=0, num_epochs=1).fill(rows)
+        if made == 0:
+            raise UsageError(
+                f"the {split} split holds {store.num_tokens:,} tokens, less than one row of"
+                f" `judge.context` = {context}",
+                hint="raise `data.holdout_share`, give more text, or lower `judge.context`",
+                kind="data_invalid",
+            )
+        return rows[:made]
+
+
+def _map_shard(path: Path, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> list[Chunk]:
+    try:
+        if path.stat().st_size != entry["size"]:
+            raise ValueError("size")
+        raw = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as exc:
+        raise AutoresearchError(
+            f"shard `{path}` is missing or damaged",
+            hint="run `autoresearch prepare --check`, which says what to do",
+            kind="data_invalid",
+        ) from exc
+    chunks = []
+    for batch in entry["batches"]:
+        start, stop = batch["offsets_at"], batch["offsets_at"] + 4 * (batch["documents"] + 1)
+        offsets = raw[start:stop].view(np.int32)
+        start, stop = batch["tokens_at"], batch["tokens_at"] + dtype.itemsize * batch["tokens"]
+        chunks.append(Chunk(np.asarray(raw[start:stop]).view(dtype), np.asarray(offsets)))
+    return chunks
+
+
+def unigram_bits_per_byte(
+    train: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64], num_bytes: int
+) -> float:
+    """Return the cross-entropy of held-out tokens under smoothed training frequencies.
+
+    Args:
+        train: (vocab_size,) counts, BOS included.
+        held_out: (vocab_size,) counts; BOS is not a target, its count is ignored.
+        num_bytes: UTF-8 bytes of the held-out text.
+    """
+    bits = np.log2(train.sum() + len(train)) - np.log2(train + 1.0)
+    return float(bits[:-1] @ held_out[:-1]) / num_bytes if num_bytes else math.nan
+
+
+def write_atomic(path: Path, write: Any) -> None:
+    """Call `write(file)` on a temporary neighbour, sync it, and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))

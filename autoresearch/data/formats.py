@@ -1,0 +1,307 @@
+"""Files to documents: .txt .md .py, .jsonl (plain, .gz, .zst) and .parquet, in ranges and bounded memory.
+
+A document is a UTF-8 byte string. A range is a part of a file that a process reads alone: bytes of a text
+or JSON-lines file, row groups of a parquet file. The ranges of a file give each of its documents once, in
+order, however the file is cut.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from autoresearch.errors import AutoresearchError
+
+Kind = Literal["text", "jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
+
+SUFFIXES: dict[str, Kind] = {
+    ".txt": "text",
+    ".md": "text",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl.gz",
+    ".jsonl.zst": "jsonl.zst",
+    ".parquet": "parquet",
+}
+MAX_DOCUMENT_BYTES = 256_000_000
+READ_BYTES = 1 << 20
+PARQUET_BATCH_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Range:
+    """A part of a file.
+
+    Attributes:
+        path: The file.
+        kind: How to read it.
+        start: First byte, or first row group.
+        stop: Byte or row group after the last.
+        size: Size of the whole file in bytes, as listed.
+        modified_ns: Its time of change, as listed.
+        part_bytes: Text files longer than this are cut into parts of about this many bytes, each a
+            document.
+    """
+
+    path: str
+    kind: Kind
+    start: int
+    stop: int
+    size: int
+    modified_ns: int
+    part_bytes: int = 0
+
+    def check_unchanged(self) -> None:
+        """Raise if the file is not the one that was listed.
+
+        Raises:
+            AutoresearchError: it changed or is gone.
+        """
+        try:
+            stat = Path(self.path).stat()
+            same = (stat.st_size, stat.st_mtime_ns) == (self.size, self.modified_ns)
+        except OSError:
+            same = False
+        if not same:
+            raise AutoresearchError(
+                f"`{self.path}` changed while it was read",
+                hint="when nothing writes to it any more, run `autoresearch prepare` again",
+                kind="data_invalid",
+            )
+
+
+@dataclass
+class Reader:
+    """Reads documents and counts what it had to leave out.
+
+    Attributes:
+        text_column: Column or key that holds the text.
+        skipped: Reason -> number of documents (or files of text) left out.
+        examples: Reason -> the first place where it happened.
+    """
+
+    text_column: str
+    skipped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def documents(self, part: Range) -> Iterator[tuple[int, bytes]]:
+        """Yield `(number of the part inside its file, text)` for each good document of a range.
+
+        Raises:
+            AutoresearchError: the file is damaged, changed, or lacks the column.
+        """
+        part.check_unchanged()
+        try:
+            if part.kind == "text":
+                found = self._text(part)
+            elif part.kind == "parquet":
+                found = self._parquet(part)
+            else:
+                found = self._jsonl(part)
+            for number, data in found:
+                if self._is_good(data, part):
+                    yield number, data
+        except OSError as exc:
+            raise damaged(part.path, exc) from exc
+        part.check_unchanged()
+
+    def _skip(self, reason: str, place: str) -> None:
+        self.skipped[reason] += 1
+        self.examples.setdefault(reason, place)
+
+    def _is_good(self, data: bytes, part: Range) -> bool:
+        if not data.strip():
+            self._skip("empty", part.path)
+        elif len(data) > MAX_DOCUMENT_BYTES:
+            self._skip("too long", part.path)
+        elif b"\0" in data[:8192]:
+            self._skip("not text", part.path)
+        elif not is_utf8(data):
+            self._skip("not UTF-8", part.path)
+        else:
+            return True
+        return False
+
+    def _text(self, part: Range) -> Iterator[tuple[int, bytes]]:
+        with Path(part.path).open("rb") as file:
+            if part.size <= part.part_bytes:
+                yield 0, file.read().removeprefix(b"\xef\xbb\xbf")
+                return
+            size = part.part_bytes
+            first, last = -(-part.start // size), -(-part.stop // size)
+            start = _part_start(file, first, size, part.size)
+            for number in range(first, last):
+                stop = _part_start(file, number + 1, size, part.size)
+                file.seek(start)
+                data = file.read(stop - start)
+                yield number, data.removeprefix(b"\xef\xbb\xbf") if number == 0 else data
+                start = stop
+
+    def _jsonl(self, part: Range) -> Iterator[tuple[int, bytes]]:
+        with open_stream(part) as file:
+            position = part.start
+            if part.start:
+                file.seek(part.start - 1)
+                position += len(file.readline()) - 1
+            is_first = True
+            while part.kind != "jsonl" or position < part.stop:
+                line = file.readline(MAX_DOCUMENT_BYTES * 2)
+                if not line:
+                    return
+                place = f"{part.path} near byte {position}"
+                position += len(line)
+                if line.strip():
+                    text = self._record(line, place, must_parse=is_first)
+                    is_first = False
+                    if text is not None:
+                        yield 0, text
+
+    def _record(self, line: bytes, place: str, *, must_parse: bool) -> bytes | None:
+        """Return the text of a JSON line; what is wrong in the first is an error, later it is counted."""
+        try:
+            record = json.loads(line)
+        except ValueError as exc:
+            if must_parse:
+                raise AutoresearchError(
+                    f"`{place}`: not a line of JSON ({exc})",
+                    hint="each line of a .jsonl file must be one JSON object",
+                    kind="data_invalid",
+                ) from exc
+            self._skip("not JSON", place)
+            return None
+        value = record.get(self.text_column) if isinstance(record, dict) else None
+        if isinstance(value, str):
+            try:
+                return value.encode()
+            except UnicodeEncodeError:
+                self._skip("not UTF-8", place)
+                return None
+        if must_parse:
+            keys = list(record) if isinstance(record, dict) else []
+            raise missing_column(place, self.text_column, keys)
+        self._skip("without text", place)
+        return None
+
+    def _parquet(self, part: Range) -> Iterator[tuple[int, bytes]]:
+        import pyarrow as pa
+
+        with open_parquet(part.path, self.text_column) as file:
+            try:
+                for group in range(part.start, part.stop):
+                    metadata = file.metadata.row_group(group)
+                    mean = max(1, metadata.total_byte_size // max(1, metadata.num_rows))
+                    batches = file.iter_batches(
+                        batch_size=max(1, min(1024, PARQUET_BATCH_BYTES // mean)),
+                        row_groups=[group],
+                        columns=[self.text_column],
+                        use_threads=False,
+                    )
+                    for batch in batches:
+                        column = batch.column(0)
+                        del batch
+                        kind = pa.large_binary() if pa.types.is_large_string(column.type) else None
+                        for value in column.cast(kind or pa.binary()):
+                            if value.is_valid:
+                                yield 0, value.as_py()
+                            else:
+                                self._skip("without text", part.path)
+            except (pa.ArrowException, OSError) as exc:
+                raise damaged(part.path, exc) from exc
+
+
+def _part_start(file: IO[bytes], number: int, size: int, end: int) -> int:
+    """Return where part `number` of a text file begins: a pure function of the file near `number * size`.
+
+    After a blank line if there is one in the following quarter of a part, else after a line, else at a
+    character.
+    """
+    nominal = number * size
+    if number == 0 or nominal >= end:
+        return min(nominal, end)
+    file.seek(nominal)
+    text = file.read(max(4, size // 4))
+    for mark in (b"\n\n", b"\n"):
+        at = text.find(mark)
+        if at >= 0:
+            return nominal + at + len(mark)
+    skip = 0
+    while skip < min(4, len(text)) and text[skip] & 0xC0 == 0x80:
+        skip += 1
+    return nominal + skip
+
+
+def is_utf8(data: bytes) -> bool:
+    """Tell whether `data` is UTF-8, in pieces, so that a long text is not copied whole."""
+    start = 0
+    while start < len(data):
+        stop = min(len(data), start + READ_BYTES)
+        while stop < len(data) and data[stop] & 0xC0 == 0x80 and stop > start:
+            stop -= 1
+        try:
+            data[start:stop].decode()
+        except UnicodeDecodeError:
+            return False
+        if stop == start:
+            return False
+        start = stop
+    return True
+
+
+def open_stream(part: Range) -> Any:
+    """Open a JSON-lines file, decompressed."""
+    if part.kind == "jsonl.gz":
+        import gzip
+
+        return gzip.open(part.path, "rb")
+    if part.kind == "jsonl.zst":
+        import io
+
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.CompressedInputStream(part.path, "zstd"), READ_BYTES)
+    return Path(part.path).open("rb")
+
+
+def open_parquet(path: str, text_column: str) -> Any:
+    """Open a parquet file and see that it has a column of text with that name.
+
+    Raises:
+        AutoresearchError: it is damaged, or lacks the column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowException, OSError) as exc:
+        raise damaged(path, exc) from exc
+    texts = [
+        f.name
+        for f in file.schema_arrow
+        if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
+    ]
+    if text_column not in texts:
+        file.close()
+        raise missing_column(path, text_column, texts)
+    return file
+
+
+def missing_column(place: str, name: str, others: list[str]) -> AutoresearchError:
+    """Return the error for a file without the text column."""
+    known = ", ".join(f"`{o}`" for o in others[:8])
+    return AutoresearchError(
+        f"`{place}` has no text in `{name}`" + (f"; it has {known}" if known else ""),
+        hint=f"name it with `--text-column {others[0] if others else 'NAME'}`",
+        kind="data_invalid",
+    )
+
+
+def damaged(path: str, exc: Exception) -> AutoresearchError:
+    """Return the error for a file that cannot be read to its end."""
+    reason = str(exc).splitlines()[0][:200] if str(exc) else type(exc).__name__
+    return AutoresearchError(
+        f"cannot read `{path}`: {reason}",
+        hint="it may be cut short; fetch or write it again, or take it out of the source",
+        kind="data_invalid",
+    )

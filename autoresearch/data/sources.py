@@ -1,0 +1,236 @@
+"""Where text comes from: listing the files of a source and cutting them into units of work.
+
+Local files are listed by name, size and time of change; nothing is read here but the ends of parquet
+files.
+"""
+
+import glob
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoresearch.config import DataConfig
+from autoresearch.data.dataset import DataSplit
+from autoresearch.data.formats import SUFFIXES, Kind, Range, open_parquet
+from autoresearch.errors import PrerequisiteError, UsageError
+
+HUB_PREFIX = "hf://datasets/"
+BUILTINS = ("builtin:python", "builtin:packages")
+MIN_UNIT_BYTES, MAX_UNIT_BYTES = 1 << 20, 48 << 20
+MIN_PART_BYTES, MIN_GROUPED_PART_BYTES, MAX_PART_BYTES = 4096, 65_536, 1 << 20
+NUM_GROUPED_FILES = 100
+"""With fewer text files than this the parts of a file are split apart, else they stay together."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source, as listed."""
+
+    path: str
+    kind: Kind
+    size: int
+    modified_ns: int
+    split: DataSplit | None = None
+    """Set for sources whose shards are pinned to splits."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a source."""
+
+    source: str
+    files: tuple[SourceFile, ...]
+    revision: str = ""
+    """What fixes the content, where the source has such a thing."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """Sum of the sizes of the files."""
+        return sum(f.size for f in self.files)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Ranges that one process handles at a time; also what an interrupted `prepare` resumes by."""
+
+    index: int
+    ranges: tuple[Range, ...]
+    split: DataSplit | None
+    is_grouped: bool
+    """Whether the parts of one text file go to the same split."""
+    num_bytes: int = field(compare=False)
+    """About how much text, for progress."""
+
+
+def normalise(source: str, base: Path) -> str:
+    """Return `source` with a local path made absolute.
+
+    Raises:
+        UsageError: a `builtin:` or `hf:` source that does not exist.
+    """
+    if source.startswith("builtin:") and source not in BUILTINS:
+        raise UsageError(
+            f"unknown source `{source}`", hint="use `builtin:python` or `builtin:packages`"
+        )
+    if source.startswith("hf:") and not source.startswith(HUB_PREFIX):
+        raise UsageError(
+            f"cannot read the source `{source}`", hint=f"write it as `{HUB_PREFIX}OWNER/NAME`"
+        )
+    if source.startswith(("builtin:", HUB_PREFIX)):
+        return source
+    return str(base / Path(source).expanduser())
+
+
+def list_local(source: str) -> Listing:
+    """List a builtin source, a file, a folder or a glob.
+
+    Raises:
+        PrerequisiteError: there is nothing there.
+        UsageError: the file is of no known kind.
+    """
+    if source in BUILTINS:
+        return Listing(source, tuple(_files(_python_files(source))), revision=_python_version())
+    path = Path(source)
+    if path.is_file():
+        if kind_of(path) is None:
+            known = " ".join(SUFFIXES)
+            raise UsageError(
+                f"`{path}` is of no kind that can be read",
+                hint=f"kinds are {known}",
+                kind="data_invalid",
+            )
+        return Listing(source, tuple(_files([path])))
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if _is_wanted(p, path))
+    else:
+        found = sorted(Path(p) for p in glob.glob(source, recursive=True) if kind_of(Path(p)))  # noqa: PTH207
+    files = tuple(_files(found))
+    if not files:
+        what = "has no file of text in it" if path.is_dir() else "does not exist"
+        raise PrerequisiteError(
+            f"the source `{source}` {what}",
+            hint="set `data.source`, or `--source`, to a file, folder or glob of"
+            f" {' '.join(SUFFIXES)}",
+        )
+    return Listing(source, files)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """Return how to read a file, by its name."""
+    name = path.name.lower()
+    for suffix, kind in SUFFIXES.items():
+        if name.endswith(suffix):
+            return kind
+    return None
+
+
+def _is_wanted(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and kind_of(path) is not None and path.is_file()
+
+
+def _files(paths: Iterable[Path]) -> Iterator[SourceFile]:
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        if stat.st_size:
+            kind = kind_of(path) or "text"
+            yield SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns)
+
+
+def _python_files(source: str) -> list[Path]:
+    """Return the source files of the standard library, its own tests last, then those of packages."""
+    library = Path(sysconfig.get_path("stdlib"))
+    found = [
+        p for p in library.rglob("*.py") if not {"site-packages", "dist-packages"} & {*p.parts}
+    ]
+    found.sort(key=lambda p: (bool({"test", "tests"} & {*p.parts}), p.as_posix()))
+    if not found:
+        raise PrerequisiteError(
+            f"this Python has no source files in `{library}`",
+            hint="give text of your own with `--source FOLDER`",
+        )
+    if source == "builtin:packages":
+        folders = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
+        packages = {p for folder in folders for p in folder.rglob("*.py")}
+        found += sorted(packages - set(found))
+    return found
+
+
+def _python_version() -> str:
+    import platform
+
+    return f"Python {platform.python_version()}"
+
+
+def plan_units(listing: Listing, config: DataConfig) -> list[Unit]:
+    """Cut the files into units, the same ones whatever the number of processes.
+
+    Raises:
+        AutoresearchError: a parquet file is damaged or lacks the column.
+    """
+    total = listing.num_bytes
+    if config.max_bytes:
+        total = min(total, config.max_bytes)
+    target = min(MAX_UNIT_BYTES, max(MIN_UNIT_BYTES, total // 16))
+    is_grouped = sum(f.kind == "text" for f in listing.files) >= NUM_GROUPED_FILES
+    least = MIN_GROUPED_PART_BYTES if is_grouped else MIN_PART_BYTES
+    part = min(MAX_PART_BYTES, max(least, total // 500))
+    units: list[Unit] = []
+    ranges: list[Range] = []
+    size = 0
+
+    def close(split: DataSplit | None) -> None:
+        nonlocal ranges, size
+        if ranges:
+            units.append(Unit(len(units), tuple(ranges), split, is_grouped, size))
+        ranges, size = [], 0
+
+    previous: DataSplit | None = None
+    for file in listing.files:
+        if file.split != previous:
+            close(previous)
+        previous = file.split
+        for piece, num_bytes in _ranges(file, target, part, config.text_column):
+            if size + num_bytes > target:
+                close(file.split)
+            ranges.append(piece)
+            size += num_bytes
+    close(previous)
+    return units
+
+
+def _ranges(file: SourceFile, target: int, part: int, column: str) -> Iterator[tuple[Range, int]]:
+    def make(start: int, stop: int) -> Range:
+        return Range(file.path, file.kind, start, stop, file.size, file.modified_ns, part)
+
+    if file.kind == "parquet":
+        with open_parquet(file.path, column) as table:
+            metadata = table.metadata
+            index = table.schema_arrow.get_field_index(column)
+            start = size = 0
+            for group in range(metadata.num_row_groups):
+                # Nested columns shift the numbering; the whole row group is then a fair guess.
+                row_group = metadata.row_group(group)
+                is_flat = metadata.num_columns == len(table.schema_arrow)
+                size += (
+                    row_group.column(index).total_uncompressed_size
+                    if is_flat
+                    else row_group.total_byte_size
+                )
+                if size >= target:
+                    yield make(start, group + 1), size
+                    start, size = group + 1, 0
+            if start < metadata.num_row_groups:
+                yield make(start, metadata.num_row_groups), size
+    elif file.kind in {"text", "jsonl"} and file.size > target:
+        step = max(1, target // part) * part
+        for start in range(0, file.size, step):
+            stop = min(file.size, start + step)
+            yield make(start, stop), stop - start
+    else:
+        yield make(0, file.size), file.size

@@ -1,0 +1,137 @@
+"""Which document goes to which split, and which texts are left out because a held-out split has them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoresearch.data.dataset import SPLITS, DataSplit
+from autoresearch.errors import UsageError
+
+DROPPED = 255
+"""Label of a document that is in no split; the others are indices of `SPLITS`."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the scan of a unit found; (documents,) arrays."""
+
+    text: npt.NDArray[np.uint64]
+    group: npt.NDArray[np.uint64]
+    num_bytes: npt.NDArray[np.int64]
+    split: DataSplit | None = None
+
+
+@dataclass
+class Assignment:
+    """Labels of all documents, and the counts for the summary."""
+
+    labels: list[npt.NDArray[np.uint8]]
+    """One array a unit; shorter than the unit where the rest is beyond `max_bytes`."""
+    duplicates: dict[str, int] = field(default_factory=dict)
+    """Split -> documents taken out because their text is in a held-out split (or there twice)."""
+
+
+def assign(
+    scans: Sequence[Scan], *, source: str, holdout_share: float, max_bytes: int
+) -> Assignment:
+    """Assign every document to a split.
+
+    Pinned units keep their split. Otherwise groups are ordered by their hash, and the first ones, up to
+    `holdout_share` of the bytes, are validation, the next ones as many test: no choice of ours, no order
+    of the files, and the same text always on the same side.
+
+    Raises:
+        UsageError: there is too little text for three splits.
+    """
+    lengths = _limit(scans, max_bytes)
+    labels = [np.zeros(n, dtype=np.uint8) for n in lengths]
+    if any(s.split for s in scans):
+        for array, scan in zip(labels, scans, strict=True):
+            array[:] = SPLITS.index(scan.split or "train")
+    else:
+        _by_hash(scans, labels, holdout_share)
+    duplicates = _drop_duplicates(scans, labels)
+    present = {int(v) for array in labels for v in np.unique(array)}
+    for index, split in enumerate(SPLITS):
+        if index not in present:
+            total = sum(lengths)
+            raise UsageError(
+                f"`{source}` has {total} different documents, too few for a {split} split",
+                hint="give more text, or `.jsonl` with one document a line",
+                kind="data_invalid",
+            )
+    return Assignment(labels, duplicates)
+
+
+def _limit(scans: Sequence[Scan], max_bytes: int) -> list[int]:
+    """Return how many documents of each unit count; the limit holds for each pinned split."""
+    if not max_bytes:
+        return [len(s.text) for s in scans]
+    used: dict[Any, int] = {}
+    lengths = []
+    for scan in scans:
+        left = max_bytes - used.get(scan.split, 0)
+        sums = np.cumsum(scan.num_bytes)
+        count = int(np.searchsorted(sums, left)) + 1 if left > 0 else 0
+        count = min(count, len(sums))
+        used[scan.split] = used.get(scan.split, 0) + (int(sums[count - 1]) if count else 0)
+        lengths.append(count)
+    return lengths
+
+
+def _by_hash(scans: Sequence[Scan], labels: Sequence[npt.NDArray[np.uint8]], share: float) -> None:
+    groups = np.concatenate([s.group[: len(a)] for s, a in zip(scans, labels, strict=True)])
+    sizes = np.concatenate([s.num_bytes[: len(a)] for s, a in zip(scans, labels, strict=True)])
+    if not len(groups):
+        return
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    sums = np.cumsum(sizes[order])
+    wanted = share * float(sums[-1])
+    bounds: list[int] = []
+    for times in (1, 2):
+        at = int(np.searchsorted(sums, times * wanted))
+        if bounds:  # At least one group each.
+            at = max(at, bounds[0])
+        at = min(at, len(ordered) - 1)
+        bounds.append(int(np.searchsorted(ordered, ordered[at], side="right")))
+    ranks = np.full(len(ordered), SPLITS.index("train"), dtype=np.uint8)
+    ranks[: bounds[0]] = SPLITS.index("validation")
+    ranks[bounds[0] : bounds[1]] = SPLITS.index("test")
+    flat = np.empty_like(ranks)
+    flat[order] = ranks
+    start = 0
+    for array in labels:
+        array[:] = flat[start : start + len(array)]
+        start += len(array)
+
+
+def _drop_duplicates(
+    scans: Sequence[Scan], labels: Sequence[npt.NDArray[np.uint8]]
+) -> dict[str, int]:
+    """Leave one copy of a text in the held-out splits together, and none of it in training."""
+    seen = np.empty(0, dtype=np.uint64)
+    counts: dict[str, int] = {}
+    for split in ("validation", "test", "train"):
+        label = SPLITS.index(split)
+        dropped = 0
+        parts = [seen]
+        for scan, array in zip(scans, labels, strict=True):
+            mine = np.flatnonzero(array == label)
+            texts = scan.text[: len(array)][mine]
+            known = np.isin(texts, parts[0])
+            if split != "train":
+                unique, first = np.unique(texts, return_index=True)
+                again = np.ones(len(texts), dtype=bool)
+                again[first] = False
+                earlier = np.isin(texts, np.concatenate(parts[1:])) if parts[1:] else again
+                known |= again | earlier
+                parts.append(unique)
+            array[mine[known]] = DROPPED
+            dropped += int(known.sum())
+        seen = np.concatenate(parts)
+        counts[split] = dropped
+    return counts

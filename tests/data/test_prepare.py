@@ -1,0 +1,229 @@
+"""`prepare` makes whole datasets, once, from any text."""
+
+import gzip
+import json
+import shutil
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from autoresearch.data.dataset import SPLITS, Dataset
+from autoresearch.data.prepare import PrepareProgress, check, open_dataset, prepare
+from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
+
+
+def write_jsonl(path, texts, column="text"):
+    path.write_text("".join(json.dumps({column: t}) + "\n" for t in texts), encoding="utf-8")
+    return path
+
+
+def decoded(dataset, split):
+    store = dataset.store(split)
+    return [dataset.tokenizer.decode(store.document(i)) for i in range(store.num_documents)]
+
+
+def test_every_document_is_in_exactly_one_split(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts), holdout_share=0.1)
+    summary = prepare(config)
+    dataset = open_dataset(config)
+    found = {split: decoded(dataset, split) for split in SPLITS}
+    assert sorted(chain(*found.values())) == sorted(texts)
+    for split in SPLITS:
+        assert found[split]
+        assert summary.splits[split]["bytes"] == sum(len(t.encode()) for t in found[split])
+        assert summary.splits[split]["documents"] == len(found[split])
+        assert dataset.store(split).num_tokens == summary.splits[split]["tokens"]
+    share = summary.splits["validation"]["bytes"] / sum(v["bytes"] for v in summary.splits.values())
+    assert 0.08 < share < 0.14
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "txt", "folder"])
+def test_formats_give_the_same_documents(make_config, tmp_path, texts, kind):
+    column = "content"
+    path = tmp_path / f"source.{kind}"
+    lines = "".join(json.dumps({column: t}) + "\n" for t in texts).encode()
+    if kind == "jsonl":
+        path.write_bytes(lines)
+    elif kind == "jsonl.gz":
+        path.write_bytes(gzip.compress(lines))
+    elif kind == "jsonl.zst":
+        with pa.CompressedOutputStream(str(path), "zstd") as file:
+            file.write(lines)
+    elif kind == "parquet":
+        pq.write_table(pa.table({"n": range(len(texts)), column: texts}), path, row_group_size=50)
+    elif kind == "txt":
+        path.write_text("\n\n".join(texts), encoding="utf-8")
+    else:
+        path = tmp_path / "folder"
+        path.mkdir()
+        for i, text in enumerate(texts):
+            (path / f"{i:03d}{'.md' if i % 2 else '.txt'}").write_text(text, encoding="utf-8")
+    config = make_config(path, text_column=column)
+    prepare(config)
+    dataset = open_dataset(config)
+    everything = list(chain(*(decoded(dataset, split) for split in SPLITS)))
+    if kind == "txt":
+        assert sum(len(t) for t in everything) == len("\n\n".join(texts))
+        assert len(everything) > 50
+    else:
+        assert sorted(everything) == sorted(texts)
+
+
+def test_second_call_does_nothing(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts))
+    first = prepare(config)
+    assert first.is_new
+    before = {p: p.stat().st_mtime_ns for p in first.path.rglob("*")}
+    second = prepare(config)
+    assert not second.is_new
+    assert second.key == first.key
+    assert {p: p.stat().st_mtime_ns for p in first.path.rglob("*")} == before
+    assert not list((tmp_path / "cache" / "work").glob("*"))
+
+
+def test_key_follows_the_content_not_the_place(make_config, tmp_path, texts):
+    (tmp_path / "b").mkdir()
+    first = prepare(make_config(write_jsonl(tmp_path / "a.jsonl", texts)))
+    moved = prepare(make_config(write_jsonl(tmp_path / "b" / "other.jsonl", texts), workers=2))
+    assert moved.key == first.key
+    changed = [*texts[:-1], texts[-1] + "!"]
+    assert prepare(make_config(write_jsonl(tmp_path / "c.jsonl", changed))).key != first.key
+    other = make_config(tmp_path / "a.jsonl", vocab_size=300)
+    assert prepare(other).key != first.key
+
+
+def test_a_changed_source_is_prepared_again(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts))
+    first = prepare(config)
+    write_jsonl(tmp_path / "a.jsonl", texts[:200])
+    assert open_dataset(config).key == first.key
+    second = prepare(config)
+    assert second.is_new
+    assert second.key != first.key
+    assert open_dataset(config).key == second.key
+
+
+def test_open_dataset_says_what_to_do(make_config, tmp_path):
+    with pytest.raises(PrerequisiteError, match="no prepared data") as caught:
+        open_dataset(make_config(tmp_path))
+    assert caught.value.kind == "data_missing"
+    assert "autoresearch prepare" in caught.value.hint
+
+
+def test_dataset_reopens_from_its_path(make_config, tmp_path, texts):
+    summary = prepare(make_config(write_jsonl(tmp_path / "a.jsonl", texts)))
+    dataset = Dataset.open(summary.path)
+    assert dataset.key == summary.key
+    assert dataset.bos_id == dataset.vocab_size - 1
+    assert dataset.token_bytes.shape == (dataset.vocab_size,)
+    assert dataset.token_bytes[dataset.bos_id] == 0
+    assert (dataset.token_bytes[:-1] > 0).all()
+    assert not dataset.is_visible
+    with pytest.raises(IndexError):
+        dataset.store("test").document(dataset.store("test").num_documents)
+
+
+def test_eval_rows_are_fixed(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts), holdout_share=0.2)
+    prepare(config)
+    dataset = open_dataset(config)
+    rows = dataset.eval_rows("validation", 64, 2048)
+    assert rows.shape == (32, 65)
+    assert (rows[:, 0] == dataset.bos_id).all()
+    other = dataset.eval_rows("validation", 32, 10**9)
+    total = dataset.store("validation").num_tokens + dataset.store("validation").num_documents
+    assert 0.9 * total < other.size <= total * 1.1
+    path = dataset.eval_path("validation", 32, 10**9)
+    before = path.read_bytes()
+    path.unlink()
+    dataset.eval_rows("validation", 32, 10**9)
+    assert path.read_bytes() == before
+
+
+def test_unigram_bpb_agrees_with_a_slow_count(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts), holdout_share=0.1)
+    dataset = Dataset.open(prepare(config).path)
+    train, held = dataset.store("train"), dataset.store("validation")
+    counts = np.ones(dataset.vocab_size)
+    for i in range(train.num_documents):
+        counts[dataset.bos_id] += 1
+        for token in train.document(i):
+            counts[token] += 1
+    bits = sum(
+        -np.log2(counts[token] / counts.sum())
+        for i in range(held.num_documents)
+        for token in held.document(i)
+    )
+    assert dataset.unigram_bpb == pytest.approx(bits / held.num_bytes, rel=1e-9)
+    assert 0.5 < dataset.unigram_bpb < 8
+
+
+def test_builtin_python_is_real_text_and_visible(make_config):
+    config = make_config("builtin:python", max_bytes=300_000, vocab_size=512)
+    seen: list[PrepareProgress] = []
+    summary = prepare(config, on_progress=seen.append)
+    dataset = open_dataset(config)
+    assert dataset.is_visible
+    assert 300_000 <= sum(v["bytes"] for v in summary.splits.values()) < 800_000
+    assert {"scan", "tokenizer", "tokenise", "rows"} <= {p.phase for p in seen}
+    assert all(p.done <= p.total for p in seen)
+    assert dataset.vocab_size == 512
+
+
+def test_max_bytes_stops_reading(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts), max_bytes=100_000)
+    total = sum(v["bytes"] for v in prepare(config).splits.values())
+    assert 100_000 <= total < 106_000
+
+
+def test_duplicates_never_cross_splits(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts * 3), holdout_share=0.1)
+    summary = prepare(config)
+    dataset = open_dataset(config)
+    held = decoded(dataset, "validation") + decoded(dataset, "test")
+    assert len(set(held)) == len(held)
+    assert not set(held) & set(decoded(dataset, "train"))
+    assert summary.duplicates["validation"] + summary.duplicates["test"] == 2 * len(held)
+
+
+def test_check_finds_one_flipped_byte(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts))
+    summary = prepare(config)
+    assert check(config) == []
+    shard = next(summary.path.glob("train-*.arrow"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert check(config) == [f"`{shard}` does not match its checksum"]
+    shard.unlink()
+    assert check(config) == [f"`{shard}` is missing"]
+    with pytest.raises(AutoresearchError, match="missing or damaged"):
+        Dataset.open(summary.path).store("train")
+    assert prepare(config).is_new
+    assert check(config) == []
+
+
+def test_missing_source_and_too_little_text(make_config, tmp_path):
+    with pytest.raises(PrerequisiteError, match="does not exist"):
+        prepare(make_config(tmp_path / "nothing.jsonl"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PrerequisiteError, match="no file of text"):
+        prepare(make_config(tmp_path / "empty"))
+    with pytest.raises(UsageError, match="too few"):
+        prepare(make_config(write_jsonl(tmp_path / "a.jsonl", ["one", "two"])))
+    with pytest.raises(UsageError, match="unknown source"):
+        prepare(make_config("builtin:perl"))
+
+
+def test_workers_make_the_same_files(make_config, tmp_path, texts):
+    path = write_jsonl(tmp_path / "a.jsonl", [t * 8 for t in texts])
+    one = prepare(make_config(path, workers=1))
+    shards = {p.name: p.read_bytes() for p in Path(one.path).glob("*.arrow")}
+    shutil.rmtree(tmp_path / "cache")
+    two = prepare(make_config(path, workers=3))
+    assert two.key == one.key
+    assert {p.name: p.read_bytes() for p in Path(two.path).glob("*.arrow")} == shards

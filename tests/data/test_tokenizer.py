@@ -1,0 +1,93 @@
+"""The tokenizer gives back what it was given, in any piece size, on any number of threads."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoresearch.data.tokenizer import Tokenizer, cut_text, train
+
+SAMPLE = [
+    "The lab keeps 12.5 ideas a night. Don't ask \n\n  why\n",
+    "def f(x):\n    return x + 1\n",
+] * 20
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train([s.encode() for s in SAMPLE], 300)
+
+
+@given(text=st.text(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_round_trip(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert all(0 <= i < tokenizer.bos_id for i in ids)
+    assert int(tokenizer.byte_lengths[ids].sum()) == len(text.encode())
+
+
+@given(text=st.text(alphabet=" ab1.\n\té中'", max_size=400), limit=st.integers(16, 64))
+@settings(max_examples=200, deadline=None)
+def test_pieces_join_to_the_text(text, limit):
+    data = text.encode()
+    pieces = list(cut_text(data, limit))
+    assert b"".join(pieces) == data
+    for piece in pieces:
+        piece.decode()
+        assert len(piece) <= limit
+
+
+def test_long_texts_give_the_ids_of_the_whole(tokenizer):
+    text = "".join(SAMPLE) * 200
+    assert len(text) > 2 * 65_536
+    whole = tokenizer._encoding.encode_ordinary(text)
+    assert tokenizer.encode(text) == whole
+
+
+@pytest.mark.parametrize("unit", [" ", "a", "\n", "\t", "-", "1", "中"])
+def test_long_runs_are_encoded(tokenizer, unit):
+    text = unit * 700_000
+    ids = tokenizer.encode_bytes(text.encode())
+    assert tokenizer.decode_bytes(ids) == text.encode()
+    train([text.encode()], 270)
+
+
+def test_special_names_in_text_are_text(tokenizer):
+    text = "a <|bos|> b <|endoftext|>"
+    ids = tokenizer.encode(text)
+    assert tokenizer.bos_id not in ids
+    assert tokenizer.decode(ids) == text
+
+
+def test_save_and_load(tokenizer, tmp_path):
+    path = tmp_path / "t.tiktoken"
+    tokenizer.save(path)
+    again = Tokenizer.load(path)
+    assert again.vocab_size == tokenizer.vocab_size == 300
+    assert again.encode(SAMPLE[0]) == tokenizer.encode(SAMPLE[0])
+    assert np.array_equal(again.byte_lengths, tokenizer.byte_lengths)
+    path.write_bytes(path.read_bytes().replace(b" 5\n", b" 6\n"))
+    with pytest.raises(ValueError, match="rank"):
+        Tokenizer.load(path)
+
+
+def test_same_ranks_on_any_number_of_threads(tokenizer, tmp_path):
+    code = (
+        "import sys; sys.path[:0] = {path!r}\n"
+        "from pathlib import Path\n"
+        "from autoresearch.data.tokenizer import train\n"
+        "train([s.encode() for s in {sample!r}], 300).save(Path({out!r}))\n"
+    )
+    expected = tmp_path / "expected"
+    tokenizer.save(expected)
+    for threads in ("1", "4"):
+        out = tmp_path / f"ranks{threads}"
+        source = code.format(path=sys.path, sample=SAMPLE, out=str(out))
+        subprocess.run(
+            [sys.executable, "-c", source], check=True, env={"RAYON_NUM_THREADS": threads}
+        )
+        assert out.read_bytes() == expected.read_bytes()
