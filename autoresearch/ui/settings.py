@@ -1,25 +1,44 @@
-"""Prints the configuration with the source of each value."""
+"""`autoresearch run --show-config`: every setting, its value and where the value came from."""
+
+import json
+from typing import Any
 
 from autoresearch.config import Loaded
+from autoresearch.ui import tables
 from autoresearch.ui.console import OutputMode
+from autoresearch.ui.tables import Cell, Column
 
 
 def print_settings(mode: OutputMode, loaded: Loaded) -> None:
-    """Print one line a setting on stdout: `key = value`, and where it came from."""
-    values = {
-        f"{section}.{name}": value
-        for section, table in loaded.config.model_dump().items()
-        for name, value in table.items()
-    }
+    """Print the settings: a table on a terminal, tab-separated in a pipe, or JSON."""
+    rows = settings(loaded)
     if mode.is_json:
-        mode.json(
-            {
-                key: {"value": value, "source": loaded.sources.get(key, "default")}
-                for key, value in values.items()
-            }
-        )
+        mode.json({key: {"value": value, "source": source} for key, value, source in rows})
         return
-    width = max(len(key) for key in values)
-    for key, value in values.items():
-        source = loaded.sources.get(key, "default")
-        mode.data(f"{key:<{width}}  {value!r:<40}  {source}")
+    if not mode.is_tty:
+        text = tables.tsv(
+            ["key", "value", "source"], [(k, json.dumps(v), s) for k, v, s in rows]
+        )
+        mode.out.file.write(text)
+        return
+    columns = [Column("setting"), Column("value"), Column("from", is_flexible=True)]
+    cells = [
+        [
+            Cell(key, "label" if source == "default" else ""),
+            Cell(json.dumps(value), "muted" if source == "default" else "metric"),
+            Cell(source, "muted" if source == "default" else "place"),
+        ]
+        for key, value, source in rows
+    ]
+    for line in tables.render(columns, cells, mode.out.width):
+        mode.data(line)
+
+
+def settings(loaded: Loaded) -> list[tuple[str, Any, str]]:
+    """Return dotted key, value and source of every setting, in the order of the reference."""
+    values = loaded.config.model_dump()
+    return [
+        (f"{section}.{name}", value, loaded.sources.get(f"{section}.{name}", "default"))
+        for section, table in values.items()
+        for name, value in table.items()
+    ]

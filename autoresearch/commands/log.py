@@ -1,0 +1,141 @@
+"""`autoresearch log`: what happened, and what to do next."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, TagOption, state
+from autoresearch.commands._reading import NoPagerOption
+
+if TYPE_CHECKING:
+    from autoresearch.lab.record import Record
+    from autoresearch.paths import RunDirectory
+    from autoresearch.types import Session
+    from autoresearch.ui.console import OutputMode
+    from autoresearch.ui.rows import Filter
+
+WATCH_SECONDS = 2.0
+
+
+def log(
+    ctx: typer.Context,
+    num: Annotated[
+        int, typer.Option("-n", "--num", metavar="N", min=0, help="Rows to show; 0 is all.")
+    ] = 20,
+    is_kept: Annotated[
+        bool, typer.Option("--kept", help="Only what was kept, oldest first.")
+    ] = False,
+    verdict: Annotated[
+        list[str] | None,
+        typer.Option("--verdict", help="keep, discard, crash or invalid; may be repeated."),
+    ] = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="WHEN", help="2h, 30m, 1d, an experiment, or a time.")
+    ] = "",
+    theme: Annotated[
+        str, typer.Option("--theme", metavar="WORD", help="Only themes that contain WORD.")
+    ] = "",
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            metavar="KEY",
+            help="number, val_bpb, delta, p_real, memory, speed, took or cost; -KEY turns it round.",
+        ),
+    ] = "",
+    is_watching: Annotated[
+        bool, typer.Option("--watch", help="Show it again when it changes, until the session ends.")
+    ] = False,
+    is_tsv: Annotated[bool, typer.Option("--tsv", help="Tab-separated rows, as in a pipe.")] = False,
+    is_pager_off: NoPagerOption = False,
+    tag: TagOption = None,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Show the session: is it alive, how much better, is that real, what it cost, what to do next.
+
+    Then the experiments, newest first. In a pipe: a header and one tab-separated row an experiment.
+    """
+    from autoresearch.commands._reading import open_record
+    from autoresearch.errors import UsageError
+    from autoresearch.ui.rows import Filter
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    if is_tsv and mode.is_json:
+        raise UsageError("`--tsv` and `--json` exclude each other", hint="give one of them")
+    wanted = Filter(num, is_kept, tuple(verdict or ()), since, theme, sort)
+    record = open_record(tag)
+    if is_watching:
+        _watch(mode, record, wanted, is_tsv=is_tsv)
+        return
+    show_session(mode, record.session(), wanted, is_tsv=is_tsv, pager=not is_pager_off)
+
+
+def show_log(mode: "OutputMode", run_directory: "RunDirectory", tag: str | None = None) -> None:
+    """Print the log of a session of another run directory; what `demo` ends with."""
+    from autoresearch.lab.record import Record
+
+    show_session(mode, Record.open(run_directory, tag).session(), pager=False)
+
+
+def show_session(
+    mode: "OutputMode",
+    session: "Session",
+    wanted: "Filter | None" = None,
+    *,
+    is_tsv: bool = False,
+    pager: bool = True,
+) -> None:
+    """Print a session in the form that fits the mode."""
+    from autoresearch.lab.summary import summarize
+    from autoresearch.ui import log as screens
+    from autoresearch.ui.pager import show
+    from autoresearch.ui.rows import Filter, select
+
+    wanted = wanted or Filter()
+    shown, _ = select(session, wanted)
+    if mode.is_json:
+        from autoresearch.ui.jsonlog import log_json
+
+        mode.json(log_json(session, shown))
+    elif mode.is_quiet and not is_tsv:
+        mode.data(screens.quiet_line(session, summarize(session)))
+    elif is_tsv or not mode.is_tty:
+        mode.out.file.write(screens.render_tsv(shown))
+        if not session.experiments:
+            mode.say("no experiment yet")
+    else:
+        lines = screens.render(session, wanted, width=mode.out.width, utf8=mode.is_utf8)
+        show(mode, lines, pager=pager)
+
+
+def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bool) -> None:
+    import time
+
+    from autoresearch.ui.log import render
+    from autoresearch.ui.screen import Screen
+
+    if not mode.is_tty or is_tsv:
+        last = ""
+        while True:
+            session = record.session()
+            if session.journal != last:
+                last = session.journal
+                show_session(mode, session, wanted, is_tsv=is_tsv, pager=False)
+            if session.state != "running":
+                return
+            time.sleep(WATCH_SECONDS)
+    screen = Screen(mode.out)
+    screen.open()
+    try:
+        while True:
+            session = record.session()
+            lines = render(session, wanted, width=screen.width - 1, utf8=mode.is_utf8)
+            screen.draw(lines[: max(mode.out.size.height - 1, 5)])
+            if session.state != "running":
+                return
+            time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        screen.close(keep=True)

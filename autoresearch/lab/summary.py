@@ -1,0 +1,412 @@
+"""The numbers of a session that screens and reports show: pure, from a `Session` alone.
+
+What is measured here is arithmetic on what the record holds; whether a gain is real was decided by the keep rule and
+is only repeated. Numbers of different setups are never subtracted: then a figure is None.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from statistics import median
+from typing import Literal
+
+from autoresearch.types import (
+    Alert,
+    Confirmation,
+    Experiment,
+    Session,
+    State,
+    Trial,
+    Usage,
+    Verdict,
+)
+
+Trajectory = Literal["new", "improving", "plateau", "stuck"]
+
+DOUBTFUL = 0.8
+"""A keep with a smaller probability of being real is marked."""
+STALL = 12
+"""Experiments without a convincing keep after which a session counts as stalled."""
+RECENT = 20
+"""Experiments that alerts look back on."""
+DRIFT = 0.03
+"""Relative difference in tokens/s between trials of the same code that is worth a word."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One standing keep on the way from the baseline to the best."""
+
+    experiment: Experiment
+    delta: float | None
+    """Against the incumbent it replaced, as decided."""
+    cumulative: float | None
+    """Measured mean minus the baseline's, same setup."""
+    times_noise: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a person asks first in the morning."""
+
+    baseline_bpb: float | None = None
+    best_bpb: float | None = None
+    best: Experiment | None = None
+    delta: float | None = None
+    """Measured mean of the best minus that of the baseline; None across setups."""
+    relative: float | None = None
+    """`delta` as a share of the baseline."""
+    unigram_bpb: float | None = None
+    noise: float | None = None
+    """Standard deviation between trials of the same code."""
+    num_noise_trials: int = 0
+    num_tried: int = 0
+    """Judged experiments without the baseline."""
+    num_by_verdict: Mapping[str, int] = field(default_factory=dict)
+    num_by_reason: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Verdict -> reason -> count."""
+    num_kept: int = 0
+    """Keeps that stand."""
+    num_reverted: int = 0
+    keep_rate: float | None = None
+    num_real: float | None = None
+    """Expected number of standing keeps that are real: the sum of their probabilities."""
+    doubtful: tuple[int, ...] = ()
+    """Numbers of standing keeps with a probability below `DOUBTFUL`."""
+    estimate: float | None = None
+    """Sum of the posterior means of the standing keeps: the gain one should expect."""
+    confirmation: Confirmation | None = None
+    """The newest of kind `session` about the present best."""
+    wall_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    seconds_by_kind: Mapping[str, float] = field(default_factory=dict)
+    busy_share: float | None = None
+    lost_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Crash or invalid reason -> seconds of the GPU."""
+    usage: Usage = Usage()
+    trajectory: Trajectory = "new"
+    num_since_gain: int = 0
+    """Experiments judged since the last convincing keep (or the start)."""
+    steps: tuple[Step, ...] = ()
+    running: Experiment | None = None
+    marks: tuple[str, ...] = ()
+    """What limits the trust in these numbers, one sentence each."""
+    alerts: tuple[Alert, ...] = ()
+    """What needs a person."""
+    next_command: str = ""
+    next_note: str = ""
+
+
+def summarize(session: Session, now: datetime | None = None) -> Summary:
+    """Return the summary of a session.
+
+    Args:
+        session: The fold of a journal.
+        now: For the time a running session has taken; None: as far as the record says.
+    """
+    baseline = find(session, 0)
+    best = find(session, session.best) or baseline
+    pair = comparable(baseline, best, session) if baseline and best else None
+    baseline_bpb = pair[0] if pair else (baseline.val_bpb if baseline else None)
+    best_bpb = pair[1] if pair else (best.val_bpb if best else None)
+    delta = pair[1] - pair[0] if pair else None
+    noise, num_noise = noise_of(session)
+    judged = [e for e in session.experiments if e.verdict is not None and e.number != 0]
+    kept = session.kept
+    by_reason: dict[str, Counter[str]] = {}
+    for e in judged:
+        assert e.verdict is not None
+        by_reason.setdefault(e.verdict.value, Counter())[e.reason] += 1
+    num_by_verdict = {v.value: sum(by_reason.get(v.value, Counter()).values()) for v in Verdict}
+    chances = [p for e in kept if (p := p_real(e)) is not None]
+    effects = [e.decision.estimate for e in kept if e.decision and e.decision.estimate is not None]
+    wall = wall_seconds(session, now)
+    seconds = seconds_by_kind(session)
+    gpu = sum(seconds.get(kind, 0.0) for kind in ("train", "startup", "judge"))
+    since = num_since_gain(judged)
+    running = next((e for e in session.experiments if e.state is State.RUNNING), None)
+    command, note = next_step(session, num_kept=len(kept))
+    return Summary(
+        baseline_bpb=baseline_bpb,
+        best_bpb=best_bpb,
+        best=best,
+        delta=delta,
+        relative=delta / baseline_bpb if delta is not None and baseline_bpb else None,
+        unigram_bpb=session.unigram_bpb,
+        noise=noise,
+        num_noise_trials=num_noise,
+        num_tried=len(judged),
+        num_by_verdict=num_by_verdict,
+        num_by_reason={v: dict(c.most_common()) for v, c in by_reason.items()},
+        num_kept=len(kept),
+        num_reverted=sum(bool(e.reverted_by) for e in judged if e.verdict is Verdict.KEEP),
+        keep_rate=num_by_verdict["keep"] / len(judged) if judged else None,
+        num_real=sum(chances) if chances and len(chances) == len(kept) else None,
+        doubtful=tuple(e.number for e in kept if is_doubtful(e)),
+        estimate=sum(effects) if effects and len(effects) == len(kept) else None,
+        confirmation=confirmation_of(session, best),
+        wall_seconds=wall,
+        gpu_seconds=gpu,
+        seconds_by_kind=seconds,
+        busy_share=min(gpu / wall, 1.0) if wall > 0 and gpu > 0 else None,
+        lost_seconds=lost_seconds(judged),
+        usage=session.usage,
+        trajectory=trajectory(judged, since),
+        num_since_gain=since,
+        steps=ladder(session, baseline, noise),
+        running=running if session.state == "running" else None,
+        marks=marks(session),
+        alerts=alerts(session, judged),
+        next_command=command,
+        next_note=note,
+    )
+
+
+def find(session: Session, number: int) -> Experiment | None:
+    """Return experiment `number`, or None."""
+    return next((e for e in session.experiments if e.number == number), None)
+
+
+def p_real(experiment: Experiment) -> float | None:
+    """Return the probability that the experiment is an improvement, as decided."""
+    return experiment.decision.p_real if experiment.decision else None
+
+
+def is_doubtful(experiment: Experiment) -> bool:
+    """Whether a keep may well be luck. A `simpler` one claims no gain and is never doubtful."""
+    p = p_real(experiment)
+    return experiment.reason != "simpler" and p is not None and p < DOUBTFUL
+
+
+def good_trials(experiment: Experiment, setup: str | None = None) -> list[Trial]:
+    """Return the trials that count for the experiment's val_bpb under a setup (default: its own)."""
+    setup = experiment.setup if setup is None else setup
+    return [
+        t
+        for t in experiment.trials
+        if t.result.ok
+        and t.result.split == "validation"
+        and not t.confirmation
+        and t.setup == setup
+    ]
+
+
+def bpb_under(experiment: Experiment, setup: str) -> float | None:
+    """Return the mean val_bpb of the experiment's good trials under one setup."""
+    scores = [t.result.bpb for t in good_trials(experiment, setup) if t.result.bpb is not None]
+    return sum(scores) / len(scores) if scores else None
+
+
+def comparable(a: Experiment, b: Experiment, session: Session) -> tuple[float, float] | None:
+    """Return val_bpb of both under one setup, the current one if possible; None if there is none."""
+    setups = [session.setup.key] if session.setup else []
+    for setup in [*setups, b.setup, a.setup]:
+        one, two = bpb_under(a, setup), bpb_under(b, setup)
+        if one is not None and two is not None:
+            return one, two
+    return None
+
+
+def noise_of(session: Session) -> tuple[float | None, int]:
+    """Return the noise the last decision used, else that of the baseline, and its number of trials."""
+    baseline = find(session, 0)
+    trials = good_trials(baseline) if baseline else []
+    for e in reversed(session.experiments):
+        if e.decision is not None and e.decision.noise is not None and e.number != 0:
+            return e.decision.noise, len(trials)
+    scores = [t.result.bpb for t in trials if t.result.bpb is not None]
+    if len(scores) < 2:
+        return None, len(scores)
+    mean = sum(scores) / len(scores)
+    return (sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5, len(scores)
+
+
+def confirmation_of(session: Session, best: Experiment | None) -> Confirmation | None:
+    """Return the newest confirmation of the present best against the baseline."""
+    if best is None or best.number == 0:
+        return None
+    found = [
+        c
+        for c in session.confirmations
+        if c.kind == "session" and c.candidate == best.number and c.reference == 0
+    ]
+    return found[-1] if found else None
+
+
+def wall_seconds(session: Session, now: datetime | None) -> float:
+    """Return the seconds the session ran; for a running one without a figure, up to `now`."""
+    if session.state != "running" or session.wall_seconds > 0 or now is None:
+        return session.wall_seconds
+    started = _moment(session.started_at)
+    return max((now - started).total_seconds(), 0.0) if started else 0.0
+
+
+def seconds_by_kind(session: Session) -> dict[str, float]:
+    """Return seconds by `types.Busy` kind; from the trials where the record has no stretches."""
+    total: Counter[str] = Counter()
+    if session.busy:
+        for stretch in session.busy:
+            total[stretch.kind] += stretch.seconds
+        return dict(total)
+    for e in session.experiments:
+        for trial in e.trials:
+            r = trial.result
+            parts = (
+                ("train", r.train_seconds),
+                ("startup", r.startup_seconds),
+                ("judge", (r.submit_seconds or 0.0) + (r.judge_seconds or 0.0)),
+            )
+            for kind, value in parts:
+                total[kind] += value or 0.0
+    return {kind: value for kind, value in total.items() if value}
+
+
+def lost_seconds(judged: Iterable[Experiment]) -> dict[str, float]:
+    """Return what crashes and broken rules cost, by reason, largest first."""
+    total: Counter[str] = Counter()
+    for e in judged:
+        if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
+            total[e.reason] += total_seconds(e) or 0.0
+    return dict(total.most_common())
+
+
+def total_seconds(experiment: Experiment) -> float | None:
+    """Return the seconds all trials of the experiment took."""
+    values = [
+        t.result.total_seconds for t in experiment.trials if t.result.total_seconds is not None
+    ]
+    return sum(values) if values else None
+
+
+def peak_memory_mb(experiment: Experiment) -> float | None:
+    """Return the largest peak memory of its trials."""
+    values = [
+        t.result.peak_memory_mb for t in experiment.trials if t.result.peak_memory_mb is not None
+    ]
+    return max(values) if values else None
+
+
+def tokens_per_second(experiment: Experiment) -> float | None:
+    """Return the median speed of its trials."""
+    values = [
+        t.result.tokens_per_second
+        for t in experiment.trials
+        if t.result.tokens_per_second is not None
+    ]
+    return median(values) if values else None
+
+
+def num_since_gain(judged: Iterable[Experiment]) -> int:
+    """Return how many experiments were judged since the last convincing keep."""
+    since = 0
+    for e in judged:
+        convincing = e.verdict is Verdict.KEEP and not is_doubtful(e) and e.reason != "simpler"
+        since = 0 if convincing and not e.reverted_by else since + 1
+    return since
+
+
+def trajectory(judged: list[Experiment], since: int) -> Trajectory:
+    """Name the trend: `stuck` never had a convincing keep, `plateau` had one long ago."""
+    if since < STALL:
+        return "improving" if len(judged) > since else "new"
+    return "plateau" if len(judged) > since else "stuck"
+
+
+def ladder(
+    session: Session, baseline: Experiment | None, noise: float | None
+) -> tuple[Step, ...]:
+    """Return the standing keeps in order with their gains."""
+    steps = []
+    for e in session.kept:
+        delta = e.decision.delta if e.decision else None
+        pair = comparable(baseline, e, session) if baseline else None
+        steps.append(
+            Step(
+                experiment=e,
+                delta=delta,
+                cumulative=pair[1] - pair[0] if pair else None,
+                times_noise=-delta / noise if delta is not None and noise else None,
+            )
+        )
+    return tuple(steps)
+
+
+def running_best(session: Session) -> list[tuple[int, float]]:
+    """Return (number, val_bpb) of the baseline and of each standing keep: the staircase."""
+    baseline = find(session, 0)
+    points = []
+    for e in (baseline, *session.kept) if baseline else session.kept:
+        if e.val_bpb is not None:
+            points.append((e.number, e.val_bpb))
+    return points
+
+
+def marks(session: Session) -> tuple[str, ...]:
+    """Return what limits the trust in the numbers of a session."""
+    found = []
+    if session.is_unsafe:
+        found.append("unsafe: some trials ran without a sandbox")
+    if session.is_validation_visible:
+        found.append("validation visible: this text source can be read inside the sandbox")
+    if len(session.setups) > 1:
+        found.append(f"{len(session.setups)} setups: numbers are compared only within one")
+    return tuple(found)
+
+
+def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
+    """Return what needs a person: the lab's own alerts, newest first, then what the record shows."""
+    found: list[Alert] = []
+    seen: set[str] = set()
+    for alert in reversed(session.alerts):
+        if alert.text not in seen:
+            seen.add(alert.text)
+            found.append(alert)
+    at = session.ended_at or session.started_at
+    if session.state == "dead":
+        found.insert(0, Alert("the lab died without an end record", at, "autoresearch run"))
+    recent = judged[-RECENT:]
+    crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
+    for reason, number in crashes.items():
+        if number >= 3:
+            lost = lost_seconds(e for e in recent if e.reason == reason)[reason] / number
+            text = (
+                f"{number} of the last {len(recent)} experiments crashed with {reason}"
+                f" (about {lost:.0f} s lost each)"
+            )
+            found.append(Alert(text, at, f"autoresearch log --verdict crash -n {RECENT}"))
+    for e in session.experiments:
+        speeds = [
+            t.result.tokens_per_second
+            for t in good_trials(e)
+            if t.result.tokens_per_second is not None
+        ]
+        if len(speeds) > 1 and max(speeds) > min(speeds) * (1 + DRIFT):
+            text = (
+                f"trials of #{e.number}, same code, differ by"
+                f" {max(speeds) / min(speeds) - 1:.0%} in tokens/s: is the machine shared?"
+            )
+            found.append(Alert(text, at, "autoresearch doctor"))
+            break
+    return tuple(found)
+
+
+def next_step(session: Session, *, num_kept: int) -> tuple[str, str]:
+    """Return the command to type next and what it gives."""
+    if session.state == "new" or not session.experiments:
+        return "autoresearch run --hours 8", "measure the baseline and start"
+    if session.state == "running":
+        return "autoresearch log --watch", "follow it"
+    if session.state == "paused":
+        return "autoresearch resume", "go on"
+    if num_kept:
+        return "autoresearch diff baseline best", "what changed"
+    return "autoresearch run", "go on"
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,208 @@
+"""Where output goes and how it looks: one decision at the start, two consoles, errors.
+
+stdout carries data, stderr talk. Every console is free of markup, so text of a model is printed as it is. Colour
+never says anything that a word does not say.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+from rich.theme import Theme
+
+from autoresearch.errors import AutoresearchError
+from autoresearch.ui.format import clean
+
+ColorChoice = Literal["auto", "always", "never"]
+Kind = Literal["tty", "plain", "json", "quiet"]
+
+THEME = Theme(
+    {
+        "keep": "green",
+        "good": "green",
+        "discard": "bright_black",
+        "crash": "red",
+        "invalid": "magenta",
+        "running": "cyan",
+        "warning": "yellow",
+        "error": "bold red",
+        "hint": "cyan",
+        "command": "cyan",
+        "metric": "bold",
+        "label": "bright_black",
+        "muted": "bright_black",
+        "heading": "bold",
+        "added": "green",
+        "removed": "red",
+        "place": "cyan",
+    },
+    inherit=True,
+)
+"""Styles by meaning; no colour is named anywhere else in the package."""
+
+
+@dataclass(frozen=True)
+class OutputMode:
+    """How this process talks, derived once by `derive`."""
+
+    kind: Kind = "plain"
+    """`tty`: for a person; `plain`: for a pipe; `json`; `quiet`: one line or nothing."""
+    is_live: bool = False
+    """Whether rows on stderr may be redrawn in place."""
+    has_color: bool = False
+    """Colour on stdout."""
+    has_error_color: bool = False
+    """Colour on stderr."""
+    is_utf8: bool = False
+    """Whether bars and curves may use more than ASCII."""
+    verbosity: int = 0
+
+    @classmethod
+    def derive(
+        cls,
+        *,
+        is_json: bool = False,
+        is_quiet: bool = False,
+        color: ColorChoice = "auto",
+        progress: bool = True,
+        verbosity: int = 0,
+        environ: Mapping[str, str] | None = None,
+        stdout: IO[str] | None = None,
+        stderr: IO[str] | None = None,
+    ) -> "OutputMode":
+        """Decide from flags, environment and streams.
+
+        Colour: `color` > NO_COLOR > FORCE_COLOR > whether the stream is a terminal. `TERM=dumb` has neither colour
+        nor redrawing. AUTORESEARCH_NO_PROGRESS is `progress=False`.
+        """
+        env = os.environ if environ is None else environ
+        out, err = stdout or sys.stdout, stderr or sys.stderr
+        dumb = env.get("TERM", "") in {"dumb", "unknown"}
+        out_tty, err_tty = _is_terminal(out), _is_terminal(err)
+        kind: Kind = "plain"
+        if is_json:
+            kind = "json"
+        elif is_quiet:
+            kind = "quiet"
+        elif out_tty:
+            kind = "tty"
+
+        def has_color(is_terminal: bool) -> bool:
+            if color != "auto":
+                return color == "always"
+            if env.get("NO_COLOR"):
+                return False
+            if env.get("FORCE_COLOR"):
+                return True
+            return is_terminal and not dumb
+
+        wants = progress and not env.get("AUTORESEARCH_NO_PROGRESS")
+        return cls(
+            kind=kind,
+            is_live=wants and err_tty and not dumb and kind != "quiet",
+            has_color=has_color(out_tty) and kind != "json",
+            has_error_color=has_color(err_tty),
+            is_utf8="utf" in (getattr(out, "encoding", "") or "").lower(),
+            verbosity=verbosity,
+        )
+
+    @property
+    def is_json(self) -> bool:
+        """Whether stdout carries JSON and nothing else."""
+        return self.kind == "json"
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether talk is left out."""
+        return self.kind == "quiet"
+
+    @property
+    def is_tty(self) -> bool:
+        """Whether a person reads stdout."""
+        return self.kind == "tty"
+
+    @cached_property
+    def out(self) -> Console:
+        """The console of data: whatever `sys.stdout` is at the time of printing."""
+        return make_console(color=self.has_color, is_terminal=_is_terminal(sys.stdout))
+
+    @cached_property
+    def err(self) -> Console:
+        """The console of talk: whatever `sys.stderr` is at the time of printing."""
+        return make_console(
+            color=self.has_error_color, is_terminal=_is_terminal(sys.stderr), is_stderr=True
+        )
+
+    def say(self, text: str | Text, style: str = "") -> None:
+        """Print one line of talk on stderr, unless quiet."""
+        if not self.is_quiet:
+            self.err.print(text, style=style or None, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr, quiet or not."""
+        line = Text("warning: ", style="warning").append(clean(text), style="default")
+        self.err.print(line, soft_wrap=True)
+
+    def data(self, text: str | Text) -> None:
+        """Print a line of data on stdout, whole, however long."""
+        self.out.print(text, soft_wrap=True)
+
+    def json(self, value: Any, *, indent: int | None = 2) -> None:
+        """Print a JSON value on stdout, ASCII, absent numbers as null."""
+        text = json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def make_console(
+    file: IO[str] | None = None,
+    *,
+    is_stderr: bool = False,
+    color: bool = False,
+    is_terminal: bool = False,
+    width: int | None = None,
+) -> Console:
+    """Return a console that prints text as it is: no markup, no emoji codes, no highlighting."""
+    return Console(
+        file=file,
+        stderr=is_stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        theme=THEME,
+        force_terminal=is_terminal or color,
+        color_system="auto" if color else None,
+        no_color=not color,
+        width=width,
+        legacy_windows=False,
+    )
+
+
+def render_error(error: AutoresearchError) -> Text:
+    """Return `error: ...`, an empty line, `hint: ...`."""
+    text = Text()
+    text.append("error: ", style="error").append(clean(error.message))
+    if error.hint:
+        text.append("\n\n").append("hint: ", style="hint").append(clean(error.hint, lines=True))
+    return text
+
+
+def print_error(mode: OutputMode, error: AutoresearchError) -> None:
+    """Print an error: text on stderr, or with `--json` the same as an object on stdout."""
+    if mode.is_json:
+        mode.json(error.to_json())
+    else:
+        mode.err.print(render_error(error), soft_wrap=True)
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
