@@ -6,6 +6,8 @@ import typer
 
 if TYPE_CHECKING:
     from autoresearch.lab.record import Record
+    from autoresearch.types import Experiment
+    from autoresearch.ui.show import Details
 
 NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Never use a pager.")]
 
@@ -34,3 +36,27 @@ def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
         for e in reversed(session.experiments)
     ]
     return [(name, text) for name, text in names if name.startswith(incomplete)]
+
+
+def diff_of(record: "Record", a: "Experiment", b: "Experiment") -> str:
+    """Return the unified diff from one experiment to another."""
+    return record.repository.diff(a.commit, b.commit)
+
+
+def details_of(record: "Record", experiment: "Experiment") -> "Details":
+    """Read what the record keeps in files about an experiment: change, curves, end of the log."""
+    from autoresearch.ui.show import Details
+
+    session = record.session()
+    parent = next(
+        (e for e in session.experiments if e.commit == experiment.parent and e.commit), None
+    )
+    curve, log_tail = record.trial_files(experiment)
+    return Details(
+        diff=record.repository.diff(experiment.parent, experiment.commit)
+        if experiment.parent and experiment.commit and experiment.number
+        else "",
+        curve=curve,
+        parent=parent,
+        log_tail=log_tail,
+    )

@@ -46,7 +46,9 @@ def log(
     is_watching: Annotated[
         bool, typer.Option("--watch", help="Show it again when it changes, until the session ends.")
     ] = False,
-    is_tsv: Annotated[bool, typer.Option("--tsv", help="Tab-separated rows, as in a pipe.")] = False,
+    is_tsv: Annotated[
+        bool, typer.Option("--tsv", help="Tab-separated rows, as in a pipe.")
+    ] = False,
     is_pager_off: NoPagerOption = False,
     tag: TagOption = None,
     is_json: JsonOption = False,

@@ -4,7 +4,7 @@ What is measured here is arithmetic on what the record holds; whether a gain is 
 is only repeated. Numbers of different setups are never subtracted: then a figure is None.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -84,7 +84,7 @@ class Summary:
     busy_share: float | None = None
     lost_seconds: Mapping[str, float] = field(default_factory=dict)
     """Crash or invalid reason -> seconds of the GPU."""
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     trajectory: Trajectory = "new"
     num_since_gain: int = 0
     """Experiments judged since the last convincing keep (or the start)."""
@@ -244,7 +244,7 @@ def wall_seconds(session: Session, now: datetime | None) -> float:
 
 def seconds_by_kind(session: Session) -> dict[str, float]:
     """Return seconds by `types.Busy` kind; from the trials where the record has no stretches."""
-    total: Counter[str] = Counter()
+    total: dict[str, float] = defaultdict(float)
     if session.busy:
         for stretch in session.busy:
             total[stretch.kind] += stretch.seconds
@@ -264,11 +264,11 @@ def seconds_by_kind(session: Session) -> dict[str, float]:
 
 def lost_seconds(judged: Iterable[Experiment]) -> dict[str, float]:
     """Return what crashes and broken rules cost, by reason, largest first."""
-    total: Counter[str] = Counter()
+    total: dict[str, float] = defaultdict(float)
     for e in judged:
         if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
             total[e.reason] += total_seconds(e) or 0.0
-    return dict(total.most_common())
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
 def total_seconds(experiment: Experiment) -> float | None:
@@ -313,9 +313,7 @@ def trajectory(judged: list[Experiment], since: int) -> Trajectory:
     return "plateau" if len(judged) > since else "stuck"
 
 
-def ladder(
-    session: Session, baseline: Experiment | None, noise: float | None
-) -> tuple[Step, ...]:
+def ladder(session: Session, baseline: Experiment | None, noise: float | None) -> tuple[Step, ...]:
     """Return the standing keeps in order with their gains."""
     steps = []
     for e in session.kept:
@@ -335,11 +333,8 @@ def ladder(
 def running_best(session: Session) -> list[tuple[int, float]]:
     """Return (number, val_bpb) of the baseline and of each standing keep: the staircase."""
     baseline = find(session, 0)
-    points = []
-    for e in (baseline, *session.kept) if baseline else session.kept:
-        if e.val_bpb is not None:
-            points.append((e.number, e.val_bpb))
-    return points
+    found = (baseline, *session.kept) if baseline else session.kept
+    return [(e.number, e.val_bpb) for e in found if e.val_bpb is not None]
 
 
 def marks(session: Session) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from rich.cells import cell_len, set_cell_size
 
@@ -174,7 +175,7 @@ def sparkline(values: Sequence[float], width: int, *, utf8: bool = True) -> str:
         return ""
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(values), max(values)
     ramp = _RAMP_UNICODE if utf8 else _RAMP_ASCII
     if high <= low:

@@ -10,6 +10,7 @@ from typing import Any
 from autoresearch.lab.summary import Summary, peak_memory_mb, summarize, total_seconds
 from autoresearch.types import Experiment, Session, Trial
 from autoresearch.ui.format import clean
+from autoresearch.ui.show import Details
 
 SCHEMA = 1
 
@@ -186,3 +187,17 @@ def curve_json(points: Sequence[Any]) -> list[Mapping[str, Any]]:
         {"seconds": p.seconds, "num_tokens": p.num_tokens, "loss": p.loss, "values": dict(p.values)}
         for p in points
     ]
+
+
+def show_json(experiment: Experiment, details: Details) -> dict[str, Any]:
+    """Return one experiment with its change, its curve and the end of its output."""
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment_json(experiment),
+        "diff": details.diff,
+        "parent": details.parent.number if details.parent else None,
+        "curve": curve_json(details.curve),
+        "parent_curve": curve_json(details.parent_curve),
+        "log_tail": clean(details.log_tail, lines=True),
+        "log_path": details.log_path or None,
+    }

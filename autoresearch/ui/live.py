@@ -190,7 +190,9 @@ class PlainDisplay:
             pairs = self._pairs(event)
             if pairs:
                 at = getattr(event, "at", None) or now()
-                line = " ".join([at, *(f"{k}={_value(v)}" for k, v in pairs.items() if v is not None)])
+                line = " ".join(
+                    [at, *(f"{k}={_value(v)}" for k, v in pairs.items() if v is not None)]
+                )
                 if self._is_talk:
                     self._mode.say(line)
                 else:

@@ -111,7 +111,7 @@ def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Tex
     if isinstance(event, VerdictGiven):
         return verdict_line(tally.finished(event), width)
     if isinstance(event, TrialJudged):
-        return _trial_line(event, tally)
+        return _trial_line(event)
     if isinstance(event, Alerted):
         line = Text("  !  ", style="warning").append(f.clean(event.text), style="default")
         return line.append(f": `{f.clean(event.command)}`") if event.command else line
@@ -163,7 +163,7 @@ def verdict_line(finished: Finished, width: int) -> Text:
     return line
 
 
-def _trial_line(event: TrialJudged, tally: Tally) -> Text | None:
+def _trial_line(event: TrialJudged) -> Text | None:
     is_one_of_many = event.number == 0 or event.index > 0 or event.confirmation
     result = event.result
     if not is_one_of_many and result.get("outcome") != "tainted":

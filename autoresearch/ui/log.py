@@ -150,7 +150,9 @@ def _headline(
     if best is not None and best.number != 0:
         line.append(" -> ").append(f.bpb(summary.best_bpb), style="metric")
         if summary.delta is not None:
-            change = f"   {f.delta(summary.delta)} ({f.percent(summary.relative, sign=True, digits=2)})"
+            change = (
+                f"   {f.delta(summary.delta)} ({f.percent(summary.relative, sign=True, digits=2)})"
+            )
             line.append(change, style="good" if summary.delta < 0 else "warning")
         else:
             line.append("   not comparable: measured under different setups", style="warning")
@@ -210,7 +212,7 @@ def _reality(summary: Summary) -> list[Text]:
 def _gains(summary: Summary, width: int) -> list[Text]:
     steps = [s for s in summary.steps if s.delta is not None and s.delta < 0]
     steps.sort(key=lambda s: s.delta or 0.0)
-    lines = []
+    lines: list[Text] = []
     for step in steps[:3]:
         text = Text(f"{f.delta(step.delta)}  #{step.experiment.number:<4} ", style="default")
         text.append(f.fit(f.clean(step.experiment.description), max(width - LABEL - 18, 20)))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -50,7 +51,7 @@ class PhaseProgress:
         self._phase: _Phase | None = None
         self._lock = threading.RLock()
 
-    def __enter__(self) -> "PhaseProgress":
+    def __enter__(self) -> Self:
         """Begin; on a terminal take over its last row."""
         if self._screen is not None:
             self._screen.open()

@@ -142,8 +142,10 @@ def verdict_style(experiment: Experiment) -> str:
         return "muted"
     if experiment.number == 0:
         return ""
-    return "warning" if is_doubtful(experiment) and experiment.verdict is Verdict.KEEP else (
-        experiment.verdict.value
+    return (
+        "warning"
+        if is_doubtful(experiment) and experiment.verdict is Verdict.KEEP
+        else (experiment.verdict.value)
     )
 
 
@@ -172,7 +174,7 @@ def cells(experiment: Experiment, now: datetime | None = None) -> list[Cell]:
         Cell(f.memory(peak_memory_mb(e)), faint),
         Cell(f.count(tokens_per_second(e)), faint),
         Cell(f.duration(took), faint),
-        Cell(f.fit(verdict_text(e), 22), style),
+        Cell(f.fit(verdict_text(e), 16), style),
         Cell(description(e), faint),
     ]
 

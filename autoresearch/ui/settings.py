@@ -16,9 +16,7 @@ def print_settings(mode: OutputMode, loaded: Loaded) -> None:
         mode.json({key: {"value": value, "source": source} for key, value, source in rows})
         return
     if not mode.is_tty:
-        text = tables.tsv(
-            ["key", "value", "source"], [(k, json.dumps(v), s) for k, v, s in rows]
-        )
+        text = tables.tsv(["key", "value", "source"], [(k, json.dumps(v), s) for k, v, s in rows])
         mode.out.file.write(text)
         return
     columns = [Column("setting"), Column("value"), Column("from", is_flexible=True)]

@@ -190,7 +190,9 @@ class Tally:
         result = event.result
         idea.num_trials += 1
         bpb = result.get("bpb")
-        is_score = result.get("outcome") == "ok" and result.get("split", "validation") == "validation"
+        is_score = (
+            result.get("outcome") == "ok" and result.get("split", "validation") == "validation"
+        )
         if is_score and bpb is not None and not event.confirmation:
             idea.scores.append(bpb)
         seconds = result.get("total_seconds")

@@ -14,12 +14,12 @@ def print_trial(mode: OutputMode, result: TrialResult) -> None:
     if mode.is_json:
         from autoresearch.ui.jsonlog import curve_json, trial_json
 
-        value = trial_json(Trial(result, setup="", started_at="", event=""))
+        found = trial_json(Trial(result, setup="", started_at="", event=""))
         for name in ("setup", "started_at", "event", "confirmation"):
-            del value[name]
-        value["curve"] = curve_json(result.curve)
-        value["log_tail"] = f.clean(result.log_tail, lines=True)
-        mode.json(value)
+            del found[name]
+        found["curve"] = curve_json(result.curve)
+        found["log_tail"] = f.clean(result.log_tail, lines=True)
+        mode.json(found)
         return
     if mode.is_quiet:
         mode.data(f.bpb(result.bpb) if result.ok else _outcome(result))

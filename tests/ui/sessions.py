@@ -125,7 +125,9 @@ def baseline(at: datetime = START, num_trials: int = 3) -> Experiment:
         proposer="baseline",
         verdict=Verdict.KEEP,
         reason="baseline",
-        trials=tuple(trial(s, at + timedelta(seconds=350 * i), seed=i) for i, s in enumerate(scores)),
+        trials=tuple(
+            trial(s, at + timedelta(seconds=350 * i), seed=i) for i, s in enumerate(scores)
+        ),
         setup=SETUP.key,
         started_at=iso(at),
         judged_at=iso(at + timedelta(seconds=350 * num_trials)),
@@ -153,7 +155,11 @@ def experiment(
         at,
         seed=number,
         seconds=seconds,
-        outcome=Outcome.OK if ok else Outcome.CRASH if verdict is Verdict.CRASH else Outcome.INVALID,
+        outcome=Outcome.OK
+        if ok
+        else Outcome.CRASH
+        if verdict is Verdict.CRASH
+        else Outcome.INVALID,
         reason="" if ok else reason,
         memory=79_600.0 if reason == "oom" else 44_000.0 + 10 * number,
         log_tail="" if ok else "Traceback (most recent call last):\nRuntimeError: it broke",
@@ -209,24 +215,57 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
         chance = rng.random()
         if chance < 0.06:
             reason = rng.choice(["oom", "oom", "nan", "startup_timeout"])
-            e = experiment(number, Verdict.CRASH, bpb=None, incumbent=best, at=at, reason=reason,
-                           description=idea, theme=theme)
+            e = experiment(
+                number,
+                Verdict.CRASH,
+                bpb=None,
+                incumbent=best,
+                at=at,
+                reason=reason,
+                description=idea,
+                theme=theme,
+            )
         elif chance < 0.07:
-            e = experiment(number, Verdict.INVALID, bpb=None, incumbent=best, at=at,
-                           reason="claim_mismatch", description=idea, theme=theme)
+            e = experiment(
+                number,
+                Verdict.INVALID,
+                bpb=None,
+                incumbent=best,
+                at=at,
+                reason="claim_mismatch",
+                description=idea,
+                theme=theme,
+            )
         elif chance < 0.25:
             gain = rng.expovariate(1 / 0.0016) * max(0.15, 1 - number / num)
             p = min(0.995, 0.52 + gain / 0.0011)
-            e = experiment(number, Verdict.KEEP, bpb=best - gain, incumbent=best, at=at,
-                           reason="gain", p=p, description=idea, theme=theme)
+            e = experiment(
+                number,
+                Verdict.KEEP,
+                bpb=best - gain,
+                incumbent=best,
+                at=at,
+                reason="gain",
+                p=p,
+                description=idea,
+                theme=theme,
+            )
             best, best_number = best - gain, number
         else:
             worse = rng.expovariate(1 / 0.0018)
             if rng.random() < 0.06:
                 worse *= 30
-            e = experiment(number, Verdict.DISCARD, bpb=best + worse, incumbent=best, at=at,
-                           reason="no_gain" if worse < 0.0008 else "worse",
-                           p=max(0.004, 0.4 - worse / 0.002), description=idea, theme=theme)
+            e = experiment(
+                number,
+                Verdict.DISCARD,
+                bpb=best + worse,
+                incumbent=best,
+                at=at,
+                reason="no_gain" if worse < 0.0008 else "worse",
+                p=max(0.004, 0.4 - worse / 0.002),
+                description=idea,
+                theme=theme,
+            )
         experiments.append(e)
         at += timedelta(seconds=350)
     wall = (NOW - start).total_seconds()
@@ -252,16 +291,29 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
         tip=sha(best_number),
         confirmations=(
             Confirmation(
-                reference=0, candidate=best_number, split="test", delta=(best - 0.9979) * 0.93,
-                low=(best - 0.9979) * 0.93 - 0.0006, high=(best - 0.9979) * 0.93 + 0.0006,
-                p_real=0.9999, num_trials=4, reference_bpb=1.0012,
-                candidate_bpb=1.0012 + (best - 0.9979) * 0.93, budget_seconds=300.0,
-                setup=SETUP.key, at=iso(NOW),
+                reference=0,
+                candidate=best_number,
+                split="test",
+                delta=(best - 0.9979) * 0.93,
+                low=(best - 0.9979) * 0.93 - 0.0006,
+                high=(best - 0.9979) * 0.93 + 0.0006,
+                p_real=0.9999,
+                num_trials=4,
+                reference_bpb=1.0012,
+                candidate_bpb=1.0012 + (best - 0.9979) * 0.93,
+                budget_seconds=300.0,
+                setup=SETUP.key,
+                at=iso(NOW),
             ),
-        ) if state == "finished" else (),
+        )
+        if state == "finished"
+        else (),
         busy=(
-            Busy("train", 300.0 * (num + 3)), Busy("startup", 21.5 * (num + 3)),
-            Busy("judge", 18.0 * (num + 3)), Busy("propose", 6.0 * num), Busy("wait", 240.0),
+            Busy("train", 300.0 * (num + 3)),
+            Busy("startup", 21.5 * (num + 3)),
+            Busy("judge", 18.0 * (num + 3)),
+            Busy("propose", 6.0 * num),
+            Busy("wait", 240.0),
         ),
         other_usage=Usage(num_calls=2, tokens_in=9_000, tokens_out=40, cost_usd=0.02),
         journal=sha(99_999),
@@ -273,12 +325,24 @@ def running() -> Session:
     session = night(18, state="running")
     at = NOW - timedelta(seconds=192)
     current = Experiment(
-        number=19, commit=sha(19), parent=session.tip, state=State.RUNNING,
-        description="RoPE base 200000 -> 400000", proposer="llm", theme="attention",
-        started_at=iso(at), lines_added=1, lines_removed=1,
+        number=19,
+        commit=sha(19),
+        parent=session.tip,
+        state=State.RUNNING,
+        description="RoPE base 200000 -> 400000",
+        proposer="llm",
+        theme="attention",
+        started_at=iso(at),
+        lines_added=1,
+        lines_removed=1,
     )
-    waiting = replace(current, number=20, commit=sha(20), state=State.PROPOSED,
-                      description="QK norm gain 1.0 -> 1.2")
+    waiting = replace(
+        current,
+        number=20,
+        commit=sha(20),
+        state=State.PROPOSED,
+        description="QK norm gain 1.0 -> 1.2",
+    )
     return replace(session, experiments=(*session.experiments, current, waiting), stop_reason="")
 
 

@@ -1,0 +1,1 @@
+"""`autoresearch report`: the session as one file to read, send or print."""

@@ -1,0 +1,47 @@
+"""`autoresearch show N`: everything about one experiment."""
+
+from typing import Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, TagOption, state
+from autoresearch.commands._reading import NoPagerOption, complete_experiment
+
+
+def show(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="A number, baseline, best, last or the beginning of a commit.",
+            autocompletion=complete_experiment,
+        ),
+    ] = "last",
+    is_pager_off: NoPagerOption = False,
+    tag: TagOption = None,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Show one experiment: idea, verdict, trials, loss curve against its parent's, change, end of its output."""
+    from autoresearch.commands._reading import details_of, open_record
+    from autoresearch.ui import format as f
+    from autoresearch.ui import pager
+    from autoresearch.ui import show as screens
+    from autoresearch.ui.rows import verdict_text
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    record = open_record(tag)
+    session = record.session()
+    experiment = record.resolve(name)
+    if mode.is_quiet:
+        mode.data(f"{experiment.number} {verdict_text(experiment)} {f.bpb(experiment.val_bpb)}")
+        return
+    details = details_of(record, experiment)
+    if mode.is_json:
+        from autoresearch.ui.jsonlog import show_json
+
+        mode.json(show_json(experiment, details))
+        return
+    lines = screens.render(session, experiment, details, width=mode.out.width, utf8=mode.is_utf8)
+    pager.show(mode, lines, pager=not is_pager_off)

@@ -1,0 +1,193 @@
+"""Unified diffs for people: colour, `--stat`, changed words."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.text import Text
+
+from autoresearch.lab.summary import comparable
+from autoresearch.types import Experiment, Session
+from autoresearch.ui import format as f
+from autoresearch.ui.format import clean
+
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+MAX_BAR = 40
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """Lines added to and removed from one file."""
+
+    path: str
+    added: int
+    removed: int
+
+
+def stats(diff: str) -> list[FileStat]:
+    """Return added and removed lines of each file of a unified diff."""
+    found: list[FileStat] = []
+    path, added, removed, is_open, left = "", 0, 0, False, (0, 0)
+
+    def close() -> None:
+        if is_open:
+            found.append(FileStat(path, added, removed))
+
+    for line in diff.split("\n"):
+        old, new = left
+        if old > 0 or new > 0:
+            added += line.startswith("+")
+            removed += line.startswith("-")
+            left = (old - (line[:1] in {"-", " ", ""}), new - (line[:1] in {"+", " ", ""}))
+            if line.startswith("\\"):
+                left = (old, new)
+        elif line.startswith("--- "):
+            close()
+            path, added, removed, is_open = _path(line[4:]), 0, 0, True
+        elif line.startswith("+++ "):
+            new_path = _path(line[4:])
+            path = new_path if new_path != "/dev/null" else path
+        elif line.startswith("@@"):
+            left = _hunk(line)
+    close()
+    return found
+
+
+def _path(text: str) -> str:
+    text = text.split("\t", maxsplit=1)[0].strip().strip('"')
+    return text[2:] if text[:2] in {"a/", "b/"} else text
+
+
+def _hunk(line: str) -> tuple[int, int]:
+    match = re.match(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@", line)
+    if match is None:
+        return (0, 0)
+    return tuple(int(g) if g is not None else 1 for g in match.groups())  # type: ignore[return-value]
+
+
+def stat_lines(diff: str) -> list[Text]:
+    """Return `path | 12 ++++----` for each file and a line with the totals."""
+    files = stats(diff)
+    if not files:
+        return [Text("no difference", style="muted")]
+    longest = max(len(clean(s.path)) for s in files)
+    most = max(s.added + s.removed for s in files)
+    scale = min(1.0, MAX_BAR / most) if most else 1.0
+    lines = []
+    for s in files:
+        line = Text(f" {clean(s.path):<{longest}} | {s.added + s.removed:>4} ")
+        line.append("+" * max(round(s.added * scale), bool(s.added)), style="added")
+        line.append("-" * max(round(s.removed * scale), bool(s.removed)), style="removed")
+        lines.append(line)
+    added, removed = sum(s.added for s in files), sum(s.removed for s in files)
+    word = "file" if len(files) == 1 else "files"
+    lines.append(Text(f" {len(files)} {word} changed, +{added} -{removed} lines"))
+    return lines
+
+
+def colored(diff: str) -> list[Text]:
+    """Return the lines of a diff with styles; the text is unchanged but for control characters."""
+    lines = []
+    for raw in diff.rstrip("\n").split("\n") if diff else []:
+        line = clean(raw, lines=True)
+        lines.append(Text(line, style=_style(raw)))
+    return lines
+
+
+def _style(line: str) -> str:
+    if line.startswith(("diff ", "index ", "--- ", "+++ ", "new file", "deleted file")):
+        return "heading"
+    if line.startswith("@@"):
+        return "place"
+    if line.startswith("+"):
+        return "added"
+    return "removed" if line.startswith("-") else ""
+
+
+def words(diff: str) -> list[Text]:
+    """Return the diff with changed words marked inside the lines: `[-old-]{+new+}`."""
+    result: list[Text] = []
+    for removed, added, other in _blocks(diff):
+        if other is not None:
+            result.append(Text(clean(other, lines=True), style=_style(other)))
+            continue
+        result += _word_lines("\n".join(removed), "\n".join(added))
+    return result
+
+
+def _blocks(diff: str) -> Iterator[tuple[list[str], list[str], str | None]]:
+    removed: list[str] = []
+    added: list[str] = []
+    for line in diff.rstrip("\n").split("\n") if diff else []:
+        is_header = line.startswith(("--- ", "+++ "))
+        if line.startswith("-") and not is_header and not added:
+            removed.append(line[1:])
+        elif line.startswith("+") and not is_header:
+            added.append(line[1:])
+        else:
+            if removed or added:
+                yield removed, added, None
+                removed, added = [], []
+            if line.startswith("-") and not is_header:
+                removed.append(line[1:])
+            else:
+                yield [], [], line
+    if removed or added:
+        yield removed, added, None
+
+
+def _word_lines(old: str, new: str) -> list[Text]:
+    a, b = _WORDS.findall(clean(old, lines=True)), _WORDS.findall(clean(new, lines=True))
+    text = Text(" ")
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if tag == "equal":
+            text.append("".join(a[i:j]))
+            continue
+        if i < j:
+            text.append("[-" + "".join(a[i:j]) + "-]", style="removed")
+        if k < m:
+            text.append("{+" + "".join(b[k:m]) + "+}", style="added")
+    return list(text.split("\n", allow_blank=True))
+
+
+def header(session: Session, a: Experiment, b: Experiment) -> Text:
+    """Return both experiments with their val_bpb and the difference, where that means something."""
+    text = Text()
+    for arrow, e in (("", a), (" -> ", b)):
+        text.append(arrow, style="default").append(_name(e), style="heading")
+        text.append(f" {f.bpb(e.val_bpb)}", style="default")
+    pair = comparable(a, b, session)
+    if pair is not None and a.number != b.number:
+        value = pair[1] - pair[0]
+        text.append(f"   {f.delta(value)}", style="good" if value < 0 else "warning")
+    elif pair is None and a.val_bpb is not None and b.val_bpb is not None:
+        text.append("   not comparable: measured under different setups", style="warning")
+    return text
+
+
+def _name(e: Experiment) -> str:
+    return "#0 baseline" if e.number == 0 else f"#{e.number} {e.commit[:7]}"
+
+
+def to_json(session: Session, a: Experiment, b: Experiment, diff: str) -> dict[str, Any]:
+    """Return both sides, the difference in val_bpb, lines by file and the diff."""
+
+    def side(e: Experiment) -> dict[str, Any]:
+        return {
+            "name": f"#{e.number}",
+            "number": e.number,
+            "commit": e.commit,
+            "val_bpb": e.val_bpb,
+        }
+
+    pair = comparable(a, b, session)
+    return {
+        "schema": 1,
+        "a": side(a),
+        "b": side(b),
+        "delta": pair[1] - pair[0] if pair else None,
+        "files": [asdict(s) for s in stats(diff)],
+        "diff": diff,
+    }

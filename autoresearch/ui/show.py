@@ -1,0 +1,199 @@
+"""`autoresearch show N`: everything the record knows about one experiment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.text import Text
+
+from autoresearch.types import CurvePoint, Experiment, Session, Trial
+from autoresearch.ui import format as f
+from autoresearch.ui import tables
+from autoresearch.ui.diffs import colored
+from autoresearch.ui.plot import Series, chart, loss_points
+from autoresearch.ui.rows import verdict_style, verdict_text
+from autoresearch.ui.tables import Cell, Column
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is read from the files of the record for one experiment."""
+
+    diff: str = ""
+    curve: Sequence[CurvePoint] = ()
+    parent: Experiment | None = None
+    parent_curve: Sequence[CurvePoint] = ()
+    log_tail: str = ""
+    log_path: str = ""
+    """The whole log on this machine, if it is still there."""
+    prompt: str = ""
+    reply: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+TRIALS = (
+    Column("trial", align="right"),
+    Column("seed", align="right", drop=3),
+    Column("bpb"),
+    Column("split"),
+    Column("audited", align="right", drop=2),
+    Column("tokens", align="right"),
+    Column("tok/s", align="right", drop=1),
+    Column("mem", align="right"),
+    Column("startup", align="right", drop=4),
+    Column("train", align="right"),
+    Column("judge", align="right", drop=5),
+    Column("outcome", is_flexible=True),
+)
+
+
+def render(
+    session: Session,
+    experiment: Experiment,
+    details: Details,
+    *,
+    width: int = 100,
+    utf8: bool = True,
+    now: datetime | None = None,
+) -> list[Text]:
+    """Return the screen of one experiment."""
+    now = now or datetime.now(UTC)
+    lines = _title(experiment)
+    lines += _idea(experiment, width)
+    lines += _decision(session, experiment, now)
+    if experiment.trials:
+        lines += [Text(), Text("trials", style="heading")]
+        rows = [_trial(i, t) for i, t in enumerate(experiment.trials, 1)]
+        lines += tables.render(TRIALS, rows, width, flexible_min=12)
+        for trial in experiment.trials:
+            if trial.result.detail:
+                lines.append(Text("  " + f.clean(trial.result.detail), style="warning"))
+    lines += _curves(experiment, details, width, utf8)
+    if details.diff:
+        against = f" against #{details.parent.number}" if details.parent else ""
+        lines += [Text(), Text(f"change{against}", style="heading"), *colored(details.diff)]
+    tail = f.clean(details.log_tail, lines=True).strip("\n")
+    if tail:
+        lines += [Text(), Text("end of its output", style="heading")]
+        lines += [Text("  " + f.fit(line, 500), style="muted") for line in tail.split("\n")[-25:]]
+        if details.log_path:
+            lines.append(Text(f"  all of it: {details.log_path}", style="muted"))
+    lines += [Text(), _next(experiment)]
+    return lines
+
+
+def _title(e: Experiment) -> list[Text]:
+    title = Text(f"#{e.number}", style="heading")
+    title.append("  ").append(verdict_text(e), style=verdict_style(e))
+    if e.commit:
+        title.append(f"  {e.commit[:12]}", style="place")
+    title.append(f"  +{e.lines_added} -{e.lines_removed} lines", style="muted")
+    return [title, Text(f.clean(e.description), style="metric")]
+
+
+def _field(label: str, value: str, width: int) -> list[Text]:
+    if not value:
+        return []
+    from textwrap import wrap
+
+    parts = wrap(value, max(width - 11, 30), break_long_words=True) or [""]
+    first = Text(f"{label:<11}", style="label").append(parts[0], style="default")
+    return [first, *(Text(" " * 11 + part) for part in parts[1:])]
+
+
+def _idea(e: Experiment, width: int) -> list[Text]:
+    lines = [Text()]
+    lines += _field("hypothesis", f.clean(e.hypothesis), width)
+    lines += _field("expected", f.clean(e.expected_effect), width)
+    lines += _field("theme", f.clean(e.theme), width)
+    values = ", ".join(f"{f.clean(k)} = {v:g}" for k, v in e.parameters.items())
+    lines += _field("parameters", values, width)
+    lines += _field("proposer", e.proposer + _cost(e), width)
+    return lines if len(lines) > 1 else []
+
+
+def _cost(e: Experiment) -> str:
+    u = e.usage
+    if not u.num_calls:
+        return ""
+    price = f.money(u.cost_usd) if u.cost_usd is not None else "price unknown"
+    took = f", {f.duration(u.seconds)}" if u.seconds else ""
+    return f", {price}, {f.count(u.tokens_in)} in / {f.count(u.tokens_out)} out{took}"
+
+
+def _decision(session: Session, e: Experiment, now: datetime) -> list[Text]:
+    lines: list[Text] = []
+    d = e.decision
+
+    def row(label: str, text: str) -> None:
+        lines.append(Text(f"{label:<11}", style="label").append(text, style="default"))
+
+    if e.val_bpb is not None:
+        text = f.bpb(e.val_bpb)
+        if d and d.delta is not None and e.number:
+            text += f"   {f.delta(d.delta)} against the best at that moment"
+        row("val_bpb", text)
+    if d and d.p_real is not None and e.number:
+        text = f"probability {f.probability(d.p_real)}"
+        if d.estimate is not None:
+            text += f"; expected {f.delta(d.estimate)}"
+        if d.low is not None and d.high is not None:
+            text += f", 90% in [{f.delta(d.low)}, {f.delta(d.high)}]"
+        row("real?", text)
+    if e.verdict is not None:
+        why = d.explanation if d and d.explanation else e.reason
+        row("why", f.clean(f"{e.verdict.value}: {why}" if why else e.verdict.value))
+    if e.reverted_by:
+        row("undone by", e.reverted_by[:12])
+    if e.started_at:
+        text = f.clock(e.started_at, now=now)
+        if e.judged_at:
+            text += f" to {f.clock(e.judged_at, now=f.parse_time(e.started_at))}"
+        row("when", text)
+    setup = session.setups.get(e.setup)
+    if setup and session.setup and setup.key != session.setup.key:
+        row("setup", "another than the current one: " + "; ".join(setup.differences(session.setup)))
+    return [Text(), *lines] if lines else []
+
+
+def _trial(index: int, trial: Trial) -> list[Cell]:
+    r = trial.result
+    style = "" if r.ok else "crash"
+    outcome = f.clean(f"{r.outcome.value} {r.reason}").strip()
+    if trial.confirmation:
+        outcome += " (confirmation)"
+    return [
+        Cell(str(index)),
+        Cell(str(r.seed)),
+        Cell(f.bpb(r.bpb), "metric"),
+        Cell(r.split),
+        Cell(str(r.num_audited) if r.num_audited else "no"),
+        Cell(f.count(r.num_tokens)),
+        Cell(f.count(r.tokens_per_second)),
+        Cell(f.memory(r.peak_memory_mb)),
+        Cell(f.duration(r.startup_seconds)),
+        Cell(f.duration(r.train_seconds)),
+        Cell(f.duration(r.judge_seconds)),
+        Cell(outcome, style),
+    ]
+
+
+def _curves(e: Experiment, details: Details, width: int, utf8: bool) -> list[Text]:
+    mine, other = ("\u25cf", "\u00b7") if utf8 else ("o", ".")
+    series = [Series(f"#{e.number}", mine, loss_points(details.curve), "good")]
+    if details.parent is not None:
+        label = f"#{details.parent.number}, its parent"
+        series.append(Series(label, other, loss_points(details.parent_curve), "warning"))
+    drawn = chart(series, width=min(width, 100), height=12)
+    if not drawn or len(loss_points(details.curve)) < 2:
+        return []
+    return [Text(), Text("training loss", style="heading"), *drawn]
+
+
+def _next(e: Experiment) -> Text:
+    command = f"autoresearch diff best {e.number}"
+    if e.verdict is not None and e.verdict.value == "keep" and e.number and not e.reverted_by:
+        command = f"autoresearch revert {e.number}"
+        return Text("undo it: `", style="label").append(command, style="command").append("`")
+    return Text("next: `", style="label").append(command, style="command").append("`")

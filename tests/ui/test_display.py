@@ -1,0 +1,298 @@
+import io
+import json
+import threading
+from dataclasses import asdict
+
+import jsonschema
+import pytest
+import sessions
+
+from autoresearch.events import (
+    Abandoned,
+    Alerted,
+    Confirmed,
+    Phase,
+    Progress,
+    Proposed,
+    Reverted,
+    SessionEnded,
+    SessionStarted,
+    Spent,
+    TrialJudged,
+    VerdictGiven,
+)
+from autoresearch.types import CurvePoint
+from autoresearch.ui.console import OutputMode, make_console
+from autoresearch.ui.jsonlog import schema
+from autoresearch.ui.live import JsonDisplay, PlainDisplay, QuietDisplay, make_display
+from autoresearch.ui.live_rows import RowsDisplay, live_rows
+from autoresearch.ui.screen import Screen
+
+AT = "2026-11-21T01:02:03Z"
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def events(description="RoPE base 200000 -> 400000"):
+    yield SessionStarted(
+        at=AT,
+        tag="nov21",
+        tip=sessions.sha(8),
+        setup=asdict(sessions.SETUP),
+        seed=0,
+        proposer="llm",
+        model="openai/gpt-5.2",
+        sandbox="bubblewrap",
+        limits={"seconds": 28_800.0, "experiments": 0, "max_cost_usd": 10.0},
+    )
+    yield Phase(name="propose", detail="openai/gpt-5.2 is writing")
+    yield Proposed(
+        at=AT,
+        number=19,
+        commit=sessions.sha(19),
+        parent="",
+        identity="",
+        proposer="llm",
+        description=description,
+        lines_added=3,
+        lines_removed=1,
+        usage={"cost_usd": 0.08},
+    )
+    yield Phase(name="trial", detail=description, number=19)
+    yield Progress(number=19, label="19-0", phase="startup", seconds=4, budget_seconds=240)
+    for i in range(1, 11):
+        yield Progress(
+            number=19,
+            label="19-0",
+            phase="train",
+            seconds=30.0 * i,
+            budget_seconds=300.0,
+            num_tokens=i * 49_000_000,
+            num_steps=95 * i,
+            tokens_per_second=1_660_000.0,
+            memory_mb=44_000.0,
+            point=CurvePoint(30.0 * i, 0, 8.0 - 0.4 * i),
+        )
+    yield Progress(number=19, label="19-0", phase="claim", seconds=2, budget_seconds=300)
+    yield TrialJudged(
+        at=AT,
+        number=19,
+        index=0,
+        setup="",
+        started_at=AT,
+        result={
+            "outcome": "ok",
+            "split": "validation",
+            "bpb": 0.994,
+            "total_seconds": 341.0,
+            "peak_memory_mb": 44_000.0,
+            "num_tokens": 498_000_000,
+        },
+    )
+    yield Phase(name="decide", number=19)
+    yield VerdictGiven(
+        at=AT,
+        number=19,
+        verdict="keep",
+        reason="gain",
+        decision={"action": "keep", "reason": "gain", "delta": -0.0006, "p_real": 0.97},
+    )
+    yield Abandoned(at=AT, number=20, reason="rebase_conflict")
+    yield Spent(at=AT, usage={"cost_usd": 0.01}, reason="rate limit")
+    yield Alerted(at=AT, text="out of memory 3 times", command="autoresearch log --verdict crash")
+    yield Reverted(at=AT, numbers=[8], commit=sessions.sha(1))
+    yield Confirmed(
+        at=AT, confirmation={"delta": -0.01, "low": -0.011, "high": -0.009, "split": "test"}
+    )
+    yield SessionEnded(at=AT, reason="hours", wall_seconds=28_800.0)
+
+
+def test_plain_lines_have_time_first_and_pairs_after(capsys):
+    clock = Clock()
+    display = PlainDisplay(OutputMode(), clock)
+    display.start(sessions.night(18, state="running"))
+    for event in events():
+        clock.now += 20
+        display.handle(event)
+    display.stop(sessions.night(18))
+    out, err = capsys.readouterr()
+    lines = out.rstrip("\n").split("\n")
+    assert all(line[4] == "-" and line[10] == "T" and " event=" in line for line in lines)
+    verdict = next(line for line in lines if "event=verdict" in line)
+    assert verdict == (
+        f"{AT} event=verdict experiment=19 verdict=keep reason=gain val_bpb=0.994000"
+        ' delta=-0.000600 p_real=0.970 took=5m41s change="RoPE base 200000 -> 400000"'
+    )
+    # Ten progress events over 200 seconds: the first of the phase, then one a minute.
+    assert sum("event=progress" in line for line in lines) == 4
+    assert err.startswith("autoresearch/nov21   FINISHED")
+
+
+@pytest.mark.parametrize("text", sessions.HOSTILE)
+def test_plain_keeps_one_line_an_event_whatever_a_model_writes(text, capsys):
+    display = PlainDisplay(OutputMode())
+    display.start(sessions.night(18, state="running"))
+    for event in events(text):
+        display.handle(event)
+    out, _ = capsys.readouterr()
+    assert "\x1b" not in out
+    assert all(line.startswith("20") for line in out.rstrip("\n").split("\n"))
+
+
+def test_json_lines_follow_the_schema(capsys):
+    display = JsonDisplay()
+    session = sessions.night(18)
+    display.start(session)
+    for event in events(sessions.HOSTILE[1]):
+        display.handle(event)
+    display.stop(session)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.isascii()
+    values = [json.loads(line) for line in out.rstrip("\n").split("\n")]
+    validator = jsonschema.Draft202012Validator(schema("events"))
+    for value in values:
+        validator.validate(value)
+    types = [value["type"] for value in values]
+    assert types[0] == "session_started"
+    assert types[-2:] == ["session_ended", "summary"]
+    assert types.count("progress") == 3
+
+
+def test_json_survives_a_loss_that_is_not_finite(capsys):
+    JsonDisplay().handle(
+        Progress(
+            number=1,
+            label="1-0",
+            phase="train",
+            seconds=1,
+            budget_seconds=2,
+            point=CurvePoint(1.0, 0, float("nan"), {"lr": float("inf")}),
+        )
+    )
+    value = json.loads(capsys.readouterr().out)
+    assert value["loss"] is None
+    assert value["values"] == {"lr": None}
+
+
+def test_quiet_says_only_the_end_and_alerts(capsys):
+    display = QuietDisplay(OutputMode(kind="quiet"))
+    display.start(sessions.empty())
+    for event in events():
+        display.handle(event)
+    display.stop(sessions.night(18))
+    out, err = capsys.readouterr()
+    assert out == "nov21 finished tried 18 keep 3 best 0.994607 -0.33%\n"
+    assert err == "warning: out of memory 3 times\n"
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def rows_display(width=100, clock=None):
+    file = Terminal()
+    console = make_console(file, width=width, is_terminal=True)
+    mode = OutputMode(kind="tty", is_live=True, is_utf8=True)
+    return RowsDisplay(mode, screen=Screen(console), clock=clock or Clock()), file
+
+
+def test_rows_keep_their_number_and_fit_whatever_happens():
+    for width in (40, 60, 80, 100, 160):
+        display, _ = rows_display(width)
+        clock = Clock()
+        heights = set()
+        for text in ("short", *sessions.HOSTILE):
+            for event in events(text):
+                display._tally.handle(event)
+                rows = live_rows(display._tally, width=width, utf8=True, clock=clock())
+                heights.add(len(rows))
+                assert all("\n" not in row.plain and "\x1b" not in row.plain for row in rows)
+        assert heights == {6}
+
+
+def test_finished_experiments_scroll_above_the_rows(capsys):
+    display, file = rows_display()
+    display.start(sessions.night(18, state="running"))
+    for event in events("[red]idea[/red] \x1b[2J"):
+        display.handle(event)
+    display.stop(sessions.night(18))
+    text = file.getvalue()
+    assert "  19  keep            0.994000  -0.000600  0.97   5m41s  [red]idea[/red]\n" in text
+    assert "\x1b[2J" not in text
+    assert text.endswith("\x1b[?25h")
+    assert "FINISHED" in capsys.readouterr().out
+
+
+def test_erasing_counts_the_lines_a_narrowed_terminal_wrapped(monkeypatch):
+    from rich.text import Text
+
+    file = Terminal()
+    screen = Screen(make_console(file, width=100, is_terminal=True))
+    monkeypatch.setattr(Screen, "width", property(lambda self: 100))
+    screen.draw([Text("x" * 90), Text("y" * 10)])
+    monkeypatch.setattr(Screen, "width", property(lambda self: 40))
+    file.truncate(0)
+    screen.draw([Text("x" * 90), Text("y" * 10)])
+    assert "\x1b[4A" in file.getvalue()
+
+
+def test_an_unchanged_frame_is_not_written_again():
+    from rich.text import Text
+
+    file = Terminal()
+    screen = Screen(make_console(file, width=100, is_terminal=True))
+    screen.draw([Text("same")])
+    before = file.getvalue()
+    screen.draw([Text("same")])
+    assert file.getvalue() == before
+
+
+def test_displays_may_be_told_from_many_threads(capsys):
+    display = PlainDisplay(OutputMode())
+    display.start(sessions.empty())
+
+    def tell(number):
+        for _ in range(50):
+            display.handle(Alerted(at=AT, text=f"from {number} " + "x" * 200))
+
+    threads = [threading.Thread(target=tell, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert len(lines) == 200
+    assert all(line.startswith(AT) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        (OutputMode(kind="json"), JsonDisplay),
+        (OutputMode(kind="quiet"), QuietDisplay),
+        (OutputMode(kind="plain", is_live=True), PlainDisplay),
+        (OutputMode(kind="tty", is_live=False), PlainDisplay),
+    ],
+)
+def test_the_mode_chooses_the_display(mode, kind):
+    assert isinstance(make_display(mode), kind)
+
+
+def test_a_single_trial_leaves_stdout_alone(capsys):
+    display = make_display(OutputMode(), is_single=True)
+    display.start(None)
+    display.handle(Progress(number=0, label="try", phase="train", seconds=1, budget_seconds=2))
+    display.stop(None)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "event=progress" in err
