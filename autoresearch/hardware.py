@@ -1,0 +1,370 @@
+"""What machine this is, without importing torch: NVML, psutil, /sys and package metadata.
+
+`describe()` costs a few milliseconds and never raises: what cannot be found out is None or empty. It does
+not start a GPU context, so it may run beside a trial.
+"""
+
+import contextlib
+import functools
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["cuda", "rocm", "mps", "cpu"]
+
+PEAK_TFLOPS: dict[str, float] = {
+    "B200": 2250.0,
+    "H200": 989.4,
+    "GH200 480GB": 989.4,
+    "H100 80GB HBM3": 989.4,
+    "H800": 989.4,
+    "H100 NVL": 835.5,
+    "H100 PCIe": 756.5,
+    "A100-SXM4-80GB": 312.0,
+    "A100-SXM4-40GB": 312.0,
+    "A100-SXM-80GB": 312.0,
+    "A100-SXM-64GB": 312.0,
+    "A100-PCIE-40GB": 312.0,
+    "A100 80GB PCIe": 312.0,
+    "A800-SXM4-80GB": 312.0,
+    "A40": 149.7,
+    "A30": 165.0,
+    "A10": 125.0,
+    "L40S": 362.1,
+    "L40": 181.1,
+    "L4": 121.0,
+    "RTX 6000 Ada Generation": 364.2,
+    "RTX A6000": 154.8,
+    "RTX A5000": 111.1,
+    "RTX A4000": 76.7,
+    "GeForce RTX 5090": 209.5,
+    "GeForce RTX 5080": 112.6,
+    "GeForce RTX 4090": 165.2,
+    "GeForce RTX 4080 SUPER": 104.4,
+    "GeForce RTX 4080": 97.5,
+    "GeForce RTX 4070 Ti": 80.2,
+    "GeForce RTX 4070": 58.3,
+    "GeForce RTX 4060 Ti": 44.1,
+    "GeForce RTX 4060": 30.2,
+    "GeForce RTX 3090 Ti": 80.0,
+    "GeForce RTX 3090": 71.0,
+    "GeForce RTX 3080 Ti": 68.2,
+    "GeForce RTX 3080": 59.5,
+    "GeForce RTX 3070": 40.6,
+    "GeForce RTX 3060 Ti": 32.4,
+    "GeForce RTX 3060": 25.5,
+    "AMD Instinct MI300X": 1307.4,
+    "AMD Instinct MI250X": 383.0,
+    "AMD Instinct MI210": 181.0,
+}
+"""Dense bf16 matrix TFLOPS with float32 accumulation, from the makers' data sheets, by exact product name.
+
+A name that is not here has no peak: a laptop part shares its number with a desktop part, not its speed.
+"""
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process that holds memory on the GPU."""
+
+    pid: int
+    name: str
+    memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class GpuStatus:
+    """How the GPU is doing now; None where the driver does not say."""
+
+    temperature_c: int | None = None
+    power_w: float | None = None
+    clock_mhz: int | None = None
+    max_clock_mhz: int | None = None
+    memory_used_mb: float | None = None
+    throttled_by: tuple[str, ...] = ()
+    """`power`, `heat`, `hardware`; empty when nothing slows it down."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The device trials run on, and the machine around it."""
+
+    kind: Kind
+    name: str
+    """Product name of the GPU, else of the processor."""
+    memory_mb: int | None
+    """Of the device; of the machine for `mps` and `cpu`."""
+    driver: str
+    """Driver of the GPU; empty on a CPU."""
+    torch: str
+    """Version of the installed torch, `2.13.0+cpu`; empty when there is none."""
+    cores: int
+    """Processor cores this process may use."""
+    cpu: str
+    ram_mb: int
+    system: str
+    """`Linux 6.8.0 x86_64`."""
+    python: str
+    peak_tflops: float | None
+    """Dense bf16 peak; None when the product is not in the table."""
+    note: str = ""
+    """Why a GPU that is there is not used; empty otherwise."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+@functools.cache
+def describe(device: str = "auto") -> Hardware:
+    """Return the hardware trials run on.
+
+    Args:
+        device: `auto` takes the best there is; `cuda`, `mps` or `cpu` insists.
+    """
+    found = _accelerator() if device != "cpu" else None
+    note = ""
+    torch = package_version("torch")
+    if found is not None and found[0] in ("cuda", "rocm") and torch.endswith("+cpu"):
+        note = f"`{found[1]}` is there, but torch {torch} is built for the CPU only"
+        found = None
+    cpu = _cpu_name()
+    ram_mb = _ram_mb()
+    kind, name, memory_mb, driver = found or ("cpu", cpu, ram_mb, "")
+    return Hardware(
+        kind=kind,
+        name=name,
+        memory_mb=memory_mb,
+        driver=driver,
+        torch=torch,
+        cores=num_cores(),
+        cpu=cpu,
+        ram_mb=ram_mb,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        peak_tflops=peak_tflops(name),
+        note=note,
+    )
+
+
+def peak_tflops(name: str) -> float | None:
+    """Return the dense bf16 peak of a product by its exact name, None when unknown."""
+    return PEAK_TFLOPS.get(name.removeprefix("NVIDIA ").strip())
+
+
+def mfu_percent(
+    tokens_per_second: float,
+    *,
+    num_matrix_params: int,
+    attention_tokens: float,
+    attention_width: int,
+    depth: int,
+    peak: float | None,
+) -> float | None:
+    """Return model FLOPs utilisation in percent, None when the peak is unknown.
+
+    A token costs 6 FLOPs for each parameter that is multiplied (embeddings looked up are not) and
+    12 * depth * attention_width for each earlier token it really attends to, forward and backward.
+    Source: PaLM (Chowdhery et al. 2022), appendix B; differs in that the causal half and the windows
+    are counted as they are, not as the full square.
+
+    Args:
+        tokens_per_second: Training tokens a second.
+        num_matrix_params: Parameters of the matrices, the output matrix included.
+        attention_tokens: Mean number of tokens a position attends to, over positions and layers.
+        attention_width: Heads times head size.
+        depth: Layers.
+        peak: TFLOPS, see `peak_tflops`.
+    """
+    if peak is None:
+        return None
+    flops = 6.0 * num_matrix_params + 12.0 * depth * attention_width * attention_tokens
+    return 100.0 * flops * tokens_per_second / (peak * 1e12)
+
+
+def num_cores() -> int:
+    """Return the cores this process may run on (affinity and container quota respected)."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
+
+
+def package_version(name: str) -> str:
+    """Return the installed version of a package without importing it, `""` when absent."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def gpu_processes() -> list[GpuProcess]:
+    """Return the processes that use the GPU, other than this one; empty without NVML."""
+    import psutil
+
+    found: list[GpuProcess] = []
+    with _nvml() as nvml:
+        if nvml is None:
+            return found
+        handle = _handle(nvml)
+        if handle is None:
+            return found
+        with contextlib.suppress(nvml.NVMLError):
+            for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                if process.pid == os.getpid():
+                    continue
+                try:
+                    name = psutil.Process(process.pid).name()
+                except psutil.Error:
+                    name = "?"
+                used = process.usedGpuMemory
+                found.append(GpuProcess(process.pid, name, None if used is None else used / 2**20))
+    return found
+
+
+def gpu_status() -> GpuStatus | None:
+    """Return temperature, power, clocks and what throttles the GPU; None without NVML."""
+    with _nvml() as nvml:
+        handle = None if nvml is None else _handle(nvml)
+        if nvml is None or handle is None:
+            return None
+
+        def ask(function: Any, *arguments: Any) -> Any:
+            try:
+                return function(handle, *arguments)
+            except nvml.NVMLError:
+                return None
+
+        power = ask(nvml.nvmlDeviceGetPowerUsage)
+        memory = ask(nvml.nvmlDeviceGetMemoryInfo)
+        reasons = ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
+        return GpuStatus(
+            temperature_c=ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+            power_w=None if power is None else power / 1000,
+            clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+            max_clock_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
+            memory_used_mb=None if memory is None else memory.used / 2**20,
+            throttled_by=throttle_words(reasons),
+        )
+
+
+def throttle_words(reasons: int) -> tuple[str, ...]:
+    """Return NVML's clock-throttle bits as words; idle and application clocks are not throttling."""
+    words = (
+        ("power", 0x4 | 0x80),  # software power cap, hardware power brake
+        ("heat", 0x20 | 0x40),  # software and hardware thermal slowdown
+        ("hardware", 0x8),  # hardware slowdown, unspecified
+    )
+    return tuple(word for word, bits in words if reasons & bits)
+
+
+# ----------------------------------------------------------------------------------- finding
+
+
+def _accelerator() -> tuple[Kind, str, int | None, str] | None:
+    """Kind, name, memory in MB and driver of the first GPU that may be used."""
+    if platform.system() == "Darwin":
+        if platform.machine() != "arm64":
+            return None
+        release = platform.mac_ver()[0]
+        return "mps", _sysctl("machdep.cpu.brand_string") or "Apple GPU", _ram_mb(), release
+    with _nvml() as nvml:
+        handle = None if nvml is None else _handle(nvml)
+        if nvml is not None and handle is not None:
+            with contextlib.suppress(nvml.NVMLError):
+                name = str(nvml.nvmlDeviceGetName(handle))
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20
+                return "cuda", name, int(memory), str(nvml.nvmlSystemGetDriverVersion())
+    return _amd()
+
+
+def _amd() -> tuple[Kind, str, int | None, str] | None:
+    if not Path("/dev/kfd").exists():
+        return None
+    for card in sorted(Path("/sys/class/drm").glob("card[0-9]*/device")):
+        with contextlib.suppress(OSError, ValueError):
+            if (card / "vendor").read_text(encoding="ascii").strip() != "0x1002":
+                continue
+            memory = int((card / "mem_info_vram_total").read_text(encoding="ascii")) // 2**20
+            name = "AMD GPU"
+            with contextlib.suppress(OSError):
+                name = (card / "product_name").read_text(encoding="utf-8").strip() or name
+            driver = ""
+            with contextlib.suppress(OSError):
+                driver = Path("/sys/module/amdgpu/version").read_text(encoding="ascii").strip()
+            return "rocm", name, memory, driver
+    return None
+
+
+@contextlib.contextmanager
+def _nvml() -> Iterator[Any]:
+    """NVML, started and shut down again; None where there is no NVIDIA driver."""
+    try:
+        import pynvml
+    except ImportError:
+        yield None
+        return
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _handle(nvml: Any) -> Any | None:
+    """The first device CUDA_VISIBLE_DEVICES allows: an index or a UUID."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = "0" if visible is None else visible.split(",")[0].strip()
+    try:
+        if first.isdigit():
+            return nvml.nvmlDeviceGetHandleByIndex(int(first))
+        if re.match(r"(GPU|MIG)-", first):
+            return nvml.nvmlDeviceGetHandleByUUID(first)
+    except nvml.NVMLError:
+        return None
+    return None
+
+
+def _cpu_name() -> str:
+    if platform.system() == "Darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _ram_mb() -> int:
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return total // 2**20
+
+
+def _sysctl(name: str) -> str:
+    try:
+        done = subprocess.run(
+            ["sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,136 @@
+"""Presets: constants for train.py and settings for autoresearch.toml, by the memory and kind of the device.
+
+A preset is one TOML file in `templates/presets`: `summary`, `numbers` (where its numbers come from),
+`[constants]` of the gpt template and `[settings.<section>]` of autoresearch.toml.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from autoresearch.errors import UsageError
+from autoresearch.hardware import Hardware
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, templates_directory
+
+Constant = int | float | bool | str
+
+
+class Choice(NamedTuple):
+    """A preset and why it fits."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Constants and settings that belong together."""
+
+    name: str
+    summary: str
+    numbers: str
+    """Where its numbers come from: measured on what, or reasoned from what."""
+    constants: Mapping[str, Constant]
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+def preset_names() -> list[str]:
+    """Return the names of all presets, sorted."""
+    return sorted(p.stem for p in (templates_directory() / "presets").glob("*.toml"))
+
+
+def template_names() -> list[str]:
+    """Return the names of all templates: folders that hold a train.py."""
+    return sorted(p.parent.name for p in templates_directory().glob("*/train.py"))
+
+
+def load_preset(name: str) -> Preset:
+    """Read a preset.
+
+    Raises:
+        UsageError: there is no preset of that name.
+    """
+    if name not in preset_names():
+        raise UsageError(
+            f"unknown preset `{name}`", hint=f"one of: auto, {', '.join(preset_names())}"
+        )
+    path = templates_directory() / "presets" / f"{name}.toml"
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    return Preset(
+        name, values["summary"], values["numbers"], values["constants"], values["settings"]
+    )
+
+
+def choose_preset(hardware: Hardware) -> Choice:
+    """Return the preset for a device and a sentence that says why."""
+    memory = hardware.memory_mb or 0
+    size = f"{hardware.name}, {memory / 1024:.0f} GB"
+    if hardware.kind == "mps":
+        return Choice("mps", f"{size} shared with the system")
+    if hardware.kind == "rocm":
+        return Choice("rocm", size)
+    if hardware.kind == "cuda":
+        for name, least_mb in (("h100", 70_000), ("24gb", 20_000), ("12gb", 10_000), ("8gb", 0)):
+            if memory >= least_mb:
+                return Choice(name, size)
+    why = f"no usable GPU, {hardware.cores} cores of {hardware.cpu}"
+    return Choice("cpu", f"{why}; {hardware.note}" if hardware.note else why)
+
+
+def render(template: str, preset: str) -> dict[str, str]:
+    """Return the files of a new run directory.
+
+    Args:
+        template: Name of a folder in `templates`.
+        preset: Name of a preset.
+
+    Returns:
+        Path in the run directory -> text: train.py, program.md, autoresearch.toml, .gitignore and
+        whatever else the template has.
+
+    Raises:
+        UsageError: there is no such template or preset.
+    """
+    if template not in template_names():
+        raise UsageError(
+            f"unknown template `{template}`", hint=f"one of: {', '.join(template_names())}"
+        )
+    chosen = load_preset(preset)
+    folder = templates_directory() / template
+    files = {
+        ".gitignore" if p.name == "gitignore" else p.name: p.read_text(encoding="utf-8")
+        for p in sorted(folder.iterdir())
+        if p.is_file()
+    }
+    if template == "gpt":
+        files["train.py"] = set_constants(files["train.py"], chosen.constants)
+    files[CONFIG_NAME] = _settings(chosen)
+    assert PROGRAM_NAME in files
+    return files
+
+
+def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
+    """Write values into the `NAME = value  # comment` lines of a train.py, comments kept.
+
+    Raises:
+        KeyError: a constant has no such line.
+    """
+    for name, value in constants.items():
+        pattern = re.compile(rf"^{name} = ([^#\n]*?)(\s*#.*)?$", re.MULTILINE)
+        if not pattern.search(source):
+            raise KeyError(name)
+        source = pattern.sub(lambda m, n=name, v=value: f"{n} = {v!r}{m[2] or ''}", source, count=1)
+    return source
+
+
+def _settings(preset: Preset) -> str:
+    import tomli_w
+
+    head = (
+        f"# What differs from the defaults of autoresearch. Preset `{preset.name}`: {preset.summary}.\n"
+        f"# Its numbers are {preset.numbers}\n"
+        "# Every setting with its meaning: the commented reference autoresearch.toml of the project.\n\n"
+    )
+    return head + tomli_w.dumps({k: dict(v) for k, v in preset.settings.items()})

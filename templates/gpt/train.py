@@ -1,0 +1,373 @@
+"""A small modern GPT, trained for a fixed time: the one file an agent edits.
+
+`build_model` is the architecture alone; the lab builds it again in fresh processes to judge the
+weights. `main` trains it on batches the lab hands out until the budget is spent, then submits.
+A change counts only if `forward` stays a pure function of `idx` in which position t depends on
+tokens 0..t of its own row and on nothing else, for any T up to `max_seq_len`.
+Shapes: B rows, T tokens, C = WIDTH, H = NUM_HEADS, D = HEAD_SIZE, V = vocabulary size.
+"""
+
+import gc
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoresearch.trial import Trial
+from autoresearch.trial.attention import attend
+
+# Model
+DEPTH = 8  # blocks; more learns more per token and makes fewer steps; range 1 to 32
+WIDTH = 512  # channels of the residual stream; range 64 to 2048; multiple of 64
+NUM_HEADS = 4  # attention heads; range 1 to 32
+HEAD_SIZE = 128  # channels of a head; range 16 to 256; multiple of 16
+MLP_RATIO = 4  # hidden channels of the MLP for each channel of WIDTH; range 1 to 8
+SHORT_WINDOW = 256  # tokens a windowed block looks back; 0 is all; range 0 to 2048
+LONG_EVERY = 5  # every so many blocks, and the last, look back without limit; range 1 to 16
+VALUE_EMBED_EVERY = 2  # a value embedding in every so many blocks; 0 is none; range 0 to 8
+ROPE_BASE = 200_000.0  # longest wavelength of the rotary positions; range 1e3 to 1e7
+LOGIT_CAP = 15.0  # logits are squashed into +-LOGIT_CAP; 0 is no limit; range 5 to 50
+INIT_SCALE = 0.68  # factor on the initial size of all matrices; range 0.2 to 2
+TIED_HEAD = False  # True: the output matrix is the token embedding, fewer parameters
+
+# Batch; tokens in a step = ROWS * CONTEXT * ACCUMULATE
+CONTEXT = 2048  # tokens in a training row; at most max_seq_len
+ROWS = 64  # rows in a forward pass; halve it when memory runs out; range 1 to 512
+ACCUMULATE = 2  # forward passes in an optimizer step; range 1 to 64
+
+# Optimizer; AdamW's learning rates are those of width 768 and scale with WIDTH ** -0.5
+MATRIX_LR = 0.04  # Muon, all matrices inside blocks; range 0.002 to 0.2
+EMBED_LR = 0.8  # AdamW, token and value embeddings; range 0.02 to 4
+HEAD_LR = 0.004  # AdamW, output matrix; range 0.0002 to 0.05
+SCALAR_LR = 0.5  # AdamW, residual and input scalars; range 0.01 to 2
+MATRIX_DECAY = 0.2  # cautious weight decay of matrices, fades with the schedule; range 0 to 1
+EMBED_DECAY = 0.001  # weight decay of the embeddings; range 0 to 0.1
+MOMENTUM = 0.95  # Muon's average over steps; range 0.8 to 0.99
+BETA1 = 0.8  # AdamW's average of gradients; range 0.5 to 0.95
+BETA2 = 0.95  # AdamW's average of squared gradients; range 0.9 to 0.999
+COOLDOWN = 0.75  # share of the budget over which the learning rate falls; range 0 to 1
+FINAL_LR = 0.05  # share of the learning rate that is left at the end; range 0 to 1
+
+# ------------------------------------------------------------------------------------- model
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm without weights over the last dimension (Zhang & Sennrich 2019)."""
+    return F.rms_norm(x, (x.size(-1),))
+
+
+class Linear(nn.Linear):
+    """A matrix kept in float32 and used in the dtype of its input; no bias."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__(num_in, num_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class Attention(nn.Module):
+    """Causal attention: one QKV matrix, RoPE (Su 2021), QK norm (Henry 2020), gated value
+    embeddings (value residual: Zhou 2024)."""
+
+    def __init__(self, window: int, has_value_embed: bool) -> None:
+        super().__init__()
+        self.window = window  # tokens looked back at, 0 is all
+        self.qkv = nn.Parameter(torch.empty(3, NUM_HEADS * HEAD_SIZE, WIDTH))
+        self.out = Linear(NUM_HEADS * HEAD_SIZE, WIDTH)
+        self.gate = Linear(32, NUM_HEADS) if has_value_embed else None
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value: Tensor | None) -> Tensor:
+        B, T, _ = x.shape
+        qkv = F.linear(x, self.qkv.flatten(0, 1).to(x.dtype)).view(B, T, 3, NUM_HEADS, HEAD_SIZE)
+        q, k, v = qkv.unbind(2)  # (B, T, H, D) each
+        q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))
+        if self.gate is not None and value is not None:
+            gate = 2.0 * torch.sigmoid(self.gate(x[..., :32]))  # (B, T, H)
+            v = v + gate.unsqueeze(-1) * value.view_as(v)
+        return self.out(attend(q, k, v, self.window).flatten(2))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of channels of x (B, T, H, D) by its angle; cos, sin are (T, 1, D / 2)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
+
+
+class Block(nn.Module):
+    """Attention, then an MLP with ReLU^2 (So 2021), each on a normed residual stream."""
+
+    def __init__(self, window: int, has_value_embed: bool) -> None:
+        super().__init__()
+        self.attention = Attention(window, has_value_embed)
+        self.up = Linear(WIDTH, MLP_RATIO * WIDTH)
+        self.down = Linear(MLP_RATIO * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value: Tensor | None) -> Tensor:
+        x = x + self.attention(norm(x), cos, sin, value)
+        return x + self.down(F.relu(self.up(norm(x))).square())
+
+
+class GPT(nn.Module):
+    """idx (B, T) -> logits (B, T, V) in float32."""
+
+    def __init__(self, vocab_size: int, max_seq_len: int) -> None:
+        super().__init__()
+        embedded = [
+            VALUE_EMBED_EVERY > 0 and (DEPTH - 1 - i) % VALUE_EMBED_EVERY == 0 for i in range(DEPTH)
+        ]
+        is_long = [(i + 1) % LONG_EVERY == 0 or i == DEPTH - 1 for i in range(DEPTH)]
+        self.embed = nn.Embedding(vocab_size, WIDTH)
+        self.value_embeds = nn.ModuleDict(
+            {str(i): nn.Embedding(vocab_size, NUM_HEADS * HEAD_SIZE) for i in range(DEPTH) if embedded[i]}
+        )
+        self.blocks = nn.ModuleList(
+            Block(0 if is_long[i] else SHORT_WINDOW, embedded[i]) for i in range(DEPTH)
+        )
+        self.head = Linear(WIDTH, vocab_size)
+        if TIED_HEAD:
+            self.head.weight = self.embed.weight
+        # x <- residual[i] * x + inputs[i] * x0 before block i (x0 the embedded tokens).
+        self.residual = nn.Parameter(torch.ones(DEPTH))
+        self.inputs = nn.Parameter(torch.full((DEPTH,), 0.1))
+        half = torch.arange(0, HEAD_SIZE, 2, dtype=torch.float32) / HEAD_SIZE
+        angles = torch.outer(torch.arange(max_seq_len, dtype=torch.float32), ROPE_BASE**-half)
+        self.register_buffer("cos", angles.cos().unsqueeze(1), persistent=False)  # (max, 1, D / 2)
+        self.register_buffer("sin", angles.sin().unsqueeze(1), persistent=False)
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Uniform matrices of variance 1 / fan-in; outputs of blocks start at zero."""
+        bound = INIT_SCALE * (3.0 / WIDTH) ** 0.5
+        self.embed.weight.normal_(std=0.02 if TIED_HEAD else 1.0)
+        if not TIED_HEAD:
+            self.head.weight.normal_(std=0.001)
+        for embed in self.value_embeds.values():
+            embed.weight.uniform_(-bound, bound)
+        for block in self.blocks:
+            block.attention.qkv.uniform_(-bound, bound)
+            block.up.weight.uniform_(-bound, bound)
+            block.attention.out.weight.zero_()
+            block.down.weight.zero_()
+            if block.attention.gate is not None:
+                block.attention.gate.weight.zero_()
+
+    def features(self, idx: Tensor) -> Tensor:
+        """Everything but the output matrix: idx (B, T) -> (B, T, C)."""
+        dtype = compute_dtype(idx.device)
+        T = idx.size(1)
+        cos, sin = self.cos[:T].to(dtype), self.sin[:T].to(dtype)
+        x = x0 = norm(self.embed(idx).to(dtype))
+        for i, block in enumerate(self.blocks):
+            x = self.residual[i].to(dtype) * x + self.inputs[i].to(dtype) * x0
+            name = str(i)
+            value = self.value_embeds[name](idx).to(dtype) if name in self.value_embeds else None
+            x = block(x, cos, sin, value)
+        return norm(x)
+
+    def forward(self, idx: Tensor) -> Tensor:
+        return cap(self.head(self.features(idx)))
+
+
+def cap(logits: Tensor) -> Tensor:
+    """Squash logits smoothly into +-LOGIT_CAP, in float32 (Gemma 2, 2024)."""
+    return LOGIT_CAP * torch.tanh(logits.float() / LOGIT_CAP) if LOGIT_CAP else logits.float()
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the GPU has it in hardware, else float32."""
+    is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if is_fast else torch.float32
+
+
+def build_model(vocab_size: int, max_seq_len: int, device: torch.device | str) -> nn.Module:
+    """The architecture with initial weights; the lab calls this to judge.
+
+    Raises:
+        ValueError: a constant does not fit; the sentence names it.
+    """
+    if HEAD_SIZE % 2:
+        raise ValueError(f"HEAD_SIZE must be even for rotary positions, got {HEAD_SIZE}")
+    if WIDTH < 32:
+        raise ValueError(f"WIDTH must be at least 32, got {WIDTH}")
+    for name in ("DEPTH", "NUM_HEADS", "MLP_RATIO", "LONG_EVERY"):
+        if globals()[name] < 1:
+            raise ValueError(f"{name} must be at least 1, got {globals()[name]}")
+    with torch.device(device):
+        model = GPT(vocab_size, max_seq_len)
+    model.initialize()
+    return model
+
+
+# --------------------------------------------------------------------------------- optimizer
+
+# Polar Express (Amsel et al. 2025): the best polynomials for five steps towards U V^T.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def muon_update(
+    weights: Tensor, grads: Tensor, average: Tensor, variance: Tensor, rates: Tensor
+) -> Tensor:
+    """Return weights (N, R, C) after one step of Muon (Jordan 2024) with Nesterov momentum.
+
+    The orthogonal update is scaled row by row by a running variance (NorMuon: Li et al. 2025),
+    and weights decay only where that agrees with the update (cautious: Chen et al. 2025).
+    `rates` holds learning rate, momentum and decay: tensors, so that nothing compiles again.
+    """
+    lr, momentum, decay = rates.unbind()
+    average.lerp_(grads, 1.0 - momentum)
+    g = grads.lerp(average, momentum)
+    x = g.bfloat16() if g.is_cuda else g
+    is_tall = x.size(1) > x.size(2)
+    x = x.mT if is_tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-6)
+    for a, b, c in POLAR_EXPRESS:
+        s = x @ x.mT
+        x = a * x + (b * s + c * (s @ s)) @ x
+    x = (x.mT if is_tall else x).to(weights.dtype)
+    rows = x.square().mean(dim=2, keepdim=True)  # (N, R, 1)
+    variance.lerp_(rows, 0.05)
+    scaled = x * variance.clamp_min(1e-10).rsqrt()
+    x = scaled * (x.norm(dim=(1, 2), keepdim=True) / scaled.norm(dim=(1, 2), keepdim=True).clamp_min(1e-10))
+    lr = lr * max(1.0, x.size(1) / x.size(2)) ** 0.5
+    agrees = (x * weights) >= 0
+    return weights - lr * x - lr * decay * weights * agrees
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon over stacks: all matrices of one shape are updated together."""
+
+    def __init__(self, params: list[nn.Parameter], **defaults: float) -> None:
+        shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        for p in params:
+            shapes.setdefault(tuple(p.shape[-2:]), []).append(p)
+        super().__init__([{"params": group} for group in shapes.values()], defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            params = group["params"]
+            shape = params[0].shape[-2:]
+            weights = torch.cat([p.view(-1, *shape) for p in params])  # (N, R, C)
+            grads = torch.cat([p.grad.view(-1, *shape) for p in params])
+            state = self.state[params[0]]
+            if not state:
+                state["average"] = torch.zeros_like(weights)
+                state["variance"] = torch.zeros_like(weights[:, :, :1])
+                state["rates"] = torch.zeros(3, device=weights.device)
+            rates = torch.tensor([group["lr"], group["momentum"], group["weight_decay"]])
+            state["rates"].copy_(rates, non_blocking=True)
+            if weights.is_cuda:  # another depth is another N: compile for any
+                for stack in (weights, grads, state["average"], state["variance"]):
+                    torch._dynamo.maybe_mark_dynamic(stack, 0)
+            new = muon_update(weights, grads, state["average"], state["variance"], state["rates"])
+            parts = new.split([p.numel() // shape.numel() for p in params])
+            torch._foreach_copy_(params, [n.view_as(p) for n, p in zip(parts, params, strict=True)])
+
+
+def build_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside blocks, AdamW for everything else."""
+    scale = (WIDTH / 768) ** -0.5
+    named = list(model.blocks.named_parameters())
+    matrices = [p for name, p in named if not name.endswith("gate.weight")]
+    gates = [p for name, p in named if name.endswith("gate.weight")]
+    embeds = [e.weight for e in model.value_embeds.values()]
+    if not TIED_HEAD:
+        embeds.append(model.embed.weight)
+    groups = [
+        {"params": embeds, "lr": EMBED_LR * scale, "weight_decay": EMBED_DECAY},
+        {"params": [model.head.weight], "lr": HEAD_LR * scale, "weight_decay": 0.0},
+        {"params": [model.inputs], "lr": SCALAR_LR, "weight_decay": 0.0},
+        {"params": [model.residual, *gates], "lr": SCALAR_LR * 0.01, "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW(
+        [g for g in groups if g["params"]], betas=(BETA1, BETA2), eps=1e-10, fused=True
+    )
+    muon = Muon(matrices, lr=MATRIX_LR, momentum=MOMENTUM, weight_decay=MATRIX_DECAY)
+    for optimizer in (adam, muon):
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return [adam, muon]
+
+
+def schedule(progress: float) -> float:
+    """Share of the peak learning rate: flat, then a line down to FINAL_LR."""
+    if progress < 1.0 - COOLDOWN:
+        return 1.0
+    return FINAL_LR + (1.0 - FINAL_LR) * (1.0 - progress) / COOLDOWN
+
+
+# ---------------------------------------------------------------------------------- training
+
+
+def loss_of(features: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats; one function, so that the logits can be fused away."""
+    logits = cap(F.linear(features, head.to(features.dtype)))
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+class Trainer:
+    """The model, its optimizers and one step of both."""
+
+    def __init__(self, model: GPT) -> None:
+        self.model = model
+        self.optimizers = build_optimizers(model)
+        self.loss_of = loss_of
+        if model.embed.weight.is_cuda:
+            for block in model.blocks:  # one block compiled serves all of its kind
+                block.compile(dynamic=False)
+            self.loss_of = torch.compile(loss_of, dynamic=False)
+            globals()["muon_update"] = torch.compile(muon_update)
+
+    def accumulate(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the gradient of one batch; return its loss."""
+        loss = self.loss_of(self.model.features(x), self.model.head.weight, y)
+        (loss / ACCUMULATE).backward()
+        return loss.detach()
+
+    def step(self, rate: float) -> None:
+        """Move the weights at `rate` times the peak learning rate."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["peak_lr"]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def warm_up(self, x: Tensor, y: Tensor) -> None:
+        """Compile and allocate on random tokens at learning rate 0, then forget the statistics."""
+        for _ in range(2):
+            self.accumulate(x, y)
+            self.step(0.0)
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+
+
+def main() -> None:
+    trial = Trial.join()
+    if trial.max_seq_len < CONTEXT:
+        raise ValueError(f"CONTEXT must be at most {trial.max_seq_len}, got {CONTEXT}")
+    torch.manual_seed(trial.seed)
+    torch.set_float32_matmul_precision("high")
+    trainer = Trainer(build_model(trial.vocab_size, trial.max_seq_len, trial.device))
+    trainer.warm_up(*trial.synthetic_batch(ROWS, CONTEXT))
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # collections cost steps; nothing here makes cycles
+    trial.start()
+    for i, (x, y) in enumerate(trial.batches(ROWS, CONTEXT)):
+        loss = trainer.accumulate(x, y)
+        if (i + 1) % ACCUMULATE == 0:
+            rate = schedule(trial.progress)
+            trainer.step(rate)
+            trial.log(loss=loss, lr=rate)
+    trial.submit(trainer.model)
+
+
+if __name__ == "__main__":
+    main()
