@@ -34,6 +34,8 @@ class Preset:
     """Where its numbers come from: measured on what, or reasoned from what."""
     constants: Mapping[str, Constant]
     settings: Mapping[str, Mapping[str, Any]]
+    heading: str = ""
+    """First comment line of the autoresearch.toml it makes."""
 
 
 def preset_names() -> list[str]:
@@ -58,9 +60,7 @@ def load_preset(name: str) -> Preset:
         )
     path = templates_directory() / "presets" / f"{name}.toml"
     values = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Preset(
-        name, values["summary"], values["numbers"], values["constants"], values["settings"]
-    )
+    return Preset(name=name, **values)
 
 
 def choose_preset(hardware: Hardware) -> Choice:
@@ -128,7 +128,8 @@ def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
 def _settings(preset: Preset) -> str:
     import tomli_w
 
-    head = (
+    head = f"# {preset.heading}\n" if preset.heading else ""
+    head += (
         f"# What differs from the defaults of autoresearch. Preset `{preset.name}`: {preset.summary}.\n"
         f"# Its numbers are {preset.numbers}\n"
         "# Every setting with its meaning: the commented reference autoresearch.toml of the project.\n\n"

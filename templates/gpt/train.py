@@ -26,7 +26,7 @@ SHORT_WINDOW = 256  # tokens a windowed block looks back; 0 is all; range 0 to 2
 LONG_EVERY = 5  # every so many blocks, and the last, look back without limit; range 1 to 16
 VALUE_EMBED_EVERY = 2  # a value embedding in every so many blocks; 0 is none; range 0 to 8
 ROPE_BASE = 200_000.0  # longest wavelength of the rotary positions; range 1e3 to 1e7
-LOGIT_CAP = 15.0  # logits are squashed into +-LOGIT_CAP; 0 is no limit; range 5 to 50
+LOGIT_CAP = 15.0  # logits are squashed into +-LOGIT_CAP; 0 is no limit; range 0 to 50
 INIT_SCALE = 0.68  # factor on the initial size of all matrices; range 0.2 to 2
 TIED_HEAD = False  # True: the output matrix is the token embedding, fewer parameters
 
@@ -119,7 +119,11 @@ class GPT(nn.Module):
         is_long = [(i + 1) % LONG_EVERY == 0 or i == DEPTH - 1 for i in range(DEPTH)]
         self.embed = nn.Embedding(vocab_size, WIDTH)
         self.value_embeds = nn.ModuleDict(
-            {str(i): nn.Embedding(vocab_size, NUM_HEADS * HEAD_SIZE) for i in range(DEPTH) if embedded[i]}
+            {
+                str(i): nn.Embedding(vocab_size, NUM_HEADS * HEAD_SIZE)
+                for i in range(DEPTH)
+                if embedded[i]
+            }
         )
         self.blocks = nn.ModuleList(
             Block(0 if is_long[i] else SHORT_WINDOW, embedded[i]) for i in range(DEPTH)
@@ -234,7 +238,9 @@ def muon_update(
     rows = x.square().mean(dim=2, keepdim=True)  # (N, R, 1)
     variance.lerp_(rows, 0.05)
     scaled = x * variance.clamp_min(1e-10).rsqrt()
-    x = scaled * (x.norm(dim=(1, 2), keepdim=True) / scaled.norm(dim=(1, 2), keepdim=True).clamp_min(1e-10))
+    x = scaled * (
+        x.norm(dim=(1, 2), keepdim=True) / scaled.norm(dim=(1, 2), keepdim=True).clamp_min(1e-10)
+    )
     lr = lr * max(1.0, x.size(1) / x.size(2)) ** 0.5
     agrees = (x * weights) >= 0
     return weights - lr * x - lr * decay * weights * agrees
@@ -250,7 +256,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__([{"params": group} for group in shapes.values()], defaults)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
         for group in self.param_groups:
             params = group["params"]
             shape = params[0].shape[-2:]
@@ -298,9 +304,8 @@ def build_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
 
 def schedule(progress: float) -> float:
     """Share of the peak learning rate: flat, then a line down to FINAL_LR."""
-    if progress < 1.0 - COOLDOWN:
-        return 1.0
-    return FINAL_LR + (1.0 - FINAL_LR) * (1.0 - progress) / COOLDOWN
+    left = min(1.0, (1.0 - progress) / max(COOLDOWN, 1e-9))
+    return FINAL_LR + (1.0 - FINAL_LR) * left
 
 
 # ---------------------------------------------------------------------------------- training

@@ -1,0 +1,155 @@
+"""The gpt template keeps the contract of a trial and learns."""
+
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_trial import TEMPLATE, FakeTrial, load  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    torch.set_num_threads(1)
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def randomize(model):
+    """Move every parameter off its initial value: outputs of blocks start at zero."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return model.eval()
+
+
+def test_is_short():
+    assert len(TEMPLATE.read_text(encoding="utf-8").splitlines()) <= 450
+
+
+def test_training_lowers_the_loss():
+    trial = FakeTrial(num_batches=60)
+    load(trial).main()
+    first, last = trial.logged[0]["loss"], trial.logged[-1]["loss"]
+    assert first == pytest.approx(torch.tensor(64.0).log().item(), abs=0.1)
+    assert last < 0.6 * first
+    assert trial.model is not None
+
+
+def test_the_learning_rate_falls_to_its_final_share():
+    trial = FakeTrial(num_batches=40)
+    module = load(trial)
+    module.main()
+    assert trial.logged[0]["lr"] == 1.0
+    assert trial.logged[-1]["lr"] == pytest.approx(module.FINAL_LR, abs=0.05)
+
+
+def test_accumulation_steps_once_in_so_many_batches():
+    trial = FakeTrial(num_batches=9)
+    load(trial, ACCUMULATE=4).main()
+    assert len(trial.logged) == 2
+
+
+def test_warm_up_leaves_no_trace():
+    trial = FakeTrial()
+    module = load(trial)
+    torch.manual_seed(0)
+    trainer = module.Trainer(module.build_model(64, 64, "cpu"))
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    trainer.warm_up(*trial.synthetic_batch(4, 64))
+    assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+    assert all(not o.state for o in trainer.optimizers)
+
+
+@pytest.mark.parametrize("window", [0, 8])
+def test_forward_is_causal_by_row_and_at_any_length(window):
+    module = load(FakeTrial(), SHORT_WINDOW=window, DEPTH=4)
+    model = randomize(module.build_model(64, 64, "cpu"))
+    idx = torch.randint(64, (3, 64))
+    with torch.inference_mode():
+        logits = model(idx)
+        assert logits.shape == (3, 64, 64)
+        assert logits.dtype == torch.float32
+        changed = idx.clone()
+        changed[:, 40:] = (changed[:, 40:] + 1) % 64
+        torch.testing.assert_close(model(changed)[:, :40], logits[:, :40])
+        assert not torch.allclose(model(changed)[:, 40:], logits[:, 40:])
+        torch.testing.assert_close(model(idx[1:2]), logits[1:2])
+        torch.testing.assert_close(model(idx[:, :13]), logits[:, :13])
+
+
+@pytest.mark.parametrize(
+    "constants",
+    [
+        {"DEPTH": 1},
+        {"DEPTH": 5, "VALUE_EMBED_EVERY": 0},
+        {"WIDTH": 96, "NUM_HEADS": 3, "HEAD_SIZE": 16},
+        {"NUM_HEADS": 1, "HEAD_SIZE": 32},
+        {"TIED_HEAD": True},
+        {"LOGIT_CAP": 0.0},
+        {"SHORT_WINDOW": 16, "LONG_EVERY": 3},
+        {"MLP_RATIO": 1},
+        {"COOLDOWN": 0.0},
+        {"COOLDOWN": 1.0},
+        {"CONTEXT": 33, "ROWS": 3},
+    ],
+    ids=str,
+)
+def test_every_constant_may_change_alone(constants):
+    trial = FakeTrial(num_batches=12)
+    load(trial, **constants).main()
+    losses = [values["loss"] for values in trial.logged]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("constants", "message"),
+    [
+        ({"HEAD_SIZE": 15}, "HEAD_SIZE must be even"),
+        ({"DEPTH": 0}, "DEPTH must be at least 1"),
+        ({"NUM_HEADS": 0}, "NUM_HEADS must be at least 1"),
+        ({"WIDTH": 16}, "WIDTH must be at least 32"),
+        ({"CONTEXT": 65}, "CONTEXT must be at most 64"),
+    ],
+)
+def test_a_constant_that_does_not_fit_is_named(constants, message):
+    with pytest.raises(ValueError, match=message):
+        load(FakeTrial(), **constants).main()
+
+
+def test_the_model_builds_on_the_meta_device_with_the_same_keys():
+    module = load(FakeTrial())
+    meta = module.build_model(64, 64, "meta").state_dict()
+    real = module.build_model(64, 64, "cpu").state_dict()
+    assert {k: v.shape for k, v in meta.items()} == {k: v.shape for k, v in real.items()}
+
+
+def test_muon_makes_matrices_nearly_orthogonal():
+    module = load(FakeTrial())
+    torch.manual_seed(0)
+    for rows, columns in ((64, 64), (256, 64), (64, 256)):
+        grads = torch.randn(2, rows, columns)
+        zeros = torch.zeros_like(grads)
+        rates = torch.tensor([1.0, 0.0, 0.0])
+        new = module.muon_update(zeros, grads, zeros.clone(), zeros[:, :, :1].clone(), rates)
+        values = torch.linalg.svdvals(new) / max(1.0, rows / columns) ** 0.5
+        assert values.max() < 1.2
+        assert values.median() == pytest.approx(1.0, abs=0.05)
+        if rows != columns:  # a square random matrix has a singular value near zero
+            assert values.min() > 0.8
+
+
+def test_weights_decay_only_where_the_update_agrees():
+    module = load(FakeTrial())
+    torch.manual_seed(0)
+    weights, grads = torch.randn(1, 8, 8), torch.randn(1, 8, 8)
+    state = lambda: (torch.zeros(1, 8, 8), torch.zeros(1, 8, 1))  # noqa: E731
+    plain = module.muon_update(weights, grads, *state(), torch.tensor([0.1, 0.0, 0.0]))
+    decayed = module.muon_update(weights, grads, *state(), torch.tensor([0.1, 0.0, 0.5]))
+    is_decayed = (plain - decayed).abs() > 1e-7
+    assert torch.equal(is_decayed, (weights - plain) * weights > 0)
