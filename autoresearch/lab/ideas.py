@@ -26,7 +26,6 @@ class Ideas:
         self._parts = parts
         self._record = parts.record
         self._config = parts.config
-        self._edit_seen: tuple[str, float] | None = None
 
     def propose(self) -> None:
         """Wait for the next proposal and store it."""
@@ -53,13 +52,8 @@ class Ideas:
             proposal = self._parts.ahead.take(timeout)
         except EditFailedError as exc:
             number = self.store(exc.proposal)
-            event = self._record.judge(
-                number,
-                Verdict.DISCARD,
-                Decision("discard", exc.reason, explanation=exc.message),
-                setup=self._parts.setup.key,
-            )
-            self._parts.emit(event)
+            decision = Decision("discard", exc.reason, explanation=exc.message)
+            self._record.judge(number, Verdict.DISCARD, exc.reason, decision, self._parts.setup.key)
             return True
         except ProposerUnavailableError as exc:
             if exc.usage.num_calls:
@@ -82,62 +76,53 @@ class Ideas:
         """Record a proposal under a number of its own, before anything is done with it."""
         if number is None:
             number = next_number(self._record.session())
-        program = self._parts.run_directory.program
-        text = program.read_bytes() if program.is_file() else b""
-        event = self._record.propose(proposal, number, text)
-        self._parts.emit(event)
+        self._record.propose(proposal, number, self._program())
         reach("proposal_stored")
         return number
 
-    def rebase(self, experiment: Experiment, incumbent: Experiment) -> bool:
+    def rebase(self, experiment: Experiment, onto: str) -> bool:
         """Carry a proposal over to a tip that moved; False if it does not fit any more."""
-        files = self._record.rebase(experiment, incumbent.commit)
+        files = self._record.carry(self._texts(experiment.commit), experiment.parent, onto)
         if files is None:
             self._parts.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
             return False
-        self.store(
-            Proposal(
-                description=experiment.description,
-                files=files,
-                parent=incumbent.commit,
-                proposer=experiment.proposer,
-                hypothesis=experiment.hypothesis,
-                expected_effect=experiment.expected_effect,
-                theme=experiment.theme,
-                note=experiment.note,
-                parameters=experiment.parameters,
-                usage=experiment.usage,
-            ),
-            experiment.number,
-        )
+        self._record.rebase(experiment.number, files, onto)
         return True
 
     def hand_edit(self) -> Proposal | None:
         """Return a person's edit of the working tree once it has been left alone for a minute."""
-        files = self._record.hand_edit()
+        edits = self._record.hand_edit(HAND_EDIT_SECONDS)
+        if edits is None:
+            return None
+        files = self._record.take_hand_edit(edits)
         if files is None:
-            self._edit_seen = None
-            return None
-        identity = self._record.identity(files)
-        session = self._record.session()
-        if any(e.identity == identity for e in session.experiments):
-            return None
-        if self._edit_seen is None or self._edit_seen[0] != identity:
-            self._edit_seen = (identity, time.monotonic())
-            return None
-        if time.monotonic() - self._edit_seen[1] < HAND_EDIT_SECONDS:
             return None
         return Proposal(
-            description="hand edit",
-            files=files,
-            parent=self._record.tip(),
-            proposer="human",
+            description="hand edit", files=files, parent=self._record.tip(), proposer="human"
+        )
+
+    def _program(self) -> bytes:
+        program = self._parts.run_directory.program
+        return program.read_bytes() if program.is_file() else b""
+
+    def _texts(self, commit: str) -> dict[str, str]:
+        files = self._record.editable_files(commit)
+        return {path: content.decode("utf-8", "replace") for path, content in files.items()}
+
+    def _in_flight(self, experiment: Experiment) -> Proposal:
+        return Proposal(
+            description=experiment.description,
+            files=self._texts(experiment.commit),
+            parent=experiment.parent,
+            proposer=experiment.proposer,
+            hypothesis=experiment.hypothesis,
+            theme=experiment.theme,
+            parameters=experiment.parameters,
         )
 
     def _context(self) -> Context:
         session = self._record.session()
         tip = self._record.tip()
-        program = self._parts.run_directory.program
         waiting = [e for e in session.experiments if e.state is State.PROPOSED]
         recent = [e for e in session.experiments if e.trials][-5:]
         usage = session.usage
@@ -145,21 +130,19 @@ class Ideas:
             session=session,
             number=next_number(session),
             parent=tip,
-            files=self._record.editable_files(tip),
-            program=program.read_text(encoding="utf-8", errors="replace")
-            if program.is_file()
-            else "",
+            files=self._texts(tip),
+            program=self._program().decode("utf-8", "replace"),
             max_lines=self._config.task.max_lines,
             budget_seconds=self._config.trial.budget_seconds,
             hardware=self._parts.hardware,
             seconds_left=self._parts.seconds_left(session),
             cost_left_usd=self._parts.limits.cost_left(usage.cost_usd or 0.0),
-            in_flight=tuple(self._record.proposal(e.number) for e in waiting),
+            in_flight=tuple(self._in_flight(e) for e in waiting),
             tried={e.identity: e.number for e in session.experiments if e.identity},
             is_stalled=rule.is_plateau(session, self._config.decision),
-            curves={e.number: self._record.curve(e.trials[0]) for e in recent},
+            curves={e.number: self._record.curve(e.trials[0].event) for e in recent},
             log_tails={
-                e.number: self._record.log_tail(e.trials[-1])
+                e.number: self._record.log_tail(e.trials[-1].event)
                 for e in recent
                 if e.verdict is Verdict.CRASH
             },

@@ -10,14 +10,14 @@ Trade-offs: one slot, so trials run one after another in this thread; only propo
 import time
 
 from autoresearch.errors import WorkError
-from autoresearch.events import Alerted, Proposed, SessionEnded
+from autoresearch.events import Alerted, SessionEnded
 from autoresearch.lab import decision as rule
 from autoresearch.lab.faults import reach
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number
 from autoresearch.lab.trials import Trials
 from autoresearch.proposer.base import ProposerUnavailableError
-from autoresearch.types import Decision, Experiment, Outcome, Session, State, Verdict
+from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, State, Verdict
 
 
 class Loop:
@@ -104,7 +104,7 @@ class Loop:
                 continue
             incumbent = self._parts.incumbent_of(session)
             if experiment.parent != incumbent.commit:
-                if not self._ideas.rebase(experiment, incumbent):
+                if not self._ideas.rebase(experiment, incumbent.commit):
                     return
                 continue
             trials = [
@@ -132,10 +132,9 @@ class Loop:
 
     def _judge(self, experiment: Experiment, verdict: Verdict, decision: Decision) -> None:
         self._parts.phase("decide", number=experiment.number)
-        event = self._record.judge(
-            experiment.number, verdict, decision, setup=self._parts.setup.key
+        self._record.judge(
+            experiment.number, verdict, decision.reason, decision, self._parts.setup.key
         )
-        self._parts.emit(event)
         reach("judged")
         if verdict is Verdict.KEEP:
             self._record.update_worktree(self._record.tip())
@@ -150,24 +149,21 @@ class Loop:
         The first commit measured under a setup gets `baseline_trials`, which give the noise.
         """
         session = self._record.session()
-        tip = self._record.tip()
+        tip = self._record.sync_tip()
         waiting = [e for e in session.experiments if e.state is State.PROPOSED and e.commit == tip]
         if waiting:
             number = waiting[0].number
         else:
             number = next_number(session)
             is_first = not any(e.setup == self._parts.setup.key for e in session.experiments)
-            files = self._record.editable_files(tip)
-            self._parts.append(
-                Proposed(
-                    number=number,
-                    commit=tip,
-                    parent=tip,
-                    identity=self._record.identity(files),
-                    proposer="baseline" if is_first else "human",
+            self._ideas.store(
+                Proposal(
                     description="baseline" if is_first else self._record.subject(tip),
+                    files={},
+                    parent=tip,
+                    proposer="baseline" if is_first else "human",
                 ),
-                commit=tip,
+                number,
             )
         self._finish(number)
 
@@ -218,8 +214,7 @@ class Loop:
         limits = self._parts.limits
         waiting = [e for e in session.experiments if e.state is State.PROPOSED]
         is_idle = ahead or not waiting
-        begun = self._record.experiments_since_start() if limits.experiments else 0
-        if limits.experiments and is_idle and begun >= limits.experiments:
+        if limits.experiments and is_idle and self._num_begun(session) >= limits.experiments:
             return "experiments"
         left = self._parts.seconds_left(session)
         if left is not None and left < self._trial_seconds(session):
@@ -228,6 +223,13 @@ class Loop:
         if cost is not None and cost <= 0 and not waiting:
             return "max_cost"
         return None
+
+    def _num_begun(self, session: Session) -> int:
+        """Return the ideas proposed since this run, or the killed run it continues, began."""
+        return sum(
+            e.number >= self._parts.first_number and e.commit != e.parent
+            for e in session.experiments
+        )
 
     def _trial_seconds(self, session: Session) -> float:
         """Return what a trial takes, by the median of the last ones."""

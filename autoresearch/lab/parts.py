@@ -70,6 +70,8 @@ class Parts:
     emit: Emit
     stop: threading.Event
     """Set to end the session: the trial under way is stopped and will be repeated."""
+    first_number: int = 0
+    """Number from which experiments count against the limit."""
     confirm: Callable[[Session], object] | None = None
     """Called once at the end of a session that ran into a limit."""
     reserve_seconds: Callable[[Session], float] = lambda _: 0.0
@@ -77,14 +79,13 @@ class Parts:
     clock: Clock = field(default_factory=Clock)
 
     def append(self, event: Event, commit: str | None = None) -> None:
-        """Store a durable event, then show it."""
+        """Store a durable event; the record's listener shows it."""
         self.record.append(event, commit=commit)
-        self.emit(event)
 
     def phase(self, name: str, detail: str = "", number: int | None = None) -> None:
         """Say what the lab turned to, on the screen and to other processes."""
         phase = Phase(name=name, detail=detail, number=number)
-        self.record.set_status(phase)
+        self.record.set_status({"type": phase.type, **vars(phase)})
         self.emit(phase)
 
     def check_stop(self) -> None:

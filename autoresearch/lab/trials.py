@@ -51,15 +51,9 @@ class Trials:
         tainted = [t for t in trials[-MAX_TAINTED:] if t.result.outcome is Outcome.TAINTED]
         if result.outcome is Outcome.TAINTED and len(tainted) == MAX_TAINTED:
             result = replace(result, outcome=Outcome.CRASH)
-        event = self._record.trial(
-            experiment.number,
-            index,
-            result,
-            setup=self._parts.setup.key,
-            started_at=started_at,
-            commit=experiment.commit,
+        self._record.record_trial(
+            experiment.number, result, setup=self._parts.setup.key, started_at=started_at
         )
-        self._parts.emit(event)
         reach("trial_recorded")
 
     def _spec(
@@ -88,7 +82,7 @@ class Trials:
             clock = time.monotonic()
             if clock - self._last_status >= 2.0:
                 self._last_status = clock
-                self._record.set_status(progress)
+                self._record.set_status({"type": progress.type, **vars(progress)})
             self._beside()
 
         return heard
