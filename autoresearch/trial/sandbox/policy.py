@@ -1,13 +1,23 @@
-"""What a child process may touch: the policy, and the backends that enforce it."""
+"""What a child process may touch, and the form every backend has."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from autoresearch.errors import PrerequisiteError
+from autoresearch.trial.sandbox.places import package_environment
 
 Profile = Literal["train", "judge", "proposer"]
+
+GUARANTEES: Mapping[str, str] = {
+    "network": "no network of any family",
+    "writes": "writes only to its private folder",
+    "home": "your home, keys and other files cannot be read",
+    "validation": "validation text and the record cannot be read",
+    "processes": "sees and signals its own processes only; none survives",
+    "quota": "disk and number of processes are limited",
+}
+"""What a backend may promise, in the order shown."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,15 @@ class Command:
 class Sandbox(Protocol):
     """One way to keep a child in."""
 
-    name: str
-    guarantees: Mapping[str, bool]
-    """network, writes, home, validation, processes, quota -> whether this backend contains it."""
+    @property
+    def name(self) -> str:
+        """Its word in the configuration, the record and reports."""
+        ...
+
+    @property
+    def guarantees(self) -> Mapping[str, bool]:
+        """Key of `GUARANTEES` -> whether this backend gives it here."""
+        ...
 
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
@@ -58,32 +74,22 @@ class NoSandbox:
     """No isolation but an allow-list environment and a private home."""
 
     name = "none"
-    guarantees: Mapping[str, bool] = {
-        "network": False,
-        "writes": False,
-        "home": False,
-        "validation": False,
-        "processes": False,
-        "quota": False,
-    }
+    guarantees: Mapping[str, bool] = dict.fromkeys(GUARANTEES, False)
 
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` with the policy's environment only."""
-        home = str(policy.home)
-        env = {**policy.environment, "HOME": home, "TMPDIR": home}
-        return Command(tuple(argv), env, policy.inherit, str(policy.working_directory))
+        return Command(
+            tuple(argv), child_environment(policy), policy.inherit, str(policy.working_directory)
+        )
 
 
-def choose(backend: str = "auto", *, is_unsafe_allowed: bool = False) -> Sandbox:
-    """Return the strongest backend that works here.
+def child_environment(policy: Policy, *, package: Path | None = None) -> dict[str, str]:
+    """Return the whole environment of the child: what the policy names and its private places.
 
-    Raises:
-        PrerequisiteError: none works and `is_unsafe_allowed` is False.
+    Args:
+        policy: What the child is allowed.
+        package: Folder to import `autoresearch` from, where its own would show too much.
     """
-    if is_unsafe_allowed or backend == "none":
-        return NoSandbox()
-    raise PrerequisiteError(
-        "no sandbox works on this machine",
-        hint="see `autoresearch doctor`, or pass `--unsafe-no-sandbox` knowingly",
-        kind="sandbox_missing",
-    )
+    home = str(policy.home)
+    env = {"USER": "trial", "LOGNAME": "trial", **package_environment(package)}
+    return {**env, **policy.environment, "HOME": home, "TMPDIR": home}

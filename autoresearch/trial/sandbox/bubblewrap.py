@@ -1,0 +1,153 @@
+"""The strongest backend on Linux: namespaces by bubblewrap, our filter, limits set inside.
+
+The child sees an empty root with what it needs bound in, read-only, at the same paths; its own
+process tree, no network device, a private /tmp and /dev/shm. As root no user namespace is needed and
+the program runs under a throw-away uid; else the user is mapped to itself without capabilities.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoresearch.trial.sandbox import keeper, places
+from autoresearch.trial.sandbox.policy import GUARANTEES, Command, Policy, child_environment
+from autoresearch.trial.sandbox.seccomp import FilterOptions, build_filter
+
+_SHARED = ("/dev/shm", "/tmp")  # noqa: S108
+_KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
+"""Root without a user namespace of its own would be their owner."""
+_SYS_CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+
+
+def find() -> str | None:
+    """Return the path of bubblewrap, or None."""
+    return shutil.which(
+        "bwrap", path=os.environ.get("PATH", os.defpath) + ":/usr/bin:/usr/local/bin"
+    )
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """Namespaces and a filter; see the module."""
+
+    program: str
+    has_quota: bool = True
+    """This bubblewrap can limit a tmpfs (0.7 and later)."""
+    changes_user: bool = False
+    """The lab is root: no user namespace, but a throw-away uid."""
+    name: str = field(default="bubblewrap", init=False)
+
+    @property
+    def guarantees(self) -> Mapping[str, bool]:
+        """Everything."""
+        return {**dict.fromkeys(GUARANTEES, True), "quota": self.has_quota}
+
+    def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
+        """Return the command that runs `argv` under `policy`."""
+        env = child_environment(policy)
+        uid = keeper.throwaway_uid() if self.changes_user else None
+        is_private = policy.profile == "judge"
+        if uid is not None and not is_private:
+            keeper.give(policy.home, uid)
+        limits: dict[str, Any] = {
+            "max_processes": policy.max_processes,
+            "disk_mb": policy.disk_mb,
+            "memory_mb": policy.memory_mb,
+            "environment": sorted(env),
+        }
+        inner = keeper.launch(
+            {
+                **limits,
+                "mode": "enter",
+                "uid": uid,
+                "capabilities": keeper.kept_capabilities() if uid is not None else 0,
+                "cwd": str(policy.working_directory),
+                "argv": list(argv),
+            }
+        )
+        options = FilterOptions(needs_network=policy.needs_network)
+        outer = keeper.launch(
+            {
+                **limits,
+                "mode": "keep",
+                "backend": self.name,
+                "filter": build_filter(options).hex(),
+                "bubblewrap": [*self._arguments(argv, policy), "--", *inner],
+                "inherit": list(policy.inherit),
+                "home": str(policy.home),
+                "wipe": False,
+            }
+        )
+        return Command(outer, env, policy.inherit, None)
+
+    def _arguments(self, argv: Sequence[str], policy: Policy) -> Iterator[str]:
+        yield from (self.program, "--die-with-parent", "--new-session")
+        yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "trial")
+        if not policy.needs_network:
+            yield "--unshare-net"
+        yield from ("--cap-drop", "ALL")
+        if self.changes_user:
+            for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_DAC_READ_SEARCH"):
+                yield from ("--cap-add", capability)
+        else:
+            yield "--unshare-user"
+        yield from ("--proc", "/proc", "--dev", "/dev")
+        for name in _KERNEL_SETTINGS:
+            yield from ("--ro-bind-try", name, name)
+        for folder in _SHARED:
+            yield from self._memory_folder(folder, policy.disk_mb)
+        yield from _system(policy)
+        yield from _bind_programs(argv, policy)
+        home = str(policy.home)
+        if policy.profile == "judge":
+            yield from self._memory_folder(home, policy.disk_mb)
+        else:
+            yield from ("--bind", home, home)
+        for path in (*policy.read_only, policy.working_directory):
+            if path != policy.home and policy.home not in path.parents:
+                yield from ("--ro-bind", str(path), str(path))
+        for folder in ("/dev", "/"):
+            yield from ("--remount-ro", folder)
+        yield from ("--seccomp", "{filter}")
+
+    def _memory_folder(self, path: str, size_mb: int) -> tuple[str, ...]:
+        size = ("--size", str(size_mb << 20)) if self.has_quota else ()
+        return ("--perms", "1777", *size, "--tmpfs", path)
+
+
+def _system(policy: Policy) -> Iterator[str]:
+    for path in places.system_paths(needs_network=policy.needs_network):
+        if path.is_symlink() and path.parent == Path("/"):
+            yield from ("--symlink", str(path.readlink()), str(path))
+        else:
+            yield from ("--ro-bind-try", str(path), str(path))
+    if policy.needs_gpu:
+        yield from ("--ro-bind-try", "/sys", "/sys")
+        for node in places.gpu_nodes():
+            yield from ("--dev-bind-try", str(node), str(node))
+    else:
+        for name in _SYS_CPU:
+            yield from ("--ro-bind-try", name, name)
+
+
+def _bind_programs(argv: Sequence[str], policy: Policy) -> Iterator[str]:
+    paths = places.interpreter_paths()
+    paths += places.program_paths(argv[0], policy.environment.get("PATH"))
+    for path in dict.fromkeys(paths):
+        if not places.is_inside(path, (Path("/usr"), Path("/bin"), Path("/lib"))):
+            yield from ("--ro-bind", str(path), str(path))
+
+
+def variants() -> list[Bubblewrap]:
+    """Return the ways to call bubblewrap that are worth a probe, strongest first."""
+    program = find()
+    if program is None:
+        return []
+    result = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    has_quota = "--size" in result.stdout + result.stderr
+    users = (True, False) if keeper.can_change_user() else (False,)
+    return [Bubblewrap(program, has_quota=has_quota, changes_user=user) for user in users]

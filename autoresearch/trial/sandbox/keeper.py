@@ -1,0 +1,76 @@
+"""The command line of `launcher.py`, shared by the two Linux backends, and the choice of user."""
+
+import functools
+import itertools
+import json
+import os
+import random
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+_CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 2, 6, 7
+_UIDS = range(61_184, 65_520)
+"""Where systemd takes its throw-away users from; mapped in most user namespaces too."""
+_numbers = itertools.count(random.SystemRandom().randrange(len(_UIDS)))
+
+
+def interpreter() -> str:
+    """Return the interpreter that runs the launcher: the base one, which starts faster."""
+    return str(Path(getattr(sys, "_base_executable", None) or sys.executable).resolve())
+
+
+def launch(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the argv that runs the launcher with `spec`."""
+    text = json.dumps(spec, separators=(",", ":"))
+    return (interpreter(), "-I", "-S", "-B", str(LAUNCHER), text)
+
+
+@functools.cache
+def capabilities() -> int:
+    """Return the effective capabilities of this process as bits."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def can_change_user() -> bool:
+    """Whether the lab may run a child as somebody else."""
+    needed = 1 << _CAP_SETUID | 1 << _CAP_SETGID
+    return os.geteuid() == 0 and capabilities() & needed == needed
+
+
+def kept_capabilities() -> int:
+    """Return the bits a child with a throw-away uid keeps.
+
+    Reading past file modes, where the lab has it: the lab's interpreter and snapshots may lie in a
+    home that only root may enter. What can be named at all is decided by the sandbox, and the filter
+    refuses the call that opens files without a name.
+    """
+    return capabilities() & 1 << _CAP_DAC_READ_SEARCH
+
+
+def throwaway_uid() -> int:
+    """Return a uid nobody has; the next call returns another."""
+    import pwd
+
+    while True:
+        uid = _UIDS[next(_numbers) % len(_UIDS)]
+        try:
+            pwd.getpwuid(uid)
+        except KeyError:
+            return uid
+
+
+def give(folder: Path, uid: int) -> None:
+    """Make `uid` the owner of a folder and of all in it; links are not followed."""
+    os.chown(folder, uid, uid, follow_symlinks=False)
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            os.chown(Path(root) / name, uid, uid, follow_symlinks=False)

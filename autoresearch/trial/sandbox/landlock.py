@@ -1,0 +1,140 @@
+"""The backend for machines without namespaces (containers, Ubuntu 24.04): Landlock and our filter.
+
+Landlock keeps files in, the filter keeps everything else in that a file rule cannot see, and where
+the lab is root the program runs under a throw-away uid. A broker in the launcher answers the few
+calls that name a socket or shared memory. The process tree is visible to the child but it can neither
+look into other processes nor signal them; limits on disk and memory are watched, not built in.
+"""
+
+import atexit
+import ctypes
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoresearch.trial.sandbox import keeper, places
+from autoresearch.trial.sandbox.policy import GUARANTEES, Command, Policy, child_environment
+from autoresearch.trial.sandbox.seccomp import FilterOptions, build_filter, supports
+
+_CREATE_RULESET, _VERSION = 444, 1
+_NEWEST_ABI = 6
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_SYS_CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+
+
+@functools.cache
+def kernel_abi() -> int:
+    """Return the Landlock version of the kernel, 0 where it has none or has it switched off."""
+    uname = os.uname()
+    if uname.sysname != "Linux" or not supports(uname.machine):
+        return 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    return max(0, int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)))
+
+
+@dataclass(frozen=True)
+class Landlock:
+    """Landlock and a filter; see the module."""
+
+    abi: int
+    has_broker: bool = True
+    changes_user: bool = False
+    """The lab is root and may drop to a throw-away uid that can run the interpreter."""
+    name: str = field(default="landlock", init=False)
+
+    @property
+    def guarantees(self) -> Mapping[str, bool]:
+        """All but a private process tree and a hard quota."""
+        return {**dict.fromkeys(GUARANTEES, True), "processes": False, "quota": False}
+
+    def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
+        """Return the command that runs `argv` under `policy`."""
+        env = child_environment(policy, package=_package_link())
+        uid = keeper.throwaway_uid() if self.changes_user else None
+        if uid is not None:
+            keeper.give(policy.home, uid)
+        options = FilterOptions(
+            needs_network=policy.needs_network,
+            has_broker=self.has_broker,
+            has_private_names=False,
+            has_scopes=self.abi >= 6,
+            has_truncate=self.abi >= 3,
+            is_same_user=uid is None,
+        )
+        spec = {
+            "mode": "keep",
+            "backend": self.name,
+            "max_processes": policy.max_processes,
+            "disk_mb": policy.disk_mb,
+            "memory_mb": policy.memory_mb,
+            "environment": sorted(env),
+            "uid": uid,
+            "capabilities": keeper.kept_capabilities() if uid is not None else 0,
+            "cwd": str(policy.working_directory),
+            "argv": list(argv),
+            "filter": build_filter(options).hex(),
+            "inherit": list(policy.inherit),
+            "home": os.path.realpath(policy.home),
+            "wipe": policy.profile == "judge",
+            "abi": min(self.abi, _NEWEST_ABI),
+            "has_broker": self.has_broker,
+            "has_session": self.abi < 6,
+            "needs_network": policy.needs_network,
+            "rules": list(_rules(argv, policy)),
+        }
+        return Command(keeper.launch(spec), env, policy.inherit, None)
+
+
+def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
+    paths = [
+        *places.system_paths(needs_network=policy.needs_network),
+        *places.interpreter_paths(),
+        *places.program_paths(argv[0], policy.environment.get("PATH")),
+        *policy.read_only,
+        policy.working_directory,
+        _package_link(),
+    ]
+    for path in dict.fromkeys(paths):
+        yield (str(path), "read")
+    for name in _SYS_CPU:
+        yield (name, "read")
+    yield ("/proc", "read")
+    for name in _DEVICES:
+        yield (name, "device")
+    if policy.needs_gpu:
+        yield ("/sys", "read")
+        # The driver names its threads through /proc/self/task.
+        yield ("/proc/self" if os.geteuid() == 0 else "/proc", "update")
+        for node in places.gpu_nodes():
+            yield (str(node), "device")
+    yield (str(policy.home), "write")
+
+
+@functools.cache
+def _package_link() -> Path:
+    """Return a folder that holds a link to this package and nothing else.
+
+    Listing the folder the package lies in would show a whole checkout.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="autoresearch-path-"))
+    folder.chmod(0o755)
+    (folder / "autoresearch").symlink_to(places.package_folder())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def variants() -> list[Landlock]:
+    """Return the ways to use Landlock that are worth a probe, strongest first."""
+    abi = kernel_abi()
+    if abi < 1:
+        return []
+    users = (True, False) if keeper.can_change_user() else (False,)
+    return [
+        Landlock(abi, has_broker=broker, changes_user=user)
+        for user in users
+        for broker in (True, False)
+    ]

@@ -1,0 +1,145 @@
+"""Where the interpreter, its packages, the compilers and the GPU's nodes lie on this machine."""
+
+import functools
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+_SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+    "/opt/rocm",
+    "/opt/cuda",
+    "/opt/nvidia",
+)
+_ETC = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/OpenCL",
+    "/etc/passwd",
+    "/etc/group",
+)
+_ETC_NETWORK = (
+    "/etc/ca-certificates",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/pki",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl",
+)
+_GPU_NODES = (
+    "nvidia[0-9]*",
+    "nvidiactl",
+    "nvidia-uvm",
+    "nvidia-uvm-tools",
+    "nvidia-modeset",
+    "nvidia-caps",
+    "dri",
+    "kfd",
+    "dxg",
+)
+_LIBRARY = Path(__file__).resolve().parents[2]
+"""The folder of the package `autoresearch`."""
+
+
+@functools.cache
+def interpreter_paths() -> tuple[Path, ...]:
+    """Return the folders that hold the running interpreter, its packages and this package.
+
+    A prefix that holds the person's home is narrowed to its `bin`, `lib` and `include`.
+    """
+    home = Path("~").expanduser().resolve()
+    found: list[Path] = []
+    for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
+        root = Path(prefix).resolve()
+        if root == home or root in home.parents:
+            found += [root / name for name in ("bin", "lib", "lib64", "include")]
+        else:
+            found.append(root)
+        if Path(prefix) != root:
+            found.append(Path(prefix))
+    paths = sysconfig.get_paths()
+    found += [Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    for program in (sys.executable, getattr(sys, "_base_executable", sys.executable)):
+        found.append(Path(program).resolve().parent)
+    found.append(_LIBRARY)
+    return _without_nested([path for path in found if path.exists()])
+
+
+def system_paths(*, needs_network: bool = False) -> tuple[Path, ...]:
+    """Return the folders and files of the operating system that programs need to run."""
+    names = _SYSTEM + _ETC + (_ETC_NETWORK if needs_network else ())
+    return tuple(Path(name) for name in names if os.path.lexists(name))
+
+
+def gpu_nodes() -> tuple[Path, ...]:
+    """Return the device nodes of the GPUs that are here."""
+    device = Path("/dev")
+    return tuple(node for pattern in _GPU_NODES for node in sorted(device.glob(pattern)))
+
+
+def program_paths(program: str, search: str | None) -> tuple[Path, ...]:
+    """Return what a program outside the usual places needs: its own folder, behind links too.
+
+    For `PREFIX/bin/NAME` that is PREFIX, unless PREFIX holds the person's home.
+    """
+    start = shutil.which(program, path=search)
+    if start is None:
+        return ()
+    found: list[Path] = []
+    home = Path("~").expanduser().resolve()
+    for file in (Path(os.path.normpath(Path.cwd() / start)), Path(start).resolve()):
+        folder = file.parent
+        root = folder.parent if folder.name == "bin" else folder
+        is_broad = root == home or root in home.parents or root.parent == home
+        if is_broad:
+            found.append(file)
+        else:
+            found.append(root)
+    return tuple(dict.fromkeys(found))
+
+
+def is_inside(path: Path, folders: tuple[Path, ...]) -> bool:
+    """Whether `path` is one of `folders` or lies in one."""
+    return any(path == folder or folder in path.parents for folder in folders)
+
+
+def package_environment(folder: Path | None = None) -> dict[str, str]:
+    """Return the PYTHONPATH that makes `autoresearch` importable where it is not installed.
+
+    Args:
+        folder: Where a backend shows the package; None: where it lies.
+    """
+    installed = [Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib")]
+    if _LIBRARY.parent in installed:
+        return {}
+    return {"PYTHONPATH": str(folder or _LIBRARY.parent)}
+
+
+def package_folder() -> Path:
+    """Return the folder of the package `autoresearch`."""
+    return _LIBRARY
+
+
+def _without_nested(paths: list[Path]) -> tuple[Path, ...]:
+    kept: list[Path] = []
+    for path in sorted(set(paths), key=lambda p: len(p.parts)):
+        if not is_inside(path, tuple(kept)):
+            kept.append(path)
+    return tuple(kept)

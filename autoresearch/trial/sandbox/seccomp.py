@@ -1,0 +1,331 @@
+"""Our system-call filter: classic BPF assembled here, for x86-64 and arm64, without any library.
+
+The filter is a list of what is refused, not of what is allowed: a training script may use any
+framework. What it closes is every way out that a file sandbox leaves open (networks, tracing,
+namespaces, mounts, kernel interfaces, keyrings, names that outlive the process) and every call that
+is newer than this table. What it does NOT do is look at memory: paths and addresses are for the
+backend (a mount namespace, Landlock, or the broker in `launcher.py`, which `notify` wakes).
+
+Source: the encoding is that of linux/filter.h and linux/seccomp.h; numbers are those of the
+kernel's own tables (asm/unistd_64.h, asm-generic/unistd.h).
+"""
+
+# ruff: noqa: SIM905
+# Long lists of words read better as words.
+
+import errno
+import os
+import struct
+from dataclasses import dataclass
+
+ALLOW = 0x7FFF0000
+NOTIFY = 0x7FC00000
+KILL = 0x80000000
+_ERRNO = 0x00050000
+_PRETEND = _ERRNO
+"""The call returns 0 and does nothing."""
+
+_LOAD, _AND, _JEQ, _JGT, _JSET, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x45, 0x06
+_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_NEWEST = 462
+"""Calls with a higher number than this (mseal) answer ENOSYS until someone has looked at them."""
+
+# name: (x86_64, aarch64); None where the machine has no such call.
+_NUMBERS: dict[str, tuple[int | None, int | None]] = {
+    "_sysctl": (156, None),
+    "acct": (163, 89),
+    "add_key": (248, 217),
+    "adjtimex": (159, 171),
+    "bpf": (321, 280),
+    "chmod": (90, None),
+    "chown": (92, None),
+    "chroot": (161, 51),
+    "clock_adjtime": (305, 266),
+    "clock_settime": (227, 112),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "connect": (42, 203),
+    "creat": (85, None),
+    "delete_module": (176, 106),
+    "fanotify_init": (300, 262),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
+    "finit_module": (313, 273),
+    "fremovexattr": (199, 16),
+    "fsconfig": (431, 431),
+    "fsetxattr": (190, 7),
+    "fsmount": (432, 432),
+    "fsopen": (430, 430),
+    "fspick": (433, 433),
+    "futimesat": (261, None),
+    "init_module": (175, 105),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "io_uring_setup": (425, 425),
+    "ioctl": (16, 29),
+    "ioperm": (173, None),
+    "iopl": (172, None),
+    "ioprio_set": (251, 30),
+    "kcmp": (312, 272),
+    "kexec_file_load": (320, 294),
+    "kexec_load": (246, 104),
+    "keyctl": (250, 219),
+    "kill": (62, 129),
+    "lchown": (94, None),
+    "link": (86, None),
+    "linkat": (265, 37),
+    "listmount": (458, 458),
+    "lookup_dcookie": (212, 18),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
+    "modify_ldt": (154, None),
+    "mount": (165, 40),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "msgget": (68, 186),
+    "name_to_handle_at": (303, 264),
+    "nfsservctl": (180, 42),
+    "open": (2, None),
+    "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428),
+    "openat": (257, 56),
+    "openat2": (437, 437),
+    "perf_event_open": (298, 241),
+    "pidfd_getfd": (438, 438),
+    "pidfd_send_signal": (424, 424),
+    "pivot_root": (155, 41),
+    "prctl": (157, 167),
+    "prlimit64": (302, 261),
+    "process_madvise": (440, 440),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "ptrace": (101, 117),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "reboot": (169, 142),
+    "removexattr": (197, 14),
+    "request_key": (249, 218),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "semget": (64, 190),
+    "setdomainname": (171, 162),
+    "sethostname": (170, 161),
+    "setns": (308, 268),
+    "setpriority": (141, 140),
+    "settimeofday": (164, 170),
+    "setxattr": (188, 5),
+    "shmget": (29, 194),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "statmount": (457, 457),
+    "swapoff": (168, 225),
+    "swapon": (167, 224),
+    "sysfs": (139, None),
+    "syslog": (103, 116),
+    "tgkill": (234, 131),
+    "tkill": (200, 130),
+    "truncate": (76, 45),
+    "umount2": (166, 39),
+    "unlink": (87, None),
+    "unlinkat": (263, 35),
+    "unshare": (272, 97),
+    "uselib": (134, None),
+    "userfaultfd": (323, 282),
+    "ustat": (136, None),
+    "utime": (132, None),
+    "utimensat": (280, 88),
+    "utimes": (235, None),
+    "vhangup": (153, 58),
+}
+
+_REFUSED = (
+    "unshare setns mount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig fsmount "
+    "fspick mount_setattr ptrace process_vm_readv process_vm_writev process_madvise bpf "
+    "perf_event_open keyctl add_key request_key kexec_load kexec_file_load init_module "
+    "finit_module delete_module reboot swapon swapoff acct settimeofday clock_settime "
+    "clock_adjtime adjtimex quotactl quotactl_fd open_by_handle_at name_to_handle_at userfaultfd "
+    "fanotify_init lookup_dcookie nfsservctl iopl ioperm syslog sethostname setdomainname vhangup "
+    "pidfd_getfd kcmp modify_ldt uselib ustat sysfs _sysctl shmget semget msgget mq_open mq_unlink"
+).split()
+_ABSENT = "io_uring_setup io_uring_enter io_uring_register clone3 statmount listmount".split()
+_METADATA = (
+    "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat "
+    "utimensat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
+).split()
+_SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo".split()
+_FOREIGN = "prlimit64 sched_setaffinity sched_setscheduler sched_setparam sched_setattr".split()
+
+_NEW_NAMESPACES = 0x7E020000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_PR_SET_PDEATHSIG = 1
+_UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
+_STREAM, _DGRAM, _SEQPACKET = 1, 2, 5
+
+Instruction = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """What differs between backends, kernels and profiles."""
+
+    needs_network: bool = False
+    """Internet sockets are allowed (a coding agent that proposes)."""
+    has_broker: bool = False
+    """Calls that name a path or a socket under Landlock go to the broker."""
+    has_private_names: bool = True
+    """Mount, network and process namespaces stand behind the filter; else it must do their part."""
+    has_scopes: bool = True
+    """Landlock keeps signals and abstract sockets in (ABI 6 and later)."""
+    has_truncate: bool = True
+    """Landlock controls truncation (ABI 3 and later)."""
+    is_same_user: bool = False
+    """The child has the lab's own uid: it must not touch what that uid owns."""
+
+
+def supports(machine: str) -> bool:
+    """Whether there is a filter for `os.uname().machine`."""
+    return machine in _ARCHITECTURE
+
+
+def build_filter(options: FilterOptions, machine: str | None = None) -> bytes:
+    """Return the BPF program as the kernel takes it, 8 bytes an instruction.
+
+    Raises:
+        KeyError: there is no filter for this machine.
+    """
+    machine = machine or os.uname().machine
+    program: list[Instruction] = [
+        (_LOAD, 0, 0, 4),
+        (_JEQ, 1, 0, _ARCHITECTURE[machine]),
+        (_RETURN, 0, 0, KILL),
+        (_LOAD, 0, 0, 0),
+        (_JGT, 0, 1, _NEWEST),
+        (_RETURN, 0, 0, _refuse(errno.ENOSYS)),
+    ]
+    for name, block in _blocks(options):
+        number = _NUMBERS[name][0 if machine == "x86_64" else 1]
+        if number is not None:
+            program += [(_JEQ, 0, len(block), number), *block]
+    program.append((_RETURN, 0, 0, ALLOW))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def _refuse(number: int) -> int:
+    return _ERRNO | number
+
+
+def _give(action: int) -> list[Instruction]:
+    return [(_RETURN, 0, 0, action)]
+
+
+def _argument(index: int) -> Instruction:
+    """Load the low half of an argument; both machines are little-endian."""
+    return (_LOAD, 0, 0, 16 + 8 * index)
+
+
+def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
+    """Return the rules as (call, instructions); each block ends in a return on every path."""
+    blocks = [(name, _give(_refuse(errno.EPERM))) for name in _REFUSED]
+    blocks += [(name, _give(_refuse(errno.ENOSYS))) for name in _ABSENT]
+    blocks.append(("clone", _if_any(0, _NEW_NAMESPACES, _refuse(errno.EPERM))))
+    blocks.append(("ioctl", _if_equal(1, (_TIOCSTI, _TIOCLINUX), _refuse(errno.EPERM))))
+    blocks.append(("prctl", _if_equal(0, (_PR_SET_PDEATHSIG,), _PRETEND)))
+    blocks.append(("socket", _sockets(options)))
+    if not options.has_private_names:
+        blocks.append(("socketpair", _local()))
+        blocks += _landlock_blocks(options)
+    return blocks
+
+
+def _landlock_blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
+    blocks: list[tuple[str, list[Instruction]]] = []
+    if options.is_same_user:
+        blocks += [(name, _give(_PRETEND)) for name in _METADATA]
+        blocks += [(name, _unless_zero(0)) for name in _FOREIGN]
+        blocks += [(name, _unless_zero(1)) for name in ("setpriority", "ioprio_set")]
+    if not options.has_truncate:
+        blocks.append(("truncate", _give(_refuse(errno.EPERM))))
+        blocks.append(("openat2", _give(_refuse(errno.ENOSYS))))
+    if not options.has_scopes:
+        blocks.append(("pidfd_send_signal", _give(_refuse(errno.ENOSYS))))
+        action = NOTIFY if options.has_broker else _refuse(errno.EPERM)
+        if options.has_broker or options.is_same_user:
+            blocks += [(name, _give(action)) for name in _SIGNALS]
+    for name, index in (("open", 1), ("openat", 2)):
+        blocks.append((name, _opening(index, options)))
+    if options.has_broker:
+        names = ("connect", "link", "linkat", "unlink", "unlinkat")
+        blocks += [(name, _give(NOTIFY)) for name in names]
+    else:
+        blocks.append(("connect", _give(_refuse(errno.ECONNREFUSED))))
+    return blocks
+
+
+def _opening(index: int, options: FilterOptions) -> list[Instruction]:
+    """Rules for open flags: truncation that old Landlock misses, names the broker redirects."""
+    block: list[Instruction] = [_argument(index)]
+    if not options.has_truncate:
+        block += [
+            (_AND, 0, 0, os.O_ACCMODE | os.O_TRUNC),
+            (_JEQ, 0, 1, os.O_RDONLY | os.O_TRUNC),
+            (_RETURN, 0, 0, _refuse(errno.EPERM)),
+            _argument(index),
+        ]
+    if options.has_broker:
+        block += [(_JSET, 0, 1, os.O_CREAT | os.O_NOFOLLOW), (_RETURN, 0, 0, NOTIFY)]
+    return [*block, (_RETURN, 0, 0, ALLOW)]
+
+
+def _sockets(options: FilterOptions) -> list[Instruction]:
+    local = _local() if not options.has_private_names else _give(ALLOW)
+    block: list[Instruction] = [_argument(0), (_JEQ, 0, len(local), _UNIX), *local]
+    if options.needs_network:
+        # Route lookups (protocol 0) are the only netlink a resolver needs.
+        netlink = _if_equal(2, (0,), ALLOW, otherwise=_refuse(errno.EPERM))
+        for family, inner in (
+            (_INET, _if_kind((_STREAM, _DGRAM))),
+            (_INET6, _if_kind((_STREAM, _DGRAM))),
+            (_NETLINK, netlink),
+        ):
+            block += [(_JEQ, 0, len(inner), family), *inner]
+    return [*block, *_give(_refuse(errno.EPERM))]
+
+
+def _local() -> list[Instruction]:
+    """Local sockets with connections only: a datagram could be sent to any path."""
+    return _if_kind((_STREAM, _SEQPACKET))
+
+
+def _if_kind(kinds: tuple[int, ...]) -> list[Instruction]:
+    block: list[Instruction] = [_argument(1), (_AND, 0, 0, 0xF)]
+    for kind in kinds:
+        block += [(_JEQ, 0, 1, kind), (_RETURN, 0, 0, ALLOW)]
+    return [*block, *_give(_refuse(errno.EPERM))]
+
+
+def _if_any(index: int, bits: int, action: int) -> list[Instruction]:
+    return [_argument(index), (_JSET, 0, 1, bits), *_give(action), *_give(ALLOW)]
+
+
+def _if_equal(
+    index: int, values: tuple[int, ...], action: int, *, otherwise: int = ALLOW
+) -> list[Instruction]:
+    block: list[Instruction] = [_argument(index)]
+    for value in values:
+        block += [(_JEQ, 0, 1, value), (_RETURN, 0, 0, action)]
+    return [*block, *_give(otherwise)]
+
+
+def _unless_zero(index: int) -> list[Instruction]:
+    """Refuse a call that names another process."""
+    return _if_equal(index, (0,), ALLOW, otherwise=_refuse(errno.EPERM))

@@ -1,0 +1,77 @@
+"""Runs small programs under each backend that this machine has."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from autoresearch.trial.sandbox import Policy, Sandbox
+from autoresearch.trial.sandbox.probe import BACKENDS, probe
+
+
+@pytest.fixture(params=[name for name in BACKENDS if name != "seatbelt"])
+def sandbox(request: pytest.FixtureRequest) -> Sandbox:
+    name, _, variant = request.param.partition("/")
+    found = probe(name)
+    if found.sandbox is None:
+        pytest.skip(f"{name} does not work here: {found.problem}")
+    return replace(found.sandbox, **VARIANTS[variant])  # type: ignore[type-var]
+
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "": {},
+    "same-user": {"changes_user": False},
+    "ubuntu-24.04": {"changes_user": False, "abi": 4},
+    "debian-12": {"changes_user": False, "abi": 2},
+    "ubuntu-22.04": {"abi": 1},
+}
+"""How the backends run elsewhere, as far as this machine can play it."""
+
+
+@dataclass
+class Child:
+    """One finished program."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder others can enter, as a lab's scratch folder is."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, place: Path) -> Callable[..., Child]:
+    """`run(code, *arguments, policy...)` runs Python code in a fresh home under the backend."""
+
+    def start(code: str, *arguments: str, timeout: float = 60, **changes: object) -> Child:
+        home = place / f"home{len(list(place.glob('home*')))}"
+        home.mkdir()
+        snapshot = place / "snapshot"
+        snapshot.mkdir(exist_ok=True)
+        policy = Policy("train", snapshot, home, environment={"PATH": os.environ["PATH"]})
+        policy = replace(policy, **changes)  # type: ignore[arg-type]
+        command = sandbox.wrap([sys.executable, "-c", code, *arguments], policy)
+        done = subprocess.run(
+            command.argv,
+            env=dict(command.env),
+            cwd=command.cwd,
+            pass_fds=command.pass_fds,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Child(done.returncode, done.stdout, done.stderr)
+
+    return start

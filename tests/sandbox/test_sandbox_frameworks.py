@@ -1,0 +1,74 @@
+"""What honest training code does must work inside: torch, compile, workers, safetensors."""
+
+import pytest
+
+
+def test_torch_and_the_package_import(run):
+    code = """
+import torch, numpy
+import autoresearch, autoresearch.types
+x = torch.randn(64, 64)
+print("sum", torch.isfinite(x @ x).all().item())
+"""
+    child = run(code)
+    assert child.out == "sum True\n", child.err
+    assert child.code == 0
+
+
+@pytest.mark.slow
+def test_compile_with_gcc(run):
+    code = """
+import torch
+f = torch.compile(lambda x: torch.relu(x) * 2 + x.sin())
+print(torch.allclose(f(torch.zeros(8)), torch.zeros(8)))
+"""
+    child = run(code, timeout=200)
+    assert child.out == "True\n", child.err
+
+
+def test_loader_workers_share_tensors(run):
+    code = """
+import torch
+from torch.utils.data import DataLoader, Dataset
+class Rows(Dataset):
+    def __len__(self): return 8
+    def __getitem__(self, i): return torch.full((4,), i)
+if __name__ == "__main__":
+    total = sum(x.sum().item() for x in DataLoader(Rows(), batch_size=2, num_workers=2))
+    print(total)
+"""
+    child = run(code)
+    assert child.out == "112\n", child.err
+
+
+def test_safetensors_round_trip(run):
+    code = """
+import os, torch
+from safetensors.torch import load_file, save_file
+path = os.path.join(os.environ["HOME"], "w.safetensors")
+save_file({"a": torch.arange(3)}, path)
+print(load_file(path)["a"].tolist())
+"""
+    child = run(code)
+    assert child.out == "[0, 1, 2]\n", child.err
+
+
+def test_shared_memory_and_processes(run):
+    code = """
+import multiprocessing as mp
+from multiprocessing import shared_memory
+def work(name, queue):
+    block = shared_memory.SharedMemory(name)
+    queue.put(bytes(block.buf[:3]))
+    block.close()
+if __name__ == "__main__":
+    context = mp.get_context("fork")
+    block = shared_memory.SharedMemory(create=True, size=16)
+    block.buf[:3] = b"abc"
+    queue = context.Queue()
+    child = context.Process(target=work, args=(block.name, queue))
+    child.start()
+    print(queue.get(timeout=20)); child.join(); block.close(); block.unlink()
+"""
+    child = run(code)
+    assert child.out == "b'abc'\n", child.err
