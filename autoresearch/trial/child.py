@@ -1,0 +1,157 @@
+"""The start of every process of a trial: `train`, `claim` and `audit` come up the same way.
+
+    python -P -c "...; main(MODE, FILE)"
+
+Runs inside the sandbox. A train child executes train.py as `__main__`; a judge child imports torch, says `warm` and
+waits.
+Whatever ends train.py is told to the host by its type, so that nobody has to read a log to know why.
+"""
+
+import os
+import sys
+import traceback
+import types
+from pathlib import Path
+from typing import Any, NoReturn
+
+from autoresearch.trial import channel as wire
+
+EXIT_OOM = 77
+EXIT_EXCEPTION = 78
+
+
+def command(mode: str, file: str) -> list[str]:
+    """Return the arguments that start a child."""
+    root = str(Path(__file__).resolve().parents[2])
+    code = (
+        "import sys; root, mode, file = sys.argv[1:]; sys.path.append(root); "
+        "from autoresearch.trial.child import main; main(mode, file)"
+    )
+    return [sys.executable, "-P", "-c", code, root, mode, file]
+
+
+def main(mode: str, file: str) -> NoReturn:
+    """Be a child; never returns.
+
+    Args:
+        mode: `train`, `claim` or `audit`.
+        file: Of the snapshot, relative to the working directory.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    if mode == "train":
+        _train(file)
+    else:
+        _judge(mode, file)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def run_file(file: str, name: str) -> types.ModuleType:
+    """Execute a file of the snapshot as the module `name` and return it."""
+    path = Path(file).resolve()
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    code = compile(path.read_bytes(), str(path), "exec")
+    exec(code, module.__dict__)  # noqa: S102 - to run it is the purpose, in a sandbox
+    return module
+
+
+def describe(exc: BaseException, file: str) -> dict[str, Any]:
+    """Return the `error` message for an exception: kind, type, text, and the line of `file`."""
+    line = None
+    for frame in traceback.extract_tb(exc.__traceback__):
+        if Path(frame.filename).name == Path(file).name:
+            line = frame.lineno
+    name = type(exc).__name__
+    text = str(exc)
+    return {
+        "kind": "oom" if is_out_of_memory(exc) else "exception",
+        "exception": name[:80],
+        "message": text[:600],
+        "line": line,
+    }
+
+
+def is_out_of_memory(exc: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    torch = sys.modules.get("torch")
+    if isinstance(exc, MemoryError):
+        return True
+    if torch is not None and isinstance(exc, torch.OutOfMemoryError):
+        return True
+    # On the CPU and MPS torch raises a plain RuntimeError.
+    words = ("can't allocate memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(exc, RuntimeError) and any(word in str(exc) for word in words)
+
+
+def _train(file: str) -> None:
+    try:
+        run_file(file, "__main__")
+    except SystemExit as exc:
+        if exc.code not in (None, 0):
+            if not isinstance(exc.code, int):
+                sys.stderr.write(f"{exc.code}\n")
+            _tell(describe(exc, file))
+            _exit(1)
+    except BaseException as exc:  # noqa: BLE001 - whatever it is, the lab wants to know
+        traceback.print_exc()
+        _tell(describe(exc, file))
+        _exit(1)
+
+
+def _tell(error: dict[str, Any]) -> None:
+    """Send an error, over the channel train.py joined with or, before that, a new one."""
+    client = sys.modules.get("autoresearch.trial.client")
+    try:
+        if client is not None:
+            channel = client.connection()
+        else:
+            sock = wire.inherited()
+            channel = None if sock is None else wire.Channel(sock)
+        if channel is not None:
+            channel.send("error", timeout=5.0, **error)
+    except wire.ProtocolError:
+        pass
+
+
+def _judge(mode: str, file: str) -> None:
+    import torch  # noqa: F401 - all that may be loaded while the trainer lives
+
+    sock = wire.inherited()
+    if sock is None:
+        raise SystemExit("the lab starts this process, nobody else")
+    channel = wire.Channel(sock, takes_fds=True)
+    channel.send("warm")
+    load = channel.expect("load")
+    (weights,) = channel.take_fds(1)
+    has_seen_rows = False
+    from autoresearch.trial import serve
+
+    try:
+        server = serve.Server(mode, file, load, weights)
+        channel.send("ready", batch_rows=server.batch_rows)
+        channel.expect("rows")
+        has_seen_rows = True
+        server.answer(channel)
+    except BaseException as exc:  # noqa: BLE001 - told by type, or by exit code alone
+        if has_seen_rows:
+            # Validation text was here: not one word may leave but this number.
+            _exit(EXIT_OOM if is_out_of_memory(exc) else EXIT_EXCEPTION)
+        _tell_judge(channel, describe(exc, file))
+        _exit(1)
+    _exit(0)
+
+
+def _tell_judge(channel: wire.Channel, error: dict[str, Any]) -> None:
+    try:
+        channel.send("error", timeout=5.0, **error)
+    except wire.ProtocolError:
+        pass
+
+
+def _exit(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,219 @@
+"""The feeder: a process of the lab that fills the ring with training tokens and counts what is taken.
+
+    python -P -m autoresearch.trial.feeder FD
+
+It runs outside the sandbox, so that the child never touches the data. It knows the deadline: no token leaves it
+before the host says `go`, none after the deadline, and never more than two batches are ahead of the child.
+The host reads its counters from a memory file of its own, which the child does not have.
+
+    host -> feeder   setup {dataset, path, seed, max_seq_len, sys_path, fds on the command line} | go {deadline}
+    feeder -> host   opened {}
+"""
+
+import importlib
+import os
+import select
+import socket
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from autoresearch.trial.channel import (
+    MAX_BATCH_TOKENS,
+    NUM_SLOTS,
+    Channel,
+    ClosedError,
+    ProtocolError,
+    map_file,
+    slot_bytes,
+)
+
+COUNTER_NAMES = ("num_steps", "num_tokens", "epoch", "taken_at_ns", "is_over", "num_opens")
+COUNTERS_BYTES = 8 * len(COUNTER_NAMES)
+
+
+class Counters:
+    """Numbers the feeder keeps and the host reads, in shared memory.
+
+    Args:
+        fd: A memory file of `COUNTERS_BYTES`.
+        writable: True in the feeder.
+    """
+
+    def __init__(self, fd: int, *, writable: bool) -> None:
+        self._values = np.frombuffer(map_file(fd, writable=writable, is_live=True), np.int64)
+
+    def __getitem__(self, name: str) -> int:
+        """Return a counter."""
+        return int(self._values[COUNTER_NAMES.index(name)])
+
+    def __setitem__(self, name: str, value: int) -> None:
+        """Set a counter."""
+        self._values[COUNTER_NAMES.index(name)] = value
+
+
+class Ring:
+    """The feeder's end of the two slots.
+
+    Args:
+        fd: The memory file, shared with the child.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.generation = 0
+        self.shape = (0, 0)
+        self.slots: np.ndarray = np.empty((0, 0, 0), np.int32)
+        self.free: list[int] = []
+
+    def open(self, generation: int, batch: int, length: int) -> None:
+        """Lay the slots out for batches of int32 (batch, length + 1); what was in them is dropped."""
+        size = slot_bytes(batch, length)
+        if os.fstat(self._fd).st_size < NUM_SLOTS * size:
+            os.ftruncate(self._fd, NUM_SLOTS * size)
+        flat = np.frombuffer(map_file(self._fd, writable=True), np.int32)[: NUM_SLOTS * size // 4]
+        used = flat.reshape(NUM_SLOTS, -1)[:, : batch * (length + 1)]
+        self.slots = used.reshape(NUM_SLOTS, batch, length + 1)
+        self.generation, self.shape, self.free = generation, (batch, length), list(range(NUM_SLOTS))
+
+
+class Feeder:
+    """Serves one trial; see the module."""
+
+    def __init__(
+        self, host: Channel, child: Channel, ring: Ring, counters: Counters, max_seq_len: int
+    ) -> None:
+        self._host = host
+        self._child = child
+        self._ring = ring
+        self._counters = counters
+        self._max_seq_len = max_seq_len
+        self._deadline: float | None = None
+        self._is_over = False
+
+    def run(self, packer: Any) -> None:
+        """Serve until the host or the child is gone, or the child breaks the rules."""
+        while True:
+            wait = None if self._deadline is None else self._deadline - time.monotonic()
+            if self._is_over:
+                wait = None
+            readable, _, _ = select.select(
+                [self._host, self._child], [], [], None if wait is None else max(0.0, wait)
+            )
+            if self._host in readable and not self._hear_host():
+                return
+            if self._child in readable and not self._hear_child():
+                return
+            if self._deadline is not None and not self._is_over:
+                if time.monotonic() >= self._deadline:
+                    self._end()
+                else:
+                    self._fill(packer)
+
+    def _hear_host(self) -> bool:
+        if not self._host.poll():
+            return False
+        while (message := self._host.next_message()) is not None:
+            if message["type"] == "go":
+                self._deadline = float(message["deadline"])
+        return True
+
+    def _hear_child(self) -> bool:
+        if not self._child.poll():
+            return False
+        while (message := self._child.next_message()) is not None:
+            if message["type"] == "open":
+                self._open(message)
+            elif message["type"] == "free":
+                self._take(message)
+            else:
+                raise ProtocolError("unknown message")
+        return True
+
+    def _open(self, message: dict[str, Any]) -> None:
+        generation, batch, length = (message.get(k) for k in ("generation", "batch", "length"))
+        if not all(type(n) is int and 0 < n < 1 << 31 for n in (generation, batch, length)):
+            raise ProtocolError("open without numbers")
+        assert isinstance(generation, int)
+        assert isinstance(batch, int)
+        assert isinstance(length, int)
+        if length > self._max_seq_len or batch * (length + 1) > MAX_BATCH_TOKENS:
+            text = f"a batch of ({batch}, {length}) is not served: T is at most {self._max_seq_len}"
+            self._child.send("refused", message=text)
+            return
+        if self._is_over:
+            self._child.send("end")
+            return
+        self._ring.open(generation, batch, length)
+        self._counters["num_opens"] += 1
+        self._child.send("opened", generation=generation)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """The child copied a slot: count it, and have it filled again."""
+        slot = message.get("slot")
+        if message.get("generation") != self._ring.generation or type(slot) is not int:
+            return
+        if slot in self._ring.free or not 0 <= slot < NUM_SLOTS:
+            raise ProtocolError("a slot given back twice")
+        self._ring.free.append(slot)
+        batch, length = self._ring.shape
+        self._counters["num_tokens"] += batch * length
+        self._counters["num_steps"] += 1
+        self._counters["taken_at_ns"] = time.monotonic_ns()
+
+    def _fill(self, packer: Any) -> None:
+        while self._ring.free:
+            slot = self._ring.free.pop(0)
+            packer.fill(self._ring.slots[slot])
+            self._counters["epoch"] = int(packer.epoch)
+            if self._deadline is None or time.monotonic() >= self._deadline:
+                self._ring.slots[slot] = 0
+                self._end()
+                return
+            self._child.send("ready", generation=self._ring.generation, slot=slot)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._counters["is_over"] = 1
+        self._child.send("end")
+
+
+def open_dataset(name: str, path: str) -> Any:
+    """Open the dataset class `module:Class` at `path`."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute).open(path)
+
+
+def make_packer(dataset: Any, seed: int) -> Any:
+    """Return a packer over the training split."""
+    from autoresearch.data.packing import Packer
+
+    return Packer(dataset.store("train"), seed=seed)
+
+
+def main(argv: list[str]) -> int:
+    """Serve one trial over the inherited descriptors: host socket, child socket, ring, counters."""
+    host_fd, child_fd, ring_fd, counters_fd = (int(text) for text in argv[1:5])
+    host = Channel(socket.socket(fileno=host_fd))
+    child = Channel(socket.socket(fileno=child_fd))
+    setup = host.expect("setup")
+    sys.path[:0] = [path for path in setup["sys_path"] if path not in sys.path]
+    from pathlib import Path
+
+    dataset = open_dataset(setup["dataset"], Path(setup["path"]))  # type: ignore[arg-type]
+    packer = make_packer(dataset, int(setup["seed"]))
+    host.send("opened")
+    feeder = Feeder(
+        host, child, Ring(ring_fd), Counters(counters_fd, writable=True), int(setup["max_seq_len"])
+    )
+    try:
+        feeder.run(packer)
+    except (ClosedError, ProtocolError):
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,317 @@
+"""The local executor: one trial on this machine, from a snapshot to a judged result."""
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoresearch.config import Config
+from autoresearch.events import Progress
+from autoresearch.trial import judge
+from autoresearch.trial.feeder import make_packer
+from autoresearch.trial.judge import InvalidClaimError, Text
+from autoresearch.trial.judging import (
+    Judged,
+    JudgeProcess,
+    JudgingFailedError,
+    StoppedError,
+    Work,
+    judge_weights,
+)
+from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
+from autoresearch.trial.sandbox import Sandbox
+from autoresearch.trial.snapshot import Folder
+from autoresearch.trial.training import Limits, Trained, Training, number_of
+from autoresearch.types import Outcome, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from autoresearch.data.dataset import Dataset
+
+_SUSPEND_SECONDS = 2.0
+# A share of the budget and a constant that any training may take to finish its last step and hand in.
+_ALLOWANCE_SECONDS = 1.0
+_ALLOWANCE_SHARE = 0.005
+# The same before the baseline's own submit time is known.
+_FIRST_ALLOWANCE_SECONDS = 5.0
+_FIRST_ALLOWANCE_SHARE = 0.1
+
+
+class LocalExecutor:
+    """Runs trials on this machine, one at a time.
+
+    Args:
+        config: The settings.
+        dataset: Prepared text.
+        sandbox: What keeps children in.
+        scratch: Where private folders are made, one each process, removed afterwards.
+        log_directory: Where the output of each trial goes, `<label>.log`; None keeps no files.
+        submit_seconds: The baseline's own submit time, for the allowance; None: that of the first good trial here.
+        tolerance: Calibrated tolerance in nats, if it is larger than the configured one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: "Dataset",
+        sandbox: Sandbox,
+        *,
+        scratch: Path,
+        log_directory: Path | None = None,
+        submit_seconds: float | None = None,
+        tolerance: float | None = None,
+    ) -> None:
+        self.submit_seconds = submit_seconds
+        self.tolerance = tolerance
+        self._config = config
+        self._dataset = dataset
+        self._sandbox = sandbox
+        self._scratch = scratch
+        self._log_directory = log_directory
+        self._texts: dict[str, Text] = {}
+        self._packer: Any = None
+        self._weights: list[Path] = []
+
+    def run(
+        self,
+        spec: TrialSpec,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrialResult:
+        """Train, judge, and say how it went; whatever the child does is a result, never an exception.
+
+        Raises:
+            AutoresearchError: the lab itself cannot work (disk full, no memory file).
+        """
+        stop = stop or threading.Event()
+        began_at, slept = time.monotonic(), suspended_seconds()
+        trained, early = self._train(spec, on_progress, stop)
+        with early or contextlib.nullcontext():
+            self._write_log(spec, trained)
+            result = self._result(spec, trained)
+            if trained.outcome is None:
+                result.update(self._judge(spec, trained, early, on_progress, stop))
+                if suspended_seconds() - slept > _SUSPEND_SECONDS:
+                    result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
+                    result["detail"] = "the machine slept while judging"
+        if result["outcome"] is Outcome.OK and self.submit_seconds is None:
+            self.submit_seconds = trained.submit_seconds
+        if spec.keep_weights and result["outcome"] is Outcome.OK:
+            result["weights_path"] = self._save_weights(spec, trained)
+        if trained.weights is not None:
+            trained.weights.close()
+        return TrialResult(**result, total_seconds=time.monotonic() - began_at)
+
+    def close(self) -> None:
+        """Release what is held between trials."""
+        self._texts.clear()
+        self._packer = None
+
+    def allowance_seconds(self, budget_seconds: float) -> float:
+        """Return the seconds after the budget within which the last byte of the weights must be here.
+
+        Twice the baseline's own submit time, and at least what finishing one step takes.
+        """
+        if self.submit_seconds is None:
+            return _FIRST_ALLOWANCE_SECONDS + _FIRST_ALLOWANCE_SHARE * budget_seconds
+        floor = _ALLOWANCE_SECONDS + _ALLOWANCE_SHARE * budget_seconds
+        return max(floor, 2 * self.submit_seconds)
+
+    def _train(
+        self, spec: TrialSpec, on_progress: Callable[[Progress], None] | None, stop: threading.Event
+    ) -> tuple[Trained, JudgeProcess | None]:
+        trial = self._config.trial
+        limits = Limits(
+            startup_seconds=trial.startup_seconds,
+            budget_seconds=spec.budget_seconds,
+            allowance_seconds=self.allowance_seconds(spec.budget_seconds),
+            hung_seconds=trial.hung_seconds,
+            max_weights_bytes=trial.max_weights_mb * 1_000_000,
+            max_seconds_without_log=spec.max_seconds_without_log,
+            divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
+        )
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(Folder(self._scratch, spec.label, spec.files))
+            feeder = FeederProcess(self._dataset, seed=spec.seed, max_seq_len=trial.max_seq_len)
+            stack.callback(feeder.close)
+            child = Child(
+                "train",
+                config=self._config,
+                sandbox=self._sandbox,
+                folder=folder,
+                file=self._file,
+                is_heard=True,
+            )
+            stack.callback(child.close)
+            training = Training(
+                child,
+                feeder,
+                spec,
+                self._config,
+                limits,
+                vocab_size=self._dataset.vocab_size,
+                on_progress=on_progress,
+                stop=stop,
+            )
+            return training.run(), None
+
+    def _judge(
+        self,
+        spec: TrialSpec,
+        trained: Trained,
+        early: JudgeProcess | None,
+        on_progress: Callable[[Progress], None] | None,
+        stop: threading.Event,
+    ) -> dict[str, Any]:
+        """Return the fields of the result that judging gives."""
+        began_at = time.monotonic()
+        work = self._work(spec, trained, on_progress, stop)
+        fields: dict[str, Any]
+        try:
+            judged: Judged = judge_weights(work, early)
+        except InvalidClaimError as exc:
+            fields = {"outcome": Outcome.INVALID, "reason": exc.reason, "detail": exc.detail}
+        except JudgingFailedError as exc:
+            fields = {"outcome": Outcome.CRASH, "reason": exc.reason, "detail": exc.detail}
+        except StoppedError:
+            fields = {
+                "outcome": Outcome.TAINTED,
+                "reason": "stopped",
+                "detail": "the session was stopped",
+            }
+        else:
+            score = judged.score
+            fields = {
+                "outcome": Outcome.OK,
+                "bpb": score.bpb,
+                "claimed_bpb": score.claimed_bpb,
+                "audit_se": score.audit_se,
+                "num_audited": score.num_audited,
+                "extra": {**self._extra(trained), **judged.extra},
+            }
+        finally:
+            work.weights.release()
+        return {**fields, "judge_seconds": time.monotonic() - began_at}
+
+    def _work(
+        self,
+        spec: TrialSpec,
+        trained: Trained,
+        on_progress: Callable[[Progress], None] | None,
+        stop: threading.Event,
+    ) -> Work:
+        began_at = time.monotonic()
+        assert trained.weights is not None
+
+        def tell(phase: str) -> None:
+            if on_progress is not None:
+                on_progress(
+                    Progress(
+                        number=number_of(spec.label),
+                        label=spec.label,
+                        phase=phase,
+                        seconds=time.monotonic() - began_at,
+                        budget_seconds=spec.budget_seconds,
+                        num_tokens=trained.num_tokens or 0,
+                        num_steps=trained.num_steps or 0,
+                    )
+                )
+
+        return Work(
+            config=self._config,
+            sandbox=self._sandbox,
+            scratch=self._scratch,
+            spec=spec,
+            file=self._file,
+            weights=memoryview(trained.weights),
+            device=trained.device,
+            vocab_size=self._dataset.vocab_size,
+            text=self._text(spec.split),
+            training=self._training_rows,
+            tolerance=max(self._config.judge.tolerance, self.tolerance or 0.0),
+            stop=stop,
+            on_phase=tell,
+        )
+
+    @property
+    def _file(self) -> str:
+        return self._config.task.editable[0]
+
+    def _text(self, split: str) -> Text:
+        """Return the rows of a split that are judged; kept between trials."""
+        if split not in self._texts:
+            settings = self._config.judge
+            rows = self._dataset.eval_rows(split, settings.context, settings.eval_tokens)
+            self._texts[split] = Text.make(np.asarray(rows), self._dataset.token_bytes)
+        return self._texts[split]
+
+    def _training_rows(self, count: int) -> np.ndarray:
+        """Return int32 (count, context + 1) fresh rows of training text."""
+        rows = np.zeros((count, self._config.judge.context + 1), np.int32)
+        if count:
+            if self._packer is None:
+                seed = np.random.SeedSequence().generate_state(1)[0]
+                self._packer = make_packer(self._dataset, int(seed))
+            self._packer.fill(rows)
+        return rows
+
+    def _extra(self, trained: Trained) -> dict[str, Any]:
+        return {
+            "device": trained.device,
+            "epoch": trained.epoch,
+            "num_log_bytes": trained.output.num_bytes,
+        }
+
+    def _result(self, spec: TrialSpec, trained: Trained) -> dict[str, Any]:
+        """Return the fields of the result that the training gives."""
+        rate = None
+        if trained.num_tokens and trained.train_seconds:
+            # The last step ends after the budget; tokens are taken within it.
+            rate = trained.num_tokens / min(trained.train_seconds, spec.budget_seconds)
+        return {
+            "seed": spec.seed,
+            "outcome": trained.outcome or Outcome.OK,
+            "reason": trained.reason,
+            "detail": trained.detail,
+            "split": spec.split,
+            "num_tokens": trained.num_tokens,
+            "num_steps": trained.num_steps,
+            "train_seconds": trained.train_seconds,
+            "startup_seconds": trained.startup_seconds,
+            "submit_seconds": trained.submit_seconds,
+            "tokens_per_second": rate,
+            "peak_memory_mb": trained.peak_memory_mb,
+            "num_params": trained.num_params,
+            "curve": tuple(trained.curve),
+            "log_tail": trained.output.tail,
+            "sandbox": self._sandbox.name,
+            "extra": self._extra(trained),
+        }
+
+    def _write_log(self, spec: TrialSpec, trained: Trained) -> None:
+        if self._log_directory is None or not spec.label:
+            return
+        with contextlib.suppress(OSError):
+            self._log_directory.mkdir(parents=True, exist_ok=True)
+            path = self._log_directory / f"{spec.label}.log"
+            path.write_text(trained.output.text, encoding="utf-8")
+
+    def _save_weights(self, spec: TrialSpec, trained: Trained) -> str | None:
+        """Write the weights as they came; the caller moves or deletes the file."""
+        assert trained.weights is not None
+        path = self._scratch / f"{spec.label or 'trial'}.safetensors"
+        try:
+            with path.open("wb") as file:
+                file.write(trained.weights)
+        except OSError:
+            path.unlink(missing_ok=True)
+            return None
+        return str(path)
+
+
+JUDGE_VERSION = judge.JUDGE_VERSION

@@ -1,0 +1,329 @@
+"""Runs the two halves of judging: asks a claim process, then an audit process, and gives the scorer what they said."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from autoresearch.config import Config
+from autoresearch.trial import channel as wire
+from autoresearch.trial import judge
+from autoresearch.trial.child import EXIT_EXCEPTION, EXIT_OOM
+from autoresearch.trial.judge import InvalidClaimError, Positions, Score, Text
+from autoresearch.trial.output import one_line
+from autoresearch.trial.process import Child
+from autoresearch.trial.sandbox import Sandbox
+from autoresearch.trial.snapshot import Folder
+from autoresearch.types import TrialSpec
+
+_SUSPICIOUS_FACTOR = 4
+
+
+class JudgingFailedError(Exception):
+    """The model could not be judged: a crash of what train.py defines.
+
+    Args:
+        reason: `oom` or `exception`.
+        detail: One sentence.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class StoppedError(Exception):
+    """The session ends."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What judging needs to know of the trial and the data.
+
+    Attributes:
+        weights: The bytes that were submitted.
+        device: Where it trained: `cuda`, `mps` or `cpu`.
+        training: Gives int (n, context + 1) fresh rows of training text.
+        tolerance: Nats an audited position may be off.
+        on_phase: Told `claim` and `audit`.
+    """
+
+    config: Config
+    sandbox: Sandbox
+    scratch: Path
+    spec: TrialSpec
+    file: str
+    weights: memoryview
+    device: str
+    vocab_size: int
+    text: Text
+    training: Callable[[int], np.ndarray]
+    tolerance: float
+    stop: threading.Event
+    environment: Mapping[str, str] = field(default_factory=dict)
+    on_phase: Callable[[str], None] = lambda _: None
+
+
+class JudgeProcess:
+    """A claim or audit process with a folder, memory files and a deadline of its own.
+
+    Args:
+        work: What is judged.
+        mode: `claim` or `audit`.
+    """
+
+    def __init__(self, work: Work, mode: str) -> None:
+        self._work = work
+        self._mode = mode
+        self._folder = Folder(work.scratch, f"{work.spec.label}-{mode}", work.spec.files)
+        try:
+            self._child = Child(
+                mode,
+                config=work.config,
+                sandbox=work.sandbox,
+                folder=self._folder,
+                file=work.file,
+                environment=work.environment,
+            )
+        except BaseException:
+            self._folder.__exit__()
+            raise
+        self._deadline = time.monotonic() + work.config.judge.timeout_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.close()
+        self._folder.__exit__()
+
+    def wait_warm(self) -> None:
+        """Wait until it has imported torch and nothing else."""
+        self._deadline = time.monotonic() + self._work.config.judge.timeout_seconds
+        self._receive("warm")
+
+    def load(self, batch_rows: int) -> int:
+        """Let it load train.py and the weights.
+
+        Returns:
+            The rows it takes at a time.
+
+        Raises:
+            JudgingFailedError: train.py, `build_model` or the weights failed.
+            InvalidClaimError: it broke the protocol or was late.
+        """
+        work = self._work
+        fd = wire.sealed_file("weights", [work.weights])
+        self._deadline = time.monotonic() + work.config.judge.timeout_seconds
+        try:
+            self._child.channel.send(
+                "load",
+                fds=[fd],
+                timeout=10.0,
+                device=work.device,
+                vocab_size=work.vocab_size,
+                max_seq_len=work.config.trial.max_seq_len,
+                seed=work.spec.seed,
+                batch_rows=batch_rows,
+                context=work.text.rows.shape[1] - 1,
+            )
+        except wire.ClosedError as exc:
+            raise self._ended() from exc
+        finally:
+            os.close(fd)
+        answer = self._receive("ready")
+        rows = answer.get("batch_rows")
+        if rows not in (batch_rows, max(1, batch_rows // 2)):
+            raise InvalidClaimError("bad_claim", "the process broke the protocol")
+        return int(rows)
+
+    def ask(self, arrays: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+        """Show it rows and read exactly float32 `shape` back; then it is killed.
+
+        Raises:
+            JudgingFailedError: the model failed.
+            InvalidClaimError: the answer was short or late.
+        """
+        fds = [wire.sealed_file("rows", [memoryview(array)]) for array in arrays]
+        try:
+            self._child.channel.send("rows", fds=fds, timeout=10.0, num_rows=len(arrays[0]))
+        except wire.ClosedError as exc:
+            raise self._ended() from exc
+        finally:
+            for fd in fds:
+                os.close(fd)
+        answer = np.empty(shape, np.float32)
+        view = memoryview(answer.data).cast("B")
+        while view:
+            try:
+                view = view[self._child.channel.read_into(view, self._patience()) :]
+            except TimeoutError:
+                continue
+            except wire.ClosedError as exc:
+                raise self._ended() from exc
+        self._child.kill()
+        return answer
+
+    def _receive(self, type_: str) -> dict[str, Any]:
+        while True:
+            try:
+                message = self._child.channel.receive(self._patience())
+            except TimeoutError:
+                continue
+            except wire.ClosedError as exc:
+                raise self._ended() from exc
+            except wire.ProtocolError as exc:
+                raise InvalidClaimError("bad_claim", "the process broke the protocol") from exc
+            if message["type"] == "error":
+                raise JudgingFailedError(*explain_error(message, "while judging"))
+            if message["type"] != type_:
+                raise InvalidClaimError("bad_claim", "the process broke the protocol")
+            return message
+
+    def _patience(self) -> float:
+        """Return the seconds to wait at most before looking around again."""
+        if self._work.stop.is_set():
+            raise StoppedError
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            seconds = self._work.config.judge.timeout_seconds
+            raise InvalidClaimError(
+                "bad_claim", f"the {self._mode} was late: not done in {seconds:g} s"
+            )
+        return min(left, 0.2)
+
+    def _ended(self) -> Exception:
+        """Say why the process is gone, from its exit code alone: it may have seen validation text."""
+        self._child.kill()
+        code = self._child.exit_code
+        if code in (EXIT_OOM, -9):
+            return JudgingFailedError("oom", f"out of memory in the {self._mode} of judging")
+        if code == EXIT_EXCEPTION:
+            return JudgingFailedError(
+                "exception", f"`forward` failed in the {self._mode} of judging"
+            )
+        return InvalidClaimError(
+            "bad_claim", f"the {self._mode} process ended before its answer was whole"
+        )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A score and how it came about.
+
+    Attributes:
+        score: The numbers.
+        extra: Further figures, JSON values.
+    """
+
+    score: Score
+    extra: dict[str, Any]
+
+
+def explain_error(message: Mapping[str, Any], where: str = "") -> tuple[str, str]:
+    """Return (reason, detail) of an `error` message of a child, cleaned; its words are data."""
+    name = one_line(str(message.get("exception", "")), 80) or "an exception"
+    text = one_line(str(message.get("message", "")), 300)
+    line = message.get("line")
+    place = f" (train.py line {line})" if isinstance(line, int) else ""
+    detail = f"{name}: {text}" if text else name
+    reason = "oom" if message.get("kind") == "oom" else "exception"
+    return reason, f"{where + ': ' if where else ''}{detail}{place}"
+
+
+def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judged:
+    """Judge submitted weights.
+
+    Args:
+        work: What and how.
+        claim_process: One that was started early, warm; it is closed here.
+
+    Raises:
+        InvalidClaimError: the rules were broken.
+        JudgingFailedError: the model could not be judged.
+        StoppedError: the session ends.
+    """
+    started_at = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        work.on_phase("claim")
+        early: JudgeProcess | None = None
+        if work.spec.audit or work.spec.audit_below is None:
+            # It has imported torch by the time the claim is done; it sees train.py only afterwards.
+            early = stack.enter_context(JudgeProcess(work, "audit"))
+        with claim_process or JudgeProcess(work, "claim") as process:
+            process.wait_warm()
+            batch_rows = process.load(min(work.config.judge.batch_rows, len(work.text.rows)))
+            log_p = _claim(work, process, batch_rows)
+        judge.check_claim(log_p, work.text)
+        claimed = judge.claimed_score(log_p, work.text)
+        claim_seconds = time.monotonic() - started_at
+        extra: dict[str, Any] = {
+            "judge_version": judge.JUDGE_VERSION,
+            "batch_rows": batch_rows,
+            "claim_seconds": round(claim_seconds, 3),
+        }
+        below = work.spec.audit_below
+        if early is None and below is not None and claimed.claimed_bpb >= below:
+            return Judged(claimed, extra)
+        work.on_phase("audit")
+        score = _audit(work, log_p, claimed, batch_rows, early)
+        extra["audit_seconds"] = round(time.monotonic() - started_at - claim_seconds, 3)
+        extra["tolerance"] = work.tolerance
+        extra["mean_difference"] = score.mean_difference
+        extra["max_difference"] = score.max_difference
+        return Judged(score, extra)
+
+
+def _claim(work: Work, process: JudgeProcess, batch_rows: int) -> np.ndarray:
+    """Return the claimed float32 (num_rows, context); every batch is full, the last filled with training text."""
+    rows = work.text.rows
+    missing = -len(rows) % batch_rows
+    shown = np.concatenate([rows, work.training(missing)]) if missing else rows
+    shown = np.ascontiguousarray(shown, dtype=np.int32)
+    answer = process.ask([shown], (len(shown), rows.shape[1] - 1))
+    return answer[: len(rows)]
+
+
+def _audit(
+    work: Work, log_p: np.ndarray, claimed: Score, batch_rows: int, process: JudgeProcess | None
+) -> Score:
+    num_positions = work.config.judge.audit_positions
+    suspicious = work.spec.suspicious_below
+    if suspicious is not None and claimed.claimed_bpb < suspicious:
+        num_positions *= _SUSPICIOUS_FACTOR
+    positions = judge.draw_positions(work.text, num_positions)
+    nll = _ask_audit(work, positions, batch_rows, process)
+    d = judge.differences(log_p, nll, positions)
+    off = judge.off_positions(d, work.tolerance)
+    if len(off):
+        again = Positions(positions.rows[off], positions.columns[off], positions.weights[off])
+        repeated = _ask_audit(work, again, batch_rows, None)
+        judge.check_repeated(judge.differences(log_p, repeated, again), work.tolerance, len(d))
+    judge.check_bias(d, positions.weights)
+    return judge.audited_score(log_p, d, work.text, positions)
+
+
+def _ask_audit(
+    work: Work, positions: Positions, batch_rows: int, process: JudgeProcess | None
+) -> np.ndarray:
+    """Return the audited nats (K,) of positions, from a fresh process."""
+    with process or JudgeProcess(work, "audit") as fresh:
+        fresh.wait_warm()
+        if fresh.load(batch_rows) != batch_rows:
+            raise JudgingFailedError("oom", "out of memory in the audit at the size of the claim")
+        count = len(positions.rows)
+        padded = count + -count % batch_rows
+        training = work.training(padded)
+        inputs = judge.audit_inputs(work.text, positions, training[:count])
+        shown = np.concatenate([inputs, training[count:, : inputs.shape[1]]]).astype(np.int32)
+        columns = np.zeros(padded, np.int32)
+        columns[:count] = positions.columns
+        logits = fresh.ask([shown, columns], (padded, work.vocab_size))
+    return judge.audited_nll(logits[:count], work.text, positions)

@@ -1,0 +1,94 @@
+"""How much memory a training took, sampled from outside."""
+
+import contextlib
+import time
+from typing import Any
+
+from autoresearch.trial.process import tree_memory_mb, tree_pids
+
+_INTERVAL_SECONDS = 1.0
+
+
+class MemoryMeter:
+    """Samples the peak memory of a child: device memory on CUDA, resident memory elsewhere.
+
+    Args:
+        pid: Of the supervisor; all processes below it count.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._gpu: _GpuMeter | None = None
+        self._next = time.monotonic() + 0.3
+        self._resident = 0.0
+        self._device = 0.0
+        self.last_mb: float | None = None
+
+    def watch_device(self, device: str) -> None:
+        """Look at the GPU too, from now on."""
+        if device == "cuda" and self._gpu is None:
+            self._gpu = _GpuMeter.open()
+
+    def sample(self, *, is_last: bool = False) -> None:
+        """Take a sample if one is due."""
+        now = time.monotonic()
+        if now < self._next and not is_last:
+            return
+        self._next = now + _INTERVAL_SECONDS
+        resident = tree_memory_mb(self._pid)
+        self._resident = max(self._resident, resident or 0.0)
+        self.last_mb = resident
+        if self._gpu is not None:
+            used = self._gpu.used_mb(tree_pids(self._pid))
+            self._device = max(self._device, used or 0.0)
+            self.last_mb = used
+
+    def note_resident(self, peak_mb: float | None) -> None:
+        """Take the peak the system itself counted for the largest process."""
+        self._resident = max(self._resident, peak_mb or 0.0)
+
+    @property
+    def peak_mb(self) -> float | None:
+        """Largest sample in MB, None if there is none."""
+        if self._gpu is not None:
+            return self._device or None
+        return self._resident or None
+
+
+class _GpuMeter:
+    """Memory in use on the first visible NVIDIA GPU, through NVML."""
+
+    def __init__(self, nvml: Any, handle: Any, before_mb: float) -> None:
+        self._nvml = nvml
+        self._handle = handle
+        self._before_mb = before_mb
+
+    @classmethod
+    def open(cls) -> "_GpuMeter | None":
+        """Return a meter, None where NVML is not to be had (ROCm, no driver)."""
+        with contextlib.suppress(Exception):
+            import pynvml
+
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByIndex(_visible_index())
+            return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20)
+        return None
+
+    def used_mb(self, pids: set[int]) -> float | None:
+        """Return MB the processes use; in a container without a view of pids, what the device gained."""
+        try:
+            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+            own = [p.usedGpuMemory for p in running if p.pid in pids and p.usedGpuMemory]
+            if own:
+                return float(sum(own)) / 2**20
+            used = float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+        except Exception:  # noqa: BLE001 - a driver may fail in many ways, and this is a view
+            return None
+        return max(0.0, used - self._before_mb)
+
+
+def _visible_index() -> int:
+    import os
+
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    return int(first) if first.isdigit() else 0

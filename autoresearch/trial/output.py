@@ -1,0 +1,72 @@
+"""What a child printed: captured with a bound, and made harmless. It is data that nobody trusts."""
+
+import re
+import unicodedata
+
+# Escape sequences: CSI, OSC and other strings, two-character ones.
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]"
+)
+_TAIL_CHARACTERS = 16_000
+_MAX_LINE = 2_000
+
+
+class Output:
+    """The first and the last half of a stream, within a bound.
+
+    Args:
+        max_bytes: How much is kept in all.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._half = max(1, max_bytes // 2)
+        self._head = bytearray()
+        self._tail = bytearray()
+        self.num_bytes = 0
+
+    def add(self, data: bytes) -> None:
+        """Take what came."""
+        self.num_bytes += len(data)
+        room = self._half - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        if data:
+            self._tail += data
+            if len(self._tail) > 2 * self._half:
+                del self._tail[: -self._half]
+
+    @property
+    def text(self) -> str:
+        """What was kept, cleaned, with a line where something was dropped."""
+        tail = self._tail[-self._half :]
+        dropped = self.num_bytes - len(self._head) - len(tail)
+        text = clean(self._head.decode("utf-8", "replace"))
+        if dropped:
+            text += f"\n[{dropped} bytes dropped]\n"
+        return text + clean(tail.decode("utf-8", "replace"))
+
+    @property
+    def tail(self) -> str:
+        """The last lines, cleaned."""
+        return self.text[-_TAIL_CHARACTERS:]
+
+
+def clean(text: str) -> str:
+    """Return `text` without escape sequences and control characters.
+
+    A carriage return overwrites its line, as on a terminal; invisible and direction-changing characters go too.
+    """
+    lines = []
+    for line in _ESCAPES.sub("", text.replace("\r\n", "\n")).split("\n"):
+        shown = line.rstrip("\r").rpartition("\r")[2]
+        if not shown.isascii() or not shown.isprintable():
+            shown = "".join(c for c in shown if c == "\t" or unicodedata.category(c)[0] != "C")
+        lines.append(shown[:_MAX_LINE])
+    return "\n".join(lines)
+
+
+def one_line(text: str, max_length: int = 300) -> str:
+    """Return `text` cleaned, on one line, cut to a length."""
+    line = " ".join(clean(text).split())
+    return line if len(line) <= max_length else line[: max_length - 3] + "..."

@@ -1,0 +1,319 @@
+"""The lab's hold on a child process: start it in the sandbox, listen to it, kill all of it."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from autoresearch.config import Config
+from autoresearch.errors import AutoresearchError
+from autoresearch.trial import channel as wire
+from autoresearch.trial import child as child_module
+from autoresearch.trial import supervisor
+from autoresearch.trial.sandbox import Policy, Profile, Sandbox
+from autoresearch.trial.snapshot import Folder
+
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "CC",
+    "CXX",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HSA_OVERRIDE_GFX_VERSION",
+    "LD_LIBRARY_PATH",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
+_KILL_SECONDS = 15.0
+
+
+class Child:
+    """One process in the sandbox, with its supervisor, its channel and its output.
+
+    Args:
+        mode: `train`, `claim` or `audit`.
+        config: For the limits of the sandbox.
+        sandbox: Wraps the command.
+        folder: Snapshot and home; outlives the child.
+        file: What to run, relative to the snapshot.
+        environment: Added to the allow-list.
+        is_heard: Whether its output is read; else it is thrown away.
+
+    Raises:
+        AutoresearchError: it cannot be started.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        *,
+        config: Config,
+        sandbox: Sandbox,
+        folder: Folder,
+        file: str,
+        environment: Mapping[str, str] | None = None,
+        is_heard: bool = False,
+    ) -> None:
+        self.started_at = time.monotonic()
+        ours, theirs = wire.pair()
+        control, their_control = wire.pair()
+        reader, writer = os.pipe() if is_heard else (-1, -1)
+        profile: Profile = "train" if mode == "train" else "judge"
+        policy = Policy(
+            profile=profile,
+            working_directory=folder.snapshot,
+            home=folder.home,
+            read_only=(folder.snapshot,),
+            environment={**environment_for(theirs.fileno()), **(environment or {})},
+            inherit=(theirs.fileno(),),
+            needs_gpu=config.trial.device != "cpu",
+            max_processes=config.sandbox.max_processes,
+            memory_mb=config.sandbox.memory_mb,
+            disk_mb=config.sandbox.disk_mb,
+        )
+        try:
+            command = sandbox.wrap(child_module.command(mode, file), policy)
+            script = [sys.executable, "-I", "-S", supervisor.__file__, str(their_control.fileno())]
+            self._process = subprocess.Popen(
+                [*script, *command.argv],
+                env=dict(command.env),
+                cwd=command.cwd,
+                pass_fds=(*command.pass_fds, their_control.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=writer if is_heard else subprocess.DEVNULL,
+                stderr=writer if is_heard else subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise AutoresearchError(
+                f"cannot start a trial process: {exc.strerror or exc}",
+                hint="see `autoresearch doctor`",
+                kind="trial_failed",
+            ) from exc
+        finally:
+            theirs.close()
+            their_control.close()
+            if is_heard:
+                os.close(writer)
+        self.channel = wire.Channel(ours)
+        self.control = control
+        self.output_fd = reader
+        if is_heard:
+            os.set_blocking(reader, False)
+        self._report: tuple[int, int] | None = None
+        self._is_closed = False
+
+    @property
+    def pid(self) -> int:
+        """Pid of the supervisor: all processes of the child are below it."""
+        return self._process.pid
+
+    def read_output(self, max_bytes: int = 1 << 20) -> bytes | None:
+        """Return what was printed since the last call, None when nobody can print any more."""
+        parts: list[bytes] = []
+        size = 0
+        while size < max_bytes:
+            try:
+                data = os.read(self.output_fd, 65_536)
+            except BlockingIOError:
+                break
+            except OSError:
+                return b"".join(parts) or None
+            if not data:
+                return b"".join(parts) or None
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts)
+
+    def has_ended(self) -> bool:
+        """Whether the child, and all it started, is gone."""
+        if self._report is None:
+            readable, _, _ = select.select([self.control], [], [], 0)
+            if readable:
+                self._read_report()
+        return self._report is not None
+
+    def kill(self) -> None:
+        """Kill every process of the child and wait until they are gone."""
+        if self._report is None:
+            with contextlib.suppress(OSError):
+                self.control.sendall(b"K")
+            self.control.settimeout(_KILL_SECONDS)
+            self._read_report()
+        try:
+            self._process.wait(timeout=_KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Kill it and release what belongs to it."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.kill()
+        self.channel.close()
+        self.control.close()
+        if self.output_fd >= 0:
+            os.close(self.output_fd)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, or minus the number of the signal that ended it; None while it lives or if unknown."""
+        return None if self._report is None else os.waitstatus_to_exitcode(self._report[0])
+
+    @property
+    def max_rss_mb(self) -> float | None:
+        """Largest resident memory of one of its processes, in MB, once it has ended."""
+        return self._report[1] / 1024 if self._report and self._report[1] else None
+
+    def _read_report(self) -> None:
+        data = b""
+        try:
+            while not data.endswith(b"\n"):
+                part = self.control.recv(64)
+                if not part:
+                    break
+                data += part
+            status, maxrss = data.split()
+            self._report = (int(status), int(maxrss))
+        except (OSError, ValueError):
+            # The supervisor itself was killed.
+            self._process.kill()
+            self._report = (signal.SIGKILL, 0)
+
+
+def environment_for(fd: int) -> dict[str, str]:
+    """Return the whole environment of a child: an allow-list, no keys."""
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment.setdefault("PATH", os.defpath)
+    return {
+        **environment,
+        wire.FD_VARIABLE: str(fd),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",
+    }
+
+
+class FeederProcess:
+    """The lab's feeder of one trial; see feeder.py.
+
+    Args:
+        dataset: An open dataset; the feeder opens it again by class and path.
+        seed: Of the order of documents.
+        max_seq_len: Longest row it serves.
+    """
+
+    def __init__(self, dataset: object, *, seed: int, max_seq_len: int) -> None:
+        from autoresearch.trial import feeder
+
+        ours, theirs = wire.pair()
+        self.child_socket, feeder_socket = wire.pair()
+        self.ring_fd = wire.memory_file("ring")
+        counters_fd = wire.memory_file("counters", feeder.COUNTERS_BYTES)
+        fds = (theirs.fileno(), feeder_socket.fileno(), self.ring_fd, counters_fd)
+        root = str(Path(__file__).resolve().parents[2])
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[5]); "
+            "from autoresearch.trial.feeder import main; sys.exit(main(sys.argv))"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, *map(str, fds), root],
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        theirs.close()
+        feeder_socket.close()
+        self.channel = wire.Channel(ours)
+        self.counters = feeder.Counters(counters_fd, writable=False)
+        os.close(counters_fd)
+        cls = type(dataset)
+        self.channel.send(
+            "setup",
+            dataset=f"{cls.__module__}:{cls.__qualname__}",
+            path=str(dataset.path),  # type: ignore[attr-defined]
+            seed=seed,
+            max_seq_len=max_seq_len,
+            sys_path=[path for path in sys.path if path],
+        )
+
+    def go(self, deadline: float) -> None:
+        """Let tokens flow until `deadline` (monotonic seconds)."""
+        self.channel.send("go", deadline=deadline)
+
+    @property
+    def failure(self) -> str | None:
+        """The last line of what the feeder said when it failed, None while it works or ended well."""
+        if self._process.poll() in (None, 0):
+            return None
+        assert self._process.stderr is not None
+        with contextlib.suppress(ValueError):
+            lines = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+            return lines[-1] if lines else f"exit status {self._process.returncode}"
+        return f"exit status {self._process.returncode}"
+
+    def given(self) -> None:
+        """Close the lab's copies of what the child was given."""
+        self.child_socket.close()
+        if self.ring_fd >= 0:
+            os.close(self.ring_fd)
+            self.ring_fd = -1
+
+    def close(self) -> None:
+        """End the feeder."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        self.channel.close()
+        self.given()
+
+
+def tree_memory_mb(pid: int) -> float | None:
+    """Return the resident memory of the processes below `pid` in MB, None if they are gone."""
+    import psutil
+
+    total = 0
+    try:
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+    except psutil.Error:
+        return None
+    return total / 2**20 if total else None
+
+
+def tree_pids(pid: int) -> set[int]:
+    """Return the pids below `pid`."""
+    import psutil
+
+    try:
+        return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+    except psutil.Error:
+        return set()
+
+
+def suspended_seconds() -> float:
+    """Return how long this machine has slept since it booted; differences of it tell of a suspend."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return time.time() - time.monotonic()

@@ -1,0 +1,129 @@
+"""Runs in a fresh sandbox: loads train.py and the weights, answers a claim or an audit, and is gone.
+
+Nothing it says is believed as it stands; see judge.py. Claim: float32 log p of each next token, (num_rows, context).
+Audit: float32 logits at one position of each row, (num_rows, vocab_size). Both as raw bytes, in the order of the rows,
+at the same (batch_rows, context), which is halved once when memory runs out on a batch of random tokens.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from autoresearch.trial.channel import Channel, map_file
+from autoresearch.trial.child import is_out_of_memory, run_file
+from autoresearch.trial.client import decode_weights, resolve_device
+
+# Logits raised to float32 at a time.
+_CHUNK_LOGITS = 1 << 26
+
+
+class Server:
+    """One model, loaded, tried on random tokens, ready to answer.
+
+    Args:
+        mode: `claim` or `audit`.
+        file: train.py, in the working directory.
+        load: The `load` message.
+        weights: Descriptor of the weights.
+
+    Raises:
+        Exception: whatever train.py does.
+    """
+
+    def __init__(self, mode: str, file: str, load: dict[str, Any], weights: int) -> None:
+        self._mode = mode
+        self._vocab_size = int(load["vocab_size"])
+        self._context = int(load["context"])
+        self._device = resolve_device(str(load["device"]))
+        torch.manual_seed(int(load["seed"]))
+        module = run_file(file, "train")
+        max_seq_len = int(load["max_seq_len"])
+        model = module.build_model(self._vocab_size, max_seq_len, self._device)
+        load_state(model.to(self._device), decode_weights(memoryview(map_file(weights))))
+        self._model = model.eval()
+        self.batch_rows = self._fit(int(load["batch_rows"]))
+
+    def answer(self, channel: Channel) -> None:
+        """Take the rows and send the answers, batch by batch."""
+        if self._mode == "claim":
+            (fd,) = channel.take_fds(1)
+            rows = np.frombuffer(map_file(fd), np.int32).reshape(-1, self._context + 1)
+            for start in range(0, len(rows), self.batch_rows):
+                channel.send_bytes(self._claim(rows[start : start + self.batch_rows]))
+            return
+        rows_fd, positions_fd = channel.take_fds(2)
+        rows = np.frombuffer(map_file(rows_fd), np.int32).reshape(-1, self._context)
+        positions = np.frombuffer(map_file(positions_fd), np.int32)
+        for start in range(0, len(rows), self.batch_rows):
+            end = start + self.batch_rows
+            channel.send_bytes(self._audit(rows[start:end], positions[start:end]))
+
+    def _fit(self, batch_rows: int) -> int:
+        """Return the number of rows at a time that memory allows: `batch_rows` or half of it."""
+        generator = np.random.default_rng(0)
+        for rows in (batch_rows, max(1, batch_rows // 2)):
+            tokens = generator.integers(self._vocab_size, size=(rows, self._context + 1))
+            try:
+                self._claim(tokens.astype(np.int32))
+            except Exception as exc:
+                if not is_out_of_memory(exc) or rows == max(1, batch_rows // 2):
+                    raise
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+            else:
+                return rows
+        raise AssertionError("unreachable")
+
+    def _logits(self, inputs: np.ndarray) -> torch.Tensor:
+        """Return the model's logits (B, T, vocab_size) for int32 (B, T)."""
+        idx = torch.from_numpy(inputs.astype(np.int64)).to(self._device)
+        logits = self._model(idx)
+        shape = (*inputs.shape, self._vocab_size)
+        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != shape:
+            found = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+            raise ValueError(f"forward(idx) must return logits {shape}, got {found}")
+        return logits
+
+    def _claim(self, rows: np.ndarray) -> np.ndarray:
+        """Return float32 (B, T) log p of rows int32 (B, T + 1)."""
+        logits = self._logits(rows[:, :-1])
+        targets = torch.from_numpy(rows[:, 1:].astype(np.int64)).to(self._device)
+        step = max(1, _CHUNK_LOGITS // (self._context * self._vocab_size))
+        parts = []
+        for start in range(0, len(rows), step):
+            chunk = logits[start : start + step].float()
+            chosen = chunk.gather(2, targets[start : start + step, :, None])[:, :, 0]
+            # Rounding must not make a probability above one.
+            parts.append((chosen - torch.logsumexp(chunk, dim=2)).clamp(max=0.0))
+        answer: np.ndarray = torch.cat(parts).cpu().numpy()
+        return answer
+
+    def _audit(self, inputs: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Return float32 (B, vocab_size): the logits of each row of int32 (B, T) at its position."""
+        logits = self._logits(inputs)
+        rows = torch.arange(len(inputs), device=logits.device)
+        at = torch.from_numpy(positions.astype(np.int64)).to(logits.device)
+        answer: np.ndarray = logits[rows, at].float().cpu().contiguous().numpy()
+        return answer
+
+
+def load_state(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load weights keeping the types they were submitted in; shared tensors stay shared.
+
+    Raises:
+        RuntimeError: keys or shapes do not fit.
+    """
+    own = dict(model.named_parameters(remove_duplicate=False))
+    own.update(model.named_buffers(remove_duplicate=False))
+    for name, value in state.items():
+        target = own.get(name)
+        if target is not None and target.dtype != value.dtype:
+            target.data = target.data.to(value.dtype)
+    model.load_state_dict(state, strict=True)
+
+
+assert "autoresearch.trial.judge" not in sys.modules, (
+    "the scorer never shares a process with a model"
+)

@@ -1,0 +1,452 @@
+"""The lab's end of one training: the clock, the messages, the caps, and why it ended."""
+
+import contextlib
+import math
+import mmap
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoresearch.config import Config
+from autoresearch.events import Progress
+from autoresearch.trial import channel as wire
+from autoresearch.trial.judging import explain_error
+from autoresearch.trial.memory import MemoryMeter
+from autoresearch.trial.output import Output, clean
+from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
+from autoresearch.types import CurvePoint, Outcome, TrialSpec
+
+_TICK_SECONDS = 0.1
+_MAX_POINTS = 600
+_MAX_VALUES = 16
+_DEVICES = ("cuda", "mps", "cpu")
+_SUSPEND_SECONDS = 2.0
+_PROGRESS_SECONDS = 0.25
+_NUM_NAN = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps of one training, in seconds and bytes."""
+
+    startup_seconds: float
+    budget_seconds: float
+    allowance_seconds: float
+    hung_seconds: float
+    max_weights_bytes: int
+    max_seconds_without_log: float | None = None
+    divergence_loss: float | None = None
+    """Loss in nats above which, late in the budget, a training has diverged."""
+
+
+@dataclass
+class Trained:
+    """What one training gave, by the lab's clock and counters; `outcome` is None when weights arrived."""
+
+    outcome: Outcome | None = None
+    reason: str = ""
+    detail: str = ""
+    device: str = "cpu"
+    num_params: int | None = None
+    num_tokens: int | None = None
+    num_steps: int | None = None
+    epoch: int = 0
+    train_seconds: float | None = None
+    startup_seconds: float | None = None
+    submit_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    weights: mmap.mmap | None = None
+    curve: list[CurvePoint] = field(default_factory=list)
+    output: Output = field(default_factory=lambda: Output(1))
+
+
+class _EndError(Exception):
+    def __init__(self, outcome: Outcome, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome, self.reason, self.detail = outcome, reason, detail
+
+
+class Training:
+    """Watches one child from its start to its last byte.
+
+    Args:
+        child: Just started.
+        feeder: Just started.
+        spec: The trial.
+        config: For the welcome and the bounds.
+        limits: The caps.
+        vocab_size: Of the tokenizer.
+        on_progress: Told a few times a second.
+        stop: Ends the training when set.
+        on_start: Called when the child asks for the clock, before it runs.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        feeder: FeederProcess,
+        spec: TrialSpec,
+        config: Config,
+        limits: Limits,
+        *,
+        vocab_size: int,
+        on_progress: Callable[[Progress], None] | None,
+        stop: threading.Event,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._child = child
+        self._feeder = feeder
+        self._spec = spec
+        self._config = config
+        self._limits = limits
+        self._vocab_size = vocab_size
+        self._on_progress = on_progress
+        self._stop = stop
+        self._on_start = on_start
+        self._meter = MemoryMeter(child.pid)
+        self._result = Trained(output=Output(config.trial.max_log_bytes))
+        self._phase = "startup"
+        self._started_at: float | None = None
+        self._deadline = math.inf
+        self._weights_size: int | None = None
+        self._weights_count = 0
+        self._error: dict[str, Any] | None = None
+        self._num_nan = 0
+        self._losses: list[float] = []
+        self._logged_at: float | None = None
+        self._keep_every = 1
+        self._num_logged = 0
+        self._slept = suspended_seconds()
+        self._next_progress = 0.0
+        self._is_open = True
+        self._is_readable = True
+
+    def run(self) -> Trained:
+        """Watch until it is over; every process of it is gone afterwards."""
+        try:
+            while self._result.submit_seconds is None:
+                self._turn()
+        except _EndError as end:
+            self._result.outcome, self._result.reason, self._result.detail = (
+                end.outcome,
+                end.reason,
+                end.detail,
+            )
+        except wire.ProtocolError as exc:
+            self._result.outcome, self._result.reason = Outcome.CRASH, "exception"
+            self._result.detail = f"train.py broke the protocol with the lab: {exc}"
+        self._finish()
+        return self._result
+
+    def _turn(self) -> None:
+        """Wait a moment, take what came, check the caps."""
+        sources: list[Any] = [self._child.control]
+        if self._is_open:
+            sources.append(self._child.channel)
+        if self._is_readable:
+            sources.append(self._child.output_fd)
+        wait = min(_TICK_SECONDS, max(0.0, self._deadline - time.monotonic()) or _TICK_SECONDS)
+        readable, _, _ = select.select(sources, [], [], wait)
+        if self._is_readable and self._child.output_fd in readable:
+            self._read_output()
+        if self._is_open and self._child.channel in readable:
+            self._hear()
+        if self._result.submit_seconds is not None:
+            return
+        if self._child.control in readable and self._child.has_ended():
+            self._hear_rest()
+            if self._result.submit_seconds is None:
+                raise self._explain_end()
+            return
+        self._check()
+        self._tell()
+
+    def _hear(self) -> None:
+        if self._weights_size is not None:
+            self._read_weights()
+            return
+        self._is_open = self._child.channel.poll()
+        while self._weights_size is None:
+            message = self._child.channel.next_message()
+            if message is None:
+                return
+            self._handle(message)
+        self._read_weights()
+
+    def _hear_rest(self) -> None:
+        """The child is gone: take what it still sent."""
+        self._read_output()
+        with contextlib.suppress(TimeoutError, wire.ClosedError):
+            while self._is_open and self._result.submit_seconds is None:
+                self._hear()
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "join" and self._phase == "startup":
+            self._welcome(message)
+        elif kind == "joined" and message.get("device") in _DEVICES:
+            self._result.device = message["device"]
+            self._meter.watch_device(self._result.device)
+        elif kind == "start" and self._started_at is None:
+            self._start(message)
+        elif kind == "log":
+            self._note(message)
+        elif kind == "submit" and self._started_at is not None:
+            self._begin_weights(message)
+        elif kind == "error":
+            self._error = message
+        else:
+            raise wire.ProtocolError(f"unexpected message `{kind[:40]}`")
+
+    def _welcome(self, message: Mapping[str, Any]) -> None:
+        if message.get("protocol") != wire.PROTOCOL:
+            raise wire.ProtocolError("another protocol version")
+        trial = self._config.trial
+        self._child.channel.send(
+            "welcome",
+            fds=[self._feeder.child_socket.fileno(), self._feeder.ring_fd],
+            timeout=10.0,
+            protocol=wire.PROTOCOL,
+            device=trial.device,
+            seed=self._spec.seed,
+            vocab_size=self._vocab_size,
+            max_seq_len=trial.max_seq_len,
+            budget_seconds=self._spec.budget_seconds,
+        )
+        self._feeder.given()
+
+    def _start(self, message: Mapping[str, Any]) -> None:
+        """Start the clock: from here real tokens flow."""
+        self._on_start()
+        num_params = message.get("num_params")
+        self._result.num_params = num_params if type(num_params) is int else None
+        now = time.monotonic()
+        self._result.startup_seconds = now - self._child.started_at
+        self._started_at, self._deadline = now, now + self._limits.budget_seconds
+        self._phase = "train"
+        self._feeder.go(self._deadline)
+        self._child.channel.send("started", timeout=10.0, at=now, deadline=self._deadline)
+
+    def _begin_weights(self, message: Mapping[str, Any]) -> None:
+        size = message.get("size")
+        if type(size) is not int or size < 1:
+            raise wire.ProtocolError("weights without a size")
+        if size > self._limits.max_weights_bytes:
+            limit = self._limits.max_weights_bytes / 1e6
+            raise _EndError(
+                Outcome.CRASH,
+                "exception",
+                f"weights of {size / 1e6:.0f} MB; at most {limit:.0f} MB are taken",
+            )
+        self._phase = "submit"
+        self._result.weights = mmap.mmap(-1, size)
+        self._weights_size = size
+
+    def _read_weights(self) -> None:
+        assert self._result.weights is not None
+        assert self._weights_size is not None
+        with memoryview(self._result.weights) as view:
+            # What is here, at most a moment's worth, so that the caps are still looked at.
+            for _ in range(256):
+                with view[self._weights_count :] as rest:
+                    try:
+                        self._weights_count += self._child.channel.read_into(rest, 1e-6)
+                    except TimeoutError:
+                        return
+                if self._weights_count == self._weights_size:
+                    break
+            else:
+                return
+        assert self._started_at is not None
+        now = time.monotonic()
+        self._check_overtime(now)
+        self._result.submit_seconds = max(0.0, now - self._deadline)
+        self._result.train_seconds = now - self._started_at
+        with contextlib.suppress(wire.ClosedError):
+            self._child.channel.send("received", timeout=1.0)
+
+    def _note(self, message: Mapping[str, Any]) -> None:
+        """Take logged values into the curve; end what is hopeless."""
+        values = message.get("values")
+        if not isinstance(values, dict) or self._started_at is None:
+            return
+        now = time.monotonic()
+        self._logged_at = now
+        numbers: dict[str, float] = {}
+        for name, value in list(values.items())[:_MAX_VALUES]:
+            if isinstance(value, str) and value in ("nan", "inf", "-inf"):
+                value = float(value)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                numbers[clean(str(name))[:40]] = float(value)
+        loss = numbers.pop("loss", None)
+        if loss is not None:
+            self._judge_loss(loss, now)
+        self._num_logged += 1
+        if self._num_logged % self._keep_every:
+            return
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        tokens = self._feeder.counters["num_tokens"]
+        kept = loss if loss is not None and math.isfinite(loss) else None
+        curve = self._result.curve
+        curve.append(CurvePoint(round(now - self._started_at, 3), tokens, kept, finite))
+        if len(curve) >= _MAX_POINTS:
+            del curve[::2]
+            self._keep_every *= 2
+
+    def _judge_loss(self, loss: float, now: float) -> None:
+        assert self._started_at is not None
+        if not math.isfinite(loss):
+            self._num_nan += 1
+            if self._num_nan >= _NUM_NAN:
+                raise _EndError(Outcome.CRASH, "nan", f"the loss became {loss}")
+            return
+        self._num_nan = 0
+        self._losses.append(loss)
+        del self._losses[:-5]
+        spent = (now - self._started_at) / self._limits.budget_seconds
+        limit = self._limits.divergence_loss
+        if limit is not None and spent > 0.1 and len(self._losses) == 5:
+            median = sorted(self._losses)[2]
+            if median > limit:
+                raise _EndError(
+                    Outcome.CRASH,
+                    "diverged",
+                    f"the loss was {median:.3g} after {spent:.0%} of the budget, above {limit:.3g}",
+                )
+
+    def _check(self) -> None:
+        now = time.monotonic()
+        if self._stop.is_set():
+            raise _EndError(Outcome.TAINTED, "stopped", "the session was stopped")
+        slept = suspended_seconds() - self._slept
+        if slept > _SUSPEND_SECONDS:
+            raise _EndError(Outcome.TAINTED, "suspended", f"the machine slept for {slept:.0f} s")
+        failure = self._feeder.failure
+        if failure is not None:
+            raise _EndError(
+                Outcome.TAINTED, "feeder", f"the lab's feeder failed: {clean(failure)[:300]}"
+            )
+        if self._started_at is None:
+            if now - self._child.started_at > self._limits.startup_seconds:
+                seconds = self._limits.startup_seconds
+                raise _EndError(
+                    Outcome.CRASH,
+                    "startup_timeout",
+                    f"`trial.start()` was not called within {seconds:g} s",
+                )
+            return
+        self._check_overtime(now)
+        self._check_hung(now)
+
+    def _check_overtime(self, now: float) -> None:
+        if now > self._deadline + self._limits.allowance_seconds:
+            arrived = (
+                f", {self._weights_count} of {self._weights_size} bytes had come"
+                if self._weights_size
+                else ""
+            )
+            raise _EndError(
+                Outcome.CRASH,
+                "overtime",
+                f"the weights were not in {self._limits.allowance_seconds:.3g} s after the budget"
+                f" of {self._limits.budget_seconds:g} s{arrived}",
+            )
+
+    def _check_hung(self, now: float) -> None:
+        assert self._started_at is not None
+        if self._phase != "train" or now > self._deadline:
+            return
+        taken = max(self._started_at, self._feeder.counters["taken_at_ns"] / 1e9)
+        if now - taken > self._limits.hung_seconds:
+            raise _EndError(
+                Outcome.CRASH, "hung", f"no batch was taken for {self._limits.hung_seconds:g} s"
+            )
+        silent = self._limits.max_seconds_without_log
+        if silent is not None and now - max(self._started_at, self._logged_at or 0.0) > silent:
+            raise _EndError(Outcome.CRASH, "hung", f"`trial.log` was not called for {silent:g} s")
+
+    def _tell(self) -> None:
+        """Sample memory and tell how far it is."""
+        self._meter.sample()
+        now = time.monotonic()
+        if self._on_progress is None or now < self._next_progress:
+            return
+        self._next_progress = now + _PROGRESS_SECONDS
+        since = self._child.started_at if self._started_at is None else self._started_at
+        counters = self._feeder.counters
+        tokens = counters["num_tokens"]
+        self._on_progress(
+            Progress(
+                number=number_of(self._spec.label),
+                label=self._spec.label,
+                phase=self._phase,
+                seconds=now - since,
+                budget_seconds=self._limits.budget_seconds,
+                num_tokens=tokens,
+                num_steps=counters["num_steps"],
+                tokens_per_second=tokens / max(now - since, 1e-9)
+                if self._started_at and tokens
+                else None,
+                memory_mb=self._meter.last_mb,
+                point=self._result.curve[-1] if self._result.curve else None,
+            )
+        )
+
+    def _explain_end(self) -> _EndError:
+        """Say why the child ended before its weights were here."""
+        if self._error is not None:
+            reason, detail = explain_error(self._error)
+            return _EndError(Outcome.CRASH, reason, detail)
+        code = self._child.exit_code
+        if code == -9:
+            return _EndError(
+                Outcome.CRASH,
+                "oom",
+                "the system killed the process (SIGKILL), most often for lack of memory",
+            )
+        if code is not None and code < 0:
+            return _EndError(Outcome.CRASH, "exception", f"the process died of signal {-code}")
+        if code:
+            return _EndError(Outcome.CRASH, "exception", f"the process ended with exit code {code}")
+        done = "after `trial.start()`" if self._started_at else "before `trial.start()`"
+        return _EndError(
+            Outcome.CRASH, "no_submission", f"train.py ended {done} without `trial.submit(model)`"
+        )
+
+    def _read_output(self) -> None:
+        data = self._child.read_output()
+        if data is None:
+            self._is_readable = False
+        else:
+            self._result.output.add(data)
+
+    def _finish(self) -> None:
+        """Kill what is left and take the last numbers."""
+        result, counters = self._result, self._feeder.counters
+        self._meter.sample(is_last=True)
+        self._child.kill()
+        if self._is_readable:
+            self._read_output()
+        self._meter.note_resident(self._child.max_rss_mb)
+        result.peak_memory_mb = self._meter.peak_mb
+        if self._started_at is not None:
+            result.num_tokens, result.num_steps = counters["num_tokens"], counters["num_steps"]
+            result.epoch = counters["epoch"]
+            if result.train_seconds is None:
+                result.train_seconds = time.monotonic() - self._started_at
+        if result.outcome is None and self._num_nan:
+            result.outcome, result.reason = Outcome.CRASH, "nan"
+            result.detail = "the last logged loss was not finite"
+        slept = suspended_seconds() - self._slept
+        if slept > _SUSPEND_SECONDS and result.outcome is not Outcome.TAINTED:
+            result.outcome, result.reason = Outcome.TAINTED, "suspended"
+            result.detail = f"the machine slept for {slept:.0f} s"
+
+
+def number_of(label: str) -> int:
+    """Return the experiment's number of a label such as `12-1`, 0 if it has none."""
+    head = label.partition("-")[0]
+    return int(head) if head.isdigit() else 0
