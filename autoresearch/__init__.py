@@ -1,3 +1,31 @@
 """autoresearch: turns one GPU into an overnight research lab."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autoresearch.types import Session
+
 __version__ = "0.1.0"
+
+
+def read_session(path: str | Path = ".", tag: str | None = None) -> Session:
+    """Return the session of a run directory (or of a clone with the record fetched) as plain objects.
+
+    Args:
+        path: The run directory, or a folder inside it.
+        tag: Which session; None: that of the current branch, else the newest.
+
+    Raises:
+        PrerequisiteError: there is no run directory or no such session.
+    """
+    from pathlib import Path
+
+    from autoresearch.lab.record import Record
+    from autoresearch.paths import find_run_directory
+
+    with Record.open(find_run_directory(Path(path)), tag) as record:
+        return record.session()

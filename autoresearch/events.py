@@ -132,6 +132,8 @@ class VerdictGiven(Event):
     decision: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `types.Decision`."""
     setup: str = ""
+    displaced_by: str = ""
+    """For a keep that could not go on the branch because that had moved: what the branch held, or `deleted`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,70 @@
+"""Makes free text safe to store and to show: agents, children and files write whatever they like.
+
+Control characters become their visible pictures (NUL is U+2400), lone surrogates and characters that turn the
+direction of writing become U+FFFD, CR LF and CR become newlines, and a text over its limit ends with a note of how
+much is missing. Numbers that are not finite become missing. What comes out is stable under a second pass, encodes
+as UTF-8 and fits in one line of JSON.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+LINE_LIMIT = 300
+"""Characters of a description or any other single line."""
+TEXT_LIMIT = 20_000
+"""Characters of a hypothesis, a note or any other string of an event."""
+
+_BAD = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if code in (0x2028, 0x2029):
+        return "\n"
+    return "\ufffd"
+
+
+def clean_text(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Return `text` without characters that could harm a terminal, a file or git, at most `limit` long."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if len(text) > limit:
+        ending = f" ... [{len(text) - limit} more characters]"
+        text = text[: limit - len(ending)] + ending
+    return _BAD.sub(_visible, text)
+
+
+def clean_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """Return `text` as one line: every run of white space is one space."""
+    return clean_text(" ".join(clean_text(text, max(limit * 4, limit)).split()), limit)
+
+
+def clean_json(value: Any) -> Any:
+    """Return a JSON value with every string cleaned and numbers that are not finite left out.
+
+    Args:
+        value: Mappings, sequences, strings, numbers, booleans, None; a tuple becomes a list and
+            anything else its text.
+    """
+    if isinstance(value, str):
+        return clean_text(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {clean_line(str(key)): clean_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [clean_json(item) for item in value]
+    item = getattr(value, "item", None)  # a numpy scalar
+    if callable(item):
+        return clean_json(item())
+    return clean_text(str(value))

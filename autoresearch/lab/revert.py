@@ -1,0 +1,229 @@
+"""Undoing kept experiments: an inverse commit on the branch, never a rewrite of history.
+
+`plan` works everything out and moves nothing; `apply` makes the commit, moves the branch and records it in one ref
+transaction. A conflict is found in the plan, so it changes nothing either, and names the experiments that must go
+first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autoresearch.errors import UsageError
+from autoresearch.events import Reverted, now
+from autoresearch.lab.git import ConflictError, Entry, RefUpdate, Repository
+from autoresearch.lab.messages import revert_message
+from autoresearch.lab.names import branch_ref
+from autoresearch.lab.writing import writing
+from autoresearch.types import Experiment, Session, Verdict
+
+if TYPE_CHECKING:
+    from autoresearch.lab.record import Record
+
+Files = dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class RevertPlan:
+    """What a revert would do."""
+
+    tip: str
+    """The branch as it was found; `apply` refuses if it moved."""
+    numbers: tuple[int, ...]
+    """Experiments that no longer stand afterwards."""
+    entries: Mapping[str, Entry]
+    subject: str
+    to: str = ""
+    """What the files return to, in words; empty for the inverse of one experiment."""
+    diff: str = ""
+
+
+def plan(record: "Record", name: str | None = None, *, to: str | None = None) -> RevertPlan:
+    """Work out a revert without changing anything.
+
+    Args:
+        record: The session.
+        name: The kept experiment to undo; or
+        to: the experiment, or any commit, whose files the branch returns to.
+
+    Raises:
+        UsageError: it is not a kept experiment that stands, or there is nothing to undo.
+        ConflictError: later experiments build on it; names them.
+    """
+    tip = record.sync_tip()
+    session = record.session()
+    if to is not None:
+        return _plan_to(record, session, tip, to)
+    experiment = _kept(record, name or "best")
+    state = _inverse(record.repository, experiment, record.repository.entries(tip))
+    if state is None:
+        raise _conflict(record, session, experiment, tip)
+    if state == record.repository.entries(tip):
+        raise UsageError(
+            f"nothing of experiment {experiment.number} is left on `{record.branch}`",
+            hint=f"see `autoresearch show {experiment.number}`",
+        )
+    return RevertPlan(
+        tip,
+        (experiment.number,),
+        state,
+        f"Revert #{experiment.number}: {experiment.description}",
+        diff=_preview(record.repository, tip, state),
+    )
+
+
+def _plan_to(record: "Record", session: Session, tip: str, to: str) -> RevertPlan:
+    commit = record.commit_of(to)
+    entries = record.repository.entries(commit)
+    if entries == record.repository.entries(tip):
+        raise UsageError(
+            f"the files on `{record.branch}` are those of `{to}` already",
+            hint="see `autoresearch log --kept`",
+        )
+    line = record.repository.line(tip)
+    after = set(line[: line.index(commit)]) if commit in line else set(line)
+    target = next((e for e in session.experiments if e.commit == commit), None)
+    what = f"#{target.number} ({commit[:12]})" if target else commit[:12]
+    numbers = tuple(e.number for e in session.kept if e.commit in after and e.commit != commit)
+    return RevertPlan(
+        tip,
+        numbers,
+        entries,
+        f"Return to {what}",
+        to=what,
+        diff=_preview(record.repository, tip, entries),
+    )
+
+
+def apply(record: "Record", plan: RevertPlan) -> str:
+    """Carry out a plan and return the new tip.
+
+    Raises:
+        RefMovedError: the branch moved since the plan was made; nothing was changed.
+    """
+    repository = record.repository
+    at = now()
+    with writing(repository, record.tag):
+        tree = repository.write_tree(plan.entries)
+        message = revert_message(plan.subject, list(plan.numbers), plan.to)
+        commit = repository.write_commit(tree, [plan.tip], message, at)
+        event = Reverted(at=at, numbers=list(plan.numbers), commit=commit, to=plan.to)
+        move = RefUpdate(branch_ref(record.tag), commit, plan.tip)
+        record.append(event, commit=commit, moves=[move])
+    record.update_worktree(commit)
+    return commit
+
+
+def _kept(record: "Record", name: str) -> Experiment:
+    experiment = record.resolve(name)
+    if experiment.number == 0:
+        raise UsageError(
+            "the baseline cannot be undone",
+            hint="to return to it: `autoresearch revert --to baseline`",
+        )
+    if experiment.verdict is not Verdict.KEEP:
+        raise UsageError(
+            f"experiment {experiment.number} is not on the branch"
+            f" ({experiment.verdict or experiment.state})",
+            hint="only kept experiments can be undone: `autoresearch log --kept`",
+        )
+    if experiment.reverted_by:
+        raise UsageError(
+            f"experiment {experiment.number} is undone already (`{experiment.reverted_by[:12]}`)",
+            hint="see `autoresearch log --kept`",
+        )
+    return experiment
+
+
+def _inverse(
+    repository: Repository, experiment: Experiment, state: Mapping[str, Entry]
+) -> Files | None:
+    """Return `state` without the change an experiment made, None if they collide."""
+    parent = repository.parents(experiment.commit)[0]
+    after, before = repository.entries(experiment.commit), repository.entries(parent)
+    result = dict(state)
+    for path in sorted(after.keys() | before.keys()):
+        made, was, here = after.get(path), before.get(path), result.get(path)
+        if made == was or here == was:
+            continue
+        if here == made:
+            if was is None:
+                del result[path]
+            else:
+                result[path] = was
+            continue
+        if made is None or was is None or here is None:
+            return None
+        merged = repository.merge3_bytes(
+            repository.blob(made.sha), repository.blob(here.sha), repository.blob(was.sha)
+        )
+        if merged is None:
+            return None
+        result[path] = Entry(here.mode, repository.write_blob(merged))
+    return result
+
+
+def _conflict(
+    record: "Record", session: Session, experiment: Experiment, tip: str
+) -> ConflictError:
+    numbers = dependents(record, session, experiment, tip)
+    names = ", ".join(f"#{n}" for n in numbers) or "a commit that is not an experiment"
+    first = f"`autoresearch revert {numbers[-1]}` first, or " if numbers else ""
+    return ConflictError(
+        f"experiment {experiment.number} cannot be undone alone: {names} changed the same lines"
+        " afterwards",
+        hint=f"{first}return to the state before it:"
+        f" `autoresearch revert --to {experiment.parent[:12]}`; nothing was changed",
+    )
+
+
+def dependents(record: "Record", session: Session, experiment: Experiment, tip: str) -> list[int]:
+    """Return the later kept experiments that must be undone before `experiment` can be, oldest first."""
+    repository = record.repository
+    later = [e for e in session.kept if e.number > experiment.number]
+    found: list[Experiment] = []
+    while True:
+        state: Files | None = repository.entries(tip)
+        stuck = experiment
+        for item in [*sorted(found, key=lambda e: -e.number), experiment]:
+            assert state is not None
+            state = _inverse(repository, item, state)
+            if state is None:
+                stuck = item
+                break
+        if state is not None:
+            break
+        culprit = _first_in_the_way(repository, stuck, [e for e in later if e not in found])
+        if culprit is None:
+            break
+        found.append(culprit)
+    return sorted(e.number for e in found)
+
+
+def _first_in_the_way(
+    repository: Repository, experiment: Experiment, later: Sequence[Experiment]
+) -> Experiment | None:
+    """Return the first of `later` after which the inverse of `experiment` no longer applies."""
+    for other in later:
+        if other.number <= experiment.number:
+            continue
+        before = repository.entries(repository.parents(other.commit)[0])
+        if (
+            _inverse(repository, experiment, repository.entries(other.commit)) is None
+            and _inverse(repository, experiment, before) is not None
+        ):
+            return other
+    touched = set(
+        repository.changed_paths(repository.parents(experiment.commit)[0], experiment.commit)
+    )
+    for other in reversed(later):
+        if other.number > experiment.number and touched & set(
+            repository.changed_paths(repository.parents(other.commit)[0], other.commit)
+        ):
+            return other
+    return None
+
+
+def _preview(repository: Repository, tip: str, entries: Mapping[str, Entry]) -> str:
+    """Return the diff a plan makes; stores a tree that nothing refers to."""
+    return repository.diff(tip, repository.write_tree(entries))

@@ -1,0 +1,230 @@
+"""The person's working tree, index and HEAD: looked at, and touched only where nothing of theirs can be lost.
+
+A file may be replaced only while HEAD is on the session's branch and the file holds, byte for byte (line endings
+aside), what the lab or the branch put there, and the index does too. If any file of a change is in other hands, the
+whole change stays out of the working tree and the person is told.
+"""
+
+import contextlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from autoresearch.errors import WorkError
+from autoresearch.lab.git import SYMLINK, Entry, RefLockedError, RefUpdate, Repository
+from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
+
+
+def _normal(content: bytes) -> bytes:
+    return content.replace(b"\r\n", b"\n")
+
+
+def read_file(path: Path) -> bytes | None:
+    """Return the content of a regular file, None if there is none (a link counts as none)."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+class WorkTree:
+    """The working tree of a run directory, as a session sees it."""
+
+    def __init__(self, repository: Repository, tag: str) -> None:
+        self._repository = repository
+        self._root = repository.root
+        self._branch = branch_ref(tag)
+        self._given_ref = worktree_ref(tag)
+        self._hand_ref = hand_ref(tag)
+
+    @property
+    def is_on_branch(self) -> bool:
+        """Whether HEAD is on the session's branch."""
+        return self._repository.head() == self._branch
+
+    def given(self) -> str | None:
+        """Return the commit the working tree was last given."""
+        return self._repository.ref(self._given_ref)
+
+    def taken(self) -> str | None:
+        """Return the commit that keeps the last hand edit the lab took up."""
+        return self._repository.ref(self._hand_ref)
+
+    def update(self, commit: str, *, includes_taken: bool = False) -> bool:
+        """Give the working tree the files of `commit`; True if it has them now.
+
+        Args:
+            commit: A commit of the branch.
+            includes_taken: The last hand edit is part of `commit`, so the file that holds it may go.
+        """
+        if not self.is_on_branch:
+            return False
+        given = self.given() or commit
+        bases = [given, *self._repository.parents(commit)[:1]]
+        taken = self.taken()
+        if includes_taken and taken:
+            bases.append(taken)
+        known = [self._repository.entries(base) for base in bases]
+        wanted = self._repository.entries(commit)
+        paths = sorted(
+            path
+            for path in wanted.keys() | {p for k in known for p in k}
+            if any(k.get(path) != wanted.get(path) for k in known)
+        )
+        if not self._may_replace(paths, [*known, wanted]):
+            return False
+        try:
+            self._write(paths, wanted)
+        except RefLockedError:
+            return False
+        self._set(self._given_ref, commit)
+        return True
+
+    def _may_replace(self, paths: Sequence[str], known: Sequence[Mapping[str, Entry]]) -> bool:
+        staged = self._repository.index_entries(paths)
+        for path in paths:
+            entries = [k.get(path) for k in known]
+            if staged.get(path) not in entries:
+                return False
+            if any(e is not None and e.mode == SYMLINK for e in entries):
+                return False
+            if any((self._root / path).parents[i].is_symlink() for i in range(path.count("/"))):
+                return False
+            content = read_file(self._root / path)
+            if content is None:
+                if (self._root / path).is_symlink() or (self._root / path).exists():
+                    return False
+                if None not in entries:
+                    return False  # the person deleted it
+                continue
+            blobs = [self._repository.blob(e.sha) for e in entries if e is not None]
+            if not any(_normal(content) == _normal(blob) for blob in blobs):
+                return False
+        return True
+
+    def _write(self, paths: Sequence[str], wanted: Mapping[str, Entry]) -> None:
+        changes = {path: wanted.get(path) for path in paths}
+        staged = self._repository.index_entries(paths)
+        if any(staged.get(path) != entry for path, entry in changes.items()):
+            self._repository.stage(changes)
+        for path, entry in changes.items():
+            target = self._root / path
+            if entry is None:
+                target.unlink(missing_ok=True)
+                continue
+            content = self._repository.blob(entry.sha)
+            old = read_file(target)
+            if old is not None and _normal(old) == _normal(content):
+                continue
+            if old is not None and b"\r\n" in old and b"\r" not in content:
+                content = content.replace(b"\n", b"\r\n")
+            write_file(target, content, 0o755 if entry.mode == "100755" else None)
+
+    def settle(self, tip: str) -> None:
+        """Note it when a person brought the working tree to the tip themselves (a checkout, a commit)."""
+        given = self.given()
+        if given == tip or not self.is_on_branch:
+            return
+        wanted = self._repository.entries(tip)
+        before = self._repository.entries(given) if given else {}
+        paths = [p for p in wanted.keys() | before.keys() if wanted.get(p) != before.get(p)]
+        for path in paths:
+            entry, content = wanted.get(path), read_file(self._root / path)
+            if (entry is None) != (content is None):
+                return
+            if entry is None or content is None:
+                continue
+            if _normal(content) != _normal(self._repository.blob(entry.sha)):
+                return
+        self._set(self._given_ref, tip)
+
+    def hand_edit(
+        self, editable: Sequence[str], tip: str, settled_seconds: float = 60.0
+    ) -> dict[str, str] | None:
+        """Return the editable files a person changed, as whole texts; None if there is nothing to take.
+
+        Args:
+            editable: Paths an experiment may change.
+            tip: The branch's commit: a file equal to it is no edit.
+            settled_seconds: Younger changes wait, somebody may be typing.
+        """
+        if not self.is_on_branch:
+            return None
+        self.settle(tip)
+        given = self.given()
+        if given is None:
+            return None
+        bases = [given, tip, *filter(None, [self.taken()])]
+        edits = {}
+        for path in editable:
+            content = read_file(self._root / path)
+            if content is None:
+                continue
+            normal = _normal(content)
+            if any(normal == _normal(self._repository.file_at(b, path) or b"") for b in bases):
+                continue
+            age = abs(time.time() - (self._root / path).lstat().st_mtime)
+            if age < settled_seconds:
+                return None
+            with contextlib.suppress(UnicodeDecodeError):
+                edits[path] = normal.decode("utf-8")
+        return edits or None
+
+    def take(self, edits: Mapping[str, str], at: str) -> str:
+        """Keep a hand edit under the session's refs, so that it is not taken twice; returns its commit."""
+        given = self.given()
+        assert given is not None
+        entries = self._repository.entries(given)
+        for path, text in edits.items():
+            mode = entries[path].mode if path in entries else "100644"
+            entries[path] = Entry(mode, self._repository.write_blob(text.encode()))
+        tree = self._repository.write_tree(entries)
+        parents = [given, *filter(None, [self.taken()])]
+        commit = self._repository.write_commit(tree, parents, "hand edit\n", at)
+        self._set(self._hand_ref, commit)
+        return commit
+
+    def _set(self, ref: str, commit: str) -> None:
+        self._repository.update_refs([RefUpdate(ref, commit, None)], "working tree")
+
+
+def write_file(
+    path: Path, content: bytes, mode: int | None = None, *, durable: bool = True
+) -> None:
+    """Write a file so that it is whole at any instant; keeps the permissions of the old one.
+
+    Raises:
+        WorkError: the disk is full or the folder cannot be written (kind `disk`).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".autoresearch-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            old = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
+            Path(name).chmod(mode or stat.S_IMODE(old))
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as exc:
+        raise WorkError(
+            f"cannot write `{path}`: {exc.strerror}",
+            hint="free some space or make the folder writable, then `autoresearch run` goes on",
+            kind="disk",
+        ) from exc
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value

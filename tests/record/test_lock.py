@@ -1,0 +1,147 @@
+"""Locks, live and dead sessions, wrecks of killed writers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from record_support import Night
+
+import autoresearch
+from autoresearch.errors import WorkError
+from autoresearch.lab import control, lock
+from autoresearch.lab.record import Record
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
+with Record.open(RunDirectory(Path(sys.argv[1]))).lock():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(night: Night) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that holds the run directory."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(night.root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(autoresearch.__file__).parents[1])},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_run_is_refused_and_names_the_first(
+    night: Night, holder: subprocess.Popen[str]
+) -> None:
+    with pytest.raises(WorkError, match="running here already") as caught, night.record.lock():
+        pass
+    assert f"process {holder.pid}" in caught.value.message
+    assert str(night.root) in caught.value.message
+    assert caught.value.kind == "locked"
+
+
+def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Popen[str]) -> None:
+    assert autoresearch.read_session(night.root).state == "running"
+    control.request(night.record.run_directory, control.Request.PAUSE)
+    assert autoresearch.read_session(night.root).state == "paused"
+    control.clear(night.record.run_directory)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert night.record.session().state == "dead"
+    last = night.record.last_holder()
+    assert last is not None
+    assert last.pid == holder.pid
+    with night.record.lock():
+        assert night.record.session().state == "running"
+    night.end()
+    assert night.record.session().state == "finished"
+    assert night.record.last_holder() is None
+
+
+def test_status_is_there_only_while_a_session_runs(night: Night) -> None:
+    with night.record.lock():
+        night.record.set_status({"phase": "train", "seconds": 1.5, "bad": float("nan")})
+        status = night.record.status()
+        assert status is not None
+        assert (status["phase"], status["seconds"], status["bad"]) == ("train", 1.5, None)
+    assert night.record.status() is None
+    night.record.set_status(None)
+    assert not (night.root / ".autoresearch" / "status.json").exists()
+
+
+def test_one_gpu_is_held_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lock, "_GPU_LOCKS", tmp_path / "locks")
+    with lock.gpu_lock("GPU-1/2", "session `a`"):
+        with (
+            pytest.raises(WorkError, match=r"session trains on `GPU-1/2`: .*session `a`"),
+            lock.gpu_lock("GPU-1/2", "session `b`"),
+        ):
+            pass
+        with lock.gpu_lock("GPU-3", "session `b`"):
+            pass
+    with lock.gpu_lock("GPU-1/2", "session `b`"):
+        pass
+
+
+def test_locks_of_a_killed_writer_are_removed(night: Night) -> None:
+    git_dir = night.root / ".git"
+    mark = git_dir / "autoresearch" / "writing"
+    mark.touch()
+    then = time.time() - 60
+    os.utime(mark, (then, then))
+    wrecks = [
+        git_dir / "refs/autoresearch/nov21/journal.lock",
+        git_dir / "refs/heads/autoresearch/nov21.lock",
+        git_dir / "HEAD.lock",
+    ]
+    for path in wrecks:
+        path.touch()
+        os.utime(path, (then + 1, then + 1))
+    night.try_out(night.knob(3, 33))
+    assert not any(path.exists() for path in [*wrecks, mark])
+
+
+def test_a_lock_of_somebody_else_is_named_and_left(night: Night) -> None:
+    path = night.root / ".git/refs/heads/autoresearch/nov21.lock"
+    path.touch()
+    experiment = night.propose(night.knob(3, 33), "x")
+    with pytest.raises(WorkError, match=r"nov21\.lock") as caught:
+        night.record.keep(experiment.number)
+    assert "rm " in (caught.value.hint or "")
+    assert path.exists()
+    path.unlink()
+    night.record.keep(experiment.number)
+    assert night.record.session().best == 1
+
+
+def test_an_old_lock_of_our_own_ref_is_removed_without_a_mark(night: Night) -> None:
+    path = night.root / ".git/refs/autoresearch/nov21/journal.lock"
+    path.touch()
+    then = time.time() - 60
+    os.utime(path, (then, then))
+    night.propose(night.knob(3, 33), "x")
+    assert not path.exists()
+
+
+def test_requests_reach_the_loop(record: Record) -> None:
+    where = record.run_directory
+    assert control.poll(where) is None
+    control.request(where, control.Request.PAUSE)
+    control.request(where, control.Request.STOP)
+    assert control.poll(where) is control.Request.STOP
+    control.request(where, control.Request.STOP_NOW)
+    assert control.poll(where) is control.Request.STOP_NOW
+    control.clear(where)
+    assert control.poll(where) is None

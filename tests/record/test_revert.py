@@ -1,0 +1,118 @@
+"""Inverse commits: one experiment, or back to a state; never half of it."""
+
+from pathlib import Path
+
+import pytest
+from record_support import TRAIN, Night, git
+
+from autoresearch.errors import UsageError
+from autoresearch.lab.git import ConflictError, RefMovedError
+from autoresearch.lab.revert import apply, plan
+
+
+def _train(night: Night) -> str:
+    return night.record.files(night.record.tip())["train.py"].decode()
+
+
+def test_one_experiment_is_undone_and_the_later_ones_stand(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    night.try_out(night.knob(9, 99))
+    tip = night.record.revert("1")
+    assert night.record.tip() == tip
+    assert _train(night) == TRAIN.replace("KNOB_09 = 9\n", "KNOB_09 = 99\n")
+    assert (night.root / "train.py").read_text() == _train(night)
+    assert git(night.root, "status", "--porcelain") == ""
+    session = night.record.session()
+    assert [e.number for e in session.kept] == [2]
+    assert session.experiment(1).reverted_by == tip
+    assert session.tip == tip
+    assert session.best == 2
+    assert "Revert #1: change a knob" in git(night.root, "log", "-1", "--format=%s")
+    assert len(git(night.root, "log", "--format=%h").splitlines()) == 4
+
+
+def test_a_conflict_changes_nothing_and_names_what_depends_on_it(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    night.try_out(night.knob(9, 99))
+    night.try_out(night.knob(3, 333))
+    night.try_out(night.knob(3, 3333))
+    before = git(night.root, "for-each-ref")
+    with pytest.raises(ConflictError, match="#3, #4 changed the same lines") as caught:
+        night.record.revert("#1")
+    assert "autoresearch revert 4" in (caught.value.hint or "")
+    assert git(night.root, "for-each-ref") == before
+    night.record.revert("4")
+    night.record.revert("3")
+    night.record.revert("1")
+    assert _train(night) == TRAIN.replace("KNOB_09 = 9\n", "KNOB_09 = 99\n")
+
+
+def test_the_files_return_to_a_state(night: Night) -> None:
+    first = night.try_out(night.knob(3, 33))
+    night.try_out(night.knob(9, 99))
+    night.try_out(night.knob(8, 88))
+    night.record.revert(to="1")
+    assert _train(night) == night.record.files(first.commit)["train.py"].decode()
+    session = night.record.session()
+    assert [e.number for e in session.kept] == [1]
+    assert session.best == 1
+    assert "Undone" in git(night.root, "log", "-1", "--format=%b").title()
+    with pytest.raises(UsageError, match="are those of `1` already"):
+        night.record.revert(to="1")
+    night.record.revert(to="baseline")
+    assert _train(night) == TRAIN
+    assert night.record.session().best == 0
+
+
+def test_a_plan_changes_nothing_and_shows_the_diff(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    refs = git(night.root, "for-each-ref")
+    made = plan(night.record, "1")
+    assert "-KNOB_03 = 33\n+KNOB_03 = 3\n" in made.diff
+    assert made.numbers == (1,)
+    assert git(night.root, "for-each-ref") == refs
+    night.try_out(night.knob(9, 99))
+    with pytest.raises(RefMovedError):
+        apply(night.record, made)
+    assert night.record.session().experiment(1).reverted_by == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("0", "baseline"),
+        ("2", "not on the branch"),
+        ("3", "not on the branch"),
+        ("9", "no experiment"),
+    ],
+)
+def test_only_what_was_kept_can_be_undone(night: Night, name: str, words: str) -> None:
+    night.try_out(night.knob(3, 33))
+    night.try_out(night.knob(4, 44), keep=False)
+    night.try_out(night.knob(5, 55), bpb=None)
+    with pytest.raises(UsageError, match=words):
+        night.record.revert(name)
+
+
+def test_it_is_undone_once(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    night.record.revert("1")
+    with pytest.raises(UsageError, match="undone already"):
+        night.record.revert("1")
+
+
+def test_a_commit_of_the_person_in_between_is_kept(night: Night, tmp_path: Path) -> None:
+    night.try_out(night.knob(3, 33))
+    (night.root / "train.py").write_text((night.root / "train.py").read_text() + "# mine\n")
+    git(night.root, "commit", "-qam", "mine")
+    night.record.revert("1")
+    assert _train(night) == TRAIN + "# mine\n"
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_a_dirty_working_tree_is_left(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    dirty = (night.root / "train.py").read_text() + "# typing\n"
+    (night.root / "train.py").write_text(dirty)
+    night.record.revert("1")
+    assert (night.root / "train.py").read_text() == dirty

@@ -1,0 +1,198 @@
+"""The person's working tree, index and HEAD are respected."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from record_support import TRAIN, Night, git
+
+from autoresearch.lab.record import Record
+
+
+def _age(path: Path, seconds: float = 120.0) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def _write(night: Night, text: str, age: float = 120.0) -> None:
+    (night.root / "train.py").write_text(text)
+    _age(night.root / "train.py", age)
+
+
+def test_a_dirty_file_is_left_and_its_index_too(night: Night) -> None:
+    mine = TRAIN + "# mine\n"
+    _write(night, mine)
+    kept = night.try_out(night.knob(3, 33))
+    assert night.record.tip() == kept.commit
+    assert (night.root / "train.py").read_text() == mine
+    assert not night.record.update_worktree(kept.commit)
+    assert night.record.worktree.given() == kept.parent
+
+
+def test_a_staged_edit_is_left(night: Night) -> None:
+    _write(night, TRAIN + "# mine\n")
+    git(night.root, "add", "train.py")
+    (night.root / "train.py").write_text(TRAIN)
+    kept = night.try_out(night.knob(3, 33))
+    assert not night.record.update_worktree(kept.commit)
+    assert "# mine" in git(night.root, "show", ":train.py")
+
+
+def test_an_edit_of_another_file_does_not_matter(night: Night) -> None:
+    (night.root / "program.md").write_text("new orders\n")
+    kept = night.try_out(night.knob(3, 33))
+    assert "KNOB_03 = 33" in (night.root / "train.py").read_text()
+    assert (night.root / "program.md").read_text() == "new orders\n"
+    assert git(night.root, "status", "--porcelain") == "M program.md"
+    assert night.record.worktree.given() == kept.commit
+
+
+@pytest.mark.parametrize("where", [["--detach"], ["-b", "mine"]])
+def test_a_head_that_is_elsewhere_is_left(night: Night, where: list[str]) -> None:
+    git(night.root, "checkout", "-q", *where)
+    before = git(night.root, "rev-parse", "HEAD")
+    kept = night.try_out(night.knob(3, 33))
+    assert git(night.root, "rev-parse", "HEAD") == before
+    assert (night.root / "train.py").read_text() == TRAIN
+    assert night.record.hand_edit() is None
+    assert git(night.root, "status", "--porcelain") == ""
+    git(night.root, "checkout", "-q", "autoresearch/nov21")
+    assert night.record.hand_edit() is None
+    assert night.record.worktree.given() == kept.commit
+    night.try_out(night.knob(4, 44))
+    assert "KNOB_04 = 44" in (night.root / "train.py").read_text()
+
+
+def test_a_deleted_file_stays_deleted(night: Night) -> None:
+    (night.root / "train.py").unlink()
+    night.try_out(night.knob(3, 33))
+    assert not (night.root / "train.py").exists()
+
+
+def test_a_linked_file_is_left(night: Night, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere.py"
+    other.write_text(TRAIN)
+    (night.root / "train.py").unlink()
+    (night.root / "train.py").symlink_to(other)
+    night.try_out(night.knob(3, 33))
+    assert other.read_text() == TRAIN
+    assert (night.root / "train.py").is_symlink()
+
+
+def test_windows_line_endings_of_a_checkout_are_kept(night: Night) -> None:
+    git(night.root, "config", "core.autocrlf", "true")
+    (night.root / "train.py").write_bytes(TRAIN.replace("\n", "\r\n").encode())
+    assert night.record.hand_edit() is None
+    night.try_out(night.knob(3, 33))
+    content = (night.root / "train.py").read_bytes()
+    assert b"KNOB_03 = 33\r\n" in content
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_the_mode_of_a_file_is_kept(night: Night) -> None:
+    (night.root / "train.py").chmod(0o755)
+    git(night.root, "commit", "-qam", "make it executable")
+    night.record.sync_tip()
+    night.record.update_worktree(night.record.tip())
+    night.try_out(night.knob(3, 33))
+    assert (night.root / "train.py").stat().st_mode & 0o777 == 0o755
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_a_commit_of_the_person_is_noticed_and_is_no_hand_edit(night: Night) -> None:
+    _write(night, TRAIN + "# mine\n")
+    git(night.root, "commit", "-qam", "mine")
+    mine = git(night.root, "rev-parse", "HEAD")
+    assert night.record.hand_edit() is None
+    assert night.record.sync_tip() == mine
+    night.try_out(night.knob(3, 33))
+    assert (night.root / "train.py").read_text().endswith("# mine\n")
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_a_hand_edit_is_taken_once_it_has_settled(night: Night) -> None:
+    _write(night, TRAIN + "# mine\n", age=5.0)
+    assert night.record.hand_edit() is None
+    _age(night.root / "train.py")
+    assert night.record.hand_edit() == {"train.py": TRAIN + "# mine\n"}
+    edits = night.record.hand_edit()
+    assert edits is not None
+    assert night.record.take_hand_edit(edits) == edits
+    assert night.record.hand_edit() is None
+    _write(night, TRAIN + "# mine again\n")
+    assert night.record.hand_edit() == {"train.py": TRAIN + "# mine again\n"}
+
+
+def test_a_hand_edit_is_carried_over_to_the_tip_and_given_back_when_kept(night: Night) -> None:
+    _write(night, TRAIN + "# mine\n")
+    night.try_out(night.knob(3, 33))
+    edits = night.record.hand_edit()
+    assert edits == {"train.py": TRAIN + "# mine\n"}
+    carried = night.record.take_hand_edit(edits)
+    assert carried == {"train.py": night.knob(3, 33) + "# mine\n"}
+    night.try_out(carried["train.py"], "by hand", proposer="human")
+    assert (night.root / "train.py").read_text() == carried["train.py"]
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_a_hand_edit_that_was_discarded_stays_in_the_working_tree(night: Night) -> None:
+    mine = TRAIN + "# mine\n"
+    _write(night, mine)
+    edits = night.record.hand_edit()
+    assert edits is not None
+    night.record.take_hand_edit(edits)
+    night.try_out(mine, "by hand", proposer="human", keep=False)
+    night.try_out(night.knob(4, 44))
+    assert (night.root / "train.py").read_text() == mine
+    assert night.record.hand_edit() is None
+
+
+def test_a_hand_edit_that_collides_is_kept_but_cannot_be_carried(night: Night) -> None:
+    _write(night, TRAIN.replace("KNOB_03 = 3\n", "KNOB_03 = 4\n"))
+    night.try_out(night.knob(3, 33))
+    edits = night.record.hand_edit()
+    assert edits is not None
+    assert night.record.take_hand_edit(edits) is None
+    taken = night.record.worktree.taken()
+    assert taken is not None
+    assert b"KNOB_03 = 4\n" in night.record.files(taken)["train.py"]
+
+
+def test_hooks_signing_and_trailers_of_the_person_do_not_run(night: Night, isolated: Path) -> None:
+    hooks = night.root / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for name in ("pre-commit", "commit-msg", "reference-transaction", "post-index-change"):
+        (hooks / name).write_text("#!/bin/sh\ntouch hooked\nexit 1\n")
+        (hooks / name).chmod(0o755)
+    for name, value in {
+        "commit.gpgSign": "true",
+        "gpg.program": "/bin/false",
+        "trailer.x.command": "false",
+        "core.fsmonitor": "/bin/false",
+        "core.editor": "/bin/false",
+        "log.showSignature": "true",
+        "core.commentChar": "v",
+        "i18n.commitEncoding": "latin1",
+    }.items():
+        git(night.root, "config", name, value)
+    (isolated / "gitconfig").write_text("[commit]\n\tgpgSign = true\n[broken\n")
+    night.try_out(night.knob(3, 33), "gr\u00f6\u00dfer \u2603")
+    assert not (night.root / "hooked").exists()
+    assert night.record.session().experiment(1).description == "gr\u00f6\u00dfer \u2603"
+    assert night.record.repository.message(night.record.tip()).startswith("gr\u00f6\u00dfer \u2603")
+
+
+def test_variables_of_a_surrounding_git_do_not_matter(
+    night: Night, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
+        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    monkeypatch.setenv("GIT_NAMESPACE", "other")
+    with Record.open(night.record.run_directory) as record:
+        Night(record, number=1).try_out(night.knob(3, 33))
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("GIT_NAMESPACE")
+    assert git(night.root, "status", "--porcelain") == ""
+    assert len(night.record.session().experiments) == 2
