@@ -6,20 +6,22 @@ It runs outside the sandbox, so that the child never touches the data. It knows 
 before the host says `go`, none after the deadline, and never more than two batches are ahead of the child.
 The host reads its counters from a memory file of its own, which the child does not have.
 
-    host -> feeder   setup {dataset, path, seed, max_seq_len, sys_path, fds on the command line} | go {deadline}
+    host -> feeder   setup {path, seed, max_seq_len} | go {deadline}
     feeder -> host   opened {}
 """
 
-import importlib
 import os
 import select
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autoresearch.data.dataset import Dataset
+from autoresearch.data.packing import Packer
 from autoresearch.trial.channel import (
     MAX_BATCH_TOKENS,
     NUM_SLOTS,
@@ -93,7 +95,7 @@ class Feeder:
         self._deadline: float | None = None
         self._is_over = False
 
-    def run(self, packer: Any) -> None:
+    def run(self, packer: Packer) -> None:
         """Serve until the host or the child is gone, or the child breaks the rules."""
         while True:
             wait = None if self._deadline is None else self._deadline - time.monotonic()
@@ -163,7 +165,7 @@ class Feeder:
         self._counters["num_steps"] += 1
         self._counters["taken_at_ns"] = time.monotonic_ns()
 
-    def _fill(self, packer: Any) -> None:
+    def _fill(self, packer: Packer) -> None:
         while self._ring.free:
             slot = self._ring.free.pop(0)
             packer.fill(self._ring.slots[slot])
@@ -180,30 +182,14 @@ class Feeder:
         self._child.send("end")
 
 
-def open_dataset(name: str, path: str) -> Any:
-    """Open the dataset class `module:Class` at `path`."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute).open(path)
-
-
-def make_packer(dataset: Any, seed: int) -> Any:
-    """Return a packer over the training split."""
-    from autoresearch.data.packing import Packer
-
-    return Packer(dataset.store("train"), seed=seed)
-
-
 def main(argv: list[str]) -> int:
     """Serve one trial over the inherited descriptors: host socket, child socket, ring, counters."""
     host_fd, child_fd, ring_fd, counters_fd = (int(text) for text in argv[1:5])
     host = Channel(socket.socket(fileno=host_fd))
     child = Channel(socket.socket(fileno=child_fd))
     setup = host.expect("setup")
-    sys.path[:0] = [path for path in setup["sys_path"] if path not in sys.path]
-    from pathlib import Path
-
-    dataset = open_dataset(setup["dataset"], Path(setup["path"]))  # type: ignore[arg-type]
-    packer = make_packer(dataset, int(setup["seed"]))
+    store = Dataset.open(Path(setup["path"])).store("train")
+    packer = Packer(store, seed=int(setup["seed"]))
     host.send("opened")
     feeder = Feeder(
         host, child, Ring(ring_fd), Counters(counters_fd, writable=True), int(setup["max_seq_len"])

@@ -6,14 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from autoresearch.config import Config
+from autoresearch.data.dataset import Dataset
+from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
 from autoresearch.trial import judge
-from autoresearch.trial.feeder import make_packer
 from autoresearch.trial.judge import InvalidClaimError, Text
 from autoresearch.trial.judging import (
     Judged,
@@ -28,9 +29,6 @@ from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training, number_of
 from autoresearch.types import Outcome, TrialResult, TrialSpec
-
-if TYPE_CHECKING:
-    from autoresearch.data.dataset import Dataset
 
 _SUSPEND_SECONDS = 2.0
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
@@ -57,7 +55,7 @@ class LocalExecutor:
     def __init__(
         self,
         config: Config,
-        dataset: "Dataset",
+        dataset: Dataset,
         sandbox: Sandbox,
         *,
         scratch: Path,
@@ -73,7 +71,7 @@ class LocalExecutor:
         self._scratch = scratch
         self._log_directory = log_directory
         self._texts: dict[str, Text] = {}
-        self._packer: Any = None
+        self._packer: Packer | None = None
         self._weights: list[Path] = []
 
     def run(
@@ -137,7 +135,7 @@ class LocalExecutor:
         )
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(Folder(self._scratch, spec.label, spec.files))
-            feeder = FeederProcess(self._dataset, seed=spec.seed, max_seq_len=trial.max_seq_len)
+            feeder = FeederProcess(self._dataset.path, seed=spec.seed, max_seq_len=trial.max_seq_len)
             stack.callback(feeder.close)
             child = Child(
                 "train",
@@ -256,7 +254,7 @@ class LocalExecutor:
         if count:
             if self._packer is None:
                 seed = np.random.SeedSequence().generate_state(1)[0]
-                self._packer = make_packer(self._dataset, int(seed))
+                self._packer = Packer(self._dataset.store("train"), seed=int(seed))
             self._packer.fill(rows)
         return rows
 

@@ -215,12 +215,12 @@ class FeederProcess:
     """The lab's feeder of one trial; see feeder.py.
 
     Args:
-        dataset: An open dataset; the feeder opens it again by class and path.
+        path: Folder of the prepared dataset.
         seed: Of the order of documents.
         max_seq_len: Longest row it serves.
     """
 
-    def __init__(self, dataset: object, *, seed: int, max_seq_len: int) -> None:
+    def __init__(self, path: Path, *, seed: int, max_seq_len: int) -> None:
         from autoresearch.trial import feeder
 
         ours, theirs = wire.pair()
@@ -246,14 +246,11 @@ class FeederProcess:
         self.channel = wire.Channel(ours)
         self.counters = feeder.Counters(counters_fd, writable=False)
         os.close(counters_fd)
-        cls = type(dataset)
         self.channel.send(
             "setup",
-            dataset=f"{cls.__module__}:{cls.__qualname__}",
-            path=str(dataset.path),  # type: ignore[attr-defined]
+            path=str(path),
             seed=seed,
             max_seq_len=max_seq_len,
-            sys_path=[path for path in sys.path if path],
         )
 
     def go(self, deadline: float) -> None:

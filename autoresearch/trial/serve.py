@@ -43,10 +43,15 @@ class Server:
         model = module.build_model(self._vocab_size, max_seq_len, self._device)
         load_state(model.to(self._device), decode_weights(memoryview(map_file(weights))))
         self._model = model.eval()
-        self.batch_rows = self._fit(int(load["batch_rows"]))
+        with torch.inference_mode():
+            self.batch_rows = self._fit(int(load["batch_rows"]))
 
     def answer(self, channel: Channel) -> None:
         """Take the rows and send the answers, batch by batch."""
+        with torch.inference_mode():
+            self._answer(channel)
+
+    def _answer(self, channel: Channel) -> None:
         if self._mode == "claim":
             (fd,) = channel.take_fds(1)
             rows = np.frombuffer(map_file(fd), np.int32).reshape(-1, self._context + 1)

@@ -1,0 +1,116 @@
+"""A small prepared text, a tiny model in a real train.py, and an executor to run it."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch.config import Config, load_config
+from autoresearch.data.dataset import Dataset
+from autoresearch.trial.host import LocalExecutor
+from autoresearch.trial.sandbox import NoSandbox
+from autoresearch.types import TrialResult, TrialSpec
+
+def write_text(folder: Path) -> None:
+    """Write 400 documents in which each word has two likely successors."""
+    rng = random.Random(5)
+    words = [a + b for a in ("lab", "tri", "no", "ke", "sha") for b in ("da", "mi", "xe", "é", "rd", "st")]
+    after = {w: rng.sample(words, 2) for w in words}
+    for number in range(400):
+        word, text = rng.choice(words), []
+        for _ in range(rng.randrange(30, 200)):
+            word = rng.choice(after[word]) if rng.random() < 0.9 else rng.choice(words)
+            text.append(word)
+        (folder / f"{number:03}.txt").write_text(f"{' '.join(text)} {number}.\n", encoding="utf-8")
+
+
+SETTINGS = {
+    "data.vocab_size": 300,
+    "data.workers": 1,
+    "data.holdout_share": 0.1,
+    "trial.max_seq_len": 64,
+    "trial.budget_seconds": 1.0,
+    "trial.startup_seconds": 60.0,
+    "trial.device": "cpu",
+    "judge.context": 64,
+    "judge.eval_tokens": 8192,
+    "judge.batch_rows": 32,
+    "judge.audit_positions": 64,
+}
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Dataset]:
+    """The settings and the dataset, made once."""
+    from autoresearch.data.prepare import open_dataset, prepare
+
+    folder = tmp_path_factory.mktemp("text")
+    write_text(folder)
+    cache = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("AUTORESEARCH_CACHE_DIR")
+    os.environ["AUTORESEARCH_CACHE_DIR"] = str(cache)
+    try:
+        settings = {**SETTINGS, "data.source": str(folder)}
+        config = load_config(None, settings).config
+        prepare(config)
+        return settings, open_dataset(config)
+    finally:
+        if before is None:
+            del os.environ["AUTORESEARCH_CACHE_DIR"]
+        else:
+            os.environ["AUTORESEARCH_CACHE_DIR"] = before
+
+
+@pytest.fixture(scope="session")
+def dataset(prepared: tuple[dict[str, Any], Dataset]) -> Dataset:
+    return prepared[1]
+
+
+@pytest.fixture
+def configure(prepared: tuple[dict[str, Any], Dataset]) -> Callable[..., Config]:
+    """Return a function from settings (dots as `__`) to a configuration."""
+
+    def make(**settings: Any) -> Config:
+        changes = {name.replace("__", "."): value for name, value in settings.items()}
+        return load_config(None, {**prepared[0], **changes}).config
+
+    return make
+
+
+@pytest.fixture
+def run(
+    configure: Callable[..., Config], dataset: Dataset, tmp_path: Path
+) -> Iterator[Callable[..., TrialResult]]:
+    """Return a function that runs a train.py for a second and gives its result."""
+    executors: list[LocalExecutor] = []
+
+    def go(
+        text: str,
+        *,
+        spec: dict[str, Any] | None = None,
+        executor: dict[str, Any] | None = None,
+        on_progress: Any = None,
+        stop: Any = None,
+        **settings: Any,
+    ) -> TrialResult:
+        config = configure(**settings)
+        made = LocalExecutor(
+            config, dataset, NoSandbox(), scratch=tmp_path / "trials", **(executor or {})
+        )
+        executors.append(made)
+        values: dict[str, Any] = {
+            "files": {"train.py": text.encode()},
+            "seed": 3,
+            "budget_seconds": config.trial.budget_seconds,
+            "label": "1-1",
+            **(spec or {}),
+        }
+        return made.run(TrialSpec(**values), on_progress=on_progress, stop=stop)
+
+    yield go
+    for made in executors:
+        made.close()
+    assert not list((tmp_path / "trials").glob("*/")), "a trial left its folder"
