@@ -356,6 +356,8 @@ class Session:
     data: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """What ends the present run: `seconds`, `experiments`, `max_cost_usd`, `first_number`."""
     best: int = 0
     """Number of the incumbent: the experiment at the tip of the branch."""
     tip: str = ""
@@ -368,6 +370,11 @@ class Session:
     busy: tuple[Busy, ...] = ()
     journal: str = ""
     """Sha of the last journal commit."""
+
+    @property
+    def open(self) -> tuple[Experiment, ...]:
+        """Experiments without a verdict that will get one."""
+        return tuple(e for e in self.experiments if e.state in (State.PROPOSED, State.RUNNING))
 
     def experiment(self, number: int) -> Experiment:
         """Return experiment `number`.

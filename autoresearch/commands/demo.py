@@ -7,7 +7,7 @@ import typer
 
 from autoresearch.commands import JsonOption, QuietOption, state
 
-MARK = "# A demo, made by `autoresearch demo`; an ordinary run directory otherwise."
+MARK = "A demo, made by `autoresearch demo`; an ordinary run directory otherwise."
 
 
 def demo(

@@ -218,7 +218,7 @@ class Fold:
             self._wall_seconds += _seconds_between(self._opened_at, self._last_at)
         names = (
             "seed", "proposer", "model", "sandbox", "is_validation_visible", "unigram_bpb",
-            "hardware", "data", "config", "versions",
+            "hardware", "data", "config", "versions", "limits",
         )  # fmt: skip
         self._session |= {name: event[name] for name in names if name in event}
         self._session["setup"] = setup

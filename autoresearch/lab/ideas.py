@@ -13,7 +13,7 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.types import Decision, Experiment, Proposal, State, Verdict
+from autoresearch.types import Decision, Experiment, Proposal, Verdict
 
 HAND_EDIT_SECONDS = 60.0
 """A hand edit becomes an experiment once it is unchanged for this long."""
@@ -123,7 +123,7 @@ class Ideas:
     def _context(self) -> Context:
         session = self._record.session()
         tip = self._record.tip()
-        waiting = [e for e in session.experiments if e.state is State.PROPOSED]
+        waiting = session.open
         recent = [e for e in session.experiments if e.trials][-5:]
         usage = session.usage
         return Context(

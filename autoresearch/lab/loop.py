@@ -14,7 +14,7 @@ from autoresearch.events import Alerted, SessionEnded
 from autoresearch.lab import decision as rule
 from autoresearch.lab.faults import reach
 from autoresearch.lab.ideas import Ideas
-from autoresearch.lab.parts import Parts, StopSeenError, next_number
+from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.lab.trials import Trials
 from autoresearch.proposer.base import ProposerUnavailableError
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, State, Verdict
@@ -81,13 +81,11 @@ class Loop:
 
     def _step(self) -> None:
         session = self._record.session()
-        waiting = [e for e in session.experiments if e.state is State.PROPOSED]
+        waiting = session.open
         if self._parts.incumbent(session) is None:
             self._measure_tip()
         elif waiting:
             self._finish(waiting[0].number)
-        elif rule.is_sentinel_due(session, self._config.decision):
-            self._trials.run(self._parts.incumbent_of(session))
         elif (edit := self._ideas.hand_edit()) is not None:
             self._ideas.store(edit)
         else:
@@ -135,7 +133,6 @@ class Loop:
         self._record.judge(
             experiment.number, verdict, decision.reason, decision, self._parts.setup.key
         )
-        reach("judged")
         if verdict is Verdict.KEEP:
             self._record.update_worktree(self._record.tip())
         self._record.export_tsv()
@@ -150,7 +147,7 @@ class Loop:
         """
         session = self._record.session()
         tip = self._record.sync_tip()
-        waiting = [e for e in session.experiments if e.state is State.PROPOSED and e.commit == tip]
+        waiting = [e for e in session.open if e.commit == tip]
         if waiting:
             number = waiting[0].number
         else:
@@ -199,7 +196,7 @@ class Loop:
         session = self._record.session()
         if not session.kept and session.experiment(0).state is not State.JUDGED:
             return
-        waiting = sum(e.state is State.PROPOSED for e in session.experiments)
+        waiting = len(session.open)
         try:
             self._ideas.collect()
             if waiting <= self._parts.ahead.depth and self._limit_reached(ahead=True) is None:
@@ -212,12 +209,12 @@ class Loop:
     def _limit_reached(self, *, ahead: bool = False) -> str | None:
         session = self._record.session()
         limits = self._parts.limits
-        waiting = [e for e in session.experiments if e.state is State.PROPOSED]
+        waiting = session.open
         is_idle = ahead or not waiting
         if limits.experiments and is_idle and self._num_begun(session) >= limits.experiments:
             return "experiments"
         left = self._parts.seconds_left(session)
-        if left is not None and left < self._trial_seconds(session):
+        if left is not None and left < trial_seconds(session, self._config.trial.budget_seconds):
             return "hours"
         cost = limits.cost_left(session.usage.cost_usd or 0.0)
         if cost is not None and cost <= 0 and not waiting:
@@ -230,16 +227,6 @@ class Loop:
             e.number >= self._parts.first_number and e.commit != e.parent
             for e in session.experiments
         )
-
-    def _trial_seconds(self, session: Session) -> float:
-        """Return what a trial takes, by the median of the last ones."""
-        seconds = sorted(
-            t.result.total_seconds
-            for e in session.experiments[-9:]
-            for t in e.trials
-            if t.result.ok and t.result.total_seconds is not None
-        )
-        return seconds[len(seconds) // 2] if seconds else self._config.trial.budget_seconds
 
     def _wait(self, seconds: float) -> None:
         self._parts.phase("wait", f"{seconds:.0f} s")

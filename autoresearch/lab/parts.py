@@ -132,3 +132,14 @@ class Parts:
 def next_number(session: Session) -> int:
     """Return the number the next experiment gets."""
     return max((e.number for e in session.experiments), default=-1) + 1
+
+
+def trial_seconds(session: Session, budget_seconds: float) -> float:
+    """Return what a trial takes from start to judged, by the median of the last ones."""
+    seconds = sorted(
+        t.result.total_seconds
+        for e in session.experiments[-9:]
+        for t in e.trials
+        if t.result.ok and t.result.total_seconds is not None
+    )
+    return seconds[len(seconds) // 2] if seconds else budget_seconds

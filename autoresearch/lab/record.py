@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -91,6 +91,8 @@ class Record:
         self._lock = threading.RLock()
         self._editable: tuple[str, ...] | None = None
         self._built: tuple[object, Session] | None = None
+        self.listener: Callable[[Event], None] = lambda _: None
+        """Told of each event once it is stored."""
 
     # Opening
 
@@ -230,6 +232,18 @@ class Record:
         return last_holder(session_lock_path(self.repository.git_dir))
 
     @property
+    def is_cut(self) -> bool:
+        """Whether a run started and has not ended; to who holds the lock: that the last one died."""
+        with self._lock:
+            self._catch_up()
+            return self._fold.is_open
+
+    def subject(self, commit: str) -> str:
+        """Return the first line of a commit's message."""
+        lines = self.repository.message(commit).splitlines()
+        return clean_line(lines[0]) if lines else ""
+
+    @property
     def has_journal(self) -> bool:
         """Whether anything is recorded; a clone has nothing before the record is fetched."""
         return self.repository.ref(journal_ref(self.tag)) is not None
@@ -365,6 +379,7 @@ class Record:
         self.repository.update_refs([RefUpdate(ref, sha, journal or ""), *moves], event.type)
         if self._fold.journal == (journal or ""):
             self._fold.apply(sha, line)
+        self.listener(event)
         return sha
 
     def _tree(self, files: Mapping[str, bytes]) -> str:
@@ -399,7 +414,7 @@ class Record:
             if commit:
                 if commit != proposal.parent:
                     added, removed = self.repository.count_lines(proposal.parent, commit)
-                identity = self.identity(self._editable_files(commit))
+                identity = self.identity(self.editable_files(commit))
             event = Proposed(
                 at=at,
                 number=number,
@@ -437,9 +452,52 @@ class Record:
         message = candidate_message(proposal, number)
         return self.repository.write_commit(tree, [proposal.parent], message, at)
 
-    def _editable_files(self, commit: str) -> dict[str, bytes]:
+    def editable_files(self, commit: str) -> dict[str, bytes]:
+        """Return the files of a commit that an experiment may change."""
         found = {path: self.repository.file_at(commit, path) for path in self.editable()}
         return {path: content for path, content in found.items() if content is not None}
+
+    def rebase(self, number: int, files: Mapping[str, str], onto: str) -> None:
+        """Give a proposal that was not tried yet another parent; its number and cost stay.
+
+        Args:
+            number: Of the experiment.
+            files: Whole texts of the editable files, carried over.
+            onto: The new parent.
+        """
+        with self._lock:
+            old = self.session().experiment(number)
+            proposal = Proposal(
+                description=old.description,
+                files=files,
+                parent=onto,
+                proposer=old.proposer,
+                hypothesis=old.hypothesis,
+                expected_effect=old.expected_effect,
+                theme=old.theme,
+                parameters=old.parameters,
+                usage=old.usage,
+            )
+            at = now()
+            commit = self._candidate(proposal, number, at)
+            added, removed = self.repository.count_lines(onto, commit) if commit else (0, 0)
+            event = Proposed(
+                at=at,
+                number=number,
+                commit=commit,
+                parent=onto,
+                identity=self.identity(self.editable_files(commit)) if commit else "",
+                proposer=old.proposer,
+                description=old.description,
+                hypothesis=old.hypothesis,
+                expected_effect=old.expected_effect,
+                theme=old.theme,
+                parameters=dict(old.parameters),
+                usage=asdict(old.usage),
+                lines_added=added,
+                lines_removed=removed,
+            )
+            self.append(event, commit=commit or None)
 
     def record_trial(
         self,
@@ -701,6 +759,15 @@ def _file_name(path: str) -> str:
 
 def _exists(repository: Repository, tag: str) -> bool:
     return any(repository.ref(ref) for ref in (journal_ref(tag), branch_ref(tag)))
+
+
+def current_tag(root: Path) -> str | None:
+    """Return the tag of the session whose branch is checked out in `root`, None if there is none."""
+    if not (root / ".git").exists():
+        return None
+    with Repository.open(root) as repository:
+        head = repository.head() or ""
+    return head.removeprefix(BRANCHES) if head.startswith(BRANCHES) else None
 
 
 def _current_tag(repository: Repository) -> str | None:

@@ -11,6 +11,7 @@ from autoresearch import __version__
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, SessionStarted
 from autoresearch.lab.assembly import Lab, lock_device
+from autoresearch.lab.faults import reach
 from autoresearch.lab.limits import Limits
 from autoresearch.types import Session
 
@@ -45,10 +46,10 @@ def run_session(
             is in use, the proposer cannot work.
         WorkError: the code at the tip of the branch does not run.
     """
+    from autoresearch.lab.confirmation import confirmation_reserve_seconds
     from autoresearch.lab.confirming import run_confirmation
-    from autoresearch.lab.decision import confirmation_reserve_seconds
     from autoresearch.lab.loop import Loop
-    from autoresearch.lab.parts import Parts
+    from autoresearch.lab.parts import Parts, trial_seconds
     from autoresearch.proposer.ahead import Ahead
     from autoresearch.proposer.registry import make_proposer
 
@@ -58,9 +59,10 @@ def run_session(
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
         proposer = make_proposer(config)
         proposer.check()
-        started = started_event(lab, record, options)
-        record.append(started)
-        emit(started)
+        record.listener = emit
+        first_number = first_counted(record, session)
+        record.append(started_event(lab, record, options, first_number), commit=record.tip())
+        reach("session_started")
 
         def confirm(session: Session) -> object:
             if not config.session.confirm_trials or session.best == 0:
@@ -73,9 +75,16 @@ def run_session(
                 reference=reference_number(session, lab),
                 candidate=session.best,
                 num_trials=config.session.confirm_trials,
-                kind="session",
+                setup=lab.setup.key,
                 stop=stop,
                 emit=emit,
+            )
+
+        def reserve(session: Session) -> float:
+            if not options.is_confirming or not session.kept:
+                return 0.0
+            return confirmation_reserve_seconds(
+                config, trial_seconds(session, config.trial.budget_seconds)
             )
 
         loop = Loop(
@@ -90,8 +99,9 @@ def run_session(
                 limits=options.limits,
                 emit=emit,
                 stop=stop,
+                first_number=first_number,
                 confirm=confirm if options.is_confirming else None,
-                reserve_seconds=lambda s: confirmation_reserve_seconds(config, s),
+                reserve_seconds=reserve,
             )
         )
         return loop.run()
@@ -134,7 +144,19 @@ def reference_number(session: Session, lab: Lab) -> int:
     )
 
 
-def started_event(lab: Lab, record: "Record", options: RunOptions) -> SessionStarted:
+def first_counted(record: "Record", session: Session) -> int:
+    """Return the number from which experiments count against `--experiments`.
+
+    A run that was killed is continued: what it had proposed still counts.
+    """
+    if record.is_cut and "first_number" in session.limits:
+        return int(session.limits["first_number"])
+    return max((e.number for e in session.experiments), default=0) + 1
+
+
+def started_event(
+    lab: Lab, record: "Record", options: RunOptions, first_number: int
+) -> SessionStarted:
     """Return the event that says under which conditions this run began."""
     config = lab.config
     limits = options.limits
@@ -150,13 +172,14 @@ def started_event(lab: Lab, record: "Record", options: RunOptions) -> SessionSta
         is_validation_visible=lab.dataset.is_visible,
         unigram_bpb=lab.dataset.unigram_bpb,
         hardware=lab.hardware.to_json(),
-        data=lab.dataset.summary(),
+        data=lab.dataset.manifest,
         config=lab.loaded.changed(),
         versions=versions(),
         limits={
             "seconds": limits.seconds,
             "experiments": limits.experiments,
             "max_cost_usd": limits.max_cost_usd,
+            "first_number": first_number,
         },
         is_rebaseline=options.is_rebaseline,
     )

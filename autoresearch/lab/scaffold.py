@@ -40,7 +40,7 @@ def scaffold(
         AutoresearchError: git is missing or fails.
     """
     from autoresearch.hardware import describe
-    from autoresearch.lab.git import Repository
+    from autoresearch.lab.record import Record, current_tag
     from autoresearch.presets import choose_preset, render
 
     folder = folder.expanduser().resolve()
@@ -60,16 +60,25 @@ def scaffold(
             continue
         path.write_text(text, encoding="utf-8")
         written.append(name)
-    repository = Repository.init(folder, tag or default_tag(), files=tuple(files))
+    run_directory = RunDirectory(folder)
+    outer = None if (folder / ".git").exists() else outer_repository(folder)
+    tag = tag or current_tag(folder) or default_tag()
+    with Record.create(run_directory, tag, tuple(files)):
+        pass
     return Scaffold(
-        run_directory=RunDirectory(folder),
-        tag=repository.tag,
+        run_directory=run_directory,
+        tag=tag,
         preset=preset if is_new else "",
         why=why if is_new else "",
         written=tuple(written),
         kept=tuple(kept),
-        outer=repository.outer,
+        outer=outer,
     )
+
+
+def outer_repository(folder: Path) -> Path | None:
+    """Return the working tree of the git repository around `folder`, if there is one."""
+    return next((p for p in folder.parents if (p / ".git").exists()), None)
 
 
 def default_tag() -> str:

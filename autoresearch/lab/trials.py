@@ -54,7 +54,7 @@ class Trials:
         self._record.record_trial(
             experiment.number, result, setup=self._parts.setup.key, started_at=started_at
         )
-        reach("trial_recorded")
+        reach("trial_stored")
 
     def _spec(
         self, experiment: Experiment, session: Session, counted: int, index: int, *, audit: bool

@@ -120,7 +120,7 @@ class Trial:
             raise SystemExit(f"the lab speaks protocol {welcome['protocol']}, this is {PROTOCOL}")
         trial = cls(channel, welcome)
         random.seed(trial.seed)
-        np.random.seed(trial.seed % 2**32)  # noqa: NPY002 - train.py may use the global generator
+        np.random.seed(trial.seed % 2**32)
         torch.manual_seed(trial.seed)
         channel.send("joined", device=trial.device.type)
         cls._joined = trial
@@ -464,7 +464,7 @@ def _expected(vocab_size: int, max_seq_len: int) -> tuple[dict[str, tuple[int, .
     build = getattr(sys.modules["__main__"], "build_model", None)
     if not callable(build):
         raise TypeError("train.py must define `build_model(vocab_size, max_seq_len, device)`")
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         try:
             with torch.device("meta"):
@@ -473,7 +473,7 @@ def _expected(vocab_size: int, max_seq_len: int) -> tuple[dict[str, tuple[int, .
             model = build(vocab_size, max_seq_len, torch.device("cpu"))
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        np.random.set_state(states[1])
         torch.set_rng_state(states[2])
     shapes = {
         name: tuple(value.shape)

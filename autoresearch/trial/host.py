@@ -135,7 +135,9 @@ class LocalExecutor:
         )
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(Folder(self._scratch, spec.label, spec.files))
-            feeder = FeederProcess(self._dataset.path, seed=spec.seed, max_seq_len=trial.max_seq_len)
+            feeder = FeederProcess(
+                self._dataset.path, seed=spec.seed, max_seq_len=trial.max_seq_len
+            )
             stack.callback(feeder.close)
             child = Child(
                 "train",

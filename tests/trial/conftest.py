@@ -14,10 +14,15 @@ from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import TrialResult, TrialSpec
 
+
 def write_text(folder: Path) -> None:
     """Write 400 documents in which each word has two likely successors."""
     rng = random.Random(5)
-    words = [a + b for a in ("lab", "tri", "no", "ke", "sha") for b in ("da", "mi", "xe", "é", "rd", "st")]
+    words = [
+        a + b
+        for a in ("lab", "tri", "no", "ke", "sha")
+        for b in ("da", "mi", "xe", "é", "rd", "st")
+    ]
     after = {w: rng.sample(words, 2) for w in words}
     for number in range(400):
         word, text = rng.choice(words), []

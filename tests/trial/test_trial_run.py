@@ -76,7 +76,10 @@ def test_claim_is_enough_when_the_score_is_too_high_to_keep(run) -> None:
 
 def test_same_seed_gives_the_same_batches_at_any_speed(run) -> None:
     text = variant(
-        ("        trial.log(loss=loss, lr=LR)\n", "        print(x.sum().item(), y.sum().item())\n"),
+        (
+            "        trial.log(loss=loss, lr=LR)\n",
+            "        print(x.sum().item(), y.sum().item())\n",
+        ),
     )
     first, second = (run(text, spec={"audit_below": 0.0}) for _ in range(2))
     lines = [r.log_tail.splitlines()[:20] for r in (first, second)]

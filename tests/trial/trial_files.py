@@ -1,7 +1,7 @@
 """A tiny model in a real train.py, and variants of it."""
 
 # A bigram model with a causal mean of the past: learns fast, is honest, has a tied head and a rotating buffer.
-TRAIN = '''
+TRAIN = """
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -49,7 +49,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 
 def variant(*changes: tuple[str, str], prologue: str = "") -> str:
