@@ -38,7 +38,7 @@ class FormulaExecutor:
         self.specs.append(spec)
         self.before_trial(spec)
         text = spec.files["train.py"].decode()
-        values = {k: float(v) for k, v in re.findall(r"^([A-Z]+) = (-?[\d.]+)", text, re.M)}
+        values = {k: float(v) for k, v in re.findall(r"^([A-Z]+) = (-?[\d.]+)", text, re.MULTILINE)}
         if on_progress is not None:
             on_progress(
                 Progress(number=0, label=spec.label, phase="train", seconds=1, budget_seconds=2)
@@ -100,7 +100,7 @@ def variant(**values: object) -> str:
     """Return the train.py with some constants set."""
     text = TRAIN
     for name, value in values.items():
-        text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, flags=re.M)
+        text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, flags=re.MULTILINE)
     return text
 
 

@@ -1,0 +1,93 @@
+"""A session with stand-ins for the trainer and the proposer; the record is real git."""
+
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from stand_ins import TRAIN, FormulaExecutor, ListProposer
+
+from autoresearch.config import load_config
+from autoresearch.events import Event, Phase, Progress, SessionStarted
+from autoresearch.lab.limits import Limits
+from autoresearch.lab.loop import Loop
+from autoresearch.lab.parts import Parts
+from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
+from autoresearch.proposer.ahead import Ahead
+from autoresearch.types import Session, Setup
+
+SETUP = Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000)
+
+
+@dataclass
+class Night:
+    """One run directory and what a test does with it."""
+
+    root: Path
+    executor: FormulaExecutor = field(default_factory=FormulaExecutor)
+    events: list[Event | Progress | Phase] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    proposer: ListProposer = field(default_factory=lambda: ListProposer([]))
+
+    def run(
+        self,
+        answers: Iterable[str | Exception],
+        *,
+        experiments: int = 0,
+        ahead: int = 0,
+        setup: Setup = SETUP,
+        **overrides: object,
+    ) -> str:
+        """Run the loop over prepared answers; returns the reason it ended."""
+        self.proposer = ListProposer(answers)
+        run_directory = RunDirectory(self.root)
+        config = load_config(run_directory, overrides).config
+        with Record.open(run_directory, "t") as record, record.lock():
+            record.listener = self.events.append
+            first = max((e.number for e in record.session().experiments), default=0) + 1
+            record.append(
+                SessionStarted(
+                    tag="t", tip=record.tip(), setup=vars(setup), seed=0, proposer="search"
+                )
+            )
+            return Loop(
+                Parts(
+                    run_directory=run_directory,
+                    config=config,
+                    record=record,
+                    executor=self.executor,
+                    ahead=Ahead(self.proposer, ahead),
+                    setup=setup,
+                    hardware={},
+                    limits=Limits(experiments=experiments),
+                    emit=self.events.append,
+                    stop=self.stop,
+                    first_number=first,
+                )
+            ).run()
+
+    @property
+    def record(self) -> Record:
+        return Record.open(RunDirectory(self.root), "t")
+
+    @property
+    def session(self) -> Session:
+        with self.record as record:
+            return record.session()
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Night:
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "program.md").write_text("Find a better LR.\n")
+    (tmp_path / "autoresearch.toml").write_text("")
+    files = ("train.py", "program.md", "autoresearch.toml")
+    with Record.create(RunDirectory(tmp_path), "t", files):
+        pass
+    return Night(tmp_path)

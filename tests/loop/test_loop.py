@@ -1,0 +1,186 @@
+"""The loop over real git: baseline, keep, discard, crash, invalid, retry, resume, people."""
+
+import dataclasses
+import subprocess
+from typing import Any
+
+import pytest
+from stand_ins import TRAIN, variant
+
+from autoresearch.errors import PrerequisiteError, WorkError
+from autoresearch.proposer.base import EditFailedError, ProposerUnavailableError
+from autoresearch.types import Outcome, Proposal, State, TrialSpec, Usage, Verdict
+
+
+def git(night: Any, *args: str) -> str:
+    return subprocess.run(
+        ["git", *args], cwd=night.root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_the_first_run_measures_the_baseline_on_different_seeds(night: Any) -> None:
+    assert night.run([]) == "proposer"
+    baseline = night.session.experiment(0)
+    assert baseline.verdict is Verdict.KEEP
+    seeds = [t.result.seed for t in baseline.trials]
+    assert len(set(seeds)) == len(seeds) == 3
+
+
+def test_a_gain_is_kept_and_a_loss_is_not(night: Any) -> None:
+    night.run([variant(LR=2.5), variant(LR=0.1)], experiments=2)
+    session = night.session
+    assert [e.verdict for e in session.experiments[1:]] == [Verdict.KEEP, Verdict.DISCARD]
+    assert session.best == 1
+    assert git(night, "rev-parse", "autoresearch/t") == session.experiment(1).commit
+    assert session.experiment(1).decision is not None
+    assert session.experiment(1).decision.p_real > 0.9
+    assert "LR = 2.5" in (night.root / "train.py").read_text()
+
+
+def test_every_candidate_stays_reachable(night: Any) -> None:
+    night.run([variant(LR=0.1), variant(LR=-1), variant(WIDTH=0)], experiments=3)
+    git(night, "reflog", "expire", "--expire=now", "--all")
+    git(night, "gc", "--prune=now", "--quiet")
+    for experiment in night.session.experiments[1:]:
+        assert "LR" in git(night, "show", f"{experiment.commit}:train.py")
+
+
+def test_candidates_share_the_seed_of_the_baseline(night: Any) -> None:
+    night.run([variant(LR=0.5)], experiments=1)
+    session = night.session
+    assert (
+        session.experiment(1).trials[0].result.seed == session.experiment(0).trials[0].result.seed
+    )
+
+
+def test_crashes_and_broken_rules_are_verdicts(night: Any) -> None:
+    night.run([variant(LR=-1), variant(WIDTH=0)], experiments=2)
+    first, second = night.session.experiments[1:]
+    assert (first.verdict, first.reason) == (Verdict.CRASH, "nan")
+    assert (second.verdict, second.reason) == (Verdict.INVALID, "claim_mismatch")
+    assert first.val_bpb is None
+
+
+def test_a_baseline_that_does_not_run_ends_the_session(night: Any) -> None:
+    (night.root / "train.py").write_text(variant(LR=-1))
+    git(night, "commit", "-qam", "break it")
+    with pytest.raises(WorkError, match="does not run: nan"):
+        night.run([])
+    assert night.session.experiment(0).verdict is Verdict.CRASH
+
+
+def test_an_answer_that_gives_no_change_is_a_discard_without_a_trial(night: Any) -> None:
+    failed = Proposal("nonsense", {}, "", "llm", usage=Usage(num_calls=3, cost_usd=0.02))
+    with night.record as record:
+        failed = dataclasses.replace(failed, parent=record.tip())
+    night.run([EditFailedError("no match", reason="edit_failed", proposal=failed)], experiments=1)
+    experiment = night.session.experiment(1)
+    assert (experiment.verdict, experiment.reason) == (Verdict.DISCARD, "edit_failed")
+    assert not experiment.trials
+    assert night.session.usage.cost_usd == pytest.approx(0.02)
+
+
+def test_an_outage_is_waited_for_and_told(night: Any) -> None:
+    usage = Usage(num_calls=1, tokens_in=10, cost_usd=0.01)
+    answers = [
+        ProposerUnavailableError("429", retry_seconds=0.01, usage=usage),
+        variant(LR=2.0),
+    ]
+    night.run(answers, experiments=1)
+    session = night.session
+    assert session.experiment(1).verdict is Verdict.KEEP
+    assert session.other_usage.num_calls == 1
+    assert any("429" in alert.text for alert in session.alerts)
+
+
+def test_a_stopped_trial_has_no_verdict_and_is_run_again(night: Any) -> None:
+    def stop_at_the_fourth(spec: TrialSpec) -> None:
+        if len(night.executor.specs) == 4:
+            night.stop.set()
+
+    night.executor.before_trial = stop_at_the_fourth
+    assert night.run([variant(LR=2.0)], experiments=1) == "interrupted"
+    assert night.session.experiment(1).state is State.PROPOSED
+    night.stop.clear()
+    night.executor.before_trial = lambda _: None
+    night.run([], experiments=1)
+    assert night.session.experiment(1).verdict is Verdict.KEEP
+    assert len(night.session.experiments) == 2, "nothing new was proposed before the old was done"
+
+
+def test_a_tainted_trial_is_repeated_with_the_same_seed(night: Any) -> None:
+    real = night.executor.run
+    taints = iter([True])
+
+    def sleepy(spec: TrialSpec, **kwargs: Any) -> Any:
+        result = real(spec, **kwargs)
+        if len(night.executor.specs) > 3 and next(taints, False):
+            return dataclasses.replace(result, outcome=Outcome.TAINTED, reason="suspended")
+        return result
+
+    night.executor.run = sleepy
+    night.run([variant(LR=2.0)], experiments=1)
+    trials = night.session.experiment(1).trials
+    assert [t.result.outcome for t in trials] == [Outcome.TAINTED, Outcome.OK]
+    assert trials[0].result.seed == trials[1].result.seed
+
+
+def test_the_limit_of_experiments_counts_new_ones(night: Any) -> None:
+    assert night.run([variant(LR=0.5), variant(LR=0.6)], experiments=1) == "experiments"
+    assert len(night.session.experiments) == 2
+    assert night.run([variant(LR=0.7), variant(LR=0.8)], experiments=1) == "experiments"
+    assert len(night.session.experiments) == 3
+
+
+def test_a_commit_of_a_person_is_measured_before_anything_is_proposed(night: Any) -> None:
+    night.run([variant(LR=2.0)], experiments=1)
+    (night.root / "train.py").write_text(variant(LR=2.5))
+    git(night, "commit", "-qam", "my own idea")
+    night.run([variant(LR=2.9)], experiments=1)
+    own, after = night.session.experiments[2:]
+    assert (own.proposer, own.description) == ("human", "my own idea")
+    assert own.verdict is Verdict.KEEP
+    assert after.parent == own.commit
+
+
+def test_another_setup_gets_a_baseline_of_its_own(night: Any) -> None:
+    night.run([variant(LR=2.0)], experiments=1)
+    other = dataclasses.replace(night.session.setup, gpu="another")
+    night.run([variant(LR=2.5)], experiments=1, setup=other)
+    again = night.session.experiment(2)
+    assert again.proposer == "baseline"
+    assert sum(t.setup == other.key for t in again.trials) == 3
+    assert all(t.setup == other.key for t in night.session.experiment(3).trials)
+
+
+def test_a_proposal_made_ahead_is_rebased_when_the_candidate_is_kept(night: Any) -> None:
+    text = TRAIN.replace("# a script", "# a different script")
+    night.run([variant(LR=2.5), text, variant(LR=0.1)], experiments=2, ahead=1)
+    first, second = night.session.experiments[1:3]
+    assert first.verdict is Verdict.KEEP
+    assert second.parent == first.commit
+    rebased = git(night, "show", f"{second.commit}:train.py")
+    assert "LR = 2.5" in rebased
+    assert "# a different script" in rebased
+
+
+def test_a_proposal_that_cannot_be_rebased_is_abandoned(night: Any) -> None:
+    night.run([variant(LR=2.5), variant(LR=2.6), variant(LR=2.7)], experiments=2, ahead=1)
+    abandoned = [e for e in night.session.experiments if e.state is State.ABANDONED]
+    assert [e.reason for e in abandoned] == ["rebase_conflict"]
+
+
+def test_two_runs_in_one_directory_are_refused(night: Any) -> None:
+    with night.record as record, record.lock(), pytest.raises(Exception, match="process") as caught:
+        night.run([])
+    assert isinstance(caught.value, PrerequisiteError | WorkError)
+
+
+def test_program_md_is_read_for_every_proposal(night: Any) -> None:
+    def edit(spec: TrialSpec) -> None:
+        (night.root / "program.md").write_text(f"after trial {len(night.executor.specs)}\n")
+
+    night.executor.before_trial = edit
+    night.run([variant(LR=0.5), variant(LR=0.6)], experiments=2)
+    programs = [context.program for context in night.proposer.history]
+    assert programs == ["after trial 3\n", "after trial 4\n"]
