@@ -2,13 +2,14 @@
 
 `Fold.apply` takes the events as the journal holds them (JSON, not classes), so that fields and kinds of events
 that a later version added under the same schema number do no harm. `Fold.session` builds the frozen objects and keeps
-those that did not change since the last call, so that following a long journal costs only what is new.
+those that did not change since the last call, so that following a long journal costs only what is new. Its state is
+plain JSON (`dump`, `load`), so that a long journal need not be read again by every process.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
 from autoresearch.errors import PrerequisiteError, WorkError
@@ -21,7 +22,6 @@ from autoresearch.types import (
     Decision,
     Experiment,
     Outcome,
-    ProposerKind,
     Session,
     SessionNote,
     Setup,
@@ -97,14 +97,33 @@ def curve_from_bytes(data: bytes) -> tuple[CurvePoint, ...]:
     )
 
 
-@dataclass
 class _Draft:
-    """An experiment under construction."""
+    """An experiment under construction: fields and trials as plain JSON."""
 
-    fields: dict[str, Any]
-    trials: list[Trial] = field(default_factory=list)
-    candidate: str = ""
-    built: Experiment | None = None
+    __slots__ = ("built", "fields", "trials")
+
+    def __init__(self, fields: dict[str, Any], trials: list[list[Any]]) -> None:
+        self.fields = fields
+        self.trials = trials
+        """`[result, setup, started_at, event, confirmation]` each."""
+        self.built: Experiment | None = None
+
+    def build(self) -> Experiment:
+        if self.built is None:
+            values = {k: v for k, v in self.fields.items() if k != "candidate"}
+            values["state"] = State(values["state"])
+            values["usage"] = _make(Usage, values["usage"])
+            if values.get("verdict"):
+                values["verdict"] = Verdict(values["verdict"])
+            if values.get("decision"):
+                values["decision"] = _make(Decision, values["decision"])
+            trials = tuple(Trial(result_from_json(t[0]), *t[1:]) for t in self.trials)
+            self.built = Experiment(**values, trials=trials)
+        return self.built
+
+
+FOLD_VERSION = 1
+"""Grows when the same events fold to another state; an index of another version is not used."""
 
 
 class Fold:
@@ -118,17 +137,39 @@ class Fold:
         """A session started and has not ended."""
         self._experiments: dict[int, _Draft] = {}
         self._session: dict[str, Any] = {}
-        self._setups: dict[str, Setup] = {}
-        self._confirmations: list[Confirmation] = []
-        self._notes: list[SessionNote] = []
-        self._alerts: list[Alert] = []
+        """Fields of `Session`, as JSON."""
+        self._setups: dict[str, dict[str, Any]] = {}
+        self._confirmations: list[dict[str, Any]] = []
+        self._notes: list[list[Any]] = []
+        self._alerts: list[list[Any]] = []
         self._busy: dict[str, float] = {}
-        self._other: list[Usage] = []
+        self._other = asdict(Usage())
+        self._clock: dict[str, Any] = {"opened_at": "", "last_at": "", "wall_seconds": 0.0}
         self._best = 0
         self._tip = ""
-        self._opened_at = ""
-        self._last_at = ""
-        self._wall_seconds = 0.0
+
+    _STATE = (
+        "journal", "num_events", "is_open", "_session", "_setups", "_confirmations", "_notes",
+        "_alerts", "_busy", "_other", "_clock", "_best", "_tip",
+    )  # fmt: skip
+
+    def dump(self) -> dict[str, Any]:
+        """Return the whole state as JSON values."""
+        state = {name.lstrip("_"): getattr(self, name) for name in self._STATE}
+        drafts = [[d.fields, d.trials] for d in self._experiments.values()]
+        return {"version": FOLD_VERSION, "tag": self.tag, **state, "experiments": drafts}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> "Fold | None":
+        """Return the fold that `dump` wrote, None if another version did."""
+        if state.get("version") != FOLD_VERSION:
+            return None
+        fold = cls(str(state["tag"]))
+        for name in cls._STATE:
+            setattr(fold, name, state[name.lstrip("_")])
+        for fields, trials in state["experiments"]:
+            fold._experiments[int(fields["number"])] = _Draft(fields, trials)
+        return fold
 
     def apply(self, sha: str, line: str) -> None:
         """Take in the journal's next event.
@@ -159,17 +200,18 @@ class Fold:
                 handler(sha, event)
             except (ValueError, KeyError, TypeError, AttributeError) as exc:
                 raise _damaged(self.tag, sha) from exc
-        self._last_at = str(event.get("at", self._last_at))
+        self._clock["last_at"] = str(event.get("at", self._clock["last_at"]))
         self.journal = sha
         self.num_events += 1
 
     def candidate(self, number: int) -> str:
         """Return the sha of an experiment's candidate commit, `""` if none was made."""
-        return self._experiments[number].candidate
+        return str(self._experiments[number].fields["candidate"])
 
     def session(self) -> Session:
         """Return the session so far; `state` does not know whether a process is alive."""
-        known = self._session
+        known = dict(self._session)
+        setup = known.pop("setup", None)
         if "started_at" not in known:
             state, reason = "new", ""
         elif self.is_open:
@@ -177,32 +219,33 @@ class Fold:
         else:
             reason = str(known.get("stop_reason", ""))
             state = "interrupted" if reason in ("interrupted", "stopped", "error") else "finished"
-        wall = self._wall_seconds
-        if self.is_open:
-            wall += _seconds_between(self._opened_at, self._last_at)
+        try:
+            experiments = tuple(d.build() for _, d in sorted(self._experiments.items()))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise _damaged(self.tag, self.journal) from exc
         return Session(
             **{**known, "stop_reason": reason},
             tag=self.tag,
             branch=f"autoresearch/{self.tag}",
-            experiments=tuple(self._build(n) for n in sorted(self._experiments)),
+            experiments=experiments,
             state=cast("Any", state),
-            wall_seconds=wall,
-            setups=dict(self._setups),
+            wall_seconds=self._clock["wall_seconds"] + self._seconds_open(),
+            setup=_make(Setup, setup) if setup else None,
+            setups={key: _make(Setup, values) for key, values in self._setups.items()},
             best=self._best,
             tip=self._tip,
-            confirmations=tuple(self._confirmations),
-            notes=tuple(self._notes),
-            alerts=tuple(self._alerts),
-            other_usage=_sum(self._other),
+            confirmations=tuple(_make(Confirmation, c) for c in self._confirmations),
+            notes=tuple(SessionNote(*note) for note in self._notes),
+            alerts=tuple(Alert(*alert) for alert in self._alerts),
+            other_usage=_make(Usage, self._other),
             busy=tuple(Busy(cast("Any", k), v) for k, v in self._busy.items()),
             journal=self.journal,
         )
 
-    def _build(self, number: int) -> Experiment:
-        draft = self._experiments[number]
-        if draft.built is None:
-            draft.built = Experiment(**draft.fields, trials=tuple(draft.trials))
-        return draft.built
+    def _seconds_open(self) -> float:
+        if not self.is_open:
+            return 0.0
+        return _seconds_between(self._clock["opened_at"], self._clock["last_at"])
 
     def _draft(self, event: Mapping[str, Any]) -> _Draft:
         draft = self._experiments[int(event["number"])]
@@ -213,98 +256,107 @@ class Fold:
 
     def _on_session_started(self, _: str, event: dict[str, Any]) -> None:
         setup = _make(Setup, event["setup"])
-        self._setups[setup.key] = setup
+        self._setups[setup.key] = event["setup"]
         if self.is_open:  # the last run died without a word
-            self._wall_seconds += _seconds_between(self._opened_at, self._last_at)
+            self._clock["wall_seconds"] = self._clock["wall_seconds"] + self._seconds_open()
         names = (
             "seed", "proposer", "model", "sandbox", "is_validation_visible", "unigram_bpb",
-            "hardware", "data", "config", "versions", "limits",
+            "hardware", "data", "config", "versions", "limits", "setup",
         )  # fmt: skip
         self._session |= {name: event[name] for name in names if name in event}
-        self._session["setup"] = setup
-        self._session["is_unsafe"] = bool(
-            self._session.get("is_unsafe") or event.get("is_unsafe", False)
-        )
+        is_unsafe = self._session.get("is_unsafe") or event.get("is_unsafe", False)
+        self._session["is_unsafe"] = bool(is_unsafe)
         self._session.setdefault("started_at", event["at"])
         self._session["ended_at"] = ""
-        self._opened_at = event["at"]
+        self._clock["opened_at"] = event["at"]
         self._tip = self._tip or event["tip"]
         self.is_open = True
 
     def _on_session_ended(self, _: str, event: dict[str, Any]) -> None:
         self._session["stop_reason"] = event["reason"]
         self._session["ended_at"] = event["at"]
-        self._wall_seconds += float(event.get("wall_seconds", 0.0))
-        for kind, seconds in event.get("busy", {}).items():
-            self._busy[kind] = self._busy.get(kind, 0.0) + float(seconds)
+        seconds = float(event.get("wall_seconds", 0.0))
+        self._clock["wall_seconds"] = self._clock["wall_seconds"] + seconds
+        for kind, busy in event.get("busy", {}).items():
+            self._busy[kind] = self._busy.get(kind, 0.0) + float(busy)
         self.is_open = False
 
     def _on_proposed(self, sha: str, event: dict[str, Any]) -> None:
         names = (
-            "number", "commit", "parent", "identity", "description", "hypothesis",
+            "commit", "parent", "identity", "description", "proposer", "hypothesis",
             "expected_effect", "theme", "note", "parameters", "lines_added", "lines_removed",
         )  # fmt: skip
-        fields = {name: event[name] for name in names if name in event}
+        number = int(event["number"])
+        fields = {name: event[name] for name in names if event.get(name)}
         fields |= {
-            "proposer": cast("ProposerKind", event["proposer"]),
-            "state": State.PROPOSED,
-            "usage": _make(Usage, event.get("usage", {})),
+            "number": number,
+            "commit": event["commit"],
+            "parent": event["parent"],
+            "description": event["description"],
+            "candidate": event["commit"],
+            "state": State.PROPOSED.value,
+            "usage": event.get("usage", {}),
             "started_at": event["at"],
             "event": sha,
         }
-        self._experiments[int(event["number"])] = _Draft(fields, candidate=event["commit"])
+        before = self._experiments.get(number)
+        if before is not None:  # carried over to another parent: asked for and paid once
+            fields |= {name: before.fields[name] for name in ("started_at", "event")}
+        self._experiments[number] = _Draft(fields, before.trials if before else [])
         if event.get("note"):
-            self._notes.append(SessionNote(event["note"], "agent", event["at"]))
+            self._notes.append([event["note"], "agent", event["at"]])
 
     def _on_trial(self, sha: str, event: dict[str, Any]) -> None:
         draft = self._draft(event)
-        result = result_from_json(event["result"])
+        result = event["result"]
+        outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
-        draft.trials.append(Trial(result, event["setup"], event["started_at"], sha, confirmation))
+        draft.trials.append([result, event["setup"], event["started_at"], sha, confirmation])
         if confirmation:
             return
-        if result.outcome is not Outcome.TAINTED:
+        if outcome is not Outcome.TAINTED:
             draft.fields["setup"] = event["setup"]
-        if draft.fields["state"] is State.PROPOSED:
-            draft.fields["state"] = State.RUNNING
+        if draft.fields["state"] == State.PROPOSED.value:
+            draft.fields["state"] = State.RUNNING.value
 
     def _on_verdict(self, _: str, event: dict[str, Any]) -> None:
         draft = self._draft(event)
         verdict = Verdict(event["verdict"])
-        decision = event.get("decision")
         draft.fields |= {
-            "state": State.JUDGED,
-            "verdict": verdict,
+            "state": State.JUDGED.value,
+            "verdict": verdict.value,
             "reason": event["reason"],
-            "decision": _make(Decision, decision) if decision else None,
             "judged_at": event["at"],
-            "reverted_by": event.get("displaced_by", ""),
         }
-        if event.get("setup"):
-            draft.fields["setup"] = event["setup"]
+        for name in ("decision", "setup"):
+            if event.get(name):
+                draft.fields[name] = event[name]
+        if event.get("displaced_by"):
+            draft.fields["reverted_by"] = event["displaced_by"]
         if verdict is Verdict.KEEP and event.get("commit"):
             draft.fields["commit"] = self._tip = event["commit"]
             self._best = int(event["number"])
 
     def _on_abandoned(self, _: str, event: dict[str, Any]) -> None:
         self._draft(event).fields |= {
-            "state": State.ABANDONED,
+            "state": State.ABANDONED.value,
             "reason": event["reason"],
             "judged_at": event["at"],
         }
 
     def _on_confirmed(self, _: str, event: dict[str, Any]) -> None:
-        self._confirmations.append(_make(Confirmation, event["confirmation"]))
+        _make(Confirmation, event["confirmation"])
+        self._confirmations.append(event["confirmation"])
 
     def _on_reverted(self, _: str, event: dict[str, Any]) -> None:
         for number in event["numbers"]:
-            draft = self._draft({"number": number})
-            draft.fields["reverted_by"] = event["commit"]
+            self._draft({"number": number}).fields["reverted_by"] = event["commit"]
         self._tip = event["commit"]
         standing = [
-            n
-            for n, d in self._experiments.items()
-            if d.fields.get("verdict") is Verdict.KEEP and not d.fields.get("reverted_by")
+            number
+            for number, draft in self._experiments.items()
+            if draft.fields.get("verdict") == Verdict.KEEP.value
+            and not draft.fields.get("reverted_by")
         ]
         self._best = max(standing, default=0)
 
@@ -313,25 +365,17 @@ class Fold:
 
     def _on_note(self, _: str, event: dict[str, Any]) -> None:
         author = "agent" if event.get("author") == "agent" else "human"
-        self._notes.append(SessionNote(event["text"], cast("Any", author), event["at"]))
+        self._notes.append([event["text"], author, event["at"]])
 
     def _on_cost(self, _: str, event: dict[str, Any]) -> None:
-        self._other.append(_make(Usage, event["usage"]))
+        spent = asdict(_make(Usage, event["usage"]))
+        total = self._other
+        for name, value in spent.items():
+            if value is not None:
+                total[name] = (total[name] or 0) + value
 
     def _on_alert(self, _: str, event: dict[str, Any]) -> None:
-        self._alerts.append(Alert(event["text"], event["at"], event.get("command", "")))
-
-
-def _sum(parts: Sequence[Usage]) -> Usage:
-    priced = [u.cost_usd for u in parts if u.cost_usd is not None]
-    return Usage(
-        num_calls=sum(u.num_calls for u in parts),
-        tokens_in=sum(u.tokens_in for u in parts),
-        tokens_out=sum(u.tokens_out for u in parts),
-        tokens_cached=sum(u.tokens_cached for u in parts),
-        cost_usd=sum(priced) if priced else None,
-        seconds=sum(u.seconds for u in parts),
-    )
+        self._alerts.append([event["text"], event["at"], event.get("command", "")])
 
 
 def _seconds_between(start: str, end: str) -> float:
@@ -339,7 +383,7 @@ def _seconds_between(start: str, end: str) -> float:
 
     try:
         gap = datetime.fromisoformat(end) - datetime.fromisoformat(start)
-    except ValueError:
+    except (ValueError, TypeError):
         return 0.0
     return max(0.0, gap.total_seconds())
 

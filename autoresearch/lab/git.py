@@ -11,13 +11,14 @@ does not cut a ref transaction in half.
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 
@@ -85,18 +86,6 @@ class RefUpdate:
     old: str | None
 
 
-def _import_git() -> Any:
-    try:
-        import git
-    except ImportError as exc:
-        raise PrerequisiteError(
-            "the program `git` is missing or does not work",
-            hint="install git 2.30 or newer, e.g. `apt install git`",
-            kind="git_missing",
-        ) from exc
-    return git
-
-
 class Repository:
     """One git repository, seen from the folder that holds its working tree."""
 
@@ -106,12 +95,9 @@ class Repository:
         """Of this working tree."""
         self.common_dir = common_dir
         """Shared by all working trees of the repository."""
-        module = _import_git()
-        self._git = module.Git(str(root))
-        self._program = str(module.Git.GIT_PYTHON_GIT_EXECUTABLE)
         self._environment = _environment(root, git_dir, common_dir)
         self._lock = threading.RLock()
-        self._reader: Any = None
+        self._reader: subprocess.Popen[bytes] | None = None
 
     # Opening and closing
 
@@ -147,7 +133,6 @@ class Repository:
         check_tag(tag)
         path.mkdir(parents=True, exist_ok=True)
         if not (path / ".git").exists():
-            module = _import_git()
             environment = {
                 name: value
                 for name, value in _environment(path, path / ".git", path / ".git").items()
@@ -157,8 +142,7 @@ class Repository:
                 ["init", "--quiet", "--template="],
                 ["symbolic-ref", "HEAD", branch_ref(tag)],
             ):
-                program = str(module.Git.GIT_PYTHON_GIT_EXECUTABLE)
-                _execute(module.Git(str(path)), [program, *command], b"", environment, path)
+                _execute(command, b"", environment, path)
         repository = cls.open(path)
         if repository.ref("refs/heads/autoresearch"):
             repository.close()
@@ -175,9 +159,10 @@ class Repository:
         with self._lock:
             reader, self._reader = self._reader, None
             if reader is not None:
+                assert reader.stdin is not None
+                assert reader.stdout is not None
                 reader.stdin.close()
                 reader.stdout.close()
-                reader.stderr.close()
                 reader.wait()
 
     def __enter__(self) -> Self:
@@ -202,7 +187,7 @@ class Repository:
             RefMovedError, RefLockedError: see there.
         """
         merged = {**self._environment, **(environment or {})}
-        return _execute(self._git, [self._program, *args], stdin, merged, self.root, ok)[1]
+        return _execute(args, stdin, merged, self.root, ok)[1]
 
     def _read(self, name: str) -> tuple[str, str, bytes] | None:
         """Return (sha, type, content) of any object name, or None where there is none."""
@@ -220,14 +205,19 @@ class Repository:
                         raise _gone(self.root) from exc
         return None
 
-    def _start_reader(self) -> Any:
-        return self._git.execute(
-            [self._program, "cat-file", "--batch"],
-            istream=subprocess.PIPE,
-            as_process=True,
-            env=self._environment,
-            start_new_session=True,
-        )
+    def _start_reader(self) -> "subprocess.Popen[bytes]":
+        try:
+            return subprocess.Popen(
+                ["git", "cat-file", "--batch"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self.root,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise _not_started(self.root) from exc
 
     # Objects
 
@@ -489,8 +479,7 @@ class Repository:
             for path, content in zip(paths, (ours, base, theirs), strict=True):
                 Path(path).write_bytes(content)
             code, out = _execute(
-                self._git,
-                [self._program, "merge-file", "-p", "--quiet", *paths],
+                ["merge-file", "-p", "--quiet", *paths],
                 b"",
                 self._environment,
                 self.root,
@@ -525,30 +514,18 @@ class Repository:
             lines.append(f"{mode} {sha}\t".encode() + os.fsencode(path) + b"\0")
         self.run("update-index", "-z", "--index-info", stdin=b"".join(lines))
 
-    # Sharing
+    # Size
 
-    def push(self, remote: str, refs: Sequence[str]) -> None:
-        """Send refs to a remote, all or none, never forced, with the person's configuration."""
-        self._share(
-            "push", "--atomic", "--no-verify", "--quiet", remote, *(f"{r}:{r}" for r in refs)
-        )
+    def num_loose_objects(self) -> int:
+        """Return about how many objects are not packed, from a sample as `git gc` takes it."""
+        try:
+            return 256 * sum(1 for _ in os.scandir(self.common_dir / "objects" / "17"))
+        except OSError:
+            return 0
 
-    def fetch(self, remote: str, *refspecs: str) -> None:
-        """Fetch refs from a remote with the person's configuration."""
-        self._share("fetch", "--no-tags", "--quiet", remote, *refspecs)
-
-    def _share(self, *args: str) -> None:
-        environment = {
-            name: os.environ.get(name, "")
-            for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
-            if name in os.environ
-        }
-        base = {
-            k: v
-            for k, v in self._environment.items()
-            if k not in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
-        }
-        _execute(self._git, [self._program, *args], b"", {**base, **environment}, self.root)
+    def pack(self) -> None:
+        """Gather loose objects and small packs in one pack; nothing is dropped, reachable or not."""
+        self.run("repack", "-d", "-l", "-q", "--geometric=2", "--window-memory=64m", "--threads=1")
 
 
 def _git_dir(root: Path) -> Path | None:
@@ -566,18 +543,17 @@ _PLACES = (
 
 
 def _environment(root: Path, git_dir: Path, common_dir: Path) -> dict[str, str]:
+    """Return the whole environment of a git command: the person's less everything git would read."""
     fixed = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
         "GIT_DIR": str(git_dir),
         "GIT_WORK_TREE": str(root),
         "GIT_COMMON_DIR": str(common_dir),
         "GIT_INDEX_FILE": str(git_dir / "index"),
         "GIT_OBJECT_DIRECTORY": str(common_dir / "objects"),
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES": "",
-        "GIT_NAMESPACE": "",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_SYSTEM": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_PARAMETERS": "",
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_OPTIONAL_LOCKS": "0",
@@ -595,35 +571,33 @@ def _environment(root: Path, git_dir: Path, common_dir: Path) -> dict[str, str]:
 
 
 def _execute(
-    runner: Any,
-    command: list[str],
+    args: Sequence[str],
     stdin: bytes,
     environment: Mapping[str, str],
     root: Path,
     ok: Iterable[int] = (0,),
 ) -> tuple[int, bytes]:
     try:
-        process = runner.execute(
-            command,
-            istream=subprocess.PIPE,
-            as_process=True,
+        done = subprocess.run(
+            ["git", *args],
+            input=stdin,
+            capture_output=True,
+            cwd=root,
             env=environment,
             start_new_session=True,
+            check=False,
         )
     except OSError as exc:
-        raise _gone(root) from exc
-    except _import_git().GitCommandNotFound as exc:
-        raise (_gone(root) if not root.is_dir() else _missing()) from exc
-    out, err = process.communicate(stdin)
-    code: int = process.returncode
-    if code not in ok:
-        raise explain(command[1], code, err.decode("utf-8", "replace"), root)
-    return code, out
+        raise _not_started(root) from exc
+    if done.returncode not in ok:
+        raise explain(args[0], done.returncode, done.stderr.decode("utf-8", "replace"), root)
+    return done.returncode, done.stdout
 
 
-def _ask(reader: Any, name: str) -> tuple[str, str, bytes] | None:
-    stdin: IO[bytes] = reader.stdin
-    stdout: IO[bytes] = reader.stdout
+def _ask(reader: "subprocess.Popen[bytes]", name: str) -> tuple[str, str, bytes] | None:
+    stdin, stdout = reader.stdin, reader.stdout
+    assert stdin is not None
+    assert stdout is not None
     stdin.write(os.fsencode(name) + b"\n")
     stdin.flush()
     header = stdout.readline()
@@ -637,12 +611,14 @@ def _ask(reader: Any, name: str) -> tuple[str, str, bytes] | None:
     return fields[0], fields[1], content
 
 
-def _missing() -> AutoresearchError:
-    return PrerequisiteError(
-        "the program `git` is missing",
-        hint="install git 2.30 or newer, e.g. `apt install git`",
-        kind="git_missing",
-    )
+def _not_started(root: Path) -> AutoresearchError:
+    if root.is_dir() and shutil.which("git") is None:
+        return PrerequisiteError(
+            "the program `git` is missing",
+            hint="install git 2.32 or newer, e.g. `apt install git`",
+            kind="git_missing",
+        )
+    return _gone(root)
 
 
 def _gone(root: Path) -> AutoresearchError:

@@ -20,7 +20,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
-from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import (
     SCHEMA,
@@ -44,6 +43,7 @@ from autoresearch.lab.fold import (
     result_to_json,
 )
 from autoresearch.lab.git import Entry, RefMovedError, RefUpdate, Repository
+from autoresearch.lab.index import load_index, save_index
 from autoresearch.lab.lock import (
     Holder,
     Lock,
@@ -77,6 +77,7 @@ from autoresearch.types import (
 )
 
 _MAX_EVENT_BYTES = 900_000
+_MAX_LOOSE_OBJECTS = 4_000
 
 
 class Record:
@@ -90,6 +91,7 @@ class Record:
         self._fold = Fold(tag)
         self._lock = threading.RLock()
         self._editable: tuple[str, ...] | None = None
+        self._num_indexed = 0
         self._built: tuple[object, Session] | None = None
         self.listener: Callable[[Event], None] = lambda _: None
         """Told of each event once it is stored."""
@@ -209,18 +211,33 @@ class Record:
 
     def _catch_up(self) -> None:
         tip = self.repository.ref(journal_ref(self.tag))
-        fold = self._fold
-        if tip == (fold.journal or None):
+        if tip == (self._fold.journal or None):
             return
         if tip is None:
             self._fold = Fold(self.tag)
             return
-        after = fold.journal or None
-        if after is not None and not self.repository.is_ancestor(after, tip):
-            fold, after = Fold(self.tag), None
-        for sha, _, message in self.repository.chain(tip, after):
-            fold.apply(sha, message)
+        fold = self._fold
+        if not fold.journal:
+            fold = load_index(self.run_directory, self.tag) or fold
+            self._num_indexed = fold.num_events
+        if fold.journal != tip:
+            fold = self._follow(fold, tip)
         self._fold = fold
+        self._num_indexed = save_index(self.run_directory, fold, self._num_indexed)
+
+    def _follow(self, fold: Fold, tip: str) -> Fold:
+        after = fold.journal
+        if after and self.repository.ref(after) is None:
+            after = ""
+        events = list(self.repository.chain(tip, after or None))
+        if after and (not events or events[0][1][:1] != [after]):  # another history: start anew
+            after, self._num_indexed = "", 0
+            events = list(self.repository.chain(tip))
+        if not after:
+            fold = Fold(self.tag)
+        for sha, _, message in events:
+            fold.apply(sha, message)
+        return fold
 
     def holder(self) -> Holder | None:
         """Return who runs this session now, None if nobody does."""
@@ -301,6 +318,8 @@ class Record:
     def editable(self) -> tuple[str, ...]:
         """Return the paths an experiment may change."""
         if self._editable is None:
+            from autoresearch.config import load_config
+
             self._editable = tuple(load_config(self.run_directory).config.task.editable)
         return self._editable
 
@@ -674,6 +693,20 @@ class Record:
         return path
 
     # Running
+
+    def maintain(self, *, force: bool = False) -> bool:
+        """Pack the repository when thousands of loose objects have gathered; True if it did.
+
+        Meant for the moments between trials: it takes seconds of one core. A failure is no harm and is not told.
+        """
+        if not force and self.repository.num_loose_objects() < _MAX_LOOSE_OBJECTS:
+            return False
+        try:
+            with self._lock:
+                self.repository.pack()
+        except WorkError:
+            return False
+        return True
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[Lock]:

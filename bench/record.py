@@ -1,0 +1,274 @@
+"""How fast and how large the record is after thousands of experiments: `python bench/record.py [5000]`.
+
+Makes the journal that many experiments leave (4 events each, with prompts, replies, curves and log tails of usual
+size) and measures what a person waits for. Prints one table.
+"""
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from autoresearch.events import Event, Noted, Proposed, SessionStarted, TrialJudged, VerdictGiven
+from autoresearch.lab.clean import clean_json
+from autoresearch.lab.fold import curve_to_bytes, result_to_json
+from autoresearch.lab.names import branch_ref, journal_ref
+from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
+from autoresearch.types import CurvePoint, Decision, Outcome, Setup, TrialResult, Usage
+
+WORDS = [
+    "rate",
+    "batch",
+    "depth",
+    "width",
+    "window",
+    "rope",
+    "norm",
+    "init",
+    "decay",
+    "warmup",
+    "head",
+    "value",
+    "gate",
+    "skip",
+    "mix",
+]
+CHILD = """
+import json, resource, sys, time
+start = time.perf_counter()
+import autoresearch
+session = autoresearch.read_session(sys.argv[1])
+read = time.perf_counter() - start
+if len(sys.argv) > 2:
+    import dataclasses
+    text = json.dumps(dataclasses.asdict(session))
+print(json.dumps({"read": read, "all": time.perf_counter() - start, "n": len(session.experiments),
+                  "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+class Stream:
+    """`git fast-import` streams, one after the other, that leave loose objects as the lab does."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.mark = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the next one; marks of the earlier ones hold."""
+        marks = self.root / ".git" / "bench-marks"
+        self.process = subprocess.Popen(
+            ["git", "-c", "fastimport.unpackLimit=1000000", "fast-import", "--quiet", "--depth=0",
+             f"--import-marks-if-exists={marks}", f"--export-marks={marks}"],
+            cwd=self.root,
+            stdin=subprocess.PIPE,
+        )  # fmt: skip
+        assert self.process.stdin is not None
+        self.pipe = self.process.stdin
+
+    def blob(self, content: bytes) -> int:
+        """Write a blob and return its mark."""
+        self.mark += 1
+        self.pipe.write(b"blob\nmark :%d\ndata %d\n%s\n" % (self.mark, len(content), content))
+        return self.mark
+
+    def commit(
+        self, ref: str, message: bytes, at: int, parents: list[str], files: dict[str, int]
+    ) -> int:
+        """Write a commit and return its mark."""
+        self.mark += 1
+        who = b"autoresearch <autoresearch@localhost> %d +0000" % at
+        lines = [b"commit " + ref.encode(), b"mark :%d" % self.mark, b"author " + who]
+        lines += [b"committer " + who, b"data %d" % len(message), message]
+        for verb, parent in zip(["from", *["merge"] * 9], parents, strict=False):
+            lines.append(f"{verb} {parent}".encode())
+        lines.append(b"deleteall")
+        lines += [b"M 100644 :%d %s" % (blob, name.encode()) for name, blob in files.items()]
+        self.pipe.write(b"\n".join(lines) + b"\n")
+        return self.mark
+
+    def close(self) -> None:
+        """End the stream; what it held is in the repository then."""
+        self.pipe.close()
+        if self.process.wait():
+            raise SystemExit("git fast-import failed")
+
+
+def _text(chance: random.Random, num_words: int) -> str:
+    return " ".join(chance.choice(WORDS) + str(chance.randrange(100)) for _ in range(num_words))
+
+
+def build(root: Path, num_experiments: int) -> None:
+    """Write a session of `num_experiments` into a new run directory."""
+    chance = random.Random(0)
+    source = "\n".join(f"    x{n} = layer_{n}(x, {_text(chance, 4)!r})" for n in range(400))
+    root.mkdir(parents=True)
+    for name, text in {
+        "train.py": source,
+        "program.md": _text(chance, 300),
+        "autoresearch.toml": "",
+        ".gitignore": ".autoresearch/\n",
+    }.items():
+        (root / name).write_text(text)
+    with Record.create(
+        RunDirectory(root), "bench", ["train.py", "program.md", "autoresearch.toml", ".gitignore"]
+    ) as record:
+        tip = record.tip()
+    setup = Setup("H100", "2.13", "570", 300.0, "d", "1", 2048, 20_000_000)
+    stream = Stream(root)
+    journal, branch = journal_ref("bench"), branch_ref("bench")
+    clock = 1_760_000_000
+    last: list[str] = []
+    program = stream.blob(_text(chance, 300).encode())
+
+    def add(event: Event, files: dict[str, int], parents: list[str]) -> None:
+        line = json.dumps(clean_json(event.to_json()), separators=(",", ":")).encode() + b"\n"
+        mark = stream.commit(journal, line, clock, [*last, *parents], files)
+        last[:] = [f":{mark}"]
+
+    add(SessionStarted(tag="bench", tip=tip, setup=vars(setup), seed=0, proposer="llm"), {}, [])
+    branch_files = {"train.py": stream.blob(source.encode()), "program.md": program}
+    parent = tip
+    lines = source.split("\n")
+    tried: list[str] = []
+    for number in range(num_experiments):
+        clock += 340
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock))
+        mine = list(lines)
+        mine[chance.randrange(len(mine))] += f"  # {_text(chance, 3)}"
+        files = {**branch_files, "train.py": stream.blob("\n".join(mine).encode())}
+        description = _text(chance, 8)
+        is_kept = chance.random() < 0.1
+        ref = "refs/bench/candidates"
+        candidate = stream.commit(ref, description.encode(), clock, [parent], files)
+        prompt = _text(random.Random(1), 600) + "\n".join(mine) + "\n".join(tried[-60:])
+        event_files = {
+            "prompt.md": stream.blob(prompt.encode()),
+            "reply.md": stream.blob(_text(chance, 250).encode()),
+            "program.md": program,
+        }
+        add(
+            Proposed(
+                at=at, number=number, commit=tip, parent=tip,
+                identity=f"{chance.getrandbits(64):016x}",
+                proposer="llm", description=description, hypothesis=_text(chance, 40),
+                expected_effect=_text(chance, 6), theme=chance.choice(WORDS),
+                usage=asdict(Usage(1, 20_000, 900, 15_000, 0.012, 21.5)),
+                lines_added=1, lines_removed=1, program="0" * 40,
+            ),
+            event_files, [f":{candidate}"],
+        )  # fmt: skip
+        for _ in range(2 if is_kept else 1):
+            result = TrialResult(
+                seed=chance.getrandbits(31), outcome=Outcome.OK, bpb=0.99 + chance.random() / 100,
+                claimed_bpb=0.99 + chance.random() / 100, audit_se=1e-4, num_audited=2048,
+                num_tokens=499_000_000, num_steps=953, train_seconds=300.01,
+                startup_seconds=21.3, submit_seconds=0.4, judge_seconds=9.7, total_seconds=332.1,
+                tokens_per_second=1_646_000.0, peak_memory_mb=45_000.0, num_params=50_300_000,
+                sandbox="bubblewrap", extra={"mfu_percent": 39.8},
+            )  # fmt: skip
+            curve = [CurvePoint(5.0 * n, 8_000_000 * n, 3.0 + chance.random()) for n in range(60)]
+            log = "\n".join(f"step {n} loss {3 + chance.random():.4f}" for n in range(80))
+            add(
+                TrialJudged(
+                    at=at, number=number, index=0, setup=setup.key, started_at=at,
+                    result=result_to_json(result),
+                ),
+                {"curve.json": stream.blob(curve_to_bytes(curve)), "log.txt": stream.blob(log.encode())},
+                [],
+            )  # fmt: skip
+        decision = Decision(
+            "keep" if is_kept else "discard", "gain" if is_kept else "no_gain", 0.31, -0.0003,
+            -0.001, 0.0004, -0.0002, 0.0005, 1, _text(chance, 14),
+        )  # fmt: skip
+        kept = ""
+        if is_kept:
+            commit = stream.commit(branch, description.encode(), clock, [parent], files)
+            parent, lines, branch_files = f":{commit}", mine, files
+            kept = tip
+        add(
+            VerdictGiven(
+                at=at, number=number, verdict=decision.action, reason=decision.reason, commit=kept,
+                decision=asdict(decision), setup=setup.key,
+            ),
+            {}, [parent] if is_kept else [],
+        )  # fmt: skip
+        tried.append(f"#{number} {description}: {decision.reason}")
+        if number % 50 == 49:
+            stream.close()
+            with Record.open(RunDirectory(root)) as record:
+                record.maintain()
+            stream.begin()
+    stream.close()
+    subprocess.run(["git", "update-ref", "-d", "refs/bench/candidates"], cwd=root, check=True)
+
+
+def _child(root: Path, *more: str) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for _ in range(3):
+        start = time.perf_counter()
+        out = subprocess.run(
+            [sys.executable, "-c", CHILD, str(root), *more], capture_output=True, check=True
+        ).stdout
+        figures = {**json.loads(out), "process": time.perf_counter() - start}
+        if not best or figures["process"] < best["process"]:
+            best = figures
+    return best
+
+
+def _megabytes(root: Path) -> float:
+    files = [path.lstat() for path in (root / ".git").rglob("*") if path.is_file()]
+    return sum(s.st_blocks * 512 for s in files) / 1e6
+
+
+def main() -> None:
+    """Build, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiments", type=int, nargs="?", default=5000)
+    num = parser.parse_args().experiments
+    rows: list[tuple[str, str, str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "lab"
+        start = time.perf_counter()
+        build(root, num)
+        rows.append(("build (fast-import, maintain)", f"{time.perf_counter() - start:.1f} s", ""))
+        rows.append(("repository as written", f"{_megabytes(root):.1f} MB", ""))
+        first = _child(root)
+        rows.append(("read_session, whole process", f"{first['process']:.2f} s", "0.5 s"))
+        rows.append(("  of it after start of Python", f"{first['read']:.2f} s", ""))
+        rows.append(("  memory", f"{first['mb']:.0f} MB", "200 MB"))
+        full = _child(root, "json")
+        rows.append(("all as JSON, whole process", f"{full['process']:.2f} s", "2 s"))
+        rows.append(("  memory", f"{full['mb']:.0f} MB", "200 MB"))
+        with Record.open(RunDirectory(root)) as record:
+            start = time.perf_counter()
+            session = record.session()
+            rows.append(("first session()", f"{time.perf_counter() - start:.3f} s", ""))
+            assert len(session.experiments) == num
+            times = []
+            for n in range(20):
+                start = time.perf_counter()
+                record.append(Noted(text=f"note {n}"))
+                record.session()
+                times.append(time.perf_counter() - start)
+            rows.append(("append + session()", f"{sorted(times)[10] * 1000:.0f} ms", ""))
+            start = time.perf_counter()
+            record.maintain(force=True)
+            rows.append(("maintain()", f"{time.perf_counter() - start:.1f} s", ""))
+        rows.append(("repository after maintain()", f"{_megabytes(root):.1f} MB", "50 MB"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{num} experiments (peak of this process {peak:.0f} MB)")
+    for name, value, limit in rows:
+        print(f"  {name:<32} {value:>10}   {'limit ' + limit if limit else ''}".rstrip())
+
+
+if __name__ == "__main__":
+    main()
