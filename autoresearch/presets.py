@@ -118,10 +118,10 @@ def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
         KeyError: a constant has no such line.
     """
     for name, value in constants.items():
-        pattern = re.compile(rf"^{name} = ([^#\n]*?)(\s*#.*)?$", re.MULTILINE)
+        pattern = re.compile(rf"^{name} = [^#\n]*?(?=\s*(?:#.*)?$)", re.MULTILINE)
         if not pattern.search(source):
             raise KeyError(name)
-        source = pattern.sub(lambda m, n=name, v=value: f"{n} = {v!r}{m[2] or ''}", source, count=1)
+        source = pattern.sub(f"{name} = {value!r}", source, count=1)
     return source
 
 

@@ -1,39 +1,121 @@
 """Causal attention with an optional window, by the fastest exact kernel of this machine.
 
-A library for train.py. `attend(q, k, v, window)` takes and returns (B, T, H, D); position t attends to
-positions t - window .. t of its own row, to 0 .. t when `window` is 0.
+A library for train.py: `attend(q, k, v, window)` takes and returns (B, T, H, D); position t attends to
+positions t - window .. t of its own row, to 0 .. t when `window` is 0. All kernels give the same numbers
+within the rounding of the dtype. Which one is used is decided outside: the lab measures the candidates once per
+setup (`python -m autoresearch.trial.attention`), records the choice and hands it to every process, judging
+included, as AUTORESEARCH_ATTENTION: `<full>+<windowed>`, for example `cudnn+varlen`. Unset, it is `sdpa+folded`,
+which works everywhere.
+
+Kernels:
+    sdpa      torch's scaled_dot_product_attention, backend of its own choice
+    flash     the same, cuDNN switched off; cudnn: the same, flash switched off
+    varlen    FlashAttention with a window (torch 2.12 and later), half precision on CUDA
+    fa3, fa4  varlen with FlashAttention 3 or 4, where its package is installed
+    flex      FlexAttention, always compiled
+    folded    windows only: blocks of queries over two blocks of keys, by sdpa; exact
+    masked    windows only: sdpa with a dense mask
+
+Trade-offs:
+    `flash` and `cudnn` set torch's process-wide switches when this module is imported.
 """
+
+import functools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+VARIABLE = "AUTORESEARCH_ATTENTION"
+FULL = ("sdpa", "flash", "cudnn", "varlen", "fa3", "fa4", "flex")
+WINDOWED = ("folded", "masked", "varlen", "fa3", "fa4", "flex")
+_HALF = (torch.bfloat16, torch.float16)
+
+
+class Choice(NamedTuple):
+    """The kernel without a window, and the one with."""
+
+    full: str = "sdpa"
+    windowed: str = "folded"
+
+    def __str__(self) -> str:
+        """`cudnn+varlen`, the form of AUTORESEARCH_ATTENTION."""
+        return f"{self.full}+{self.windowed}"
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
     """Return attention of q over k and v, all (B, T, H, D)."""
+    if 0 < window < q.size(1) - 1:
+        name = _used.windowed
+    else:
+        name, window = _used.full, 0
+    if name in ("varlen", "fa3", "fa4") and not (q.is_cuda and q.dtype in _HALF):
+        name = "folded"  # these kernels know nothing else
+    if name == "flex":
+        return _used.flex(q, k, v, window)
+    if name in ("varlen", "fa3", "fa4"):
+        return _varlen(q, k, v, window)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    if 0 < window < q.size(2) - 1:
-        return folded(q, k, v, window).transpose(1, 2)
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+    if window == 0:
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    elif name == "masked":
+        out = _masked(q, k, v, window)
+    else:
+        out = _folded(q, k, v, window)
+    return out.transpose(1, 2)
 
 
-def folded(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """Return windowed attention exactly: each block of `window` queries sees two blocks of keys.
+def parse(text: str) -> Choice:
+    """Read `<full>+<windowed>`; empty is the default.
 
-    Args:
-        q: Queries (B, H, T, D).
-        k: Keys, the same shape.
-        v: Values, the same shape.
-        window: Positions looked back at, at least 1.
-
-    Returns:
-        (B, H, T, D).
+    Raises:
+        ValueError: a kernel is unknown.
     """
+    if not text:
+        return Choice()
+    full, _, windowed = text.partition("+")
+    choice = Choice(full, windowed or "folded")
+    if choice.full not in FULL or choice.windowed not in WINDOWED:
+        raise ValueError(
+            f"{VARIABLE} must be one of {', '.join(FULL)}, a plus sign and one of"
+            f" {', '.join(WINDOWED)}, got `{text}`"
+        )
+    return choice
+
+
+def use(choice: Choice) -> None:
+    """Make `attend` use these kernels from now on."""
+    _used.full, _used.windowed = choice
+    torch.backends.cuda.enable_flash_sdp(choice.full != "cudnn")
+    torch.backends.cuda.enable_cudnn_sdp(choice.full != "flash")
+    for name in ("fa3", "fa4"):
+        if name in choice:
+            from torch.nn import attention
+
+            attention.activate_flash_attention_impl(name.upper())
+    if "flex" in choice:
+        # A graph of its own: its block masks cannot be made while another is traced.
+        _used.flex = torch.compiler.disable(_flex, recursive=False)
+
+
+# ----------------------------------------------------------------------------------- kernels
+
+
+def _folded(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Each block of `window` queries sees its own block of keys and the one before; (B, H, T, D)."""
     batch, heads, length, size = q.shape
     n = -(-length // window)
     pad = (0, 0, 0, n * window - length)
     q, k, v = (functional.pad(t, pad).reshape(batch, heads, n, window, size) for t in (q, k, v))
-    # Each block of keys with the one before it; before the first are zeros, which are masked.
+    # Before the first block are zeros, which are masked.
     k, v = (torch.cat((functional.pad(t, (0, 0, 0, 0, 1, 0))[:, :, :-1], t), dim=3) for t in (k, v))
     i = torch.arange(window, device=q.device).unsqueeze(1)
     j = torch.arange(2 * window, device=q.device).unsqueeze(0)
@@ -43,3 +125,164 @@ def folded(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     q, k, v = (t.reshape(batch * heads, n, t.size(3), size) for t in (q, k, v))
     out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.reshape(batch, heads, n * window, size)[:, :, :length]
+
+
+def _masked(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    t = torch.arange(q.size(2), device=q.device)
+    back = t.unsqueeze(1) - t.unsqueeze(0)
+    mask = (back >= 0) & (back <= window)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _varlen(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """FlashAttention over rows laid end to end; (B, T, H, D)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    rows, length = q.shape[:2]
+    starts = torch.arange(0, (rows + 1) * length, length, dtype=torch.int32, device=q.device)
+    flat = (t.flatten(0, 1) for t in (q, k, v))
+    out = varlen_attn(*flat, starts, starts, length, length, window_size=(window or -1, 0))
+    return out.view_as(q)
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    mask = _block_mask(q.size(1), window, str(q.device))
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    return _compiled_flex()(q, k, v, block_mask=mask).transpose(1, 2)
+
+
+@functools.cache
+def _block_mask(length: int, window: int, device: str) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def is_seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:  # noqa: ARG001
+        causal = i >= j
+        return causal & (i - j <= window) if window else causal
+
+    return create_block_mask(is_seen, None, None, length, length, device=device)
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)  # type: ignore[no-any-return]
+
+
+@dataclass
+class _Used:
+    """What `attend` uses in this process."""
+
+    full: str = "sdpa"
+    windowed: str = "folded"
+    flex: Callable[[Tensor, Tensor, Tensor, int], Tensor] = _flex
+
+
+_used = _Used()
+if os.environ.get(VARIABLE):
+    use(parse(os.environ[VARIABLE]))
+
+
+# ----------------------------------------------------------------------------------- measuring
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is measured."""
+
+    device: str = "cpu"
+    rows: int = 16
+    context: int = 2048
+    num_heads: int = 4
+    head_size: int = 128
+    window: int = 256
+
+
+@dataclass
+class Report:
+    """Milliseconds, forward and backward, of each kernel that works and is exact here."""
+
+    choice: str = str(Choice())
+    dtype: str = ""
+    full: dict[str, float] = field(default_factory=dict)
+    windowed: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Kernel -> why it is not a candidate, in one line."""
+
+
+def measure(shape: Shape, *, repeats: int = 10) -> Report:
+    """Time every kernel on random tensors and name the fastest exact ones; leaves them in use."""
+    is_cuda = shape.device.startswith("cuda")
+    is_half = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    dtype = torch.bfloat16 if is_half else torch.float32
+    report = Report(dtype=str(dtype).removeprefix("torch."))
+    size = (shape.rows, shape.context, shape.num_heads, shape.head_size)
+    torch.manual_seed(0)
+    q, k, v = (
+        torch.randn(size, device=shape.device, dtype=dtype, requires_grad=True) for _ in range(3)
+    )
+    for names, times, window in (
+        (FULL, report.full, 0),
+        (WINDOWED, report.windowed, min(shape.window, shape.context // 2)),
+    ):
+        expected = None
+        for name in names:
+            reason = _unfit(name, is_cuda=is_cuda, is_half=is_half)
+            if not reason:
+                try:
+                    use(Choice(full=name) if window == 0 else Choice(windowed=name))
+                    with torch.no_grad():
+                        got = attend(q, k, v, window)
+                    expected = got if expected is None else expected
+                    worst = (got.float() - expected.float()).abs().max().item()
+                    if worst <= (0.05 if is_half else 1e-3):
+                        times[name] = _milliseconds(q, k, v, window, repeats)
+                        continue
+                    reason = f"differs by {worst:.3g} from {names[0]}"
+                except Exception as exc:  # noqa: BLE001 - whatever a kernel cannot do, it says here
+                    reason = str(exc).strip().partition("\n")[0][:200] or type(exc).__name__
+            report.refused[name] = reason
+    best = Choice(
+        min(report.full, key=report.full.__getitem__, default="sdpa"),
+        min(report.windowed, key=report.windowed.__getitem__, default="folded"),
+    )
+    use(best)
+    report.choice = str(best)
+    return report
+
+
+def _unfit(name: str, *, is_cuda: bool, is_half: bool) -> str:
+    """Say why a kernel need not be tried; empty if it must."""
+    if name in ("flash", "cudnn", "varlen", "fa3", "fa4") and not is_cuda:
+        return "needs CUDA"
+    if name in ("varlen", "fa3", "fa4") and not is_half:
+        return "needs bfloat16"
+    if name == "flex" and not is_cuda:
+        return "its backward pass needs CUDA"
+    if name in ("fa3", "fa4"):
+        from torch.nn import attention
+
+        listed: list[str] = getattr(attention, "list_flash_attention_impls", list)()
+        if name.upper() not in listed:
+            return "this torch has no such implementation"
+    return ""
+
+
+def _milliseconds(q: Tensor, k: Tensor, v: Tensor, window: int, repeats: int) -> float:
+    def once() -> float:
+        wait = torch.cuda.synchronize if q.is_cuda else (lambda: None)
+        wait()
+        began = time.perf_counter()
+        out = attend(q, k, v, window)
+        torch.autograd.grad(out, (q, k, v), out)
+        wait()
+        return 1000.0 * (time.perf_counter() - began)
+
+    for _ in range(3):
+        once()
+    return round(statistics.median(once() for _ in range(repeats)), 3)
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    sys.stdout.write(json.dumps(asdict(measure(Shape(**given)))) + "\n")

@@ -1,0 +1,109 @@
+"""The attention kernels of this machine: measured once per setup, kept in the cache, the same for every process.
+
+`choose_attention` is what the lab puts into `Setup.attention` and into the environment of trials and judges
+(AUTORESEARCH_ATTENTION). On a CPU and on MPS nothing is measured: there is one sensible choice.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoresearch.errors import AutoresearchError
+from autoresearch.hardware import Hardware
+from autoresearch.paths import cache_directory
+
+VARIABLE = "AUTORESEARCH_ATTENTION"
+DEFAULT = "sdpa+folded"
+_TIMEOUT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A choice of kernels and what it rests on."""
+
+    choice: str = DEFAULT
+    source: str = "default"
+    """`default`, `measured`, `cached` (measured before) or `environment` (a person set it)."""
+    full: dict[str, float] = field(default_factory=dict)
+    """Kernel -> milliseconds forward and backward, without a window."""
+    windowed: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Kernel -> why it is no candidate here."""
+
+
+def choose_attention(
+    hardware: Hardware,
+    *,
+    max_seq_len: int = 2048,
+    is_fresh: bool = False,
+    shape: dict[str, int] | None = None,
+) -> Attention:
+    """Return the kernels to use on this machine.
+
+    Args:
+        hardware: Where trials run.
+        max_seq_len: Context measured at; windows are an eighth of it.
+        is_fresh: Measure again although it was measured before.
+        shape: Fields of `trial.attention.Shape` that differ from its defaults; for tests.
+
+    Raises:
+        AutoresearchError: measuring failed; trials would fail too.
+    """
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Attention(chosen, "environment")
+    if hardware.kind not in ("cuda", "rocm") and shape is None:
+        return Attention()
+    values = {
+        "device": "cuda" if hardware.kind in ("cuda", "rocm") else "cpu",
+        "context": max_seq_len,
+        "window": max(16, max_seq_len // 8),
+        "rows": max(1, 32_768 // max_seq_len),
+        **(shape or {}),
+    }
+    key = [hardware.name, hardware.torch, hardware.driver, values]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_directory() / "attention" / f"{digest}.json"
+    if not is_fresh:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return Attention(**{**stored, "source": "cached"})
+    report = _measure(values)
+    found = Attention(
+        report["choice"], "measured", report["full"], report["windowed"], report["refused"]
+    )
+    _store(path, dataclasses.asdict(found))
+    return found
+
+
+def _measure(values: dict[str, Any]) -> dict[str, Any]:
+    """Measure in a process of its own: a kernel that crashes takes only that one along."""
+    argv = [sys.executable, "-m", "autoresearch.trial.attention", json.dumps(values)]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
+        )
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as exc:
+        detail = getattr(exc, "stderr", "") or str(exc)
+        last = str(detail).strip().splitlines()[-1:] or ["no output"]
+        raise AutoresearchError(
+            f"attention kernels cannot be measured: {last[0]}",
+            hint=f"`autoresearch doctor` shows what works; `{VARIABLE}={DEFAULT}` skips measuring",
+            kind="hardware",
+        ) from exc
+
+
+def _store(path: Path, values: dict[str, Any]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(values), encoding="utf-8")
+        temporary.replace(path)

@@ -1,0 +1,399 @@
+"""What `autoresearch doctor` finds out: one finding for each thing a session needs.
+
+A check never raises and never hangs: torch is asked in processes of their own, with a time limit. Nothing is
+changed on the machine but the cache of measured attention kernels.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from autoresearch import hardware as machine
+from autoresearch.config import Loaded, load_config
+from autoresearch.errors import AutoresearchError
+from autoresearch.hardware import Hardware
+from autoresearch.paths import RunDirectory, cache_directory, find_run_directory
+
+Status = Literal["ok", "warn", "fail", "skip"]
+
+KEY_VARIABLES = (
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "OPENROUTER_API_KEY",
+    "MISTRAL_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "GROQ_API_KEY",
+    "XAI_API_KEY",
+    "TOGETHERAI_API_KEY",
+    "FIREWORKS_AI_API_KEY",
+    "AZURE_API_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "HF_TOKEN",
+)
+_ASK_TORCH = """
+import json, torch
+cuda = torch.cuda.is_available()
+mps = torch.backends.mps.is_available()
+found = dict(version=torch.__version__, cuda=torch.version.cuda, hip=torch.version.hip,
+    is_cuda=cuda, is_mps=mps, threads=torch.get_num_threads())
+if cuda:
+    p = torch.cuda.get_device_properties(0)
+    found.update(name=p.name, capability=f"{p.major}.{p.minor}", memory_mb=p.total_memory >> 20,
+        is_bf16=torch.cuda.is_bf16_supported(including_emulation=False))
+device = "cuda" if cuda else "mps" if mps else "cpu"
+x = torch.randn(256, 256, device=device)
+found["sum"] = float((x @ x).sum())
+print(json.dumps(found))
+"""
+_TORCH_SECONDS = 120.0
+_MIN_CACHE_GB = 3.0
+_MIN_STATE_GB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer of one check, in one line."""
+
+    name: str
+    status: Status
+    """`ok`; `warn` works, but worse than it could; `fail` a session cannot run; `skip` not looked at."""
+    text: str
+    hint: str = ""
+    """The command or line that helps."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values behind the text."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass
+class _State:
+    """What earlier checks found for later ones."""
+
+    is_quick: bool
+    run_directory: RunDirectory | None = None
+    loaded: Loaded | None = None
+    hardware: Hardware | None = None
+    torch: dict[str, Any] = field(default_factory=dict)
+
+
+def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Finding]:
+    """Yield the findings one by one, in an order in which later ones build on earlier.
+
+    Args:
+        is_quick: Leave out what takes long or costs something: measuring attention, asking a provider.
+        start: Where to look for a run directory (default: the current folder).
+    """
+    state = _State(is_quick)
+    checks: tuple[tuple[str, Callable[[_State], Iterator[Finding]]], ...] = (
+        ("python", _python),
+        ("torch", _torch),
+        ("device", _device),
+        ("bf16", _bf16),
+        ("compiler", _compiler),
+        ("attention", _attention),
+        ("git", _git),
+        ("sandbox", _sandbox),
+        ("run directory", lambda s: _run_directory(s, start)),
+        ("disk", _disk),
+        ("data", _data),
+        ("keys", _keys),
+        ("proposer", _proposer),
+    )
+    for name, check in checks:
+        try:
+            yield from check(state)
+        except AutoresearchError as exc:
+            yield Finding(name, "fail", exc.message, exc.hint or "")
+        except Exception as exc:  # noqa: BLE001 - a check that breaks is a finding, not an end
+            yield Finding(name, "fail", f"could not be checked: {type(exc).__name__}: {exc}")
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """Return 3 when something a session needs is missing, else 0."""
+    return 3 if any(f.status == "fail" for f in findings) else 0
+
+
+# ------------------------------------------------------------------------------------ checks
+
+
+def _python(state: _State) -> Iterator[Finding]:  # noqa: ARG001
+    version = ".".join(map(str, sys.version_info[:3]))
+    data = {"version": version, "executable": sys.executable}
+    yield Finding("python", "ok", f"{version} at {sys.executable}", data=data)
+
+
+def _torch(state: _State) -> Iterator[Finding]:
+    version = machine.package_version("torch")
+    if not version:
+        yield Finding("torch", "fail", "not installed", "`pip install torch`")
+        return
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK_TORCH],
+            capture_output=True,
+            text=True,
+            timeout=_TORCH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        hint = "look at `nvidia-smi`; a GPU that hangs needs a restart of the machine"
+        yield Finding("torch", "fail", f"{version} does not answer in {_TORCH_SECONDS:.0f} s", hint)
+        return
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        yield Finding("torch", "fail", f"{version} does not work: {last[0]}", "install it anew")
+        return
+    state.torch = json.loads(done.stdout.splitlines()[-1])
+    seconds = time.monotonic() - began
+    found = state.torch
+    build = "CPU build"
+    if found["cuda"]:
+        build = f"CUDA {found['cuda']} build"
+    elif found["hip"]:
+        build = f"ROCm {found['hip']} build"
+    text = f"{found['version']}, {build}, first product after {seconds:.1f} s"
+    yield Finding("torch", "ok", text, data={**found, "seconds": round(seconds, 2)})
+
+
+def _device(state: _State) -> Iterator[Finding]:
+    found = state.hardware = machine.describe()
+    memory = f"{(found.memory_mb or 0) / 1024:.0f} GB"
+    data = found.to_json()
+    if found.note:
+        hint = "install a CUDA build of torch, see https://pytorch.org/get-started/locally/"
+        yield Finding("device", "warn", found.note, hint, data)
+    elif found.kind in ("cuda", "rocm") and not state.torch.get("is_cuda"):
+        text = f"`{found.name}` is there, but torch cannot use it"
+        hint = (
+            f"driver `{found.driver}` may be too old for torch `{found.torch}`: update the driver"
+        )
+        yield Finding("device", "fail", text, hint, data)
+    elif found.kind == "mps" and not state.torch.get("is_mps"):
+        hint = "needs macOS 14 and an arm64 Python"
+        yield Finding("device", "warn", f"`{found.name}`, but torch has no MPS", hint, data)
+    elif found.kind == "cpu":
+        text = f"no GPU; {found.cores} cores of {found.cpu}, {memory}"
+        yield Finding("device", "ok", text, data=data)
+    else:
+        peak = f", {found.peak_tflops:.0f} TFLOPS bf16" if found.peak_tflops else ""
+        text = f"{found.name}, {memory}, driver {found.driver}{peak}"
+        yield Finding("device", "ok", text, data=data)
+    yield from _busy(found)
+
+
+def _busy(found: Hardware) -> Iterator[Finding]:
+    """Who else uses the GPU, and whether it is slowed down."""
+    if found.kind != "cuda":
+        return
+    others = machine.gpu_processes()
+    if others:
+        names = ", ".join(f"{p.name} ({p.pid})" for p in others[:4])
+        hint = "end them: a shared GPU makes every number wrong"
+        yield Finding(
+            "gpu use", "warn", f"used by {names}", hint, {"pids": [p.pid for p in others]}
+        )
+    status = machine.gpu_status()
+    if status is None:
+        return
+    data = asdict(status)
+    clock = f"{status.clock_mhz} of {status.max_clock_mhz} MHz"
+    text = f"{status.temperature_c} C, {clock}"
+    if status.throttled_by:
+        hint = "see `nvidia-smi -q -d PERFORMANCE`"
+        text = f"slowed down by {', '.join(status.throttled_by)}: {text}"
+        yield Finding("gpu clocks", "warn", text, hint, data)
+    else:
+        yield Finding("gpu clocks", "ok", text, data=data)
+
+
+def _bf16(state: _State) -> Iterator[Finding]:
+    if not state.torch.get("is_cuda"):
+        yield Finding("bf16", "skip", "float32 is used on this device")
+    elif state.torch["is_bf16"]:
+        yield Finding("bf16", "ok", f"in hardware (compute capability {state.torch['capability']})")
+    else:
+        text = f"not in hardware (compute capability {state.torch['capability']}), float32 is used"
+        yield Finding("bf16", "warn", text, "expect a quarter of the speed of a newer card")
+
+
+def _compiler(state: _State) -> Iterator[Finding]:
+    if not state.torch.get("is_cuda"):
+        yield Finding("compiler", "skip", "torch.compile is used on CUDA only")
+        return
+    found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
+    triton = machine.package_version("triton") or machine.package_version("pytorch-triton-rocm")
+    if not triton:
+        hint = "install torch with its dependencies: `pip install --force-reinstall torch`"
+        yield Finding("compiler", "fail", "`triton` is missing, torch.compile cannot work", hint)
+    elif not found:
+        hint = "`sudo apt-get install gcc` (or your system's C compiler)"
+        yield Finding("compiler", "fail", "no C compiler, torch.compile cannot work", hint)
+    else:
+        data = {"compiler": found, "triton": triton}
+        yield Finding("compiler", "ok", f"{found}, triton {triton}", data=data)
+
+
+def _attention(state: _State) -> Iterator[Finding]:
+    from autoresearch.lab.attention import choose_attention
+
+    if not state.torch or state.hardware is None:
+        yield Finding("attention", "skip", "torch does not work")
+        return
+    if state.is_quick and state.torch.get("is_cuda"):
+        yield Finding("attention", "skip", "not measured (`--quick`)")
+        return
+    found = choose_attention(state.hardware, is_fresh=True)
+    data = asdict(found)
+    if not found.full:
+        yield Finding("attention", "ok", f"{found.choice} ({found.source})", data=data)
+        return
+    full = ", ".join(f"{k} {v:.2f}" for k, v in sorted(found.full.items(), key=lambda i: i[1]))
+    windowed = ", ".join(
+        f"{k} {v:.2f}" for k, v in sorted(found.windowed.items(), key=lambda i: i[1])
+    )
+    text = f"{found.choice} (ms: {full}; with a window: {windowed})"
+    if found.windowed and min(found.windowed.values()) > min(found.full.values()):
+        hint = "a window is slower than none here: set `SHORT_WINDOW = 0` in train.py"
+        yield Finding("attention", "warn", text, hint, data)
+    else:
+        yield Finding("attention", "ok", text, data=data)
+
+
+def _git(state: _State) -> Iterator[Finding]:  # noqa: ARG001
+    path = shutil.which("git")
+    if path is None:
+        yield Finding("git", "fail", "not found", "`sudo apt-get install git`")
+        return
+    done = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, timeout=20, check=True
+    )
+    version = done.stdout.split()[2]
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if numbers < (2, 30):
+        yield Finding("git", "fail", f"{version} is too old", "install git 2.30 or newer")
+    else:
+        yield Finding("git", "ok", f"{version} at {path}", data={"version": version})
+
+
+def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
+    from autoresearch.trial.sandbox import report
+
+    for backend in report():
+        data = {
+            "is_chosen": backend.is_chosen,
+            "is_working": backend.is_working,
+            "guarantees": dict(backend.guarantees),
+        }
+        contained = [key for key, given in backend.guarantees.items() if given]
+        text = backend.detail
+        if contained:
+            text += f"; contains {', '.join(contained)}"
+        status: Status = "ok" if backend.is_working else "skip"
+        if backend.name == "none":
+            if not backend.is_chosen:
+                continue
+            status = "fail"
+            text = "none works: `run` refuses unless `--unsafe-no-sandbox` is given"
+        if backend.is_chosen and backend.name != "none":
+            text = f"chosen; {text}"
+        hint = backend.hint
+        if hint and status == "skip":
+            status = "warn"
+        yield Finding(f"sandbox {backend.name}", status, text, hint, data)
+
+
+def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
+    try:
+        state.run_directory = find_run_directory(start)
+    except AutoresearchError:
+        state.loaded = load_config(None)
+        hint = "make one with `autoresearch init myrun`"
+        yield Finding("run directory", "skip", "the current folder is in none", hint)
+        return
+    state.loaded = load_config(state.run_directory)
+    num_changed = len(state.loaded.changed())
+    text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"
+    yield Finding("run directory", "ok", text, data={"path": str(state.run_directory.root)})
+    first = state.run_directory.root / state.loaded.config.task.editable[0]
+    if not first.is_file():
+        yield Finding("train.py", "fail", f"`{first.name}` is missing", "`autoresearch init .`")
+
+
+def _disk(state: _State) -> Iterator[Finding]:
+    places = [("disk cache", cache_directory(), _MIN_CACHE_GB)]
+    if state.run_directory is not None:
+        places.append(("disk run", state.run_directory.root, _MIN_STATE_GB))
+    for name, path, least in places:
+        there = path
+        while not there.exists():
+            there = there.parent
+        free = shutil.disk_usage(there).free / 1e9
+        data = {"path": str(path), "free_gb": round(free, 1)}
+        text = f"{free:.0f} GB free at {path}"
+        if not os.access(there, os.W_OK):
+            hint = "make it writable, or set AUTORESEARCH_CACHE_DIR"
+            yield Finding(name, "fail", f"{path} cannot be written", hint, data)
+        elif free < least:
+            yield Finding(name, "warn", text, f"free {least:.0f} GB there", data)
+        else:
+            yield Finding(name, "ok", text, data=data)
+
+
+def _data(state: _State) -> Iterator[Finding]:
+    if state.run_directory is None or state.loaded is None:
+        yield Finding("data", "skip", "no run directory")
+        return
+    from autoresearch.data.prepare import open_dataset
+
+    source = state.loaded.config.data.source
+    try:
+        dataset = open_dataset(state.loaded.config)
+    except AutoresearchError as exc:
+        yield Finding("data", "warn", exc.message, exc.hint or "")
+        return
+    text = f"{source}, vocabulary {dataset.vocab_size}, unigram {dataset.unigram_bpb:.4f} bpb"
+    if dataset.is_visible:
+        text += "; validation text is readable inside the sandbox"
+    yield Finding("data", "ok", text, data={"key": dataset.key, "path": str(dataset.path)})
+
+
+def _keys(state: _State) -> Iterator[Finding]:
+    names = [name for name in KEY_VARIABLES if os.environ.get(name)]
+    wanted = state.loaded.config.proposer.api_key_env if state.loaded else ""
+    if wanted and os.environ.get(wanted) and wanted not in names:
+        names.append(wanted)
+    data = {"present": names}
+    if wanted and wanted not in names:
+        hint = f"`export {wanted}=...`"
+        yield Finding("keys", "fail", f"`{wanted}` is not set", hint, data)
+    elif names:
+        yield Finding("keys", "ok", f"set: {', '.join(names)}", data=data)
+    else:
+        yield Finding("keys", "skip", "none set; the `search` proposer needs none", data=data)
+
+
+def _proposer(state: _State) -> Iterator[Finding]:
+    if state.loaded is None:
+        yield Finding("proposer", "skip", "the configuration could not be read")
+        return
+    from autoresearch.proposer.registry import make_proposer
+
+    kind = state.loaded.config.proposer.kind
+    if state.is_quick and kind != "search":
+        yield Finding("proposer", "skip", f"`{kind}` not asked (`--quick`)")
+        return
+    answer = make_proposer(state.loaded.config).check()
+    yield Finding("proposer", "ok", answer, data={"kind": kind})

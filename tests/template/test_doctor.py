@@ -1,0 +1,182 @@
+"""`doctor`: one finding a thing, hints, exit codes, and no check that can break it."""
+
+import dataclasses
+import json
+import subprocess
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from autoresearch import hardware as machine
+from autoresearch.commands import doctor as command
+from autoresearch.lab import attention, doctor
+from autoresearch.ui import findings as screen
+
+HARDWARE = dataclasses.replace(machine.describe("cpu"), kind="cuda", name="NVIDIA H100 80GB HBM3")
+
+
+def run(check, **values):
+    state = doctor._State(is_quick=False)
+    for name, value in values.items():
+        setattr(state, name, value)
+    return list(check(state))
+
+
+@pytest.fixture
+def quick_torch(monkeypatch):
+    """Answer for torch without starting it."""
+    answer = {"version": "2.13.0", "cuda": None, "hip": None, "is_cuda": False, "is_mps": False}
+    code = f"import json; print(json.dumps({answer!r}))"
+    monkeypatch.setattr(doctor, "_ASK_TORCH", code)
+
+
+def invoke(*arguments):
+    app = typer.Typer()
+    app.command("doctor")(command.doctor)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_whole_of_it_on_this_machine(quick_torch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == found["exit_code"]
+    names = [f["name"] for f in found["findings"]]
+    for name in ("python", "torch", "device", "attention", "git", "disk cache", "proposer"):
+        assert name in names
+    assert not [f for f in found["findings"] if "could not be checked" in f["text"]]
+
+
+def test_a_missing_thing_is_exit_code_3_with_its_hint(quick_torch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
+    result = invoke("--quick")
+    assert result.exit_code == 3
+    line = next(line for line in result.stdout.splitlines() if line.startswith("FAIL"))
+    assert line.split() == ["FAIL", "git", "not", "found"]
+    assert "hint: `sudo apt-get install git`" in result.stdout
+    assert "missing: git" in result.stderr
+
+
+def test_inside_a_run_directory_settings_and_data_are_looked_at(quick_torch, tmp_path):
+    (tmp_path / "autoresearch.toml").write_text("[trial]\nbudget_seconds = 5.0\n")
+    found = {f.name: f for f in doctor.examine(is_quick=True, start=tmp_path)}
+    assert "1 settings differ" in found["run directory"].text
+    assert found["train.py"].status == "fail"
+    assert found["data"].hint == "run `autoresearch prepare`"
+
+
+def test_a_wrong_setting_is_a_finding(quick_torch, tmp_path):
+    (tmp_path / "autoresearch.toml").write_text("[trial]\nbudget = 5.0\n")
+    found = {f.name: f for f in doctor.examine(is_quick=True, start=tmp_path)}
+    assert found["run directory"].status == "fail"
+    assert "unknown setting" in found["run directory"].text
+
+
+def test_a_check_that_breaks_is_a_finding(quick_torch, monkeypatch, tmp_path):
+    def broken():
+        raise RuntimeError("no such bus")
+
+    monkeypatch.setattr(machine, "describe", broken)
+    found = {f.name: f for f in doctor.examine(is_quick=True, start=tmp_path)}
+    assert found["device"].text == "could not be checked: RuntimeError: no such bus"
+
+
+def test_torch_that_dies_is_told(monkeypatch):
+    monkeypatch.setattr(doctor, "_ASK_TORCH", "raise SystemExit('libcuda.so.1 not found')")
+    (found,) = run(doctor._torch)
+    assert found.status == "fail"
+    assert "libcuda.so.1 not found" in found.text
+
+
+def test_torch_that_hangs_is_told(monkeypatch):
+    monkeypatch.setattr(doctor, "_ASK_TORCH", "import time; time.sleep(60)")
+    monkeypatch.setattr(doctor, "_TORCH_SECONDS", 0.3)
+    (found,) = run(doctor._torch)
+    assert found.status == "fail"
+    assert "does not answer" in found.text
+
+
+def test_a_gpu_torch_cannot_use_is_a_failure(monkeypatch):
+    monkeypatch.setattr(machine, "describe", lambda: HARDWARE)
+    found = run(doctor._device, torch={"is_cuda": False})
+    assert found[0].status == "fail"
+    assert "update the driver" in found[0].hint
+
+
+def test_a_gpu_beside_a_cpu_build_is_a_warning(monkeypatch):
+    cpu = dataclasses.replace(HARDWARE, kind="cpu", note="`NVIDIA L4` is there, but ...")
+    monkeypatch.setattr(machine, "describe", lambda: cpu)
+    found = run(doctor._device, torch={"is_cuda": False})
+    assert found[0].status == "warn"
+
+
+def test_who_uses_the_gpu_and_what_slows_it(monkeypatch):
+    monkeypatch.setattr(machine, "gpu_processes", lambda: [machine.GpuProcess(7, "ollama", 900.0)])
+    status = machine.GpuStatus(80, 300.0, 900, 1980, 1000.0, ("heat",))
+    monkeypatch.setattr(machine, "gpu_status", lambda: status)
+    use, clocks = doctor._busy(HARDWARE)
+    assert use.text == "used by ollama (7)"
+    assert clocks.status == "warn"
+    assert clocks.text == "slowed down by heat: 80 C, 900 of 1980 MHz"
+
+
+def test_an_old_gpu_is_told_about_bf16():
+    (found,) = run(doctor._bf16, torch={"is_cuda": True, "is_bf16": False, "capability": "7.5"})
+    assert found.status == "warn"
+
+
+def test_a_missing_key_is_named_never_shown(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    (found,) = run(doctor._keys)
+    assert found.text == "set: OPENAI_API_KEY"
+    assert "secret" not in json.dumps(found.to_json())
+
+
+def test_measured_kernels_are_kept_and_found_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    answer = {
+        "choice": "cudnn+varlen",
+        "full": {"cudnn": 1.0, "sdpa": 2.0},
+        "windowed": {"varlen": 0.5},
+        "refused": {},
+    }
+    asked = []
+
+    def fake(argv, **_options):
+        asked.append(json.loads(argv[-1]))
+        return subprocess.CompletedProcess(argv, 0, json.dumps(answer), "")
+
+    monkeypatch.setattr(attention.subprocess, "run", fake)
+    first = attention.choose_attention(HARDWARE, max_seq_len=1024)
+    second = attention.choose_attention(HARDWARE, max_seq_len=1024)
+    assert (first.choice, first.source) == ("cudnn+varlen", "measured")
+    assert (second.choice, second.source) == ("cudnn+varlen", "cached")
+    assert asked == [{"device": "cuda", "context": 1024, "window": 128, "rows": 32}]
+    other = dataclasses.replace(HARDWARE, driver="999")
+    assert attention.choose_attention(other, max_seq_len=1024).source == "measured"
+
+
+def test_measuring_really_on_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    found = attention.choose_attention(
+        machine.describe("cpu"),
+        max_seq_len=64,
+        shape={"rows": 1, "num_heads": 1, "head_size": 16},
+    )
+    assert found.source == "measured"
+    assert set(found.full) == {"sdpa"}
+
+
+def test_a_person_may_set_the_kernels(monkeypatch):
+    monkeypatch.setenv("AUTORESEARCH_ATTENTION", "flash+varlen")
+    assert attention.choose_attention(HARDWARE).choice == "flash+varlen"
+
+
+def test_lines_are_aligned_and_safe():
+    finding = doctor.Finding("git", "fail", "not \x1b[31mfound", "`install it`")
+    first, second = screen.render(finding).plain.splitlines()
+    assert first == "FAIL  git                not found"
+    assert second.strip() == "hint: `install it`"
+    assert screen.summary([finding]) == "missing: git"
