@@ -99,7 +99,12 @@ def test_a_model_that_fails_on_text_may_not_say_a_word(run) -> None:
     text = variant(
         (
             "        x = self.embed(idx)\n",
-            "        x = self.embed(idx)\n        if not self.training and not hasattr(self, 'n'):\n            self.n = 1\n        elif not self.training:\n            raise ValueError(str(idx.tolist()))\n",
+            """        x = self.embed(idx)
+        if not self.training and not hasattr(self, "n"):
+            self.n = 1
+        elif not self.training:
+            raise ValueError(str(idx.tolist()))
+""",
         )
     )
     result = run(text)
