@@ -233,8 +233,7 @@ class _Batches:
         while not self._is_over and time.monotonic() < self.deadline:
             if generation != self._generation:
                 generation, slots = self._open(batch, length)
-                if self._is_over:
-                    return
+                continue
             message = self._receive()
             if message["type"] == "end":
                 self._is_over = True

@@ -28,7 +28,7 @@ from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training, number_of
-from autoresearch.types import Outcome, TrialResult, TrialSpec
+from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
 
 _SUSPEND_SECONDS = 2.0
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
@@ -70,7 +70,7 @@ class LocalExecutor:
         self._sandbox = sandbox
         self._scratch = scratch
         self._log_directory = log_directory
-        self._texts: dict[str, Text] = {}
+        self._texts: dict[Split, Text] = {}
         self._packer: Packer | None = None
         self._weights: list[Path] = []
 
@@ -242,7 +242,7 @@ class LocalExecutor:
     def _file(self) -> str:
         return self._config.task.editable[0]
 
-    def _text(self, split: str) -> Text:
+    def _text(self, split: Split) -> Text:
         """Return the rows of a split that are judged; kept between trials."""
         if split not in self._texts:
             settings = self._config.judge

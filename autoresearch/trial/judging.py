@@ -151,7 +151,7 @@ class JudgeProcess:
             JudgingFailedError: the model failed.
             InvalidClaimError: the answer was short or late.
         """
-        fds = [wire.sealed_file("rows", [memoryview(array)]) for array in arrays]
+        fds = [wire.sealed_file("rows", [array.data]) for array in arrays]
         try:
             self._child.channel.send("rows", fds=fds, timeout=10.0, num_rows=len(arrays[0]))
         except wire.ClosedError as exc:

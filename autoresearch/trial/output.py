@@ -62,7 +62,9 @@ def clean(text: str) -> str:
         shown = line.rstrip("\r").rpartition("\r")[2]
         if not shown.isascii() or not shown.isprintable():
             shown = "".join(c for c in shown if c == "\t" or unicodedata.category(c)[0] != "C")
-        lines.append(shown[:_MAX_LINE])
+        if len(shown) > _MAX_LINE:
+            shown = f"{shown[: _MAX_LINE // 2]} ... {shown[-_MAX_LINE // 2 :]}"
+        lines.append(shown)
     return "\n".join(lines)
 
 

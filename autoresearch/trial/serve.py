@@ -56,14 +56,16 @@ class Server:
             (fd,) = channel.take_fds(1)
             rows = np.frombuffer(map_file(fd), np.int32).reshape(-1, self._context + 1)
             for start in range(0, len(rows), self.batch_rows):
-                channel.send_bytes(self._claim(rows[start : start + self.batch_rows]))
+                answer = self._claim(rows[start : start + self.batch_rows])
+                channel.send_bytes(answer.data)
             return
         rows_fd, positions_fd = channel.take_fds(2)
         rows = np.frombuffer(map_file(rows_fd), np.int32).reshape(-1, self._context)
         positions = np.frombuffer(map_file(positions_fd), np.int32)
         for start in range(0, len(rows), self.batch_rows):
             end = start + self.batch_rows
-            channel.send_bytes(self._audit(rows[start:end], positions[start:end]))
+            answer = self._audit(rows[start:end], positions[start:end])
+            channel.send_bytes(answer.data)
 
     def _fit(self, batch_rows: int) -> int:
         """Return the number of rows at a time that memory allows: `batch_rows` or half of it."""

@@ -127,7 +127,7 @@ class Training:
     def run(self) -> Trained:
         """Watch until it is over; every process of it is gone afterwards."""
         try:
-            while self._result.submit_seconds is None:
+            while not self._is_done():
                 self._turn()
         except _EndError as end:
             self._result.outcome, self._result.reason, self._result.detail = (
@@ -154,33 +154,36 @@ class Training:
             self._read_output()
         if self._is_open and self._child.channel in readable:
             self._hear()
-        if self._result.submit_seconds is not None:
+        if self._is_done():
             return
         if self._child.control in readable and self._child.has_ended():
             self._hear_rest()
-            if self._result.submit_seconds is None:
+            if not self._is_done():
                 raise self._explain_end()
             return
         self._check()
         self._tell()
+
+    def _is_done(self) -> bool:
+        """Whether the last byte of the weights is here."""
+        return self._result.submit_seconds is not None
 
     def _hear(self) -> None:
         if self._weights_size is not None:
             self._read_weights()
             return
         self._is_open = self._child.channel.poll()
-        while self._weights_size is None:
-            message = self._child.channel.next_message()
-            if message is None:
-                return
+        while (message := self._child.channel.next_message()) is not None:
             self._handle(message)
-        self._read_weights()
+            if message["type"] == "submit":
+                self._read_weights()
+                return
 
     def _hear_rest(self) -> None:
         """The child is gone: take what it still sent."""
         self._read_output()
         with contextlib.suppress(TimeoutError, wire.ClosedError):
-            while self._is_open and self._result.submit_seconds is None:
+            while self._is_open and not self._is_done():
                 self._hear()
 
     def _handle(self, message: dict[str, Any]) -> None:
