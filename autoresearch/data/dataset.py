@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DataSplit = Literal["train", "validation", "test"]
 SPLITS: tuple[DataSplit, ...] = ("train", "validation", "test")
 MANIFEST_NAME = "manifest.json"
+DAMAGED_NAME = "damaged.json"
+"""Written by `prepare --check`; a dataset that has it is not opened."""
 TOKENIZER_NAME = "tokenizer.tiktoken"
 FORMAT = 1
 """Version of the layout; part of every key."""
@@ -116,6 +118,11 @@ class Dataset:
                 f"`{path}` was prepared by another version of autoresearch",
                 hint="run `autoresearch prepare` again",
             )
+        if (path / DAMAGED_NAME).exists():
+            raise PrerequisiteError(
+                f"the prepared data in `{path}` is damaged",
+                hint="run `autoresearch prepare`, which makes it again",
+            )
         return cls(path, manifest["key"], manifest)
 
     @property
@@ -187,11 +194,10 @@ class Dataset:
             UsageError: the split does not fill a single row.
         """
         path = self.eval_path(split, context, num_tokens)
-        if not path.is_file():
+        if not _is_intact(path):
             rows = self._make_rows(split, context, num_tokens)
             write_atomic(path, lambda file: np.save(file, rows))
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            write_json(path.with_suffix(".json"), {"sha256": digest, "rows": len(rows)})
+            write_json(path.with_suffix(".json"), {"sha256": _sha256(path), "rows": len(rows)})
         loaded: Tokens = np.load(path, mmap_mode="r")
         return loaded
 
@@ -215,6 +221,20 @@ class Dataset:
                 kind="data_invalid",
             )
         return rows[:made]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_intact(path: Path) -> bool:
+    """Tell whether a file of rows is there and matches the checksum beside it."""
+    try:
+        expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
+        return _sha256(path) == str(expected)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _map_shard(path: Path, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> list[Chunk]:

@@ -6,15 +6,17 @@ order, however the file is cut.
 """
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from autoresearch.errors import AutoresearchError
 
-Kind = Literal["text", "jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
+Kind = Literal["text", "separated", "jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 
 SUFFIXES: dict[str, Kind] = {
     ".txt": "text",
@@ -25,7 +27,11 @@ SUFFIXES: dict[str, Kind] = {
     ".parquet": "parquet",
 }
 MAX_DOCUMENT_BYTES = 256_000_000
+BIG_BYTES = 16_000_000
+"""Documents longer than this are handled by one process at a time, which bounds the memory of all."""
 READ_BYTES = 1 << 20
+SEPARATOR = b"<|endoftext|>"
+BOM = b"\xef\xbb\xbf"
 PARQUET_BATCH_BYTES = 8 << 20
 
 
@@ -82,11 +88,13 @@ class Reader:
     """
 
     text_column: str
+    lock: Path | None = None
+    """File whose lock says who may hold a big document."""
     skipped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
-    def documents(self, part: Range) -> Iterator[tuple[int, bytes]]:
-        """Yield `(number of the part inside its file, text)` for each good document of a range.
+    def documents(self, part: Range) -> Iterator[bytes]:
+        """Yield the text of each good document of a range.
 
         Raises:
             AutoresearchError: the file is damaged, changed, or lacks the column.
@@ -95,16 +103,30 @@ class Reader:
         try:
             if part.kind == "text":
                 found = self._text(part)
+            elif part.kind == "separated":
+                found = self._separated(part)
             elif part.kind == "parquet":
                 found = self._parquet(part)
             else:
                 found = self._jsonl(part)
-            for number, data in found:
+            for data in found:
                 if self._is_good(data, part):
-                    yield number, data
-        except OSError as exc:
+                    yield data
+        except (OSError, EOFError, zlib.error) as exc:
             raise damaged(part.path, exc) from exc
         part.check_unchanged()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other process holds a big document."""
+        if self.lock is None:
+            yield
+            return
+        import fcntl
+
+        with self.lock.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _skip(self, reason: str, place: str) -> None:
         self.skipped[reason] += 1
@@ -123,10 +145,10 @@ class Reader:
             return True
         return False
 
-    def _text(self, part: Range) -> Iterator[tuple[int, bytes]]:
+    def _text(self, part: Range) -> Iterator[bytes]:
         with Path(part.path).open("rb") as file:
             if part.size <= part.part_bytes:
-                yield 0, file.read().removeprefix(b"\xef\xbb\xbf")
+                yield file.read().removeprefix(BOM)
                 return
             size = part.part_bytes
             first, last = -(-part.start // size), -(-part.stop // size)
@@ -135,27 +157,71 @@ class Reader:
                 stop = _part_start(file, number + 1, size, part.size)
                 file.seek(start)
                 data = file.read(stop - start)
-                yield number, data.removeprefix(b"\xef\xbb\xbf") if number == 0 else data
+                yield data.removeprefix(BOM) if number == 0 else data
                 start = stop
 
-    def _jsonl(self, part: Range) -> Iterator[tuple[int, bytes]]:
+    def _separated(self, part: Range) -> Iterator[bytes]:
+        """Yield the documents that begin in the range: at 0, or right after a separator."""
+        width = len(SEPARATOR)
+        with Path(part.path).open("rb") as file:
+            # The start of the file counts as the end of a separator.
+            held = bytearray(b"" if part.start else SEPARATOR)
+            position = part.start - width  # Of `held` in the file.
+            file.seek(max(0, position))
+            is_inside, searched = False, 0
+            while True:
+                at = held.find(SEPARATOR, searched)
+                more = b"" if at >= 0 else file.read(READ_BYTES)
+                if more and len(held) <= MAX_DOCUMENT_BYTES:
+                    searched = max(0, len(held) - width + 1)
+                    held += more
+                    continue
+                end = at if at >= 0 else len(held)
+                if is_inside:
+                    text = bytes(held[:end]).strip(b"\r\n")
+                    yield text.removeprefix(BOM) if position == 0 else text
+                    del text
+                if at < 0 and not more:
+                    return
+                is_inside = at >= 0  # The rest of a document that was too long is passed over.
+                skipped = end + width if is_inside else end
+                del held[:skipped]
+                position += skipped
+                held += more
+                searched = 0
+                if position >= part.stop:
+                    return
+
+    def _jsonl(self, part: Range) -> Iterator[bytes]:
+        """Yield the texts of the lines that begin in the range."""
         with open_stream(part) as file:
             position = part.start
             if part.start:
                 file.seek(part.start - 1)
-                position += len(file.readline()) - 1
+                position += _skip_line(file) - 1
             is_first = True
             while part.kind != "jsonl" or position < part.stop:
-                line = file.readline(MAX_DOCUMENT_BYTES * 2)
+                line = file.readline(BIG_BYTES)
                 if not line:
                     return
                 place = f"{part.path} near byte {position}"
                 position += len(line)
-                if line.strip():
+                if len(line) == BIG_BYTES and not line.endswith(b"\n"):
+                    with self._alone():
+                        line += file.readline(2 * MAX_DOCUMENT_BYTES)
+                        position += len(line) - BIG_BYTES
+                        text = self._record(line, place, must_parse=is_first)
+                        del line
+                        if text is not None:
+                            yield text
+                        del text
+                elif line.strip():
                     text = self._record(line, place, must_parse=is_first)
-                    is_first = False
                     if text is not None:
-                        yield 0, text
+                        yield text
+                else:
+                    continue
+                is_first = False
 
     def _record(self, line: bytes, place: str, *, must_parse: bool) -> bytes | None:
         """Return the text of a JSON line; what is wrong in the first is an error, later it is counted."""
@@ -183,7 +249,7 @@ class Reader:
         self._skip("without text", place)
         return None
 
-    def _parquet(self, part: Range) -> Iterator[tuple[int, bytes]]:
+    def _parquet(self, part: Range) -> Iterator[bytes]:
         import pyarrow as pa
 
         with open_parquet(part.path, self.text_column) as file:
@@ -201,13 +267,27 @@ class Reader:
                         column = batch.column(0)
                         del batch
                         kind = pa.large_binary() if pa.types.is_large_string(column.type) else None
-                        for value in column.cast(kind or pa.binary()):
-                            if value.is_valid:
-                                yield 0, value.as_py()
-                            else:
-                                self._skip("without text", part.path)
+                        texts = column.cast(kind or pa.binary())
+                        del column
+                        with self._alone() if texts.nbytes > BIG_BYTES else nullcontext():
+                            for value in texts:
+                                if value.is_valid:
+                                    yield value.as_py()
+                                else:
+                                    self._skip("without text", part.path)
+                        del texts
             except (pa.ArrowException, OSError) as exc:
                 raise damaged(part.path, exc) from exc
+
+
+def _skip_line(file: Any) -> int:
+    """Read to the end of the line in bounded pieces; returns the bytes read."""
+    skipped = 0
+    while piece := file.readline(READ_BYTES):
+        skipped += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return skipped
 
 
 def _part_start(file: IO[bytes], number: int, size: int, end: int) -> int:
@@ -273,7 +353,7 @@ def open_parquet(path: str, text_column: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as exc:
         raise damaged(path, exc) from exc
     texts = [

@@ -6,6 +6,7 @@ when its parent does, however that died.
 """
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -14,8 +15,10 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from autoresearch.errors import AutoresearchError
 
@@ -26,42 +29,69 @@ Job = Callable[[dict[str, Any], Report], dict[str, Any]]
 REPORT_SECONDS = 0.2
 
 
-def run(
-    name: str,
-    jobs: Sequence[dict[str, Any]],
-    num_workers: int,
-    on_bytes: Report,
-    num_threads: int = 1,
-) -> list[dict[str, Any]]:
-    """Run the job `name` of `autoresearch.data.work` once for each argument; results in order.
+class Pool:
+    """Processes that live as long as the `with` block; started when there is work for them.
 
     Args:
-        name: Function of the module.
-        jobs: Its arguments, JSON values.
-        num_workers: Processes; 0 runs in this one.
-        on_bytes: Called in this thread as bytes are done.
-        num_threads: Threads a library inside a worker may use.
-
-    Raises:
-        AutoresearchError: a job failed, or a worker died. The other workers are ended.
+        num_workers: 0 runs jobs in this process.
     """
-    if num_workers == 0:
-        from autoresearch.data import work
 
-        function: Job = getattr(work, name)
-        return [function(job, on_bytes) for job in jobs]
-    todo: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
-    for item in enumerate(jobs):
-        todo.put(item)
-    events: queue.SimpleQueue[tuple[int | None, Any]] = queue.SimpleQueue()
-    workers = [_start(num_threads) for _ in range(min(num_workers, len(jobs)))]
-    threads = [
-        threading.Thread(target=_serve, args=(w, name, todo, events), daemon=True) for w in workers
-    ]
-    results: dict[int, dict[str, Any]] = {}
-    try:
-        for thread in threads:
+    def __init__(self, num_workers: int) -> None:
+        self._size = num_workers
+        self._workers: list[subprocess.Popen[str]] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self._workers:
+            worker.kill()
+        for thread in self._threads:
+            thread.join()
+        for worker in self._workers:
+            worker.wait()
+            for pipe in (worker.stdin, worker.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+    def run(
+        self, name: str, jobs: Sequence[dict[str, Any]], on_bytes: Report
+    ) -> list[dict[str, Any]]:
+        """Run the job `name` of `autoresearch.data.work` once for each argument; results in order.
+
+        Args:
+            name: Function of the module.
+            jobs: Its arguments, JSON values.
+            on_bytes: Called in this thread as bytes are done.
+
+        Raises:
+            AutoresearchError: a job failed, or a worker died. The pool is of no use afterwards.
+        """
+        if self._size == 0:
+            from autoresearch.data import work
+
+            function: Job = getattr(work, name)
+            return [function(job, on_bytes) for job in jobs]
+        todo: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
+        for item in enumerate(jobs):
+            todo.put(item)
+        events: queue.SimpleQueue[tuple[int | None, Any]] = queue.SimpleQueue()
+        while len(self._workers) < min(self._size, len(jobs)):
+            self._workers.append(_start(self._size))
+        self._threads = [
+            threading.Thread(target=_serve, args=(worker, name, todo, events), daemon=True)
+            for worker in self._workers
+        ]
+        for thread in self._threads:
             thread.start()
+        results: dict[int, dict[str, Any]] = {}
         while len(results) < len(jobs):
             index, value = events.get()
             if isinstance(value, BaseException):
@@ -70,18 +100,7 @@ def run(
                 on_bytes(value)
             else:
                 results[index] = value
-    finally:
-        for worker in workers:
-            worker.kill()
-        for thread in threads:
-            thread.join()
-        for worker in workers:
-            worker.wait()
-            for pipe in (worker.stdin, worker.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-    return [results[i] for i in range(len(jobs))]
+        return [results[i] for i in range(len(jobs))]
 
 
 def _start(num_threads: int) -> "subprocess.Popen[str]":
@@ -94,8 +113,13 @@ def _start(num_threads: int) -> "subprocess.Popen[str]":
     environment["PYTHONPATH"] = os.pathsep.join(
         [root, *filter(None, [environment.get("PYTHONPATH")])]
     )
-    for variable in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS"):
-        environment[variable] = str(num_threads)
+    environment["RAYON_NUM_THREADS"] = str(num_threads)  # The tokenizer's trainer.
+    # One arena and a low threshold: what a large document took goes back to the system.
+    environment |= {
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "autoresearch.data.pool"],
         stdin=subprocess.PIPE,
@@ -149,6 +173,20 @@ def _died(code: int) -> AutoresearchError:
     return AutoresearchError(f"a worker of `prepare` {why}", hint=hint, kind="data_invalid")
 
 
+def _as_error(exc: Exception) -> dict[str, Any]:
+    if os.environ.get("AUTORESEARCH_DEBUG"):
+        traceback.print_exc()
+    if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:
+        message, kind = "no space left on the disk of the cache", "disk"
+        hint = "make room, or set AUTORESEARCH_CACHE_DIR to another disk; then run `autoresearch prepare` again"
+    elif isinstance(exc, MemoryError):
+        message, hint, kind = "memory ran out", "lower `data.workers`", "data_invalid"
+    else:
+        message = f"a worker of `prepare` failed: {type(exc).__name__}: {exc}"
+        hint, kind = "set AUTORESEARCH_DEBUG=1 to see where", "data_invalid"
+    return {"message": message, "hint": hint, "kind": kind}
+
+
 def _main() -> None:
     """Answer jobs from standard input until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -183,8 +221,8 @@ def _main() -> None:
             result = getattr(work, request["name"])(request["job"], report)
         except AutoresearchError as exc:
             answer({"error": {"message": exc.message, "hint": exc.hint, "kind": exc.kind}})
-        except MemoryError:
-            answer({"error": {"message": "memory ran out", "hint": "lower `data.workers`"}})
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the parent tells it.
+            answer({"error": _as_error(exc)})
         else:
             answer({"bytes": pending})
             answer({"result": result})

@@ -5,6 +5,7 @@ files.
 """
 
 import glob
+import os
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from autoresearch.config import DataConfig
 from autoresearch.data.dataset import DataSplit
-from autoresearch.data.formats import SUFFIXES, Kind, Range, open_parquet
+from autoresearch.data.formats import SEPARATOR, SUFFIXES, Kind, Range, open_parquet
 from autoresearch.errors import PrerequisiteError, UsageError
 
 HUB_PREFIX = "hf://datasets/"
@@ -126,6 +127,15 @@ def kind_of(path: Path) -> Kind | None:
     return None
 
 
+def is_separated(path: Path) -> bool:
+    """Tell whether a text file marks the ends of its documents, by its first MiB."""
+    try:
+        with path.open("rb") as file:
+            return SEPARATOR in file.read(1 << 20)
+    except OSError:
+        return False
+
+
 def _is_wanted(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not hidden and kind_of(path) is not None and path.is_file()
@@ -139,15 +149,15 @@ def _files(paths: Iterable[Path]) -> Iterator[SourceFile]:
             continue
         if stat.st_size:
             kind = kind_of(path) or "text"
+            if kind == "text" and path.suffix == ".txt" and is_separated(path):
+                kind = "separated"
             yield SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns)
 
 
 def _python_files(source: str) -> list[Path]:
     """Return the source files of the standard library, its own tests last, then those of packages."""
     library = Path(sysconfig.get_path("stdlib"))
-    found = [
-        p for p in library.rglob("*.py") if not {"site-packages", "dist-packages"} & {*p.parts}
-    ]
+    found = list(_walk(library))
     found.sort(key=lambda p: (bool({"test", "tests"} & {*p.parts}), p.as_posix()))
     if not found:
         raise PrerequisiteError(
@@ -156,9 +166,16 @@ def _python_files(source: str) -> list[Path]:
         )
     if source == "builtin:packages":
         folders = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
-        packages = {p for folder in folders for p in folder.rglob("*.py")}
+        packages = {p for folder in folders for p in _walk(folder)}
         found += sorted(packages - set(found))
     return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the Python files under a folder, without going into the packages inside of it."""
+    for here, folders, names in os.walk(folder):
+        folders[:] = [f for f in folders if f not in {"site-packages", "dist-packages"}]
+        yield from (Path(here, name) for name in names if name.endswith(".py"))
 
 
 def _python_version() -> str:
@@ -227,7 +244,7 @@ def _ranges(file: SourceFile, target: int, part: int, column: str) -> Iterator[t
                     start, size = group + 1, 0
             if start < metadata.num_row_groups:
                 yield make(start, metadata.num_row_groups), size
-    elif file.kind in {"text", "jsonl"} and file.size > target:
+    elif file.kind in {"text", "separated", "jsonl"} and file.size > target:
         step = max(1, target // part) * part
         for start in range(0, file.size, step):
             stop = min(file.size, start + step)

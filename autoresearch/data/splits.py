@@ -20,7 +20,7 @@ class Scan:
 
     text: npt.NDArray[np.uint64]
     group: npt.NDArray[np.uint64]
-    num_bytes: npt.NDArray[np.int64]
+    num_bytes: npt.NDArray[np.uint32]
     split: DataSplit | None = None
 
 
@@ -74,7 +74,7 @@ def _limit(scans: Sequence[Scan], max_bytes: int) -> list[int]:
     lengths = []
     for scan in scans:
         left = max_bytes - used.get(scan.split, 0)
-        sums = np.cumsum(scan.num_bytes)
+        sums = np.cumsum(scan.num_bytes, dtype=np.int64)
         count = int(np.searchsorted(sums, left)) + 1 if left > 0 else 0
         count = min(count, len(sums))
         used[scan.split] = used.get(scan.split, 0) + (int(sums[count - 1]) if count else 0)
@@ -89,7 +89,7 @@ def _by_hash(scans: Sequence[Scan], labels: Sequence[npt.NDArray[np.uint8]], sha
         return
     order = np.argsort(groups, kind="stable")
     ordered = groups[order]
-    sums = np.cumsum(sizes[order])
+    sums = np.cumsum(sizes[order], dtype=np.int64)
     wanted = share * float(sums[-1])
     bounds: list[int] = []
     for times in (1, 2):
@@ -113,25 +113,36 @@ def _drop_duplicates(
     scans: Sequence[Scan], labels: Sequence[npt.NDArray[np.uint8]]
 ) -> dict[str, int]:
     """Leave one copy of a text in the held-out splits together, and none of it in training."""
-    seen = np.empty(0, dtype=np.uint64)
+    held_out = np.empty(0, dtype=np.uint64)  # Sorted.
     counts: dict[str, int] = {}
-    for split in ("validation", "test", "train"):
-        label = SPLITS.index(split)
-        dropped = 0
-        parts = [seen]
+    for split in ("validation", "test"):
+        counts[split] = 0
+        index = SPLITS.index(split)
         for scan, array in zip(scans, labels, strict=True):
-            mine = np.flatnonzero(array == label)
+            mine = np.flatnonzero(array == index)
             texts = scan.text[: len(array)][mine]
-            known = np.isin(texts, parts[0])
-            if split != "train":
-                unique, first = np.unique(texts, return_index=True)
-                again = np.ones(len(texts), dtype=bool)
-                again[first] = False
-                earlier = np.isin(texts, np.concatenate(parts[1:])) if parts[1:] else again
-                known |= again | earlier
-                parts.append(unique)
-            array[mine[known]] = DROPPED
-            dropped += int(known.sum())
-        seen = np.concatenate(parts)
-        counts[split] = dropped
+            new, first = np.unique(texts, return_index=True)
+            keep = first[~_contains(held_out, new)]
+            again = np.ones(len(mine), dtype=bool)
+            again[keep] = False
+            array[mine[again]] = DROPPED
+            counts[split] += int(again.sum())
+            if len(keep):
+                held_out = np.union1d(held_out, texts[keep])
+    counts["train"] = 0
+    for scan, array in zip(scans, labels, strict=True):
+        known = (array == 0) & _contains(held_out, scan.text[: len(array)])
+        array[known] = DROPPED
+        counts["train"] += int(known.sum())
     return counts
+
+
+def _contains(
+    ordered: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.bool_]:
+    """Tell which values are in a sorted array."""
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: npt.NDArray[np.bool_] = ordered[at] == values
+    return found

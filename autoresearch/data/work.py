@@ -23,6 +23,7 @@ from autoresearch.data.tokenizer import Tokenizer, train
 from autoresearch.errors import AutoresearchError
 
 HEAD_BYTES = 65_536
+BIG_LOCK = "big.lock"
 
 
 def unit_to_json(unit: Unit) -> dict[str, Any]:
@@ -38,10 +39,11 @@ def unit_from_json(value: dict[str, Any]) -> Unit:
 def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Hash every document of a unit; write `scan-NNNNN.npz` with (documents,) arrays.
 
-    `text` is the hash of the text, `group` that of what must not be parted, `bytes` the length.
+    `text` is the hash of the text, `bytes` its length, `group`, where it differs from `text`, the hash of what
+    must not be parted.
     """
     unit, folder = unit_from_json(job["unit"]), Path(job["folder"])
-    reader = Reader(job["text_column"])
+    reader = Reader(job["text_column"], folder / BIG_LOCK)
     texts: list[int] = []
     groups: list[int] = []
     sizes: list[int] = []
@@ -49,7 +51,7 @@ def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
     for part in unit.ranges:
         before = total
         group = _head_hash(part) if unit.is_grouped and part.kind == "text" else None
-        for _, data in reader.documents(part):
+        for data in reader.documents(part):
             digest = _hash(data)
             texts.append(digest)
             groups.append(digest if group is None else group)
@@ -62,9 +64,10 @@ def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
             break
     arrays: dict[str, Any] = {
         "text": np.array(texts, dtype=np.uint64),
-        "group": np.array(groups, dtype=np.uint64),
-        "bytes": np.array(sizes, dtype=np.int64),
+        "bytes": np.array(sizes, dtype=np.uint32),
     }
+    if unit.is_grouped:
+        arrays["group"] = np.array(groups, dtype=np.uint64)
     write_atomic(folder / f"scan-{unit.index:05d}.npz", lambda file: np.savez(file, **arrays))
     result = {"skipped": dict(reader.skipped), "examples": reader.examples}
     write_json(folder / f"scan-{unit.index:05d}.json", result)
@@ -126,10 +129,10 @@ def _labelled(unit: Unit, folder: Path, text_column: str) -> Iterator[tuple[byte
     labels = np.load(folder / f"labels-{unit.index:05d}.npy")
     with np.load(folder / f"scan-{unit.index:05d}.npz") as scanned:
         texts = scanned["text"]
-    reader = Reader(text_column)
+    reader = Reader(text_column, folder / BIG_LOCK)
     index = 0
     for part in unit.ranges:
-        for _, data in reader.documents(part):
+        for data in reader.documents(part):
             if index == len(labels):
                 return
             if _hash(data) != texts[index]:

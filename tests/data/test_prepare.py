@@ -199,12 +199,28 @@ def test_check_finds_one_flipped_byte(make_config, tmp_path, texts):
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     assert check(config) == [f"`{shard}` does not match its checksum"]
-    shard.unlink()
-    assert check(config) == [f"`{shard}` is missing"]
-    with pytest.raises(AutoresearchError, match="missing or damaged"):
-        Dataset.open(summary.path).store("train")
+    with pytest.raises(PrerequisiteError, match="damaged"):
+        open_dataset(config)
     assert prepare(config).is_new
     assert check(config) == []
+    shard.unlink()
+    with pytest.raises(AutoresearchError, match="missing or damaged"):
+        Dataset.open(summary.path).store("train")
+    assert check(config) == [f"`{shard}` is missing"]
+    assert prepare(config).is_new
+    assert check(config) == []
+
+
+def test_damaged_rows_are_made_again(make_config, tmp_path, texts):
+    config = make_config(write_jsonl(tmp_path / "a.jsonl", texts))
+    summary = prepare(config)
+    path = open_dataset(config).eval_path("test", 64, 2048)
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert check(config) == [f"`{path}` does not match its checksum"]
+    assert not prepare(config).is_new
+    assert path.read_bytes() == good
+    assert Dataset.open(summary.path).key == summary.key
 
 
 def test_missing_source_and_too_little_text(make_config, tmp_path):

@@ -1,0 +1,178 @@
+"""`autoresearch prepare`: text to tokenizer to token shards, once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, state
+
+if TYPE_CHECKING:
+    from autoresearch.config import Config
+    from autoresearch.data.summary import PrepareSummary
+    from autoresearch.ui.console import OutputMode
+
+
+def prepare(
+    ctx: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="hf://datasets/OWNER/NAME, a file, folder or glob, builtin:python or builtin:packages.",
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option("--text-column", metavar="NAME", help="Column or key of the text."),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option("--shards", metavar="N", min=1, help="Training shards of a hub source."),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option("--max-bytes", metavar="B", min=0, help="Stop after this much text; 0: all."),
+    ] = None,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option("--vocab-size", metavar="N", help="Tokens in the vocabulary."),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use what is here; never the network.")
+    ] = False,
+    is_check: Annotated[
+        bool, typer.Option("--check", help="Verify the checksums of what was prepared, and stop.")
+    ] = False,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Turn a source of text into a tokenizer and token shards in the cache.
+
+    Done once for all run directories with the same settings: a second call only says what is there. An
+    interrupted one goes on where it was.
+    """
+    from autoresearch.config import load_config
+    from autoresearch.errors import PrerequisiteError
+    from autoresearch.paths import find_run_directory
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    try:
+        run_directory = find_run_directory()
+    except PrerequisiteError:
+        run_directory = None
+    flags: dict[str, Any] = {
+        "data.source": _absolute(source),
+        "data.text_column": text_column,
+        "data.shards": shards,
+        "data.max_bytes": max_bytes,
+        "data.vocab_size": vocab_size,
+    }
+    config = load_config(run_directory, flags).config
+    if is_check:
+        _check(mode, config)
+        return
+    prepare_and_show(mode, config, offline=offline)
+    stored = load_config(run_directory).config.data.model_dump()
+    changed = {
+        key.removeprefix("data."): value
+        for key, value in flags.items()
+        if value is not None and stored[key.removeprefix("data.")] != value
+    }
+    if changed and run_directory is not None:
+        from autoresearch.ui.format import clean
+
+        lines = ", ".join(f"{name} = {_toml(value)}" for name, value in changed.items())
+        mode.say(
+            clean(f"`run` reads autoresearch.toml: write there, under [data], {lines}"),
+            style="hint",
+        )
+
+
+def prepare_and_show(
+    mode: "OutputMode", config: "Config", *, offline: bool = False
+) -> "PrepareSummary":
+    """Prepare with progress on the screen, then show what there is.
+
+    Raises:
+        AutoresearchError: it could not be done.
+    """
+    from autoresearch.data.prepare import prepare as make
+    from autoresearch.data.summary import PrepareProgress
+    from autoresearch.ui.progress import PhaseProgress
+
+    with PhaseProgress(mode) as show:
+
+        def on_progress(now: PrepareProgress) -> None:
+            unit = "B" if now.unit == "bytes" else now.unit
+            show.update(now.phase, now.done, now.total or None, unit=unit, detail=now.detail)
+
+        summary = make(config, on_progress=on_progress, offline=offline)
+    if mode.is_json:
+        mode.json(summary.to_json())
+    else:
+        _show(mode, summary)
+    return summary
+
+
+def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
+    from autoresearch.ui import format as f
+
+    did = f"in {f.duration(summary.seconds)}" if summary.is_new else "already; nothing to do"
+    revision = f" ({summary.revision})" if summary.revision else ""
+    mode.say(f"prepared {summary.source}{revision} {did}")
+    for split, counts in summary.splits.items():
+        rows = summary.eval_rows.get(split)
+        judged = f"  {rows:,} rows to judge on" if rows else ""
+        mode.say(
+            f"  {split:<11} {f.count(counts['tokens']):>7} tokens  {f.size(counts['bytes']):>9}"
+            f"  {counts['documents']:,} documents{judged}"
+        )
+    left_out = {**summary.skipped, "duplicates": sum(summary.duplicates.values())}
+    parts = [f"{count:,} {reason}" for reason, count in sorted(left_out.items()) if count]
+    if parts:
+        mode.say(f"  left out    {', '.join(parts)}")
+    mode.say(
+        f"  {summary.vocab_size:,} tokens in the vocabulary, {summary.num_shards} shards,"
+        f" {f.size(summary.disk_bytes)} in `{summary.path}`"
+    )
+    mode.say(
+        f"  token frequencies alone give {f.bpb(summary.unigram_bpb)} val_bpb: the floor to beat"
+    )
+    for warning in summary.warnings:
+        mode.warn(warning)
+
+
+def _check(mode: "OutputMode", config: "Config") -> None:
+    from autoresearch.data.prepare import check
+    from autoresearch.data.summary import PrepareProgress
+    from autoresearch.errors import WorkError
+    from autoresearch.ui.progress import PhaseProgress
+
+    with PhaseProgress(mode) as show:
+
+        def on_progress(now: PrepareProgress) -> None:
+            show.update(now.phase, now.done, now.total, unit="B", detail=now.detail)
+
+        wrong = check(config, on_progress)
+    if wrong:
+        raise WorkError(
+            "; ".join(wrong),
+            hint="run `autoresearch prepare`, which makes the damaged files again",
+            kind="data_invalid",
+        )
+    if mode.is_json:
+        mode.json({"ok": True})
+    else:
+        mode.say("every file matches its checksum")
+
+
+def _absolute(source: str | None) -> str | None:
+    if source is None or source.startswith(("builtin:", "hf:")):
+        return source
+    return str(Path.cwd() / Path(source).expanduser())
+
+
+def _toml(value: object) -> str:
+    return str(value) if isinstance(value, int) else f'"{value}"'

@@ -1,0 +1,428 @@
+"""Datasets of the Hugging Face hub: which files to take, and fetching them.
+
+Everything on the wire is huggingface_hub's: tokens, mirrors (HF_ENDPOINT), its cache (HF_HOME), resuming a
+dropped connection. Added here: a choice of shards with pinned splits, a look at the free space first,
+parallel downloads with one progress, sizes and SHA-256 checked against the listing, errors in words.
+
+The listing of a revision is stored, so that a source that was listed once works without a network as long
+as its files are in the hub's cache.
+"""
+
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from autoresearch.data.dataset import DataSplit, write_json
+from autoresearch.data.shards import file_sha256
+from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile, kind_of
+from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
+from autoresearch.paths import cache_directory
+
+MAX_DOWNLOADS = 8
+MAX_ATTEMPTS = 5
+RETRY_SECONDS = 1.0
+"""Wait after the first failure; doubles. A server's own `Retry-After` up to a minute is honoured."""
+REST_BYTES = 200_000_000
+"""Space that must stay free beside what is fetched."""
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HELD_OUT = re.compile(r"(^|[^a-z])(validation|valid|val|dev|eval|test)([^a-z]|$)")
+_TRAINING = re.compile(r"(^|[^a-z])(train|training)([^a-z]|$)")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a dataset as the hub lists it."""
+
+    name: str
+    size: int
+    sha256: str = ""
+    """Empty for small files, which the hub keeps in git."""
+    split: DataSplit | None = None
+
+
+def parse(source: str) -> tuple[str, str]:
+    """Return name and revision of `hf://datasets/OWNER/NAME[@revision]`.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    name, _, revision = source.removeprefix(HUB_PREFIX).partition("@")
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"cannot read the source `{source}`", hint=f"write it as `{HUB_PREFIX}OWNER/NAME`"
+        )
+    return name, revision or "main"
+
+
+def choose(files: Sequence[HubFile], shards: int) -> tuple[list[HubFile], list[str]]:
+    """Choose which files to take, and pin their splits where the source comes in shards.
+
+    Three or more parquet files: the last is validation, the one before it test, the first `shards` of the
+    others training. Fewer, or another format: all, split by hash. Files named as held out are left alone
+    where others are named as training, because a split of ours is made of the rest.
+
+    Returns:
+        The files in order, and sentences for the summary.
+    """
+    known = sorted((f for f in files if kind_of(Path(f.name)) and f.size), key=lambda f: f.name)
+    notes = []
+    training = [f for f in known if _TRAINING.search(f.name.lower())]
+    if training and any(_HELD_OUT.search(f.name.lower()) for f in known):
+        mine = [f for f in training if not _HELD_OUT.search(f.name.lower())]
+        if mine:
+            notes.append(f"{len(known) - len(mine)} files not named as training were left out")
+            known = mine
+    parquet = [f for f in known if f.name.endswith(".parquet")]
+    if parquet:
+        if len(parquet) < len(known):
+            notes.append(
+                f"{len(known) - len(parquet)} files beside the parquet files were left out"
+            )
+        known = parquet
+    if len(parquet) < 3:
+        return known[:shards], notes
+    *others, test, validation = known
+    pinned: list[tuple[HubFile, DataSplit]] = [(f, "train") for f in others[:shards]]
+    pinned += [(test, "test"), (validation, "validation")]
+    return [HubFile(f.name, f.size, f.sha256, split) for f, split in pinned], notes
+
+
+def list_hub(
+    source: str, shards: int, *, offline: bool, begin: Callable[[int, str], Callable[[int], None]]
+) -> Listing:
+    """List a dataset and bring its chosen files here.
+
+    Args:
+        source: `hf://datasets/OWNER/NAME[@revision]`.
+        shards: Training shards to take.
+        offline: Use only what is stored here; so does HF_HUB_OFFLINE.
+        begin: Called with the bytes to fetch and a detail; returns what is called with bytes fetched.
+
+    Raises:
+        UsageError: there is no such dataset, revision, or no file that can be read.
+        PrerequisiteError: no access, or offline and not all here.
+        AutoresearchError: the network failed, a file is not what the hub says, no space.
+    """
+    name, revision = parse(source)
+    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    stored = _stored(source)
+    if offline and not stored:
+        raise PrerequisiteError(
+            f"`{source}` was never listed on this machine, and this call is offline",
+            hint="run `autoresearch prepare` once with a network",
+        )
+    listed = stored if offline else _ask(source, name, revision)
+    everything = [HubFile(**f) for f in listed["files"]]
+    files, notes = choose(everything, shards)
+    if not files:
+        raise UsageError(
+            f"`{source}` has no .parquet, .jsonl, .txt or .md file",
+            hint="choose another dataset, or fetch and convert it and give the folder",
+            kind="data_invalid",
+        )
+    if not offline:
+        write_json(_stored_path(source), listed)
+    sha = str(listed["sha"])
+    here = [_find_here(name, sha, f) for f in files]
+    missing = [f for f, path in zip(files, here, strict=True) if path is None]
+    if missing and offline:
+        raise PrerequisiteError(
+            f"{len(missing)} of {len(files)} files of `{source}` are not on this machine, and this call"
+            " is offline",
+            hint="run `autoresearch prepare` once with a network",
+        )
+    if missing:
+        size = sum(f.size for f in missing)
+        _check_space(size)
+        advance = begin(size, f"{len(missing)} files, {size / 1e6:,.0f} MB")
+        _fetch_all(name, sha, missing, advance)
+        here = [_find_here(name, sha, f) for f in files]
+    found = []
+    for file, path in zip(files, here, strict=True):
+        if path is None:
+            raise _wrong(file.name, "is not in the hub's cache after the download")
+        stat = path.stat()
+        kind = kind_of(Path(file.name)) or "text"
+        # The time of a download is no part of what the file is.
+        found.append(SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns, file.split))
+    return Listing(source, tuple(found), revision=sha, notes=tuple(notes))
+
+
+def _stored_path(source: str) -> Path:
+    safe = re.sub(r"[^\w.@-]", "--", source.removeprefix(HUB_PREFIX))
+    return cache_directory() / "hub" / f"{safe}.json"
+
+
+def _stored(source: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(_stored_path(source).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _hub_cache() -> Path:
+    """Return the hub's cache folder by its own rules, read now and not when it was imported."""
+    chosen = os.environ.get("HF_HUB_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    home = os.environ.get("HF_HOME")
+    if home:
+        return Path(home).expanduser() / "hub"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def _find_here(name: str, sha: str, file: HubFile) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(
+        name, file.name, cache_dir=_hub_cache(), revision=sha, repo_type="dataset"
+    )
+    if not isinstance(found, str):
+        return None
+    path = Path(found)
+    try:
+        return path if path.stat().st_size == file.size else None
+    except OSError:
+        return None
+
+
+def _check_space(size: int) -> None:
+    folder = _hub_cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size + REST_BYTES:
+        raise AutoresearchError(
+            f"`{folder}` has {free / 1e9:.1f} GB free, the download needs"
+            f" {(size + REST_BYTES) / 1e9:.1f} GB",
+            hint="make room, set HF_HOME to another disk, or take fewer `--shards`",
+            kind="disk",
+        )
+
+
+def _ask(source: str, name: str, revision: str) -> dict[str, Any]:
+    """Return `sha` and `files` of a revision."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()
+    api = HfApi(endpoint=_endpoint())
+
+    def ask() -> Any:
+        return api.dataset_info(name, revision=revision, files_metadata=True, timeout=30)
+
+    info = _patiently(ask, source)
+    files = [
+        {
+            "name": s.rfilename,
+            "size": int(s.size or 0),
+            "sha256": str(s.lfs.sha256) if s.lfs else "",
+        }
+        for s in info.siblings or []
+    ]
+    return {"sha": info.sha, "files": files}
+
+
+def _fetch_all(
+    name: str, sha: str, files: Sequence[HubFile], advance: Callable[[int], None]
+) -> None:
+    """Fetch files in parallel; progress is told in this thread."""
+    meter = _Meter()
+    with ThreadPoolExecutor(MAX_DOWNLOADS) as executor:
+        waiting: set[Future[None]] = {executor.submit(_fetch, name, sha, f, meter) for f in files}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                advance(meter.take())
+                for future in done:
+                    future.result()
+        except BaseException as exc:
+            # The files that are on their way are worth waiting for, but not to a person who wants to stop.
+            meter.is_stopped = not isinstance(exc, AutoresearchError)
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _fetch(name: str, sha: str, file: HubFile, meter: "_Meter") -> None:
+    """Fetch one file and compare it with the listing; a wrong one is fetched once more."""
+    from huggingface_hub import hf_hub_download
+
+    def fetch(force: bool) -> Path:
+        path = hf_hub_download(
+            name,
+            file.name,
+            repo_type="dataset",
+            revision=sha,
+            cache_dir=_hub_cache(),
+            endpoint=_endpoint(),
+            force_download=force,
+            tqdm_class=meter.bar(),
+        )
+        return Path(path)
+
+    for is_last in (False, True):
+        path: Path = _patiently(partial(fetch, is_last), file.name)
+        problem = _problem(path, file)
+        if not problem:
+            return
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        if is_last:
+            raise _wrong(file.name, problem)
+
+
+def _problem(path: Path, file: HubFile) -> str:
+    size = path.stat().st_size
+    if size != file.size:
+        return f"has {size:,} bytes where the hub lists {file.size:,}"
+    if file.sha256 and file_sha256(path) != file.sha256:
+        return "does not match the checksum the hub lists"
+    return ""
+
+
+def _wrong(name: str, problem: str) -> AutoresearchError:
+    return AutoresearchError(
+        f"`{name}` {problem}",
+        hint="run `autoresearch prepare` again; if it stays so, a proxy or mirror (HF_ENDPOINT) alters files",
+        kind="data_invalid",
+    )
+
+
+class _Meter:
+    """Counts the bytes that all downloads got, and stops them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending = 0
+        self.is_stopped = False
+
+    def add(self, num_bytes: int) -> None:
+        if self.is_stopped:
+            raise InterruptedError("download stopped")
+        with self._lock:
+            self._pending += num_bytes
+
+    def take(self) -> int:
+        with self._lock:
+            taken, self._pending = self._pending, 0
+        return taken
+
+    def bar(self) -> type:
+        """Return what huggingface_hub takes for a progress bar class."""
+        from huggingface_hub.utils import tqdm
+
+        meter = self
+
+        class Bar(tqdm):  # type: ignore[misc, unused-ignore]
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                kwargs.pop("name", None)
+                super().__init__(*args, **{**kwargs, "disable": True})
+
+            def update(self, n: float | None = 1) -> bool | None:
+                meter.add(int(n or 0))
+                return None
+
+        return Bar
+
+
+def _patiently(call: Callable[[], Any], what: str) -> Any:
+    """Call again after failures that pass: network, 429, 5xx; others become errors in words."""
+    import httpx
+    from huggingface_hub import errors
+
+    pause = RETRY_SECONDS
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            return call()
+        except (
+            errors.HfHubHTTPError,
+            httpx.HTTPError,
+            errors.LocalEntryNotFoundError,
+            OSError,
+        ) as exc:
+            status = _status(exc)
+            is_passing = status is None or status in {408, 429} or status >= 500
+            if isinstance(exc, InterruptedError) or _is_no_space(exc):
+                raise
+            if not is_passing or attempt == MAX_ATTEMPTS:
+                raise _explain(exc, status, what) from exc
+            time.sleep(max(pause, _asked_pause(exc)))
+            pause *= 2
+    raise AssertionError("unreachable")
+
+
+def _is_no_space(exc: BaseException) -> bool:
+    import errno
+
+    return isinstance(exc, OSError) and exc.errno == errno.ENOSPC
+
+
+def _responses(exc: BaseException | None) -> Any:
+    while exc is not None:
+        response = getattr(exc, "response", None)
+        if response is not None:
+            return response
+        exc = exc.__cause__ or exc.__context__
+    return None
+
+
+def _status(exc: BaseException) -> int | None:
+    response = _responses(exc)
+    return None if response is None else int(response.status_code)
+
+
+def _asked_pause(exc: BaseException) -> float:
+    response = _responses(exc)
+    value = "" if response is None else response.headers.get("Retry-After", "")
+    return min(60.0, float(value)) if value.isdigit() else 0.0
+
+
+def _explain(exc: BaseException, status: int | None, what: str) -> AutoresearchError:
+    from huggingface_hub import errors
+
+    if isinstance(exc, errors.GatedRepoError) or status == 403:
+        return PrerequisiteError(
+            f"no access to `{what}`",
+            hint="accept its terms on its page, then set HF_TOKEN or run `hf auth login`",
+            kind="data_missing",
+        )
+    if isinstance(exc, errors.RevisionNotFoundError):
+        return UsageError(
+            f"`{what}` has no such revision", hint="leave `@revision` out for the newest"
+        )
+    if isinstance(exc, errors.RepositoryNotFoundError) or status == 401:
+        return PrerequisiteError(
+            f"there is no dataset `{what}`, or it needs a token",
+            hint="check the name; if it is private, set HF_TOKEN or run `hf auth login`",
+            kind="data_missing",
+        )
+    if status == 404:
+        return UsageError(f"the hub has no `{what}`", hint="check the name", kind="data_invalid")
+    if status == 429:
+        return AutoresearchError(
+            f"the hub refuses more requests for `{what}` (429)",
+            hint="run `autoresearch prepare` again later: it goes on where it was; HF_TOKEN raises the limit",
+            kind="data_missing",
+        )
+    reason = str(exc).strip().splitlines()
+    return AutoresearchError(
+        f"could not fetch `{what}`: {reason[0][:200] if reason else type(exc).__name__}",
+        hint="check the network (a mirror is set by HF_ENDPOINT), then run `autoresearch prepare` again:"
+        " it goes on where it was",
+        kind="data_missing",
+    )

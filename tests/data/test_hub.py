@@ -1,0 +1,221 @@
+"""The hub source, through the real huggingface_hub, against a server on loopback that misbehaves."""
+
+import io
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from autoresearch.data import hub as hub_module
+from autoresearch.data.hub import HubFile, choose, parse
+from autoresearch.data.prepare import check, open_dataset, prepare
+from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hub_server import COMMIT, Hub
+
+NAME = "ada/night"
+SOURCE = f"hf://datasets/{NAME}"
+
+
+def shard(texts):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), sink, row_group_size=20)
+    return sink.getvalue()
+
+
+@pytest.fixture
+def server(texts, monkeypatch, tmp_path):
+    files = {f"shard_{i:05d}.parquet": shard(texts[60 * i : 60 * i + 60]) for i in range(5)}
+    files |= {"README.md": b"# Night\n"}
+    hub = Hub(NAME, files)
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    yield hub
+    hub.close()
+
+
+def num_gets(hub, name):
+    return sum(c == "GET" and p.startswith(f"/signed/{name}") for c, p, _ in hub.requests)
+
+
+def test_shards_are_pinned_to_splits(server, make_config, texts):
+    progress = []
+    config = make_config(SOURCE, shards=2)
+    summary = prepare(config, on_progress=progress.append)
+    assert summary.revision == COMMIT
+    dataset = open_dataset(config)
+
+    def found(split):
+        store = dataset.store(split)
+        return [dataset.tokenizer.decode(store.document(i)) for i in range(store.num_documents)]
+
+    assert found("train") == texts[:120]
+    assert found("test") == texts[180:240]
+    assert found("validation") == texts[240:300]
+    assert num_gets(server, "shard_00002.parquet") == 0
+    assert num_gets(server, "README.md") == 0
+    assert not dataset.is_visible
+    downloads = [p for p in progress if p.phase == "download"]
+    assert downloads[-1].done == downloads[-1].total > 0
+
+
+def test_second_call_asks_nothing(server, make_config):
+    config = make_config(SOURCE)
+    first = prepare(config)
+    server.requests.clear()
+    assert not prepare(config).is_new
+    assert not prepare(config, offline=True).is_new
+    assert server.requests == []
+    assert check(config) == []
+    assert first.revision in open_dataset(config).manifest["revision"]
+
+
+def test_duplicates_of_held_out_text_leave_training(server, make_config, texts):
+    server.files["shard_00000.parquet"] = shard(texts[:60] + texts[240:260] + texts[180:190])
+    summary = prepare(make_config(SOURCE))
+    assert summary.duplicates == {"validation": 0, "test": 0, "train": 30}
+    assert summary.splits["train"]["documents"] == 180
+
+
+def test_other_settings_fetch_nothing_again(server, make_config):
+    prepare(make_config(SOURCE))
+    server.requests.clear()
+    prepare(make_config(SOURCE, vocab_size=300))
+    assert [c for c, p, _ in server.requests] == ["GET"]
+    assert prepare(make_config(SOURCE, vocab_size=310), offline=True).is_new
+
+
+def test_a_dropped_connection_is_resumed(server, make_config, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    server.faults["shard_00001.parquet"] = ["drop"]
+    assert prepare(make_config(SOURCE)).is_new
+    ranges = [
+        r for c, p, r in server.requests if p.startswith("/signed/shard_00001") and c == "GET"
+    ]
+    assert ranges[0] == ""
+    assert ranges[1].startswith("bytes=")
+
+
+@pytest.mark.parametrize("fault", ["short", "wrong"])
+def test_a_wrong_file_is_fetched_again(server, make_config, fault):
+    server.faults["shard_00001.parquet"] = [fault]
+    assert prepare(make_config(SOURCE)).is_new
+    assert num_gets(server, "shard_00001.parquet") == 2
+
+
+def test_a_file_that_stays_wrong_is_refused(server, make_config, tmp_path):
+    server.faults["shard_00001.parquet"] = ["wrong"] * 20
+    config = make_config(SOURCE)
+    with pytest.raises(AutoresearchError, match="does not match the checksum"):
+        prepare(config)
+    server.faults.clear()
+    assert prepare(config).is_new
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_passing_failures_are_waited_out(server, make_config, status):
+    server.faults["api"] = [status, status]
+    server.faults["head shard_00000.parquet"] = [status]
+    server.faults["shard_00000.parquet"] = [status]
+    assert prepare(make_config(SOURCE)).is_new
+
+
+def test_a_limit_that_stays_is_told(server, make_config):
+    server.faults["api"] = [429] * 50
+    with pytest.raises(AutoresearchError, match="refuses more requests"):
+        prepare(make_config(SOURCE))
+
+
+def test_what_was_fetched_is_kept(server, make_config):
+    server.faults["head shard_00002.parquet"] = [404]
+    config = make_config(SOURCE)
+    with pytest.raises(UsageError, match="has no `shard_00002"):
+        prepare(config)
+    done = {p for c, p, _ in server.requests if c == "GET" and p.startswith("/signed/")}
+    server.requests.clear()
+    assert prepare(config).is_new
+    again = {p for c, p, _ in server.requests if c == "GET" and p.startswith("/signed/")}
+    assert "/signed/shard_00002.parquet?signature=abc" in again
+    assert not done & again
+
+
+def test_private_and_gated_datasets_say_what_to_do(server, make_config, monkeypatch):
+    server.faults["api"] = ["gated"]
+    with pytest.raises(PrerequisiteError, match="no access") as caught:
+        prepare(make_config(SOURCE))
+    assert "terms" in caught.value.hint
+    server.token = "secret"
+    with pytest.raises(PrerequisiteError, match="needs a token") as caught:
+        prepare(make_config(SOURCE))
+    assert "HF_TOKEN" in caught.value.hint
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    assert prepare(make_config(SOURCE)).is_new
+    assert server.leaked == []
+
+
+def test_unknown_names_and_revisions(server, make_config):
+    with pytest.raises(PrerequisiteError, match="no dataset"):
+        prepare(make_config("hf://datasets/ada/day"))
+    with pytest.raises(UsageError, match="no such revision"):
+        prepare(make_config(f"{SOURCE}@v9"))
+    assert prepare(make_config(f"{SOURCE}@v1")).revision == COMMIT
+    for bad in ("hf://datasets/night", "hf://models/ada/night", "hf://datasets/a/b/c"):
+        with pytest.raises(UsageError, match="cannot read the source"):
+            prepare(make_config(bad))
+
+
+def test_offline_without_the_files_is_told(server, make_config, monkeypatch):
+    with pytest.raises(PrerequisiteError, match="never listed"):
+        prepare(make_config(SOURCE), offline=True)
+    prepare(make_config(SOURCE, shards=1))
+    with pytest.raises(PrerequisiteError, match="2 of 5 files"):
+        prepare(make_config(SOURCE, shards=3), offline=True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    server.requests.clear()
+    with pytest.raises(PrerequisiteError, match="offline"):
+        prepare(make_config(SOURCE, shards=3))
+    assert server.requests == []
+
+
+def test_no_network_at_all_is_told(server, make_config, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(AutoresearchError, match="could not fetch") as caught:
+        prepare(make_config(SOURCE))
+    assert "HF_ENDPOINT" in caught.value.hint
+
+
+def test_no_space_is_told_before_the_download(server, make_config, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(hub_module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(AutoresearchError, match="GB free") as caught:
+        prepare(make_config(SOURCE))
+    assert caught.value.kind == "disk"
+    assert not any(p.startswith("/signed/") for _, p, _ in server.requests)
+
+
+def test_choice_of_files():
+    def names(found):
+        return [(f.name, f.split) for f in found]
+
+    many = [HubFile(f"shard_{i}.parquet", 9) for i in range(6)]
+    assert names(choose(many, 2)[0]) == [
+        ("shard_0.parquet", "train"),
+        ("shard_1.parquet", "train"),
+        ("shard_4.parquet", "test"),
+        ("shard_5.parquet", "validation"),
+    ]
+    two = [HubFile("b.parquet", 9), HubFile("a.parquet", 9), HubFile("x.jsonl", 9)]
+    found, notes = choose(two, 10)
+    assert names(found) == [("a.parquet", None), ("b.parquet", None)]
+    assert notes == ["1 files beside the parquet files were left out"]
+    named = [HubFile("data/train-00000.parquet", 9), HubFile("data/validation-00000.parquet", 9)]
+    found, notes = choose(named, 10)
+    assert names(found) == [("data/train-00000.parquet", None)]
+    assert notes == ["1 files not named as training were left out"]
+    assert choose([HubFile("model.bin", 9)], 10)[0] == []
+    assert parse("hf://datasets/a/b@c") == ("a/b", "c")
