@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-import json
+import marshal
 import os
 import random
 import sys
@@ -24,8 +24,7 @@ def interpreter() -> str:
 
 def launch(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the argv that runs the launcher with `spec`."""
-    text = json.dumps(spec, separators=(",", ":"))
-    return (interpreter(), "-I", "-S", "-B", str(LAUNCHER), text)
+    return (interpreter(), "-I", "-S", "-B", str(LAUNCHER), marshal.dumps(dict(spec)).hex())
 
 
 @functools.cache
