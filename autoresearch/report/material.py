@@ -35,7 +35,8 @@ def gather(record: "Record", session: Session) -> Material:
     """Read the material of a session; what the record does not hold is left out."""
     baseline = next((e for e in session.experiments if e.number == 0), None)
     best = next((e for e in session.experiments if e.number == session.best), None)
-    net, constants = "", ()
+    net = ""
+    constants: tuple[tuple[str, str, str], ...] = ()
     if baseline and best and baseline.commit and best.commit and best.number != 0:
         paths = record.editable()
         net = record.diff(baseline.commit, best.commit, paths)
@@ -80,7 +81,9 @@ def _log_tails(record: "Record", session: Session) -> dict[int, str]:
         e for e in session.experiments if e.verdict in {Verdict.CRASH, Verdict.INVALID} and e.trials
     ]
     return {
-        e.number: record.log_tail(e.trials[-1].event) for e in failed[-MAX_LOGS:] if e.trials[-1].event
+        e.number: record.log_tail(e.trials[-1].event)
+        for e in failed[-MAX_LOGS:]
+        if e.trials[-1].event
     }
 
 
@@ -91,7 +94,9 @@ def changed_constants(
     old, new = _constants(before), _constants(after)
     names = list(dict.fromkeys([*old, *new]))
     return tuple(
-        (name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)
+        (name, old.get(name, ""), new.get(name, ""))
+        for name in names
+        if old.get(name) != new.get(name)
     )
 
 

@@ -93,7 +93,12 @@ def _figure(width: float, height: float, palette: Palette) -> "tuple[Figure, Axe
 class _Point:
     experiment: Experiment
     x: float
-    y: float | None
+    y: float
+    """NaN without a score."""
+
+    @property
+    def is_scored(self) -> bool:
+        return math.isfinite(self.y)
 
 
 def _points(session: Session, x: XAxis) -> list[_Point]:
@@ -110,7 +115,8 @@ def _points(session: Session, x: XAxis) -> list[_Point]:
         if place is None:
             continue
         y = bpb_under(e, setup) if setup else e.val_bpb
-        points.append(_Point(e, place, y if y is not None else e.val_bpb))
+        y = y if y is not None else e.val_bpb
+        points.append(_Point(e, place, math.nan if y is None else y))
     return points
 
 
@@ -138,7 +144,7 @@ def staircase(
     figure, axes = _figure(width, height, palette)
     points = _points(session, x)
     steps = _staircase_points(points)
-    scored = [p for p in points if p.y is not None]
+    scored = [p for p in points if p.is_scored]
     axes.set_xlabel("experiment" if x == "experiment" else "hours", color=palette.faint)
     axes.set_ylabel("validation bits per byte (lower is better)", color=palette.faint)
     if not scored:
@@ -150,8 +156,9 @@ def staircase(
     right = max(p.x for p in points)
     right += max(right * 0.02, 0.5 if x == "experiment" else 0.02)
     _draw_steps(axes, steps, right, summary.noise, palette)
-    shown = [p for p in scored if p.y is not None and p.y <= high]
-    above = [p for p in scored if p.y is not None and p.y > high]
+    edge = high - 0.015 * (high - low)
+    shown = [p for p in scored if p.y <= edge]
+    above = [p for p in scored if p.y > edge]
     _draw_points(axes, shown, palette)
     _draw_edges(axes, points, above, palette)
     left = 0.0 if x == "hour" else -0.5
@@ -175,7 +182,7 @@ def plot_title(summary: Summary) -> str:
     if summary.delta is not None and summary.baseline_bpb is not None and summary.num_kept:
         text += f": {summary.baseline_bpb:.4f} to {summary.best_bpb:.4f} bits per byte"
         if summary.relative is not None:
-            text += f" ({summary.relative * 100:+.2f} %)"
+            text += f" ({summary.relative * 100:+.2f}%)"
     return text
 
 
@@ -183,7 +190,7 @@ def _staircase_points(points: Sequence[_Point]) -> list[_Point]:
     return [
         p
         for p in points
-        if p.y is not None and p.experiment.verdict is Verdict.KEEP and not p.experiment.reverted_by
+        if p.is_scored and p.experiment.verdict is Verdict.KEEP and not p.experiment.reverted_by
     ]
 
 
@@ -191,10 +198,10 @@ def _limits(
     steps: Sequence[_Point], scored: Sequence[_Point], noise: float | None
 ) -> tuple[float, float]:
     """Return the y range: all of the staircase, and of the rest what does not flatten it."""
-    values = [p.y for p in steps or scored if p.y is not None]
+    values = [p.y for p in steps or scored]
     low, top = min(values), max(values)
     span = max(top - low, 6 * (noise or 0.0), abs(top) * 1e-3, 1e-6)
-    rest = sorted(p.y for p in scored if p.y is not None)
+    rest = sorted(p.y for p in scored)
     typical = rest[min(int(0.85 * len(rest)), len(rest) - 1)]
     high = min(max(top + 0.12 * span, typical + 0.05 * span), top + 0.6 * span)
     return low - 0.22 * span, high
@@ -206,7 +213,7 @@ def _draw_steps(
     if not steps:
         return
     xs = [p.x for p in steps] + [right]
-    ys = [p.y or 0.0 for p in steps] + [steps[-1].y or 0.0]
+    ys = [p.y for p in steps] + [steps[-1].y]
     if noise:
         axes.fill_between(
             xs,
@@ -319,10 +326,7 @@ def _draw_labels(
 ) -> None:
     """Write what the largest keeps changed, without overlaps; the empty corner lies below the stairs."""
     kept = [p for p in steps if p.experiment.number != 0]
-    gains = {
-        p.experiment.number: (before.y or 0.0) - (p.y or 0.0)
-        for before, p in pairwise(steps)
-    }
+    gains = {p.experiment.number: before.y - p.y for before, p in pairwise(steps)}
     chosen = sorted(kept, key=lambda p: -gains.get(p.experiment.number, 0.0))[:MAX_LABELS]
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -369,7 +373,9 @@ def _place(
         zorder=6,
     )
     label.set_parse_math(False)
-    offsets = [(-6, -3 - 9 * i, "right", "top") for i in range(9)]
+    offsets: list[tuple[float, float, Any, Any]] = [
+        (-6, -3 - 9 * i, "right", "top") for i in range(9)
+    ]
     offsets += [(7, 4 + 9 * i, "left", "bottom") for i in range(4)]
     offsets += [(-6, 4 + 9 * i, "right", "bottom") for i in range(3)]
     for dx, dy, horizontal, vertical in offsets:
@@ -377,7 +383,9 @@ def _place(
         label.set_horizontalalignment(horizontal)
         label.set_verticalalignment(vertical)
         box = label.get_window_extent(renderer).padded(1.0)
-        is_inside = area.x0 <= box.x0 and box.x1 <= area.x1 and area.y0 <= box.y0 and box.y1 <= area.y1
+        is_inside = (
+            area.x0 <= box.x0 and box.x1 <= area.x1 and area.y0 <= box.y0 and box.y1 <= area.y1
+        )
         if not is_inside or any(box.overlaps(other) for other in taken):
             continue
         if _hits_stairs(box, stairs) or any(box.contains(*dot) for dot in avoided):
@@ -402,7 +410,12 @@ def _leader(axes: "Axes", anchor: Any, box: Any, horizontal: str, palette: Palet
     edge = (box.x1 - 1 if horizontal == "right" else box.x0 + 1, (box.y0 + box.y1) / 2)
     start, end = (axes.transData.inverted().transform(point) for point in (anchor, edge))
     axes.plot(
-        [start[0], end[0]], [start[1], end[1]], color=palette.faint, linewidth=0.5, alpha=0.7, zorder=2
+        [start[0], end[0]],
+        [start[1], end[1]],
+        color=palette.faint,
+        linewidth=0.5,
+        alpha=0.7,
+        zorder=2,
     )
 
 
@@ -439,7 +452,12 @@ def loss_curves(
     settled: list[float] = []
     for (label, points), (color, dash) in zip(drawn.items(), styles, strict=False):
         axes.plot(
-            [x for x, _ in points], [y for _, y in points], dash, color=color, label=drawable(label), lw=1.5
+            [x for x, _ in points],
+            [y for _, y in points],
+            dash,
+            color=color,
+            label=drawable(label),
+            lw=1.5,
         )
         end = points[-1][0]
         settled += [y for x, y in points if x > 0.08 * end]
@@ -469,7 +487,12 @@ def svg(figure: "Figure", *, salt: str, label: str = "", inline: bool = True) ->
 
     out = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure.savefig(out, format="svg", transparent=inline, metadata={"Date": None})
+        figure.savefig(
+            out,
+            format="svg",
+            facecolor="none" if inline else LIGHT.paper,
+            metadata={"Date": None},
+        )
     text = out.getvalue()
     if not inline:
         return text
@@ -482,12 +505,16 @@ def svg(figure: "Figure", *, salt: str, label: str = "", inline: bool = True) ->
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
-def write(figure: "Figure", path: Any, *, dots_per_inch: int = 110) -> None:
-    """Write a figure as the ending of `path` says, `.png` or `.svg`."""
-    if str(path).endswith(".svg"):
-        path.write_text(svg(figure, salt="progress", inline=False), encoding="utf-8")
-        return
-    figure.savefig(path, dpi=dots_per_inch, facecolor=LIGHT.paper, metadata={"Software": None})
+def to_bytes(session: Session, kind: str, *, x: XAxis = "experiment") -> bytes:
+    """Return the staircase of a session as the bytes of a `png` or `svg` file, on white."""
+    from autoresearch.lab.summary import summarize
+
+    figure = staircase(session, summarize(session), x=x, title=True)
+    if kind == "svg":
+        return svg(figure, salt="progress", inline=False).encode()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120, facecolor=LIGHT.paper, metadata={"Software": None})
+    return out.getvalue()
 
 
 def drawable(text: str) -> str:

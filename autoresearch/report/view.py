@@ -155,14 +155,14 @@ def build(
     view = View(
         title=f.clean(session.tag),
         subtitle=_subtitle(session, s),
-        state=_state(session, now),
-        verdict=tuple(_verdict(session, s)),
+        state=_state(session),
+        verdict=tuple(_verdict(s)),
         cards=tuple(_cards(session, s)),
         marks=tuple(f.clean(m) for m in s.marks),
         alerts=tuple((f.clean(a.text), f.clean(a.command)) for a in s.alerts),
         rungs=tuple(_rungs(s, material)),
         themes=tuple(_themes(session)),
-        failures=tuple(_failures(session, s, material)),
+        failures=tuple(_failures(session, material)),
         night=tuple(_night(s)),
         spend=tuple(_spend(session, s)),
         constants=material.constants,
@@ -197,7 +197,7 @@ def _subtitle(session: Session, s: Summary) -> tuple[str, ...]:
     return tuple(p for p in parts if p)
 
 
-def _state(session: Session, now: datetime) -> str:
+def _state(session: Session) -> str:
     words = {
         "new": "nothing run yet",
         "running": "running",
@@ -210,16 +210,17 @@ def _state(session: Session, now: datetime) -> str:
     text = words[session.state]
     if reason and session.state not in {"new", "running"}:
         text += f": {STOP_WORDS.get(reason, reason)}"
-    del now
     return text
 
 
-def _verdict(session: Session, s: Summary) -> list[str]:
+def _verdict(s: Summary) -> list[str]:
     if s.baseline_bpb is None:
         return ["Nothing has been measured yet."]
     if s.best is None or s.best.number == 0:
         tried = f"{s.num_tried} experiments" if s.num_tried else "nothing else"
-        return [f"No improvement yet: the baseline stands at {f.bpb(s.baseline_bpb)}; tried: {tried}."]
+        return [
+            f"No improvement yet: the baseline stands at {f.bpb(s.baseline_bpb)}; tried: {tried}."
+        ]
     sentences = []
     if s.delta is None:
         sentences.append(
@@ -237,7 +238,7 @@ def _verdict(session: Session, s: Summary) -> list[str]:
         held = "holds" if c.high < 0 else "is not certain"
         sentences.append(
             f"On {c.num_trials} fresh seeds each and the {c.split} split, which nothing was selected on,"
-            f" the gain {held}: {f.delta(c.delta)}, 95 % interval {f.delta(c.low)} to {f.delta(c.high)}."
+            f" the gain {held}: {f.delta(c.delta)}, 95% interval {f.delta(c.low)} to {f.delta(c.high)}."
         )
     else:
         sentences.append(
@@ -270,7 +271,11 @@ def _cards(session: Session, s: Summary) -> list[Card]:
         )
         if s.relative is not None:
             cards.append(
-                Card(f.percent(s.relative, sign=True, digits=2), "against the baseline", f.delta(s.delta))
+                Card(
+                    f.percent(s.relative, sign=True, digits=2),
+                    "against the baseline",
+                    f.delta(s.delta),
+                )
             )
     elif s.baseline_bpb is not None:
         cards.append(Card(f.bpb(s.baseline_bpb), "val_bpb of the baseline"))
@@ -282,7 +287,11 @@ def _cards(session: Session, s: Summary) -> list[Card]:
         )
         failed = s.num_by_verdict["crash"] + s.num_by_verdict["invalid"]
         cards.append(
-            Card(f.percent(failed / s.num_tried, digits=1), "crashed or invalid", f"{failed} experiments")
+            Card(
+                f.percent(failed / s.num_tried, digits=1),
+                "crashed or invalid",
+                f"{failed} experiments",
+            )
         )
     if s.gpu_seconds:
         cards.append(
@@ -303,9 +312,9 @@ def _rungs(s: Summary, material: Material) -> list[Rung]:
         Rung(
             number=step.experiment.number,
             commit=step.experiment.commit[:12],
-            change=f.clean(step.experiment.description),
-            hypothesis=f.clean(step.experiment.hypothesis),
-            theme=f.clean(step.experiment.theme),
+            change=_cut(step.experiment.description),
+            hypothesis=_cut(step.experiment.hypothesis, 1200),
+            theme=_cut(step.experiment.theme, 80),
             delta=f.delta(step.delta),
             cumulative=f.delta(step.cumulative),
             p_real=f.probability(p_real(step.experiment)),
@@ -319,9 +328,15 @@ def _rungs(s: Summary, material: Material) -> list[Rung]:
     ]
 
 
+def _cut(text: str, length: int = 240) -> str:
+    """Return untrusted text as one clean line of bounded length; `show` and `--json` have all of it."""
+    line = f.clean(text)
+    return line if len(line) <= length else line[: length - 3].rstrip() + "..."
+
+
 def theme_of(experiment: Experiment) -> str:
     """Return the theme of an experiment, or for a search the constants it set."""
-    if theme := f.clean(experiment.theme):
+    if theme := _cut(experiment.theme, 80):
         return theme
     if experiment.parameters:
         return ", ".join(f.clean(name) for name in sorted(experiment.parameters)[:3])
@@ -357,7 +372,7 @@ def _delta(e: Experiment) -> float | None:
 
 
 def _miss(e: Experiment) -> Miss:
-    return Miss(e.number, f.clean(e.description), f.delta(_delta(e)), f.clean(e.reason))
+    return Miss(e.number, _cut(e.description), f.delta(_delta(e)), _cut(e.reason, 60))
 
 
 def _repeats(members: Sequence[Experiment]) -> list[str]:
@@ -374,7 +389,7 @@ def _repeats(members: Sequence[Experiment]) -> list[str]:
     ]
 
 
-def _failures(session: Session, s: Summary, material: Material) -> list[Failure]:
+def _failures(session: Session, material: Material) -> list[Failure]:
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
     for e in session.experiments:
         if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
@@ -397,7 +412,6 @@ def _failures(session: Session, s: Summary, material: Material) -> list[Failure]
                 log_number=last.number,
             )
         )
-    del s
     return sorted(failures, key=lambda x: -x.num)
 
 
@@ -468,7 +482,11 @@ def _facts(session: Session) -> list[tuple[str, str]]:
     if session.setup:
         facts.append(("setup", session.setup.key))
         facts += [(k, str(v)) for k, v in vars(session.setup).items() if v not in ("", None)]
-    facts += [("sandbox", session.sandbox), ("proposer", session.proposer), ("model", session.model)]
+    facts += [
+        ("sandbox", session.sandbox),
+        ("proposer", session.proposer),
+        ("model", session.model),
+    ]
     for name, table in (
         ("data", session.data),
         ("hardware", session.hardware),
