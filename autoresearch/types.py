@@ -7,7 +7,10 @@ negative is better.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Verdict(StrEnum):
@@ -375,6 +378,13 @@ class Session:
     def open(self) -> tuple[Experiment, ...]:
         """Experiments without a verdict that will get one."""
         return tuple(e for e in self.experiments if e.state in (State.PROPOSED, State.RUNNING))
+
+    def to_arrow(self) -> "pa.Table":
+        """Return a table with one row an experiment, for notebooks; see `report.arrow.to_arrow`."""
+        from importlib import import_module
+
+        table: pa.Table = import_module("autoresearch.report.arrow").to_arrow(self)
+        return table
 
     def experiment(self, number: int) -> Experiment:
         """Return experiment `number`.

@@ -1,4 +1,4 @@
-"""What the verbs that only look have in common: open the record, complete ids in the shell."""
+"""What the verbs that only look have in common: open the record, read its files, complete ids in the shell."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,25 +38,33 @@ def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
     return [(name, text) for name, text in names if name.startswith(incomplete)]
 
 
-def diff_of(record: "Record", a: "Experiment", b: "Experiment") -> str:
-    """Return the unified diff from one experiment to another."""
-    return record.repository.diff(a.commit, b.commit)
+def complete_tag(incomplete: str) -> list[str]:
+    """Return the tags of the sessions here that begin with what was typed; never fails."""
+    try:
+        refs = open_record().repository.refs("refs/heads/autoresearch/")
+    except Exception:  # noqa: BLE001 - a completion that fails must be silent
+        return []
+    tags = [name.rpartition("/")[2] for name in refs]
+    return [tag for tag in tags if tag.startswith(incomplete)]
 
 
 def details_of(record: "Record", experiment: "Experiment") -> "Details":
     """Read what the record keeps in files about an experiment: change, curves, end of the log."""
+    from autoresearch.report.material import first_trial
     from autoresearch.ui.show import Details
 
     session = record.session()
-    parent = next(
-        (e for e in session.experiments if e.commit == experiment.parent and e.commit), None
-    )
-    curve, log_tail = record.trial_files(experiment)
+    e = experiment
+    parent = next((p for p in session.experiments if p.commit == e.parent and p.commit), None)
+    mine, other = first_trial(e), first_trial(parent) if parent else None
+    failed = [t for t in e.trials if not t.result.ok and t.event]
+    logged = failed[-1:] or [t for t in e.trials if t.event][-1:]
+    logs = sorted(record.run_directory.logs.glob(f"{session.tag}/{e.number}-*.log"))
     return Details(
-        diff=record.repository.diff(experiment.parent, experiment.commit)
-        if experiment.parent and experiment.commit and experiment.number
-        else "",
-        curve=curve,
+        diff=record.diff(e.parent, e.commit) if e.parent and e.commit and e.number else "",
+        curve=record.curve(mine.event) if mine and mine.event else (),
         parent=parent,
-        log_tail=log_tail,
+        parent_curve=record.curve(other.event) if other and other.event else (),
+        log_tail=record.log_tail(logged[0].event) if logged else "",
+        log_path=str(logs[-1]) if logs else "",
     )

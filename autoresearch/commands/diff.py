@@ -35,7 +35,7 @@ def diff(
     With one argument, from that experiment to the best. In a pipe the output is a plain unified diff:
     `autoresearch diff | git apply` works.
     """
-    from autoresearch.commands._reading import diff_of, open_record
+    from autoresearch.commands._reading import open_record
     from autoresearch.errors import UsageError
     from autoresearch.ui import diffs, pager
 
@@ -45,7 +45,8 @@ def diff(
     record = open_record(tag)
     session = record.session()
     one, two = record.resolve(a or "baseline"), record.resolve(b or "best")
-    text = diff_of(record, one, two)
+    first, second = record.commit_of(a or "baseline"), record.commit_of(b or "best")
+    text = record.diff(first, second)
     if mode.is_json:
         mode.json(diffs.to_json(session, one, two, text))
         return

@@ -1,1 +1,148 @@
 """`autoresearch report`: the session as one file to read, send or print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, TagOption, state
+
+if TYPE_CHECKING:
+    from autoresearch.lab.record import Record
+    from autoresearch.types import Session
+
+FORMATS = ("html", "md", "png", "svg")
+WATCH_SECONDS = 5.0
+
+
+def report(
+    ctx: typer.Context,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to write it; - is stdout. [report.html]"
+        ),
+    ] = "",
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT", help="html, md, png or svg; by default as FILE ends."
+        ),
+    ] = "",
+    is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    is_watching: Annotated[
+        bool, typer.Option("--watch", help="Write it anew as the session goes on, until it ends.")
+    ] = False,
+    tag: TagOption = None,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Write a report of the session: one HTML file that needs no network, or Markdown, or only the plot.
+
+    The verdict in words, the staircase of gains, what was kept and how sure that is, what was tried in vain, what
+    failed, where the time went, the net change, and how to reproduce it.
+    """
+    import time
+
+    from autoresearch.commands._reading import open_record
+    from autoresearch.errors import UsageError
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    kind, path = _target(output, kind)
+    if path is None and (is_opened or is_watching or mode.is_json):
+        raise UsageError("stdout can be neither opened nor rewritten", hint="give `-o FILE`")
+    record = open_record(tag)
+    if path is None:
+        _to_stdout(record, record.session(), kind)
+        return
+    last = ""
+    while True:
+        session = record.session()
+        if session.journal != last or not last:
+            _write(record, session, kind, path, is_watched=is_watching)
+            if not last and is_opened:
+                _open(path)
+            if is_watching and not mode.is_json:
+                mode.say(f"wrote `{path}` ({len(session.experiments)} experiments)")
+        last = session.journal or "-"
+        if not is_watching or session.state not in {"running", "paused"}:
+            break
+        time.sleep(WATCH_SECONDS)
+    if mode.is_json:
+        mode.json({"path": str(path.resolve()), "format": kind, "bytes": path.stat().st_size})
+    elif mode.is_tty and not is_watching:
+        mode.say(f"wrote `{path}` ({path.stat().st_size / 1000:.0f} kB)")
+    elif not is_watching and not mode.is_quiet:
+        mode.data(str(path))
+
+
+def _target(output: str, kind: str) -> tuple[str, Path | None]:
+    from autoresearch.errors import UsageError
+
+    if kind and kind not in FORMATS:
+        raise UsageError(f"no format `{kind}`", hint=f"one of: {', '.join(FORMATS)}")
+    if output == "-":
+        return kind or "html", None
+    if not kind:
+        ending = Path(output).suffix.removeprefix(".").lower() if output else "html"
+        kind = {"htm": "html", "markdown": "md"}.get(ending, ending)
+        if kind not in FORMATS:
+            raise UsageError(
+                f"`{output}` does not end like a format",
+                hint="give `--format html`, md, png or svg",
+            )
+    names = {"html": "report.html", "md": "report.md", "png": "progress.png", "svg": "progress.svg"}
+    return kind, Path(output or names[kind])
+
+
+def _text(record: "Record", session: "Session", kind: str, *, is_watched: bool = False) -> str:
+    from autoresearch.report.material import gather
+
+    material = gather(record, session)
+    if kind == "md":
+        from autoresearch.report import markdown
+
+        return markdown.render(session, material)
+    from autoresearch.report import html
+
+    return html.render(session, material, is_watched=is_watched)
+
+
+def _to_stdout(record: "Record", session: "Session", kind: str) -> None:
+    import sys
+
+    if kind in {"html", "md"}:
+        sys.stdout.write(_text(record, session, kind))
+        return
+    from autoresearch.report.plot import to_bytes
+
+    sys.stdout.buffer.write(to_bytes(session, kind))
+    sys.stdout.flush()
+
+
+def _write(
+    record: "Record", session: "Session", kind: str, path: Path, *, is_watched: bool
+) -> None:
+    from autoresearch.errors import WorkError
+
+    if kind in {"html", "md"}:
+        data = _text(record, session, kind, is_watched=is_watched).encode()
+    else:
+        from autoresearch.report.plot import to_bytes
+
+        data = to_bytes(session, kind)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as exc:
+        raise WorkError(
+            f"cannot write `{path}`: {exc.strerror}", hint="give another `-o FILE`", kind="disk"
+        ) from exc
+
+
+def _open(path: Path) -> None:
+    import webbrowser
+
+    webbrowser.open(path.resolve().as_uri())

@@ -1,4 +1,4 @@
-"""Puts the builders of sessions within reach of the tests of screens and reports, and fixes the time zone."""
+"""Puts the builders of sessions within reach, fixes the time zone."""
 
 import sys
 import time

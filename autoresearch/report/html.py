@@ -1,0 +1,58 @@
+"""The HTML report: one file that needs no network and no script."""
+
+from datetime import datetime
+
+from autoresearch.lab.summary import Summary
+from autoresearch.paths import templates_directory
+from autoresearch.report import plot
+from autoresearch.report.material import Material
+from autoresearch.report.view import build
+from autoresearch.types import Session
+
+TEMPLATE = "report.html.j2"
+REFRESH_SECONDS = 20
+
+
+def render(
+    session: Session,
+    material: Material | None = None,
+    *,
+    now: datetime | None = None,
+    is_watched: bool = False,
+) -> str:
+    """Return the page.
+
+    Args:
+        session: The session.
+        material: Diffs, curves and logs; without it these parts are left out.
+        now: When it is made.
+        is_watched: The file is rewritten while the session runs: the page reloads itself.
+    """
+    import jinja2
+
+    material = material or Material()
+    view, summary = build(session, material, now)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates_directory()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    curves = plot.curve_labels(session, material.curves)
+    figure = plot.loss_curves(curves, palette=plot.PAGE)
+    return environment.get_template(TEMPLATE).render(
+        view=view,
+        refresh=REFRESH_SECONDS if is_watched and view.is_running else 0,
+        by_experiment=_staircase(session, summary, "experiment", view.plot_alt),
+        by_hour=_staircase(session, summary, "hour", view.plot_alt + ", over hours"),
+        losses=plot.svg(figure, salt="loss", label="Training loss: " + ", ".join(curves))
+        if figure
+        else "",
+    )
+
+
+def _staircase(session: Session, summary: Summary, x: plot.XAxis, label: str) -> str:
+    figure = plot.staircase(session, summary, x=x, palette=plot.PAGE)
+    return plot.svg(figure, salt=x, label=label)

@@ -1,0 +1,361 @@
+import io
+import json
+import re
+import shutil
+from functools import lru_cache
+from html.parser import HTMLParser
+
+import jsonschema
+import pytest
+import replay
+import sessions
+
+from autoresearch.report import arrow, html, markdown, plot
+from autoresearch.report.material import Material, changed_constants, gather
+from autoresearch.report.view import build
+
+DIFF = """diff --git a/train.py b/train.py
+--- a/train.py
++++ b/train.py
+@@ -1,2 +1,2 @@
+ DEPTH = 8
+-WIDTH = 512
++WIDTH = 640  # </pre><script>alert(1)</script>
+"""
+VOID = {"meta", "input", "br", "img", "link", "hr", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; complains where tags do not nest."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.stack, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID or tag in {"path", "use", "rect"}:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def material(session):
+    best = session.best
+    return Material(
+        net_diff=DIFF,
+        diffs={e.number: DIFF for e in session.kept},
+        curves={0: sessions.curve(0.998), best: sessions.curve(0.97), 10: sessions.curve(0.98)},
+        log_tails={
+            e.number: e.trials[-1].result.log_tail
+            for e in session.experiments
+            if e.trials and e.trials[-1].result.log_tail
+        },
+        constants=(("WIDTH", "512", "640"),),
+    )
+
+
+@lru_cache
+def page(name):
+    session = getattr(sessions, name)()
+    return html.render(session, material(session), now=sessions.NOW)
+
+
+@pytest.mark.parametrize("name", ["empty", "night", "running", "hostile"])
+def test_page_is_one_file_without_script_or_network(name):
+    text = page(name)
+    parsed = Page(text)
+    assert not {"script", "link", "iframe", "object", "img"} & set(parsed.tags)
+    assert not [a for a in parsed.attributes if a[1].startswith("on")]
+    urls = [v for _, n, v in parsed.attributes if n in {"src", "href", "xlink:href", "action"}]
+    assert all(v.startswith("#") for v in urls)
+    assert "url(http" not in text
+    assert "default-src 'none'" in text
+
+
+@pytest.mark.parametrize("name", ["night", "hostile"])
+def test_page_has_headings_tables_and_described_pictures(name):
+    text = page(name)
+    parsed = Page(text)
+    assert parsed.tags.count("h1") == 1
+    for heading in (
+        "Progress",
+        "What was kept",
+        "What was tried in vain",
+        "Where the time went",
+        "Loss curves",
+        "Baseline to best",
+        "How to reproduce",
+    ):
+        assert f"<h2>{heading}</h2>" in text
+    headers = [a for a in parsed.attributes if a[0] == "th" and a[1] == "scope"]
+    assert len(headers) == parsed.tags.count("th")
+    labels = [v for t, n, v in parsed.attributes if t == "svg" and n == "aria-label"]
+    assert len(labels) == parsed.tags.count("svg") == 3
+    assert all(labels)
+    assert ("html", "lang", "en") in parsed.attributes
+
+
+def test_hostile_text_is_shown_as_text():
+    text = page("hostile")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "{{ 7 * 7 }}" in text
+    assert "<img" not in text
+    Page(text)
+
+
+def test_no_sentinel_colour_is_left_in_the_page():
+    text = page("night")
+    left = re.findall(r"#0[0-9a-b]0[0-9a-b]0[0-9a-b]\b", text)
+    assert not left
+    assert "var(--plot-keep)" in text
+
+
+def test_the_page_is_the_same_every_time():
+    assert page("running") == page.__wrapped__("running")
+
+
+def test_a_watched_page_reloads_itself_only_while_the_session_runs():
+    assert 'http-equiv="refresh"' in html.render(sessions.running(), is_watched=True)
+    assert 'http-equiv="refresh"' not in html.render(sessions.night(9), is_watched=True)
+    assert 'http-equiv="refresh"' not in html.render(sessions.running())
+
+
+def test_the_verdict_comes_first_and_in_words():
+    view, _ = build(sessions.night(), now=sessions.NOW)
+    assert view.verdict[0].startswith("Measured 0.023802 bits per byte better than the baseline")
+    assert "95% interval" in view.verdict[1]
+    assert "may be luck" in view.verdict[2]
+    assert build(sessions.empty())[0].verdict == ("Nothing has been measured yet.",)
+    assert "Unconfirmed" in " ".join(build(sessions.running())[0].verdict)
+
+
+def test_repeats_are_flagged_and_the_nearest_miss_named():
+    view, _ = build(sessions.night(), now=sessions.NOW)
+    theme = next(t for t in view.themes if t.name == "attention")
+    assert any("tried 9 times" in repeat for repeat in theme.repeats)
+    assert theme.nearest is not None
+    assert theme.nearest.delta == min(m.delta for m in theme.misses)
+
+
+def test_the_bar_of_the_night_adds_up():
+    view, summary = build(sessions.night(), now=sessions.NOW)
+    assert sum(s.percent for s in view.night) == pytest.approx(100)
+    assert {s.kind for s in view.night} >= {"train", "startup", "judge", "propose", "idle"}
+    assert summary.busy_share == pytest.approx(0.96, abs=0.01)
+
+
+def test_markdown_escapes_and_keeps_its_tables():
+    session = sessions.hostile()
+    text = markdown.render(session, material(session), sessions.NOW)
+    assert "<script" not in text.replace("\\<script", "").split("```")[0]
+    rows = [line for line in text.split("\n") if line.startswith("|")]
+    assert rows
+    for row in rows:
+        cells = re.split(r"(?<!\\)\|", row)
+        assert len(cells) >= 4
+    assert text.count("```diff") == 1
+
+
+def test_constants_that_changed():
+    before = {"train.py": b"WIDTH = 512\nDEPTH: int = 8\nname = 1\nOLD = (1, 2)\n"}
+    after = {"train.py": b"WIDTH = 640\nDEPTH: int = 8\nname = 2\nNEW = 2 ** 19\n"}
+    assert changed_constants(before, after) == (
+        ("WIDTH", "512", "640"),
+        ("OLD", "(1, 2)", ""),
+        ("NEW", "", "2 ** 19"),
+    )
+    assert changed_constants({"a.py": b"def ("}, {}) == ()
+
+
+@pytest.mark.parametrize("name", ["empty", "night", "running", "hostile"])
+def test_plot_as_picture(name):
+    from PIL import Image
+
+    session = getattr(sessions, name)()
+    image = Image.open(io.BytesIO(plot.to_bytes(session, "png")))
+    assert image.width > 1000
+    assert len(image.getcolors(1 << 24)) > 20
+    assert plot.to_bytes(session, "svg").startswith(b"<?xml")
+
+
+def test_labels_do_not_overlap():
+    from autoresearch.lab.summary import summarize
+
+    session = sessions.night()
+    figure = plot.staircase(session, summarize(session))
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    axes = figure.axes[0]
+    boxes = [t.get_window_extent(renderer) for t in axes.texts if t.get_text().startswith("#")]
+    assert len(boxes) >= 10
+    for i, one in enumerate(boxes):
+        assert not any(one.overlaps(other) for other in boxes[i + 1 :])
+
+
+def test_arrow_table_has_a_row_an_experiment():
+    import pyarrow.compute as pc
+
+    session = sessions.night()
+    table = arrow.to_arrow(session)
+    assert table.num_rows == 126
+    assert pc.min(table["val_bpb"]).as_py() == pytest.approx(
+        session.experiment(session.best).val_bpb
+    )
+    assert table["val_bpb"].null_count == 6
+    assert str(table.schema.field("judged_at").type) == "timestamp[s, tz=UTC]"
+    assert len(table["trials"][0].as_py()) == 3
+    assert arrow.to_arrow(sessions.empty()).num_rows == 0
+    assert session.to_arrow().equals(table)
+
+
+MADE = {}
+
+
+@pytest.fixture
+def lab(tmp_path, tmp_path_factory, monkeypatch):
+    """A copy of a real run directory that is written once."""
+    if "lab" not in MADE:
+        MADE["lab"] = tmp_path_factory.mktemp("made") / "lab"
+        replay.replay(sessions.night(12), MADE["lab"]).close()
+    folder = tmp_path / "lab"
+    shutil.copytree(MADE["lab"], folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def call(verb, *args):
+    """Run one verb with the app around it, as `main` does."""
+    import importlib
+
+    import typer
+    from typer.testing import CliRunner
+
+    app = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+    @app.callback()
+    def top():
+        """Have sub-commands."""
+
+    module = importlib.import_module(f"autoresearch.commands.{verb}")
+    app.command(verb)(getattr(module, verb))
+    return CliRunner().invoke(app, [verb, *args])
+
+
+def test_gather_reads_diffs_curves_and_logs_from_git(lab):
+    from autoresearch.commands._reading import open_record
+
+    with open_record() as record:
+        session = record.session()
+        found = gather(record, session)
+    assert {0, session.best} <= set(found.curves)
+    assert set(found.diffs) == {e.number for e in session.kept}
+    assert "+KNOB" in found.net_diff
+    assert found.constants
+
+
+def test_report_command_writes_what_it_says(lab):
+    result = call("report")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "report.html\n"
+    Page((lab / "report.html").read_text())
+    for name in ("report.md", "progress.png", "progress.svg"):
+        assert call("report", "-o", name).exit_code == 0
+        assert (lab / name).stat().st_size > 1000
+    value = json.loads(call("report", "--json").stdout)
+    assert value["format"] == "html"
+    assert not list(lab.glob(".*.part"))
+
+
+def test_report_to_stdout(lab):
+    result = call("report", "-o", "-", "--format", "md")
+    assert result.stdout.startswith("# autoresearch: nov21\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [(["-o", "x.pdf"], "x.pdf"), (["--format", "pdf"], "pdf"), (["-o", "-", "--open"], "stdout")],
+)
+def test_report_says_what_is_wrong(lab, args, word):
+    from autoresearch.errors import UsageError
+
+    result = call("report", *args)
+    assert isinstance(result.exception, UsageError)
+    assert word in result.exception.message
+    assert result.exception.hint
+
+
+def test_show_in_json_follows_its_schema(lab):
+    from autoresearch.ui.jsonlog import schema
+
+    for name in ("0", "best", "last"):
+        result = call("show", name, "--json")
+        assert result.exit_code == 0, result.output
+        jsonschema.validate(json.loads(result.stdout), schema("show"))
+
+
+def test_show_has_curve_and_change(lab):
+    result = call("show", "best")
+    assert "training loss" in result.stdout
+    assert "@@" in result.stdout
+    assert "revert" in result.stdout
+
+
+def test_diff_is_plain_when_piped_and_applies(lab):
+    import subprocess
+
+    result = call("diff")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("diff --git a/train.py b/train.py\n")
+    subprocess.run(["git", "apply", "--check"], input=result.stdout, text=True, cwd=lab, check=True)
+
+
+def test_diff_stat_words_and_json(lab):
+    from autoresearch.errors import UsageError
+    from autoresearch.ui.jsonlog import schema
+
+    assert re.search(r"train\.py \| +\d+ \++-+", call("diff", "--stat").stdout)
+    assert re.search(r"KNOB_\d\d = \[-\d+-\]\{\+\d+\+\}", call("diff", "--words").stdout)
+    value = json.loads(call("diff", "--json").stdout)
+    jsonschema.validate(value, schema("diff"))
+    assert value["delta"] < 0
+    assert isinstance(call("diff", "--stat", "--words").exception, UsageError)
+
+
+def test_log_of_a_record_equals_the_session_it_was_made_from(lab):
+    value = json.loads(call("log", "--json", "-n", "0").stdout)
+    session = sessions.night(12)
+    assert value["summary"]["best"] == session.best
+    assert value["summary"]["num_by_verdict"]["keep"] == len(session.kept)
+    assert [e["number"] for e in value["experiments"]] == list(range(12, -1, -1))
+
+
+def test_ids_complete_in_the_shell(lab):
+    from autoresearch.commands._reading import complete_experiment, complete_tag
+
+    names = [name for name, _ in complete_experiment("b")]
+    assert names == ["baseline", "best"]
+    assert {name for name, _ in complete_experiment("1")} == {"1", "10", "11", "12"}
+    assert complete_tag("n") == ["nov21"]
+
+
+def test_completion_outside_a_run_directory_is_silent(tmp_path, monkeypatch):
+    from autoresearch.commands._reading import complete_experiment
+
+    monkeypatch.chdir(tmp_path)
+    assert complete_experiment("") == []
