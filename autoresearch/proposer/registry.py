@@ -50,7 +50,7 @@ def make_proposer(
             )
         return WithFallback(first, search, settings.outage_minutes * 60, notify)
 
-    shares = {kind: share for kind, share in settings.mix.items() if share > 0}
+    shares: dict[str, float] = {kind: share for kind, share in settings.mix.items() if share > 0}
     if not settings.mix:
         return make(settings.kind)
     if not shares:
@@ -58,4 +58,4 @@ def make_proposer(
             "`proposer.mix` has no share above 0",
             hint="for example `mix = {search = 0.7, llm = 0.3}`",
         )
-    return Mixed({kind: make(kind) for kind in shares}, shares)
+    return Mixed({kind: make(kind) for kind in shares}, dict(shares))
