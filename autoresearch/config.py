@@ -118,6 +118,9 @@ class ProposerConfig(_Section):
     timeout_seconds: Positive
     outage_minutes: NonNegative
     temperature: Annotated[float, Field(ge=-1, le=2)]
+    price_in: Annotated[float, Field(ge=-1)]
+    price_out: Annotated[float, Field(ge=-1)]
+    pass_env: list[str]
 
 
 class SandboxConfig(_Section):

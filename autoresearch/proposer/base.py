@@ -104,7 +104,15 @@ class ProposerUnavailableError(AutoresearchError):
         self.usage = usage or Usage()
 
 
+class CostLimitError(ProposerUnavailableError):
+    """The next call could cost more than what is left of `--max-cost`."""
+
+
 class CancelledError(AutoresearchError):
-    """The session ended while the proposer was at work."""
+    """The session ended while the proposer was at work; `usage` is what that had cost."""
 
     default_kind = "proposer"
+
+    def __init__(self, message: str, *, usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage or Usage()

@@ -1,0 +1,122 @@
+"""Coding-agent commands the lab knows: how to call them without a person, and the sign-in they need.
+
+Presets are for Claude Code and Codex, by their `--help` and documentation of late 2026: one bounded turn, edits
+accepted, no shell for Claude Code, sessions not stored, output as JSON for the cost. Of the others only the
+variables and files that hold their sign-in are known; their commands are examples in docs/proposers.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What one command-line agent needs."""
+
+    variables: tuple[str, ...] = ()
+    """Environment variables that hold its sign-in and address."""
+    files: tuple[str, ...] = ()
+    """Files of the person's home it signs in with; copied into the private home."""
+    refreshed: tuple[str, ...] = ()
+    """Those of `files` the agent may renew; copied back when it did."""
+    preset: tuple[str, ...] = ()
+    sandboxed_preset: tuple[str, ...] = ()
+    """Where the lab's own sandbox is around it and the agent's would not work inside."""
+    model_option: str = "--model"
+    cost_option: str = ""
+    """Option that caps the money of one call, in US dollars."""
+    install: str = ""
+
+
+_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
+_CODEX = ("codex", "exec", "--json", "--ephemeral", "--skip-git-repo-check", "--color", "never")
+
+AGENTS: Mapping[str, Agent] = {
+    "claude": Agent(
+        variables=(
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "ANTHROPIC_BASE_URL",
+            "ANTHROPIC_MODEL",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+        ),
+        files=(".claude/.credentials.json",),
+        refreshed=(".claude/.credentials.json",),
+        preset=(
+            "claude",
+            "--print",
+            "--output-format=json",
+            "--permission-mode=acceptEdits",
+            "--tools=Read,Edit,Write,Glob,Grep",
+            "--strict-mcp-config",
+            "--no-session-persistence",
+        ),
+        cost_option="--max-budget-usd",
+        install="npm install -g @anthropic-ai/claude-code",
+    ),
+    "codex": Agent(
+        variables=("OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL"),
+        files=(".codex/auth.json", ".codex/config.toml"),
+        refreshed=(".codex/auth.json",),
+        preset=(*_CODEX, "--sandbox=workspace-write"),
+        sandboxed_preset=(*_CODEX, "--dangerously-bypass-approvals-and-sandbox"),
+        install="npm install -g @openai/codex",
+    ),
+    "gemini": Agent(
+        variables=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI"),
+        files=(".gemini/oauth_creds.json", ".gemini/settings.json", ".gemini/google_accounts.json"),
+        refreshed=(".gemini/oauth_creds.json",),
+        install="npm install -g @google/gemini-cli",
+    ),
+    "opencode": Agent(
+        variables=_KEYS,
+        files=(".local/share/opencode/auth.json", ".config/opencode/opencode.json"),
+        refreshed=(".local/share/opencode/auth.json",),
+        install="npm install -g opencode-ai",
+    ),
+    "aider": Agent(variables=(*_KEYS, "OPENAI_API_BASE"), install="pip install aider-chat"),
+}
+
+
+def agent_of(command: Sequence[str]) -> Agent:
+    """Return what is known of the agent a command starts, by the name of its program."""
+    return AGENTS.get(Path(command[0]).name, Agent())
+
+
+def command_line(
+    command: Sequence[str], *, model: str, cost_left_usd: float | None, is_sandboxed: bool
+) -> list[str]:
+    """Return the arguments to start an agent with.
+
+    Args:
+        command: `[proposer] command`; one known name alone stands for its preset.
+        model: `[proposer] model`, added to presets only; empty leaves the agent's own choice.
+        cost_left_usd: Money left, given to presets that can keep to it.
+        is_sandboxed: Whether the lab's sandbox is around the agent.
+
+    Raises:
+        ConfigError: the command is empty, or a lone name that has no preset.
+    """
+    if not command:
+        raise ConfigError(
+            "`proposer.command` is empty",
+            hint='set `command = ["claude"]` or `command = ["codex"]` in autoresearch.toml',
+        )
+    agent = agent_of(command)
+    if len(command) > 1 or not (agent.preset or command[0] in AGENTS):
+        return list(command)
+    if not agent.preset:
+        raise ConfigError(
+            f"`{command[0]}` has no preset",
+            hint="write its whole command; docs/proposers.md has one",
+        )
+    line = list(agent.sandboxed_preset if is_sandboxed and agent.sandboxed_preset else agent.preset)
+    line[0] = command[0]
+    if model:
+        line.append(f"{agent.model_option}={model}")
+    if agent.cost_option and cost_left_usd is not None:
+        line.append(f"{agent.cost_option}={max(cost_left_usd, 0.01):.2f}")
+    return line

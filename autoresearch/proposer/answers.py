@@ -1,0 +1,284 @@
+"""The answer of an agent: headings, then strict search/replace blocks or a whole file.
+
+    HYPOTHESIS: why it should help
+    EXPECTED EFFECT: what should happen to val_bpb
+    DESCRIPTION: one line, what changes
+    THEME: one or two words
+    NOTE: a line for the lab notes (optional)
+    FILE: train.py
+    <<<<<<< SEARCH
+    lines that are in the file now
+    =======
+    lines that take their place
+    >>>>>>> REPLACE
+
+or, in place of the blocks, the whole file between ``<<<<<<< WHOLE FILE`` and ``>>>>>>> END``.
+
+What is defined, so that no edit is ever silently ignored or misplaced:
+    - A block matches whole lines, exactly (spaces, tabs, case, code points); only line endings are taken as equal.
+    - All blocks of a file match the text before the answer, so their order means nothing; blocks that overlap,
+      match twice, match nowhere, have an empty search or change nothing are refused.
+    - New lines get the line ending of the lines they replace; a file without a final newline stays without one.
+    - Lines end at LF, CRLF or CR only, as for Python; a form feed or U+2028 is an ordinary character.
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+MAX_DESCRIPTION = 200
+MAX_TEXT = 1500
+_QUOTED_LINES = 12
+
+_HEADING = re.compile(
+    r"^[#*\s]*(HYPOTHESIS|EXPECTED EFFECT|DESCRIPTION|THEME|NOTE|FILE)\b[*\s]*:[*\s]*(.*)$"
+)
+_OPEN = re.compile(r"^<{5,9} ?(SEARCH|WHOLE FILE)\s*$")
+_MIDDLE = re.compile(r"^={5,9}\s*$")
+_CLOSE = re.compile(r"^>{5,9} ?(REPLACE|END)\s*$")
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+\Z")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class AnswerError(Exception):
+    """An answer nothing can be made of; the message is written for the agent that gave it."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Replace lines that are in a file by others."""
+
+    path: str
+    search: tuple[str, ...]
+    """Lines without their endings."""
+    replace: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """A file given in full."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an agent said, parsed but not yet applied."""
+
+    edits: tuple[Block | WholeFile, ...] = ()
+    headings: Mapping[str, str] = field(default_factory=dict)
+    """Lower-case heading -> text, cleaned and cut to a sensible length."""
+
+
+def split_lines(text: str) -> list[str]:
+    """Split where Python does, keeping the endings."""
+    return _LINE.findall(text)
+
+
+def clean(text: str, limit: int = MAX_TEXT) -> str:
+    """Return one line of printable text, cut at `limit` characters."""
+    line = " ".join(_CONTROL.sub(" ", text).split())
+    return line if len(line) <= limit else line[: limit - 3].rstrip() + "..."
+
+
+def parse_answer(text: str, paths: Sequence[str]) -> Answer:
+    """Read an answer.
+
+    Args:
+        text: What the agent said.
+        paths: Editable paths; the first is meant when no FILE heading is given.
+
+    Raises:
+        AnswerError: a block is not closed, or a block is for a file nobody named.
+    """
+    lines = _THOUGHT.sub("", text).replace("\r\n", "\n").split("\n")
+    headings: dict[str, list[str]] = {}
+    edits: list[Block | WholeFile] = []
+    path, current, i = paths[0], "", 0
+    while i < len(lines):
+        line = lines[i]
+        if match := _OPEN.match(line):
+            edit, i = _read_block(lines, i, path, match.group(1))
+            edits.append(edit)
+            current = ""
+        elif match := _HEADING.match(line):
+            current, said = match.group(1).lower(), match.group(2)
+            if current == "file":
+                path, current = said.strip().strip("`*\"' "), ""
+            else:
+                headings.setdefault(current, []).append(said)
+        elif _FENCE.match(line):
+            current = ""
+        elif current:
+            headings[current].append(line)
+        i += 1
+    return Answer(tuple(edits), {k: clean("\n".join(v)) for k, v in headings.items()})
+
+
+def _read_block(
+    lines: Sequence[str], start: int, path: str, kind: str
+) -> tuple[Block | WholeFile, int]:
+    """Read the block that opens at `start`; return it and the index of its last line."""
+    end = next((i for i in range(start + 1, len(lines)) if _CLOSE.match(lines[i])), None)
+    if end is None:
+        raise AnswerError(
+            f"the block that opens at line {start + 1} of the answer is not closed: the answer was cut off,"
+            " or the closing mark is missing"
+        )
+    body = list(lines[start + 1 : end])
+    if kind == "WHOLE FILE":
+        if len(body) > 1 and _FENCE.match(body[0]) and _FENCE.match(body[-1]):
+            body = body[1:-1]
+        return WholeFile(path, "".join(f"{line}\n" for line in body)), end
+    middle = next((i for i, line in enumerate(body) if _MIDDLE.match(line)), None)
+    if middle is None:
+        raise AnswerError(f"the block at line {start + 1} of the answer has no `=======` line")
+    return Block(path, tuple(body[:middle]), tuple(body[middle + 1 :])), end
+
+
+def apply_answer(answer: Answer, files: Mapping[str, str]) -> dict[str, str]:
+    """Return the full text of every editable file after the edits.
+
+    Raises:
+        AnswerError: an edit cannot be made; says all that is wrong, with the nearest lines.
+    """
+    if not answer.edits:
+        raise AnswerError("the answer holds no edit: give at least one SEARCH/REPLACE block")
+    unknown = sorted({edit.path for edit in answer.edits} - set(files))
+    if unknown:
+        names, allowed = ", ".join(f"`{p}`" for p in unknown), ", ".join(f"`{p}`" for p in files)
+        raise AnswerError(f"{names} may not be changed, only {allowed}")
+    result = dict(files)
+    problems: list[str] = []
+    for path in files:
+        mine = [edit for edit in answer.edits if edit.path == path]
+        whole = [edit for edit in mine if isinstance(edit, WholeFile)]
+        blocks = [edit for edit in mine if isinstance(edit, Block)]
+        if whole and len(mine) > 1:
+            problems.append(
+                f"`{path}` is given whole and changed by other blocks too: give one of both"
+            )
+        elif whole:
+            result[path] = _with_endings_of(whole[0].text, files[path])
+        elif blocks:
+            text, found = _apply_blocks(path, files[path], blocks)
+            result[path] = text
+            problems += found
+    if problems:
+        raise AnswerError("\n\n".join(problems))
+    return result
+
+
+def _apply_blocks(path: str, text: str, blocks: Sequence[Block]) -> tuple[str, list[str]]:
+    lines = split_lines(text)
+    bare = [line.rstrip("\r\n") for line in lines]
+    problems: list[str] = []
+    spans: list[tuple[int, int, int, Block]] = []
+    for number, block in enumerate(blocks, 1):
+        label = f"block {number} of `{path}`"
+        places = _find(bare, block.search)
+        if not any(line.strip() for line in block.search):
+            problems.append(
+                f"{label} has an empty search: to insert lines, search for a line beside them and repeat it"
+            )
+        elif block.search == block.replace:
+            problems.append(f"{label} changes nothing: search and replacement are the same")
+        elif len(places) > 1:
+            where = ", ".join(str(place + 1) for place in places[:8])
+            problems.append(
+                f"{label} matches {len(places)} places (lines {where}): add lines around it"
+            )
+        elif not places:
+            problems.append(f"{label} matches nothing.\n{_nearest(bare, block.search)}")
+        else:
+            spans.append((places[0], places[0] + len(block.search), number, block))
+    spans.sort(key=lambda span: span[0])
+    problems += [
+        f"blocks {a[2]} and {b[2]} of `{path}` overlap at line {b[0] + 1}: join them into one"
+        for a, b in itertools.pairwise(spans)
+        if b[0] < a[1]
+    ]
+    if problems:
+        return text, problems
+    for start, stop, _, block in reversed(spans):
+        lines[start:stop] = _replacement(lines, start, stop, block.replace)
+    return "".join(lines), []
+
+
+def _find(lines: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    if not wanted:
+        return []
+    size = len(wanted)
+    target = list(wanted)
+    return [
+        i
+        for i in range(len(lines) - size + 1)
+        if lines[i] == target[0] and list(lines[i : i + size]) == target
+    ]
+
+
+def _replacement(lines: Sequence[str], start: int, stop: int, new: Sequence[str]) -> list[str]:
+    """The new lines with the endings of those they replace."""
+    endings = [line[len(line.rstrip("\r\n")) :] for line in lines[start:stop]]
+    usual = next((e for e in endings if e), _ending(lines))
+    last = endings[-1]
+    if not new:
+        return []
+    return [line + usual for line in new[:-1]] + [new[-1] + (last if last == "" else usual)]
+
+
+def _ending(lines: Sequence[str]) -> str:
+    found = [line[len(line.rstrip("\r\n")) :] for line in lines]
+    counts = {e: found.count(e) for e in ("\n", "\r\n", "\r")}
+    return max(counts, key=lambda e: counts[e])
+
+
+def _with_endings_of(text: str, old: str) -> str:
+    """A whole new file in the manner of the old: its line ending, its final newline or none."""
+    lines = split_lines(old)
+    ending = _ending(lines) if lines else "\n"
+    if lines and not lines[-1].endswith(("\n", "\r")):
+        text = text.removesuffix("\n")
+    return text.replace("\n", ending)
+
+
+def _nearest(lines: Sequence[str], wanted: Sequence[str]) -> str:
+    """Quote the lines of the file that are most like a search text, with numbers and visible tabs."""
+    size = max(1, len(wanted))
+    best, best_score = 0, -1.0
+    keys = {line.strip() for line in wanted if line.strip()}
+    target = "\n".join(line.strip() for line in wanted)
+    rough = [
+        (sum(line.strip() in keys for line in lines[i : i + size]), i)
+        for i in range(max(1, len(lines) - size + 1))
+    ]
+    top = sorted(rough, key=lambda pair: -pair[0])
+    candidates = [i for score, i in top[:8] if score] or [i for _, i in rough]
+    for i in candidates:
+        window = "\n".join(line.strip() for line in lines[i : i + size])
+        matcher = difflib.SequenceMatcher(None, window, target, autojunk=False)
+        if matcher.quick_ratio() > best_score and (score := matcher.ratio()) > best_score:
+            best, best_score = i, score
+    shown = [
+        f"{number:4d}| {line}"
+        for number, line in enumerate(lines[best : best + min(size, _QUOTED_LINES)], best + 1)
+    ]
+    said = "The nearest lines of the file are (number, bar, one space, then the line itself):\n"
+    quoted = "\n".join(shown)
+    note = ""
+    first = next(
+        (
+            (a, b)
+            for a, b in zip(lines[best : best + size], wanted, strict=False)
+            if a != b and a.split() == b.split()
+        ),
+        None,
+    )
+    if first:
+        note = f"\nOnly the spaces differ: the file has {first[0]!r}, the search {first[1]!r}."
+    return said + quoted + note

@@ -1,0 +1,440 @@
+"""The `command` proposer: a coding-agent command edits a scratch copy; what it changed is the proposal.
+
+The agent runs in the sandbox with network, a private home, a copy of the editable files and of its own sign-in,
+and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standard input, a time
+limit, and writes what it meant to `IDEA.md`.
+"""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch.config import ProposerConfig
+from autoresearch.errors import PrerequisiteError
+from autoresearch.proposer import edits, money
+from autoresearch.proposer.agents import agent_of, command_line
+from autoresearch.proposer.answers import clean, parse_answer
+from autoresearch.proposer.base import (
+    CancelledError,
+    Context,
+    CostLimitError,
+    EditFailedError,
+    ProposerUnavailableError,
+)
+from autoresearch.proposer.faults import wait_seconds
+from autoresearch.proposer.llm import Notify, make_proposal, nobody
+from autoresearch.proposer.prompt import Limits, Prompt, build_prompt
+from autoresearch.proposer.provider import redact
+from autoresearch.proposer.scratch import PROMPT_NAME, Found, Scratch
+from autoresearch.trial.sandbox import NoSandbox, Policy, Sandbox
+from autoresearch.types import Proposal, Usage
+
+_PROMPT_TOKENS = 60_000
+_MAX_OUTPUT = 1 << 20
+_CHECK_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_COMMON = (
+    *("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """How one call of the command went."""
+
+    code: int | None
+    """None: it was killed at the time limit."""
+    output: str
+    errors: str
+    seconds: float
+
+
+class CommandProposer:
+    """Runs a command-line agent.
+
+    Args:
+        config: `[proposer]`.
+        sandbox: What keeps the agent in; None is none.
+        scratch: Folder for scratch folders; None is the system's.
+        notify: Told once that the cost is not known.
+
+    Raises:
+        ConfigError: no command, or an unknown preset.
+    """
+
+    kind = "command"
+
+    def __init__(
+        self,
+        config: ProposerConfig,
+        sandbox: Sandbox | None = None,
+        scratch: Path | None = None,
+        notify: Notify = nobody,
+    ) -> None:
+        self._config = config
+        self._sandbox = sandbox or NoSandbox()
+        self._scratch = scratch
+        self._notify = notify
+        self._num_failures = 0
+        self._is_cost_told = False
+        self._rng = random.SystemRandom()
+        self._agent = agent_of(self._line(None))
+
+    def propose(self, context: Context, stop: threading.Event) -> Proposal:
+        """Return a proposal; see `Proposer.propose`.
+
+        Raises:
+            EditFailedError: the agent changed nothing that may be tried, after all rounds.
+            ProposerUnavailableError: the command failed or took too long.
+            CancelledError: `stop` was set.
+        """
+        if context.cost_left_usd is not None and context.cost_left_usd <= 0:
+            raise CostLimitError("`--max-cost` is spent", retry_seconds=None)
+        prompt = self.prompt_for(context)
+        usage, told = Usage(), ""
+        outputs: list[str] = []
+        with Scratch(self._scratch) as scratch:
+            scratch.put(context.files, prompt.text)
+            for rounds_left in range(self._config.max_rounds, -1, -1):
+                text = prompt.text + told
+                if told:
+                    scratch.put_prompt(text)
+                run = self._run(scratch, text, stop, usage, context.cost_left_usd)
+                usage = money.add(usage, self._usage(run))
+                outputs.append(f"## Run {len(outputs) + 1}\n\n{run.output}\n\n{run.errors}")
+                self._raise_unless_done(run, usage)
+                found = scratch.read(context.files)
+                result = self._result(context, found, usage, prompt, outputs)
+                if isinstance(result, Proposal):
+                    return result
+                refusal = result
+                if not rounds_left:
+                    break
+                if result.reason not in ("syntax", "too_long"):
+                    scratch.put(context.files, text)
+                told = _complaint(result)
+        failed = self._proposal(context, dict(context.files), found, usage, prompt, outputs)
+        reason = "edit_failed" if refusal.reason == "syntax" else refusal.reason
+        raise EditFailedError(clean(refusal.message, 400), reason=reason, proposal=failed)
+
+    def prompt_for(self, context: Context) -> Prompt:
+        """Return the prompt the agent would get; starts nothing."""
+        tokens = self._config.context_tokens or _PROMPT_TOKENS
+        return build_prompt(context, Limits(tokens, is_agent=True))
+
+    def check(self) -> str:
+        """Ask the command for its version, as it would run in the session.
+
+        Raises:
+            PrerequisiteError: the command is not there, or does not run.
+        """
+        program = self._line(None)[0]
+        if shutil.which(program) is None:
+            raise PrerequisiteError(
+                f"`{program}` is not on the PATH",
+                hint=f"install it with `{self._agent.install}`"
+                if self._agent.install
+                else "correct `[proposer] command` in autoresearch.toml",
+                kind="proposer",
+            )
+        with Scratch(self._scratch) as scratch:
+            run = self._execute(
+                scratch, [program, "--version"], "", threading.Event(), _CHECK_SECONDS
+            )
+        if run.code != 0:
+            said = clean(redact(run.errors or run.output), 200) or f"exit code {run.code}"
+            raise PrerequisiteError(
+                f"`{program} --version` fails: {said}",
+                hint="run it by hand; if it works there, see `autoresearch doctor` for the sandbox",
+                kind="proposer",
+            )
+        return f"command: `{program}` {clean(run.output, 60)}, sandbox {self._sandbox.name}"
+
+    # -- running ------------------------------------------------------------------------------
+
+    def _line(self, cost_left: float | None) -> list[str]:
+        return command_line(
+            self._config.command,
+            model=self._config.model,
+            cost_left_usd=cost_left,
+            is_sandboxed=self._sandbox.name != "none",
+        )
+
+    def _run(
+        self,
+        scratch: Scratch,
+        prompt: str,
+        stop: threading.Event,
+        usage: Usage,
+        cost_left: float | None,
+    ) -> _Run:
+        left = None if cost_left is None else cost_left - (usage.cost_usd or 0.0)
+        if left is not None and left <= 0:
+            raise CostLimitError("`--max-cost` is spent", retry_seconds=None, usage=usage)
+        line = [
+            part.replace("{prompt_file}", PROMPT_NAME).replace("{model}", self._config.model)
+            for part in self._line(left)
+        ]
+        home = Path("~").expanduser()
+        scratch.bring(home, self._agent.files)
+        try:
+            run = self._execute(scratch, line, prompt, stop, self._config.timeout_seconds)
+        finally:
+            scratch.give_back(home, self._agent.refreshed)
+        if stop.is_set():
+            spent = money.add(usage, self._usage(run))
+            raise CancelledError("the session ended", usage=spent)
+        return run
+
+    def _execute(
+        self,
+        scratch: Scratch,
+        line: Sequence[str],
+        prompt: str,
+        stop: threading.Event,
+        limit_seconds: float,
+    ) -> _Run:
+        """Run a command in the scratch folder until it ends, the time is up or `stop` is set."""
+        program = shutil.which(line[0]) or line[0]
+        policy = Policy(
+            profile="proposer",
+            working_directory=scratch.work,
+            home=scratch.home,
+            read_only=program_folders(Path(program)),
+            environment=self._environment(Path(program)),
+            needs_network=True,
+        )
+        command = self._sandbox.wrap([program, *line[1:]], policy)
+        began = time.monotonic()
+        with (
+            tempfile.TemporaryFile() as given,
+            tempfile.TemporaryFile() as output,
+            tempfile.TemporaryFile() as errors,
+        ):
+            given.write(prompt.encode("utf-8", "replace"))
+            given.seek(0)
+            try:
+                process = subprocess.Popen(
+                    command.argv,
+                    env=dict(command.env),
+                    cwd=command.cwd,
+                    pass_fds=command.pass_fds,
+                    stdin=given,
+                    stdout=output,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+            except OSError as exc:
+                return _Run(127, "", str(exc), 0.0)
+            is_over = False
+            while process.poll() is None and not stop.is_set() and not is_over:
+                is_over = time.monotonic() - began > limit_seconds
+                sizes = os.fstat(output.fileno()).st_size + os.fstat(errors.fileno()).st_size
+                is_over = is_over or sizes > 64 * _MAX_OUTPUT
+                time.sleep(_POLL_SECONDS)
+            is_killed = process.returncode is None
+            kill_tree(process)
+            seconds = time.monotonic() - began
+            code = None if is_killed else process.returncode
+            return _Run(code, _tail(output), _tail(errors), seconds)
+
+    def _environment(self, program: Path) -> dict[str, str]:
+        """Return all that the agent sees of the environment."""
+        names = (*_COMMON, *self._agent.variables, *self._config.pass_env)
+        env = {name: os.environ[name] for name in names if name in os.environ}
+        folders = [str(program.parent), *_node_folders(), "/usr/local/bin", "/usr/bin", "/bin"]
+        return {
+            **env,
+            "PATH": os.pathsep.join(dict.fromkeys(folders)),
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+            "CI": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            "DISABLE_TELEMETRY": "1",
+        }
+
+    # -- what came of it ----------------------------------------------------------------------
+
+    def _raise_unless_done(self, run: _Run, usage: Usage) -> None:
+        if run.code == 0:
+            self._num_failures = 0
+            return
+        self._num_failures += 1
+        program = self._config.command[0]
+        if run.code is None:
+            message = f"`{program}` did not finish within {self._config.timeout_seconds:g} s"
+            hint = "raise `[proposer] timeout_seconds`"
+        else:
+            said = clean(redact(_last_words(run)), 300)
+            message = f"`{program}` ended with exit code {run.code}" + (f": {said}" if said else "")
+            hint = f"run `{program}` by hand: is it signed in?"
+        raise ProposerUnavailableError(
+            message,
+            hint=hint,
+            retry_seconds=wait_seconds(self._num_failures + 2, None, self._rng),
+            usage=usage,
+        )
+
+    def _result(
+        self, context: Context, found: Found, usage: Usage, prompt: Prompt, outputs: list[str]
+    ) -> "Proposal | edits.Refusal":
+        if found.problem:
+            return edits.Refusal("edit_failed", found.problem)
+        if found.outside:
+            names = ", ".join(f"`{clean(path, 80)}`" for path in found.outside[:5])
+            more = f" and {len(found.outside) - 5} more" if len(found.outside) > 5 else ""
+            allowed = ", ".join(f"`{path}`" for path in context.files)
+            return edits.Refusal(
+                "out_of_scope_edit", f"{names}{more} may not be made, only {allowed} changed"
+            )
+        in_flight = {
+            edits.identity({**context.files, **p.files}): clean(p.description, 100)
+            for p in context.in_flight
+        }
+        refusal = edits.check_files(
+            context.files,
+            found.files,
+            max_lines=context.max_lines,
+            tried=context.tried,
+            in_flight=in_flight,
+        )
+        return refusal or self._proposal(context, found.files, found, usage, prompt, outputs)
+
+    def _proposal(
+        self,
+        context: Context,
+        files: Mapping[str, str],
+        found: Found,
+        usage: Usage,
+        prompt: Prompt,
+        outputs: Sequence[str],
+    ) -> Proposal:
+        headings = parse_answer(found.idea.replace("<<<<<<<", "<<"), list(context.files)).headings
+        attachments = {
+            "prompt.md": prompt.text.encode("utf-8", "replace"),
+            "reply.md": redact("\n".join([found.idea, *outputs])).encode("utf-8", "replace"),
+        }
+        return make_proposal("command", context, files, headings, usage, attachments)
+
+    def _usage(self, run: _Run) -> Usage:
+        usage = read_usage(run.output, run.seconds)
+        if usage.cost_usd is None and usage.tokens_in and self._config.price_in >= 0:
+            cost = usage.tokens_in * self._config.price_in + usage.tokens_out * max(
+                self._config.price_out, 0.0
+            )
+            return money.add(usage, Usage(cost_usd=cost / 1e6))
+        if usage.cost_usd is None and not self._is_cost_told:
+            self._is_cost_told = True
+            self._notify(
+                f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept",
+                "set `[proposer] price_in` and `price_out` if it reports tokens",
+            )
+        return usage
+
+
+def read_usage(output: str, seconds: float) -> Usage:
+    """Return what an agent says it used, from the JSON it printed (Claude Code, Codex); else only the time."""
+    tokens_in = tokens_out = tokens_cached = 0
+    cost: float | None = None
+    for line in output.splitlines():
+        if not line.startswith("{"):
+            continue
+        try:
+            item = json.loads(line)
+        except ValueError:
+            continue
+        used: Any = item.get("usage") if isinstance(item, dict) else None
+        if not isinstance(used, dict):
+            continue
+        if item.get("type") == "turn.completed":  # Codex: input includes what was cached.
+            tokens_in += _whole(used.get("input_tokens"))
+            tokens_cached += _whole(used.get("cached_input_tokens"))
+        elif item.get("type") == "result":  # Claude Code: three separate counts.
+            read = _whole(used.get("cache_read_input_tokens"))
+            tokens_cached += read
+            tokens_in += _whole(used.get("input_tokens")) + read
+            tokens_in += _whole(used.get("cache_creation_input_tokens"))
+            said = item.get("total_cost_usd")
+            cost = float(said) if isinstance(said, int | float) else cost
+        else:
+            continue
+        tokens_out += _whole(used.get("output_tokens"))
+    return Usage(1, tokens_in, tokens_out, tokens_cached, cost, seconds)
+
+
+def program_folders(program: Path) -> tuple[Path, ...]:
+    """Return the folders an installed program needs to be read from, behind links too."""
+    found: list[Path] = []
+    for path in (program.absolute(), program.resolve()):
+        parts = path.parts
+        if "node_modules" in parts:
+            found.append(Path(*parts[: parts.index("node_modules") + 1]))
+        else:
+            found.append(path if path.parent == Path("~").expanduser() else path.parent)
+    found += [Path(folder).parent for folder in _node_folders()]
+    system = (Path("/usr"), Path("/bin"), Path("/"))
+    kept = [
+        p
+        for p in dict.fromkeys(found)
+        if p.exists() and not any(s in (p, *p.parents) for s in system[:2])
+    ]
+    return tuple(p for p in kept if p != Path("/"))
+
+
+def _node_folders() -> list[str]:
+    node = shutil.which("node")
+    return [str(Path(node).resolve().parent)] if node else []
+
+
+def kill_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and all it started, and wait for it."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tail(file: Any) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _MAX_OUTPUT))
+    return bytes(file.read()).decode("utf-8", "replace")
+
+
+def _last_words(run: _Run) -> str:
+    for text in (run.errors, run.output):
+        lines = [line for line in text.splitlines() if line.strip()]
+        if lines:
+            return lines[-1]
+    return ""
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def _complaint(refusal: edits.Refusal) -> str:
+    state = (
+        "The files are as you left them: correct them"
+        if refusal.reason in ("syntax", "too_long")
+        else "The folder is as it was at the beginning: try again"
+    )
+    return (
+        f"\n# Your last attempt was refused\n{refusal.message}. {state}, and write IDEA.md anew.\n"
+    )

@@ -1,0 +1,154 @@
+"""What can go wrong with a provider, and what to do about it: one row a class.
+
+The table is keyed by the names of litellm's exception classes, so that it can be read without importing litellm; a test
+walks litellm's classes and fails when one is missing here.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["wait", "pause", "shrink", "simplify", "stop"]
+"""wait: ask again with growing pauses. pause: a person must act; look again every ten minutes. shrink: build a shorter
+prompt. simplify: ask once more without logs, then fall back. stop: our own mistake, do not ask again."""
+
+FIRST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 900.0
+PAUSE_SECONDS = 600.0
+MAX_SHRINKS = 3
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How a class of errors is met."""
+
+    action: Action
+    sentence: str
+    """What a person is told; `{model}` is replaced."""
+    hint: str = ""
+    is_billed: bool = False
+    """Whether the provider may have charged for the call that died; booked at its maximum then."""
+
+
+_KEY_HINT = "set `{key}` in the environment, or name its variable in `[proposer] api_key_env`"
+
+TABLE: Mapping[str, Fault] = {
+    "RateLimitError": Fault("wait", "`{model}` limits the rate of calls"),
+    "ServiceUnavailableError": Fault("wait", "`{model}` is not available"),
+    "BadGatewayError": Fault("wait", "the gateway to `{model}` fails"),
+    "InternalServerError": Fault("wait", "the server of `{model}` fails"),
+    "APIConnectionError": Fault(
+        "wait", "`{model}` cannot be reached", "check the network and `[proposer] api_base`"
+    ),
+    "Timeout": Fault(
+        "wait",
+        "`{model}` did not answer in time",
+        "raise `[proposer] timeout_seconds`",
+        is_billed=True,
+    ),
+    "APIError": Fault("wait", "`{model}` answered with an error", is_billed=True),
+    "APIResponseValidationError": Fault(
+        "wait", "`{model}` answered in a form that cannot be read", is_billed=True
+    ),
+    "JSONSchemaValidationError": Fault(
+        "wait", "`{model}` answered in a form that cannot be read", is_billed=True
+    ),
+    "MidStreamFallbackError": Fault("wait", "`{model}` broke off its answer", is_billed=True),
+    "RouterRateLimitError": Fault("wait", "`{model}` limits the rate of calls"),
+    "RouterRateLimitErrorBasic": Fault("wait", "`{model}` limits the rate of calls"),
+    "OpenAIError": Fault("wait", "`{model}` cannot be asked", is_billed=True),
+    "AuthenticationError": Fault("pause", "`{model}` does not accept the key", _KEY_HINT),
+    "PermissionDeniedError": Fault(
+        "pause", "the key may not use `{model}`", "use a model that the account may use"
+    ),
+    "PaymentRequiredError": Fault("pause", "the account of `{model}` has no credit", "add credit"),
+    "BudgetExceededError": Fault("pause", "the budget of `{model}` is spent", "raise it"),
+    "NotFoundError": Fault(
+        "pause", "`{model}` does not exist", 'correct `[proposer] model = "provider/name"`'
+    ),
+    "LiteLLMUnknownProvider": Fault(
+        "pause",
+        "`{model}` names no known provider",
+        'write `[proposer] model = "provider/name"`, for example "openai/gpt-5"',
+    ),
+    "ModelNotMappedError": Fault("pause", "`{model}` is not known to litellm"),
+    "ContextWindowExceededError": Fault("shrink", "the prompt is too long for `{model}`"),
+    "ContentPolicyViolationError": Fault("simplify", "`{model}` refuses the prompt"),
+    "RejectedRequestError": Fault("simplify", "`{model}` rejects the prompt"),
+    "BadRequestError": Fault("simplify", "`{model}` rejects the request"),
+    "InvalidRequestError": Fault("simplify", "`{model}` rejects the request"),
+    "UnprocessableEntityError": Fault("simplify", "`{model}` rejects the request"),
+    "UnsupportedParamsError": Fault("simplify", "`{model}` does not know a setting of the request"),
+    "GuardrailRaisedException": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
+    "BlockedPiiEntityError": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
+    "ModifyResponseException": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
+    "SensitiveDataRouteException": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
+    "ImageFetchError": Fault("stop", "`{model}` was asked for something the lab never asks"),
+    "VectorStoreSearchError": Fault("stop", "`{model}` was asked for something the lab never asks"),
+    "ToolLoopMaxRoundsExceeded": Fault(
+        "stop", "`{model}` was asked for something the lab never asks"
+    ),
+    "MockException": Fault("stop", "`{model}` is a mock"),
+}
+
+UNKNOWN = Fault("wait", "`{model}` cannot be asked", is_billed=True)
+
+
+def find_fault(error: BaseException) -> Fault:
+    """Return the row of an error: of its class, else of the nearest class above it."""
+    status = getattr(error, "status_code", None)
+    if type(error).__name__ in _GENERIC and status in _BY_STATUS:
+        return TABLE[_BY_STATUS[status]]
+    for cls in type(error).__mro__:
+        if cls.__name__ in TABLE:
+            return TABLE[cls.__name__]
+        if cls.__name__ in _ALIASES:
+            return TABLE[_ALIASES[cls.__name__]]
+    return UNKNOWN
+
+
+_GENERIC = {"APIError", "BadRequestError", "OpenAIError", "APIConnectionError"}
+_BY_STATUS = {
+    401: "AuthenticationError",
+    402: "PaymentRequiredError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    408: "Timeout",
+    429: "RateLimitError",
+    502: "BadGatewayError",
+    503: "ServiceUnavailableError",
+    504: "Timeout",
+}
+_ALIASES = {
+    "APITimeoutError": "Timeout",
+    "TimeoutError": "Timeout",
+    "OSError": "APIConnectionError",
+}
+
+
+def wait_seconds(num_failures: int, retry_after: float | None, rng: random.Random) -> float:
+    """Return how long to wait before asking again.
+
+    Args:
+        num_failures: In a row, this one included.
+        retry_after: What the provider asked for.
+        rng: For the jitter, so that several labs do not ask at once.
+
+    Returns:
+        Seconds: 5 doubling up to 900, up to a quarter more; at least `retry_after`, up to an hour.
+    """
+    doublings = min(max(0, num_failures - 1), 12)
+    wait = min(FIRST_WAIT_SECONDS * 2.0**doublings, LONGEST_WAIT_SECONDS)
+    wait *= 1 + 0.25 * rng.random()
+    return max(wait, min(retry_after or 0.0, 3600.0))
+
+
+def retry_after_of(error: BaseException) -> float | None:
+    """Return the seconds a provider asked to wait, from its `Retry-After` header, if any."""
+    response = getattr(error, "response", None)
+    headers = getattr(response, "headers", None) or getattr(error, "litellm_response_headers", None)
+    try:
+        return max(0.0, float(headers["retry-after"])) if headers else None
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,183 @@
+"""Several proposers in one: a mix by shares, and `search` for the time of an outage.
+
+Both keep nothing that the record does not have, but for how long an outage has lasted.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from autoresearch.proposer import money
+from autoresearch.proposer.base import (
+    CancelledError,
+    Context,
+    CostLimitError,
+    EditFailedError,
+    Proposer,
+    ProposerUnavailableError,
+)
+from autoresearch.proposer.llm import Notify, nobody
+from autoresearch.types import Proposal, Usage
+
+_URGENT_SECONDS = 600.0
+"""A proposer that wants to be left alone this long needs a person: no use in waiting for it."""
+
+
+class Mixed:
+    """Draws who proposes each experiment; the same draw for the same session seed and number.
+
+    Args:
+        members: Proposers by kind.
+        shares: Kind -> share; shares need not sum to one.
+    """
+
+    kind = "mixed"
+
+    def __init__(self, members: Mapping[str, Proposer], shares: Mapping[str, float]) -> None:
+        self.members = dict(members)
+        self._shares = {kind: share for kind, share in sorted(shares.items()) if share > 0}
+
+    def draw(self, seed: int, number: int) -> str:
+        """Return the kind that proposes experiment `number`."""
+        rng = random.Random(f"{seed}:{number}:who")
+        return rng.choices(list(self._shares), list(self._shares.values()))[0]
+
+    def propose(self, context: Context, stop: threading.Event) -> Proposal:
+        """Ask the one whose turn it is; see `Proposer.propose`."""
+        kind = self.draw(context.session.seed, context.number)
+        return self.members[kind].propose(context, stop)
+
+    def check(self) -> str:
+        """Check every member and join what they say."""
+        return "; ".join(self.members[kind].check() for kind in self._shares)
+
+
+class WithFallback:
+    """Asks one proposer; while it cannot be had, another takes over, until it answers again.
+
+    A short trouble is waited for; one that lasts longer than `patience_seconds`, or that needs a person, hands
+    over. The first is asked again whenever its own waiting time is over.
+
+    Args:
+        first: The proposer that is wanted.
+        second: The one that is always there.
+        patience_seconds: How long the first may be silent before the second proposes.
+        notify: Told when the second takes over and when the first is back.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        first: Proposer,
+        second: Proposer,
+        patience_seconds: float,
+        notify: Notify = nobody,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.first = first
+        self.second = second
+        self.kind = first.kind
+        self._patience = patience_seconds
+        self._notify = notify
+        self._clock = clock
+        self._since: float | None = None
+        self._next_try = 0.0
+        self._is_told = False
+        self._reason = ""
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the second proposes at present."""
+        return self._is_told
+
+    def propose(self, context: Context, stop: threading.Event) -> Proposal:
+        """Return a proposal of the first, or of the second while the first cannot be had.
+
+        Raises:
+            EditFailedError: the first answered, but uselessly.
+            CostLimitError: the money is spent.
+            CancelledError: `stop` was set.
+        """
+        usage = Usage()
+        while True:
+            if stop.is_set():
+                raise CancelledError("the session ended", usage=usage)
+            if self._clock() >= self._next_try:
+                try:
+                    return self._answered(
+                        self.first.propose(self._poorer(context, usage), stop), usage
+                    )
+                except EditFailedError as exc:
+                    exc.proposal = self._answered(exc.proposal, usage)
+                    raise
+                except CancelledError as exc:
+                    exc.usage = money.add(usage, exc.usage)
+                    raise
+                except CostLimitError as exc:
+                    exc.usage = money.add(usage, exc.usage)
+                    raise
+                except ProposerUnavailableError as exc:
+                    usage = money.add(usage, exc.usage)
+                    self._failed(exc)
+            if self._is_second_due():
+                return self._stand_in(context, stop, usage)
+            stop.wait(max(0.05, min(self._next_try, self._deadline()) - self._clock()))
+
+    def check(self) -> str:
+        """Check the first; the second needs no check to be useful."""
+        return self.first.check()
+
+    def _deadline(self) -> float:
+        return (self._since or 0.0) + self._patience
+
+    def _is_second_due(self) -> bool:
+        if self._since is None:
+            return False
+        needs_person = self._next_try - self._clock() >= 0.9 * _URGENT_SECONDS
+        return needs_person or self._is_told or self._clock() >= self._deadline()
+
+    def _failed(self, error: ProposerUnavailableError) -> None:
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+        wait = error.retry_seconds
+        self._next_try = float("inf") if wait is None else now + wait
+        self._reason = error.message
+        self._hint = error.hint or ""
+
+    def _answered(self, proposal: Proposal, usage: Usage) -> Proposal:
+        if self._is_told:
+            self._notify(f"the {self.kind} proposer answers again", "")
+        self._since, self._is_told, self._next_try = None, False, 0.0
+        return _with_usage(proposal, usage)
+
+    def _stand_in(self, context: Context, stop: threading.Event, usage: Usage) -> Proposal:
+        if not self._is_told:
+            self._is_told = True
+            self._notify(f"{self._reason}: {self.second.kind} proposes meanwhile", self._hint)
+        try:
+            return _with_usage(self.second.propose(context, stop), usage)
+        except ProposerUnavailableError as exc:
+            # Both are silent: wait for the first, unless it is gone for good.
+            wait = self._next_try - self._clock()
+            retry = None if wait == float("inf") else max(1.0, wait)
+            raise ProposerUnavailableError(
+                f"{self._reason}; {exc.message}",
+                hint=self._hint or exc.hint,
+                retry_seconds=retry,
+                usage=usage,
+            ) from exc
+
+    @staticmethod
+    def _poorer(context: Context, usage: Usage) -> Context:
+        if context.cost_left_usd is None or not usage.cost_usd:
+            return context
+        return replace(context, cost_left_usd=max(0.0, context.cost_left_usd - usage.cost_usd))
+
+
+def _with_usage(proposal: Proposal, usage: Usage) -> Proposal:
+    if not usage.num_calls:
+        return proposal
+    return replace(proposal, usage=money.add(usage, proposal.usage))

@@ -1,0 +1,254 @@
+"""What an agent is told: built from the record by pure code, in parts with token budgets.
+
+Stable parts come first (rules, answer format, setup, program.md, train.py), so that a provider can reuse what it has
+read before; what changes with every experiment comes last. train.py is never cut. The
+history is everything while it fits; then all kept experiments, the newest and the nearest misses, and one line for
+each theme. So the prompt stays within its budget however long the session is.
+
+Text that a program printed is data: each of its lines starts with `| `, control characters are gone, its length is
+bounded.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autoresearch.proposer import history, texts
+from autoresearch.proposer.answers import clean
+from autoresearch.proposer.base import Context
+from autoresearch.types import Experiment
+
+Count = Callable[[str], int]
+
+_SHARES = {"outcomes": 0.25, "notes": 0.2}
+"""Of what is left after the mandatory parts; the history takes the rest."""
+_PROGRAM_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Part:
+    """One section of a prompt."""
+
+    name: str
+    text: str
+    num_tokens: int
+    is_stable: bool = False
+    """Whether it is likely to be the same next time."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt by parts, stable ones first."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Sum over the parts."""
+        return sum(part.num_tokens for part in self.parts)
+
+    @property
+    def system(self) -> str:
+        """Rules, format and setup: what never changes within a session."""
+        return "\n\n".join(p.text for p in self.parts[:3])
+
+    @property
+    def user(self) -> str:
+        """Everything else."""
+        return "\n\n".join(p.text for p in self.parts[3:])
+
+    @property
+    def text(self) -> str:
+        """The whole prompt, as stored and as printed by a dry run."""
+        return f"{self.system}\n\n{self.user}\n"
+
+    def messages(self, *, is_marked: bool) -> list[dict[str, Any]]:
+        """Return chat messages.
+
+        Args:
+            is_marked: Mark the ends of the stable stretches for providers that cache what is marked.
+        """
+        if not is_marked:
+            return [
+                {"role": "system", "content": self.system},
+                {"role": "user", "content": self.user},
+            ]
+        stable = "\n\n".join(p.text for p in self.parts[3:] if p.is_stable)
+        rest = "\n\n".join(p.text for p in self.parts[3:] if not p.is_stable)
+        mark = {"type": "ephemeral"}
+        return [
+            {
+                "role": "system",
+                "content": [{"type": "text", "text": self.system, "cache_control": mark}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": stable, "cache_control": mark},
+                    {"type": "text", "text": rest},
+                ],
+            },
+        ]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a prompt may hold."""
+
+    num_tokens: int
+    """For the whole prompt."""
+    history_share: float = 1.0
+    """1: all that fits; halved when a provider says that the prompt is too long."""
+    has_logs: bool = True
+    """False leaves out what programs printed."""
+    is_agent: bool = False
+    """For a coding agent that edits files itself, instead of answering with blocks."""
+
+
+def estimate_tokens(text: str) -> int:
+    """Return a count of tokens that is rather too high, without a tokenizer."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / 3)
+
+
+def build_prompt(context: Context, limits: Limits, count: Count = estimate_tokens) -> Prompt:
+    """Return the prompt for the next experiment; pure, and deterministic in its arguments.
+
+    Args:
+        context: The record and the state of the session.
+        limits: The token budget; mandatory parts (rules, train.py) are kept even beyond it.
+        count: Counts tokens of a text.
+    """
+    names = ", ".join(f"`{path}`" for path in context.files)
+    rules = texts.RULES.format(
+        files=names, budget=context.budget_seconds, max_lines=context.max_lines
+    )
+    answer_format = (
+        texts.AGENT_FORMAT.format(files=names)
+        if limits.is_agent
+        else texts.FORMAT.format(first=next(iter(context.files)))
+    )
+    fixed = [
+        ("rules", rules, True),
+        ("format", answer_format, True),
+        ("setup", _setup(context), True),
+        (
+            "program",
+            _program(context.program, int(limits.num_tokens * _PROGRAM_SHARE), count),
+            True,
+        ),
+        ("files", _files(context.files), True),
+    ]
+    last = [
+        ("in_flight", _in_flight(context), False),
+        ("limits", _limits(context), False),
+        ("stalled", texts.STALLED if context.is_stalled else "", False),
+        ("task", _task(context), False),
+    ]
+    spent = sum(count(text) for _, text, _ in (*fixed, *last) if text)
+    left = max(0, limits.num_tokens - spent)
+    left = int(left * limits.history_share)
+    results = history.outcomes(context, int(left * _SHARES["outcomes"]), count, limits.has_logs)
+    remembered = history.notes(context, int(left * _SHARES["notes"]), count)
+    used = count(results) + count(remembered)
+    table = history.table(context, left - used, count)
+    middle = [
+        ("history", table, False),
+        ("notes", remembered, False),
+        ("outcomes", results, False),
+    ]
+    return Prompt(
+        tuple(
+            Part(name, text, count(text), is_stable)
+            for name, text, is_stable in (*fixed, *middle, *last)
+            if text
+        )
+    )
+
+
+# -- mandatory parts ---------------------------------------------------------------------------
+
+
+def _setup(context: Context) -> str:
+    setup = context.session.setup
+    lines = ["# The lab", f"- budget: {context.budget_seconds:g} s of training a trial"]
+    if setup is not None:
+        lines.append(f"- device: {clean(setup.gpu, 100)}, torch {clean(setup.torch, 40)}")
+        lines.append(f"- max_seq_len: {setup.max_seq_len}")
+    for name, value in context.hardware.items():
+        if isinstance(value, str | int | float) and value != "":
+            lines.append(f"- {clean(str(name), 40)}: {clean(str(value), 120)}")
+    for name, value in context.session.data.items():
+        if isinstance(value, str | int | float) and name in ("source", "vocab_size"):
+            lines.append(f"- data {name}: {clean(str(value), 120)}")
+    if context.session.unigram_bpb is not None:
+        lines.append(f"- val_bpb of token frequencies alone: {context.session.unigram_bpb:.4f}")
+    return "\n".join(lines)
+
+
+def _program(program: str, cap: int, count: Count) -> str:
+    """program.md, cut at the end if it is very long."""
+    text = program.strip()
+    if not text:
+        return "# program.md\n(empty: lower val_bpb)"
+    cut = ""
+    while text and count(text) > max(cap, 200):
+        text = text[: int(len(text) * 0.8)]
+        cut = "\n(cut here: program.md is longer than its share of the prompt)"
+    return f"# program.md, written by the person who runs this lab\n{text}{cut}"
+
+
+def _files(files: Mapping[str, str]) -> str:
+    return "\n\n".join(
+        f"# {path}, as it is now (experiment to be changed)\n```python\n{text}"
+        + ("" if text.endswith("\n") else "\n")
+        + "```"
+        for path, text in files.items()
+    )
+
+
+def _in_flight(context: Context) -> str:
+    if not context.in_flight:
+        return ""
+    lines = [f"- {clean(p.description, 160)}" for p in context.in_flight]
+    return "# Under trial now, outcome not known yet; propose something else\n" + "\n".join(lines)
+
+
+def _limits(context: Context) -> str:
+    lines = []
+    if context.seconds_left is not None:
+        lines.append(f"- time left: {context.seconds_left / 60:.0f} minutes")
+        seconds = _trial_seconds(context.session.experiments)
+        if seconds:
+            lines.append(f"- about {context.seconds_left / seconds:.0f} more experiments fit")
+    if context.cost_left_usd is not None:
+        lines.append(f"- money left for proposals: ${context.cost_left_usd:.2f}")
+    return "# Left\n" + "\n".join(lines) if lines else ""
+
+
+def _task(context: Context) -> str:
+    best = next((e for e in context.session.experiments if e.number == context.session.best), None)
+    score = f" (val_bpb {best.val_bpb:.6f})" if best and best.val_bpb is not None else ""
+    which = "the baseline" if context.session.best == 0 else f"experiment #{context.session.best}"
+    return (
+        f"# Now\nPropose experiment #{context.number}: a change to the files above, which are those of {which}"
+        f"{score}. Answer in the format given."
+    )
+
+
+def _trial_seconds(experiments: Sequence[Experiment]) -> float | None:
+    seconds = sorted(
+        t.result.total_seconds
+        for e in experiments[-9:]
+        for t in e.trials
+        if t.result.ok and t.result.total_seconds
+    )
+    return seconds[len(seconds) // 2] if seconds else None
+
+
+def minimal(context: Context) -> Context:
+    """Return a context stripped to the incumbent and the last five experiments."""
+    keep = {0, context.session.best, *(e.number for e in context.session.experiments[-5:])}
+    experiments = tuple(e for e in context.session.experiments if e.number in keep)
+    session = replace(context.session, experiments=experiments, notes=context.session.notes[-3:])
+    return replace(context, session=session, log_tails={}, curves={})

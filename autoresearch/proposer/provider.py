@@ -1,0 +1,330 @@
+"""The only importer of litellm: one call to one model, with its usage, or a `ProviderError`.
+
+litellm is imported at the first call (seconds), never fetches its price list, and never retries by itself. A call
+runs in a thread of its own, so that a stop or a deadline ends the wait at once; a call left behind is booked
+at the most it can cost.
+"""
+
+import os
+import queue
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autoresearch.config import ProposerConfig
+from autoresearch.proposer.faults import TABLE, UNKNOWN, Fault, find_fault, retry_after_of
+from autoresearch.proposer.money import Price
+from autoresearch.proposer.prompt import estimate_tokens
+from autoresearch.types import Usage
+
+_DEFAULT_WINDOW = 32_768
+_MARKED_PROVIDERS = ("anthropic", "bedrock", "bedrock_converse", "vertex_ai", "databricks")
+"""Providers whose prompt cache must be asked for; for Claude models only."""
+_OLLAMA = ("ollama", "ollama_chat")
+_LOOPBACK = re.compile(r"^https?://(localhost|127\.|\[::1\]|0\.0\.0\.0)")
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said."""
+
+    text: str
+    usage: Usage
+    is_cut: bool
+    """It ran into the limit of output tokens."""
+
+
+class ProviderError(Exception):
+    """A call failed; `fault` says what to do about it, `usage` what it may have cost."""
+
+    def __init__(self, said: str, fault: Fault, usage: Usage, retry_after: float | None) -> None:
+        super().__init__(said)
+        self.fault = fault
+        self.usage = usage
+        self.retry_after = retry_after
+
+
+class StoppedError(Exception):
+    """The session ended during a call; `usage` is the most it can have cost."""
+
+    def __init__(self, usage: Usage) -> None:
+        super().__init__("stopped")
+        self.usage = usage
+
+
+def import_litellm() -> Any:
+    """Import litellm without its network access, its advertising and its log lines."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    import logging
+    import warnings
+
+    for module in ("litellm", "pydantic"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|\Z)")
+    import litellm
+
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    litellm.drop_params = True
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return litellm
+
+
+def redact(text: str) -> str:
+    """Return a text without the values of secrets that the environment holds."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= 6:
+            text = text.replace(value, f"<{name}>")
+    return text
+
+
+class Provider:
+    """One model at one address, as the configuration names it."""
+
+    def __init__(self, config: ProposerConfig) -> None:
+        self._config = config
+        self.model = config.model
+
+    @cached_property
+    def _info(self) -> Mapping[str, Any]:
+        """What litellm knows of the model; empty if nothing."""
+        litellm = import_litellm()
+        try:
+            return dict(litellm.get_model_info(self.model))
+        except Exception:  # noqa: BLE001 - litellm raises a bare Exception for unknown models
+            return {}
+
+    @cached_property
+    def _provider_name(self) -> str:
+        try:
+            return str(import_litellm().get_llm_provider(self.model)[1])
+        except Exception:  # noqa: BLE001 - an unknown provider is told when it is asked
+            return ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model runs on this machine."""
+        if self._config.api_base:
+            return bool(_LOOPBACK.match(self._config.api_base))
+        return self._provider_name in _OLLAMA
+
+    @cached_property
+    def price(self) -> Price | None:
+        """What a token costs; None when nobody knows."""
+        if self._config.price_in >= 0 and self._config.price_out >= 0:
+            return Price(self._config.price_in / 1e6, self._config.price_out / 1e6)
+        read, write = (
+            self._info.get("input_cost_per_token"),
+            self._info.get("output_cost_per_token"),
+        )
+        return Price(float(read), float(write)) if read is not None and write is not None else None
+
+    @cached_property
+    def max_output(self) -> int:
+        """Tokens of an answer at most."""
+        known = self._info.get("max_output_tokens")
+        return (
+            min(self._config.max_output_tokens, int(known))
+            if known
+            else self._config.max_output_tokens
+        )
+
+    @cached_property
+    def max_prompt(self) -> int:
+        """Tokens of a prompt at most."""
+        if self._config.context_tokens:
+            return self._config.context_tokens
+        window = int(self._info.get("max_input_tokens") or _DEFAULT_WINDOW)
+        return max(1024, int(0.95 * window) - self.max_output)
+
+    @property
+    def is_cache_marked(self) -> bool:
+        """Whether the provider caches what is marked, and only that."""
+        return self._provider_name in _MARKED_PROVIDERS and "claude" in self.model
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text, by litellm's tokenizer for the model."""
+        try:
+            return int(import_litellm().token_counter(model=self.model, text=text))
+        except Exception:  # noqa: BLE001 - a tokenizer that cannot be had must not end the night
+            return estimate_tokens(text)
+
+    def key(self) -> str | None:
+        """Return the key to pass; None leaves it to litellm and the provider's own variable."""
+        if self._config.api_key_env:
+            return os.environ.get(self._config.api_key_env) or None
+        if self._config.api_base and self._provider_name == "openai":
+            return os.environ.get("OPENAI_API_KEY") or "none"
+        return None
+
+    def key_names(self) -> list[str]:
+        """Return the variables that must be set and are not."""
+        if self._config.api_key_env:
+            return [] if os.environ.get(self._config.api_key_env) else [self._config.api_key_env]
+        if self._config.api_base:
+            return []
+        try:
+            missing = import_litellm().validate_environment(self.model)["missing_keys"]
+        except Exception:  # noqa: BLE001 - not knowing is no reason to refuse
+            return []
+        return [str(name) for name in missing]
+
+    def most(self, messages: Sequence[Mapping[str, Any]], max_output: int) -> float | None:
+        """Return the most a call can cost in US dollars; None when the price is unknown."""
+        if self.price is None:
+            return None
+        return self.price.most(self._count_messages(messages), max_output)
+
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stop: threading.Event,
+        *,
+        max_output: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Reply:
+        """Make one call.
+
+        Raises:
+            ProviderError: it failed.
+            StoppedError: `stop` was set.
+        """
+        limit = max_output or self.max_output
+        seconds = timeout_seconds or self._config.timeout_seconds
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        began = time.monotonic()
+        given_up = threading.Event()
+
+        def call() -> None:
+            try:
+                answers.put(self._call(messages, limit, seconds, given_up))
+            except BaseException as exc:  # noqa: BLE001 - handed to the thread that waits
+                answers.put(exc)
+
+        threading.Thread(target=call, name="provider", daemon=True).start()
+        while True:
+            try:
+                answer = answers.get(timeout=0.1)
+                break
+            except queue.Empty:
+                if stop.is_set():
+                    given_up.set()
+                    raise StoppedError(self._worst(messages, limit, began)) from None
+                if time.monotonic() - began > seconds + 5:
+                    given_up.set()
+                    answer = TimeoutError(f"no answer within {seconds:g} s")
+                    break
+        if isinstance(answer, BaseException):
+            raise self._error(answer, messages, limit, began) from answer
+        return self._reply(answer, messages, began)
+
+    def _call(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_output: int,
+        seconds: float,
+        given_up: threading.Event,
+    ) -> Any:
+        """Stream an answer and return it whole, as litellm's response object."""
+        litellm = import_litellm()
+        options: dict[str, Any] = {}
+        if self._config.api_base:
+            options["api_base"] = self._config.api_base
+        if (key := self.key()) is not None:
+            options["api_key"] = key
+        if self._config.temperature >= 0:
+            options["temperature"] = self._config.temperature
+        if self._provider_name in _OLLAMA and self.is_local:
+            options["keep_alive"] = 0  # The model leaves the device before the trial begins.
+        stream = litellm.completion(
+            model=self.model,
+            messages=[dict(m) for m in messages],
+            max_tokens=max_output,
+            timeout=seconds,
+            stream=True,
+            stream_options={"include_usage": True},
+            num_retries=0,
+            max_retries=0,
+            **options,
+        )
+        deadline = time.monotonic() + seconds
+        chunks = []
+        for chunk in stream:
+            chunks.append(chunk)
+            if given_up.is_set():
+                raise StoppedError(Usage())
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the answer was not complete after {seconds:g} s")
+        whole = litellm.stream_chunk_builder(chunks, messages=[dict(m) for m in messages])
+        if whole is None or not whole.choices:
+            raise EmptyAnswerError("the answer was empty")
+        return whole
+
+    def _reply(self, whole: Any, messages: Sequence[Mapping[str, Any]], began: float) -> Reply:
+        usage = getattr(whole, "usage", None)
+        tokens_in = int(getattr(usage, "prompt_tokens", 0) or 0) or self._count_messages(messages)
+        text = str(whole.choices[0].message.content or "")
+        tokens_out = int(getattr(usage, "completion_tokens", 0) or 0) or self.count(text)
+        details = getattr(usage, "prompt_tokens_details", None)
+        return Reply(
+            text,
+            Usage(
+                num_calls=1,
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
+                tokens_cached=int(getattr(details, "cached_tokens", 0) or 0),
+                cost_usd=self._cost(whole, tokens_in, tokens_out),
+                seconds=time.monotonic() - began,
+            ),
+            is_cut=whole.choices[0].finish_reason == "length",
+        )
+
+    def _cost(self, whole: Any, tokens_in: int, tokens_out: int) -> float | None:
+        if self.price is None:
+            return None
+        if self._config.price_in >= 0 and self._config.price_out >= 0:
+            return self.price.most(tokens_in, tokens_out)
+        try:
+            return float(import_litellm().completion_cost(whole, model=self.model))
+        except Exception:  # noqa: BLE001 - litellm raises a bare Exception; the table price is the bound
+            return self.price.most(tokens_in, tokens_out)
+
+    def _error(
+        self, error: BaseException, messages: Sequence[Mapping[str, Any]], limit: int, began: float
+    ) -> ProviderError:
+        fault = find_fault(error)
+        if isinstance(error, EmptyAnswerError):
+            fault = UNKNOWN
+        elif not self._provider_name:
+            fault = TABLE["LiteLLMUnknownProvider"]
+        usage = Usage(num_calls=1, seconds=time.monotonic() - began)
+        if fault.is_billed:
+            usage = self._worst(messages, limit, began)
+        said = redact(str(getattr(error, "message", "") or error) or type(error).__name__)
+        said = " ".join(re.sub(r"^(litellm\.)?\w+Error: |\bOpenAIException - ", "", said).split())
+        return ProviderError(said[:300], fault, usage, retry_after_of(error))
+
+    def _worst(self, messages: Sequence[Mapping[str, Any]], limit: int, began: float) -> Usage:
+        """The usage of a call that died on the way: all it can have cost."""
+        tokens_in = self._count_messages(messages)
+        cost = self.price.most(tokens_in, limit) if self.price else None
+        return Usage(
+            num_calls=1, tokens_in=tokens_in, cost_usd=cost, seconds=time.monotonic() - began
+        )
+
+    def _count_messages(self, messages: Sequence[Mapping[str, Any]]) -> int:
+        total = 8
+        for message in messages:
+            content = message["content"]
+            texts = [content] if isinstance(content, str) else [part["text"] for part in content]
+            total += 4 + sum(self.count(text) for text in texts)
+        return total
+
+
+class EmptyAnswerError(Exception):
+    """A stream ended without an answer."""

@@ -1,0 +1,255 @@
+"""The command proposer with a real script as agent: `pytest tests/proposer/test_command.py`."""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proposer_sample import TRAIN, context
+
+from autoresearch.config import ProposerConfig, load_config
+from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.proposer.agents import command_line
+from autoresearch.proposer.base import (
+    CancelledError,
+    CostLimitError,
+    EditFailedError,
+    ProposerUnavailableError,
+)
+from autoresearch.proposer.command import CommandProposer, read_usage
+from autoresearch.proposer.scratch import Scratch
+from autoresearch.types import Proposal
+
+NEVER = threading.Event()
+EDIT = """
+text = pathlib.Path("train.py").read_text()
+pathlib.Path("train.py").write_text(text.replace("0.04 ", "0.02 "))
+"""
+IDEA = """
+pathlib.Path("IDEA.md").write_text("DESCRIPTION: halve it\\nHYPOTHESIS: because\\nTHEME: Rates\\n")
+"""
+
+
+def agent(tmp_path: Path, body: str) -> list[str]:
+    script = tmp_path / "agent.py"
+    script.write_text("import json, os, pathlib, sys, time\nprompt = sys.stdin.read()\n" + body)
+    return [sys.executable, str(script)]
+
+
+def config(command: list[str], **more: Any) -> ProposerConfig:
+    base = load_config(None).config.proposer
+    values = {"kind": "command", "command": command, "timeout_seconds": 20.0, "max_rounds": 1}
+    return base.model_copy(update={**values, **more})
+
+
+def propose(tmp_path: Path, body: str, **more: Any) -> Proposal:
+    settings = config(agent(tmp_path, body), **more)
+    return CommandProposer(settings, scratch=tmp_path / "scratch").propose(context(), NEVER)
+
+
+def test_what_it_changed_is_the_proposal(tmp_path: Path) -> None:
+    p = propose(tmp_path, EDIT + IDEA + "assert prompt == pathlib.Path('PROMPT.md').read_text()")
+    assert p.files["train.py"] == TRAIN.replace("0.04 ", "0.02 ")
+    assert (p.proposer, p.description, p.hypothesis, p.theme) == (
+        "command",
+        "halve it",
+        "because",
+        "rates",
+    )
+    assert p.parameters == {"MATRIX_LR": 0.02}
+    assert p.usage.num_calls == 1
+    assert p.usage.cost_usd is None
+    assert b"DESCRIPTION: halve it" in p.attachments["reply.md"]
+    assert b"IDEA.md" in p.attachments["prompt.md"]
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_description_is_made_up_when_it_wrote_none(tmp_path: Path) -> None:
+    assert propose(tmp_path, EDIT).description == "MATRIX_LR 0.04 -> 0.02"
+
+
+def test_the_agent_sees_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-yours")
+    monkeypatch.setenv("MY_TOKEN", "for-you")
+    monkeypatch.setenv("OTHER_SECRET", "no")
+    told = tmp_path / "seen.json"
+    body = (
+        EDIT
+        + f"pathlib.Path({str(told)!r}).write_text(json.dumps([dict(os.environ), sorted(os.listdir())]))"
+    )
+    propose(tmp_path, body, pass_env=["MY_TOKEN"])
+    env, names = json.loads(told.read_text())
+    assert env["MY_TOKEN"] == "for-you"
+    assert "OPENAI_API_KEY" not in env
+    assert "OTHER_SECRET" not in env
+    assert env["HOME"] != os.environ["HOME"]
+    assert names == ["PROMPT.md", "train.py"]
+
+
+def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
+    body = EDIT + (
+        "if 'may not be made' not in prompt:\n"
+        "    pathlib.Path('helper.py').write_text('x')\n"
+        "else:\n"
+        "    assert '0.04 ' in text and not pathlib.Path('helper.py').exists()\n"
+    )
+    p = propose(tmp_path, body)
+    assert p.usage.num_calls == 2
+    with pytest.raises(
+        EditFailedError, match=r"`helper.py` may not be made, only `train.py` changed"
+    ) as raised:
+        propose(tmp_path, EDIT + "pathlib.Path('helper.py').write_text('x')")
+    assert raised.value.reason == "out_of_scope_edit"
+    assert raised.value.proposal.files == {"train.py": TRAIN}
+
+
+def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
+    body = (
+        "path = pathlib.Path('train.py')\ntext = path.read_text()\n"
+        "path.write_text(text.replace('DEPTH = (', 'DEPTH = 5') if 'not valid Python' in prompt"
+        " else text.replace('DEPTH = 4', 'DEPTH = ('))\n"
+    )
+    p = propose(tmp_path, body)
+    assert "DEPTH = 5" in p.files["train.py"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "message"),
+    [
+        ("", "no_op", "leaves every file"),
+        ("pathlib.Path('train.py').unlink()", "edit_failed", "is gone"),
+        (
+            "p = pathlib.Path('train.py'); p.unlink(); p.symlink_to('/etc/passwd')",
+            "edit_failed",
+            "plain file",
+        ),
+        ("p = pathlib.Path('train.py'); p.unlink(); os.mkfifo(p)", "edit_failed", "plain file"),
+        ("pathlib.Path('train.py').write_bytes(b'\\xff\\xfe')", "edit_failed", "not UTF-8"),
+        (EDIT + "pathlib.Path('lib').symlink_to('/etc')", "out_of_scope_edit", "`lib`"),
+        (EDIT + "pathlib.Path('data').mkdir()", "out_of_scope_edit", "`data/`"),
+    ],
+)
+def test_hostile_and_useless_results(tmp_path: Path, body: str, reason: str, message: str) -> None:
+    with pytest.raises(EditFailedError, match=message) as raised:
+        propose(tmp_path, body)
+    assert raised.value.reason == reason
+
+
+def test_its_own_state_and_caches_are_ignored(tmp_path: Path) -> None:
+    body = EDIT + "pathlib.Path('.agent').mkdir(); pathlib.Path('.agent/log').write_text('x')\n"
+    body += (
+        "pathlib.Path('__pycache__').mkdir(); pathlib.Path('__pycache__/a.pyc').write_text('x')\n"
+    )
+    assert propose(tmp_path, body).usage.num_calls == 1
+
+
+def test_a_failure_is_said_in_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "tok-12345678")
+    body = EDIT + "print('Invalid API key', os.environ['MY_TOKEN'], file=sys.stderr); sys.exit(3)"
+    with pytest.raises(
+        ProposerUnavailableError, match="exit code 3: Invalid API key <MY_TOKEN>"
+    ) as raised:
+        propose(tmp_path, body, pass_env=["MY_TOKEN"])
+    assert raised.value.retry_seconds is not None
+    assert raised.value.usage.num_calls == 1
+
+
+def test_the_time_limit_kills_the_tree(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    body = (
+        "import subprocess\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\ntime.sleep(60)\n"
+    )
+    began = time.monotonic()
+    with pytest.raises(ProposerUnavailableError, match="did not finish within 1"):
+        propose(tmp_path, body, timeout_seconds=1.5)
+    assert time.monotonic() - began < 15
+    for _ in range(100):
+        try:
+            os.kill(int(pid.read_text()), 0)
+        except ProcessLookupError:
+            return
+        if "zombie" in Path(f"/proc/{pid.read_text()}/status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the grandchild is alive")
+
+
+def test_a_stop_ends_it(tmp_path: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(0.4, stop.set).start()
+    proposer = CommandProposer(config(agent(tmp_path, "time.sleep(60)")), scratch=tmp_path / "s")
+    began = time.monotonic()
+    with pytest.raises(CancelledError):
+        proposer.propose(context(), stop)
+    assert time.monotonic() - began < 10
+
+
+def test_costs_it_reports_are_counted_and_capped(tmp_path: Path) -> None:
+    said = {
+        "type": "result",
+        "total_cost_usd": 0.03,
+        "usage": {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 5},
+    }
+    body = f"print({json.dumps(said)!r})\n"
+    assert propose(tmp_path, EDIT + body).usage.cost_usd == 0.03
+    proposer = CommandProposer(config(agent(tmp_path, body), max_rounds=3))
+    with pytest.raises(CostLimitError) as raised:
+        proposer.propose(context(cost_left_usd=0.05), NEVER)
+    assert raised.value.usage.cost_usd == pytest.approx(0.06)
+    events = '{"type":"turn.completed","usage":{"input_tokens":7,"cached_input_tokens":2,"output_tokens":3}}'
+    usage = read_usage(f"noise\n{events}\n{{broken\n{events}", 1.0)
+    assert (usage.tokens_in, usage.tokens_cached, usage.tokens_out) == (14, 4, 6)
+
+
+def test_presets() -> None:
+    claude = command_line(["claude"], model="opus", cost_left_usd=1.234, is_sandboxed=False)
+    assert claude[:2] == ["claude", "--print"]
+    assert claude[-2:] == ["--model=opus", "--max-budget-usd=1.23"]
+    codex = command_line(["codex"], model="", cost_left_usd=1.0, is_sandboxed=False)
+    assert codex[-1] == "--sandbox=workspace-write"
+    inside = command_line(["codex"], model="", cost_left_usd=None, is_sandboxed=True)
+    assert inside[-1] == "--dangerously-bypass-approvals-and-sandbox"
+    own = ["claude", "-p", "--model", "x"]
+    assert command_line(own, model="opus", cost_left_usd=None, is_sandboxed=True) == own
+    with pytest.raises(ConfigError, match="`aider` has no preset"):
+        command_line(["aider"], model="", cost_left_usd=None, is_sandboxed=False)
+    with pytest.raises(ConfigError, match=r"`proposer.command` is empty"):
+        CommandProposer(config([]))
+
+
+def test_first_contact(tmp_path: Path) -> None:
+    assert "sandbox none" in CommandProposer(config([sys.executable, "x.py"])).check()
+    with pytest.raises(PrerequisiteError, match="`no-such-agent` is not on the PATH"):
+        CommandProposer(config(["no-such-agent", "-p"])).check()
+    bad = tmp_path / "bad"
+    bad.write_text("#!/bin/sh\necho broken >&2\nexit 4\n")
+    bad.chmod(0o755)
+    with pytest.raises(PrerequisiteError, match="--version` fails: broken"):
+        CommandProposer(config([str(bad), "-p"])).check()
+
+
+def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".codex").mkdir(parents=True)
+    auth = home / ".codex" / "auth.json"
+    auth.write_text('{"token": 1}')
+    (home / ".codex" / "history").write_text("private")
+    with Scratch(tmp_path / "s") as scratch:
+        scratch.bring(home, (".codex/auth.json", ".codex/none.json"))
+        inside = scratch.home / ".codex" / "auth.json"
+        assert inside.read_text() == '{"token": 1}'
+        assert not (scratch.home / ".codex" / "history").exists()
+        inside.write_text("not json")
+        scratch.give_back(home, (".codex/auth.json",))
+        assert auth.read_text() == '{"token": 1}'
+        inside.write_text('{"token": 2}')
+        scratch.give_back(home, (".codex/auth.json",))
+    assert auth.read_text() == '{"token": 2}'

@@ -1,0 +1,63 @@
+"""What may be tried: `pytest tests/proposer/test_edits.py`."""
+
+import pytest
+from proposer_sample import TRAIN
+
+from autoresearch.proposer.edits import check_files, identity
+
+
+def check(after: str, path: str = "train.py", **more: object) -> str | None:
+    values: dict[str, object] = {"max_lines": 100, "tried": {}, **more}
+    refusal = check_files({"train.py": TRAIN}, {path: after}, **values)  # type: ignore[arg-type]
+    return f"{refusal.reason}: {refusal.message}" if refusal else None
+
+
+def test_identity_tells_files_apart() -> None:
+    assert identity({"a": "1", "b": "2"}) == identity({"b": "2", "a": "1"})
+    assert identity({"a": "1"}) != identity({"a": "1\n"})
+    assert identity({"ab": "c"}) != identity({"a": "bc"})
+    assert len(identity({"a": "\udcff"})) == 64
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("0.04 ", "0.02 ", None),
+        ("", "", "no_op: the change leaves"),
+        ("# rotary base", "# other", "no_op: the change touches only comments"),
+        ('"""Train something', '"""Train nothing', "no_op: the change touches only comments"),
+        ("SEED = 42", "SEED = 137", "seed_only"),
+        ("manual_seed(SEED)", "manual_seed(SEED + 1)", "seed_only"),
+        ("LOCAL = 3", "LOCAL = (", "syntax: `train.py` is not valid Python at line"),
+        ("LOCAL = 3", "LOCAL = '\0'", "syntax: `train.py` holds a null"),
+        ("LOCAL = 3", "return = 3", "syntax"),
+        ("LOCAL = 3", "\n" * 90, "too_long: `train.py` would have"),
+    ],
+)
+def test_one_reason_each(old: str, new: str, expected: str | None) -> None:
+    said = check(TRAIN.replace(old, new, 1) if old else TRAIN)
+    if expected is None:
+        assert said is None
+    else:
+        assert said is not None
+        assert said.startswith(expected)
+
+
+def test_a_seed_and_something_else_is_a_change() -> None:
+    assert check(TRAIN.replace("SEED = 42", "SEED = 1").replace("0.04 ", "0.02 ")) is None
+
+
+def test_other_files_are_out_of_scope() -> None:
+    said = check("x", path="judge.py")
+    assert said == "out_of_scope_edit: `judge.py` may not be changed, only `train.py`"
+
+
+def test_a_tried_tree_names_its_experiment() -> None:
+    after = TRAIN.replace("0.04 ", "0.02 ")
+    mine = identity({"train.py": after})
+    assert check(after, tried={mine: 17}) == "duplicate: experiment #17 tried exactly these files"
+    assert "under trial now: halve" in str(check(after, in_flight={mine: "halve it"}))
+
+
+def test_shortening_a_file_that_is_too_long_is_allowed() -> None:
+    assert check(TRAIN.replace("DEBUG = False\n", ""), max_lines=10) is None

@@ -1,0 +1,362 @@
+"""The llm proposer against a loopback server, through real litellm: `pytest tests/proposer/test_llm.py`."""
+
+import inspect
+import random
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+from openai_server import Say, serve, tokens_of
+from proposer_sample import TRAIN, context, experiment, session
+
+from autoresearch.config import ProposerConfig, load_config
+from autoresearch.errors import PrerequisiteError
+from autoresearch.proposer import faults
+from autoresearch.proposer.base import (
+    CancelledError,
+    CostLimitError,
+    EditFailedError,
+    ProposerUnavailableError,
+)
+from autoresearch.proposer.edits import identity
+from autoresearch.proposer.llm import LlmProposer, describe
+from autoresearch.proposer.money import Ledger
+from autoresearch.proposer.provider import import_litellm, redact
+from autoresearch.types import Usage, Verdict
+
+NEVER = threading.Event()
+PRICES = {"price_in": 1.0, "price_out": 4.0}
+
+
+def reply(old: str, new: str) -> str:
+    return (
+        "HYPOTHESIS: smaller steps\nEXPECTED EFFECT: -0.001\nDESCRIPTION: change it\nTHEME: Optimizer\n"
+        f"NOTE: remember\nFILE: train.py\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n"
+    )
+
+
+LINE = "EMBEDDING_LR = 6e-1     # AdamW"
+GOOD = reply(LINE, "EMBEDDING_LR = 3e-1     # AdamW")
+
+
+def config(url: str, **more: Any) -> ProposerConfig:
+    base = load_config(None).config.proposer
+    values = {
+        "kind": "llm",
+        "model": "openai/loopback",
+        "api_base": url,
+        "timeout_seconds": 20.0,
+        **PRICES,
+    }
+    return base.model_copy(update={**values, **more})
+
+
+def test_a_proposal_with_its_cost() -> None:
+    with serve(Say(GOOD, tokens_cached=600)) as server:
+        p = LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert p.files["train.py"] == TRAIN.replace("6e-1 ", "3e-1 ")
+    assert (p.proposer, p.description, p.theme, p.note) == (
+        "llm",
+        "change it",
+        "optimizer",
+        "remember",
+    )
+    assert p.parameters == {"EMBEDDING_LR": 0.3}
+    assert p.usage.num_calls == 1
+    assert (p.usage.tokens_in, p.usage.tokens_cached) == (1000, 600)
+    assert p.usage.tokens_out == tokens_of(GOOD)
+    assert p.usage.cost_usd == pytest.approx((1000 * 1 + 4 * tokens_of(GOOD)) / 1e6)
+    assert b"EMBEDDING_LR = 6e-1" in p.attachments["prompt.md"]
+    assert b"EMBEDDING_LR = 3e-1" in p.attachments["reply.md"]
+
+
+def test_the_request_is_what_was_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-mine-123456")
+    with serve(Say(GOOD)) as server:
+        LlmProposer(config(server.url, api_key_env="MY_KEY", temperature=0.7)).propose(
+            context(), NEVER
+        )
+    request = server.requests[0]
+    assert request["model"] == "loopback"
+    assert request["stream"] is True
+    assert request["temperature"] == 0.7
+    assert request["max_tokens"] == 16384
+    assert server.keys == ["Bearer sk-mine-123456"]
+    assert TRAIN in server.prompt()
+
+
+def test_a_price_litellm_knows() -> None:
+    with serve(Say(GOOD)) as server:
+        settings = config(server.url, model="openai/gpt-4o-mini", price_in=-1.0, price_out=-1.0)
+        p = LlmProposer(settings).propose(context(), NEVER)
+    assert p.usage.cost_usd == pytest.approx((1000 * 0.15 + tokens_of(GOOD) * 0.6) / 1e6)
+
+
+def test_an_unknown_price_is_said_once() -> None:
+    told: list[tuple[str, str]] = []
+    with serve(Say(GOOD)) as server:
+        settings = config(server.url, price_in=-1.0, price_out=-1.0)
+        proposer = LlmProposer(settings, notify=lambda *said: told.append(said))
+        first = proposer.propose(context(cost_left_usd=0.0001), NEVER)
+        proposer.propose(context(), NEVER)
+    assert first.usage.cost_usd is None
+    assert first.usage.tokens_in == 1000
+    assert len(told) == 1
+    assert "price of `openai/loopback` is not known" in told[0][0]
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (reply("EMBEDDING_LR = 0.6", "x"), r"matches nothing[\s\S]*EMBEDDING_LR = 6e-1"),
+        ("no idea", "holds no edit"),
+        (reply("SEED = 42", "SEED = 43"), "only random seeds"),
+        (reply("DEPTH = 4               # transformer blocks", "DEPTH ="), "not valid Python"),
+        ("", "holds no edit"),
+        (GOOD.replace("FILE: train.py", "FILE: judge.py"), "`judge.py` may not be changed"),
+    ],
+)
+def test_a_bad_answer_is_repaired(bad: str, told: str) -> None:
+    import re
+
+    with serve(Say(bad), Say(GOOD)) as server:
+        p = LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert p.usage.num_calls == 2
+    assert re.search(told, server.requests[1]["messages"][-1]["content"])
+    assert b"## Answer 2" in p.attachments["reply.md"]
+    assert b"## Told after answer 1" in p.attachments["reply.md"]
+
+
+def test_a_cut_answer_is_told_so() -> None:
+    with serve(Say(GOOD[:-30], finish="length"), Say(GOOD)) as server:
+        p = LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert p.usage.num_calls == 2
+    assert "cut off at its longest" in server.requests[1]["messages"][-1]["content"]
+
+
+def test_rounds_end_in_a_discard_that_keeps_what_is_known() -> None:
+    with (
+        serve(Say(reply("nothing like it", "x"))) as server,
+        pytest.raises(EditFailedError, match="matches nothing") as raised,
+    ):
+        LlmProposer(config(server.url, max_rounds=2)).propose(context(), NEVER)
+    failed = raised.value
+    assert failed.reason == "edit_failed"
+    assert failed.proposal.usage.num_calls == 3
+    assert failed.proposal.usage.cost_usd is not None
+    assert failed.proposal.description == "change it"
+    assert failed.proposal.files == {"train.py": TRAIN}
+
+
+def test_a_duplicate_names_its_experiment() -> None:
+    tried = {identity({"train.py": TRAIN.replace("6e-1 ", "3e-1 ")}): 12}
+    with (
+        serve(Say(GOOD)) as server,
+        pytest.raises(EditFailedError, match="experiment #12 tried exactly these files") as raised,
+    ):
+        LlmProposer(config(server.url, max_rounds=1)).propose(context(tried=tried), NEVER)
+    assert raised.value.reason == "duplicate"
+
+
+def test_ten_useless_answers_in_a_row_pause_the_model() -> None:
+    with serve(Say("no")) as server:
+        proposer = LlmProposer(config(server.url, max_rounds=1))
+        for _ in range(9):
+            with pytest.raises(EditFailedError):
+                proposer.propose(context(), NEVER)
+        with pytest.raises(ProposerUnavailableError, match="10 answers in a row") as raised:
+            proposer.propose(context(), NEVER)
+    assert raised.value.retry_seconds == 600
+    assert raised.value.usage.num_calls == 2
+
+
+@pytest.mark.parametrize(
+    ("say", "message", "wait"),
+    [
+        (Say(status=429, headers=(("retry-after", "17"),)), "limits the rate", 17.0),
+        (Say(status=500), "server of", 5.0),
+        (Say(status=503), "not available", 5.0),
+        (Say(status=401, error="Incorrect API key provided"), "does not accept the key", 600.0),
+        (Say(status=403), "may not use", 600.0),
+        (Say(status=402), "no credit", 600.0),
+        (Say(status=404, error="The model `x` does not exist"), "does not exist", 600.0),
+        (Say(raw=b"<html>garbage"), "`openai/loopback`", 5.0),
+    ],
+)
+def test_faults_of_the_provider(say: Say, message: str, wait: float) -> None:
+    with serve(say) as server, pytest.raises(ProposerUnavailableError, match=message) as raised:
+        LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert raised.value.retry_seconds is not None
+    assert wait <= raised.value.retry_seconds <= wait * 1.3
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_breaks_off_is_asked_again() -> None:
+    with serve(Say(GOOD, is_broken_off=True), Say(GOOD)) as server:
+        proposer = LlmProposer(config(server.url))
+        try:
+            p = proposer.propose(context(), NEVER)
+        except ProposerUnavailableError:
+            p = proposer.propose(context(), NEVER)
+    assert p.parameters == {"EMBEDDING_LR": 0.3}
+    assert len(server.requests) == 2
+
+
+def test_waits_grow_and_end() -> None:
+    rng = random.Random(0)
+    waits = [faults.wait_seconds(n, None, rng) for n in range(1, 30)]
+    assert 5 <= waits[0] <= 6.25
+    assert waits[1] >= 10
+    assert 900 <= waits[-1] <= 1125
+    assert faults.wait_seconds(1, 40, rng) == 40
+
+
+def test_no_server_at_all() -> None:
+    with serve(Say()) as server:
+        url = server.url
+    with pytest.raises(ProposerUnavailableError, match=r"cannot be reached|server of") as raised:
+        LlmProposer(config(url)).propose(context(), NEVER)
+    assert raised.value.usage.cost_usd is None
+
+
+def test_a_slow_answer_times_out_and_is_booked_at_its_most() -> None:
+    with serve(Say(GOOD, seconds_before=8)) as server:
+        began = time.monotonic()
+        with pytest.raises(ProposerUnavailableError, match="did not answer in time") as raised:
+            LlmProposer(config(server.url, timeout_seconds=1.0)).propose(context(), NEVER)
+    assert time.monotonic() - began < 7.5
+    cost = raised.value.usage.cost_usd
+    assert cost is not None
+    assert cost > 16384 * 4 / 1e6
+
+
+def test_a_stop_ends_the_wait_at_once() -> None:
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    with serve(Say(GOOD, seconds_before=5)) as server:
+        proposer = LlmProposer(config(server.url))
+        began = time.monotonic()
+        with pytest.raises(CancelledError) as raised:
+            proposer.propose(context(), stop)
+    assert time.monotonic() - began < 4.9
+    assert raised.value.usage.num_calls <= 1
+
+
+def test_a_prompt_that_is_too_long_is_halved_then_minimal() -> None:
+    long = Say(
+        status=400,
+        error="This model's maximum context length is 100 tokens. However, your messages resulted in 9",
+        code="context_length_exceeded",
+    )
+    past = session(
+        *(experiment(n, Verdict.DISCARD, 1.51, description="word " * 30) for n in range(1, 60))
+    )
+    with serve(long, long, long, long, Say(GOOD)) as server:
+        p = LlmProposer(config(server.url)).propose(context(number=60, past=past), NEVER)
+    sizes = [len(server.prompt(i)) for i in range(5)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[4] < sizes[0]
+    assert p.usage.num_calls == 5
+    with serve(long) as server, pytest.raises(ProposerUnavailableError, match="too long"):
+        LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert len(server.requests) == 5
+
+
+def test_a_refused_prompt_is_asked_once_more_without_logs() -> None:
+    refused = Say(
+        status=400,
+        error="rejected by the content management policy",
+        code="content_policy_violation",
+    )
+    past = session(experiment(1, Verdict.CRASH, None))
+    given = context(number=2, past=past, log_tails={1: "SECRETWORD out of memory"})
+    with serve(refused, Say(GOOD)) as server:
+        LlmProposer(config(server.url)).propose(given, NEVER)
+    assert "SECRETWORD" in server.prompt(0)
+    assert "SECRETWORD" not in server.prompt(1)
+    with (
+        serve(refused) as server,
+        pytest.raises(ProposerUnavailableError, match=r"refuses|rejects") as raised,
+    ):
+        LlmProposer(config(server.url)).propose(given, NEVER)
+    assert raised.value.retry_seconds == 600
+    assert len(server.requests) == 2
+
+
+def test_the_cost_limit_counts_what_is_in_flight() -> None:
+    ledger = Ledger()
+    with serve(Say(GOOD)) as server:
+        proposer = LlmProposer(config(server.url), ledger)
+        proposer.propose(context(cost_left_usd=0.08), NEVER)
+        with pytest.raises(CostLimitError, match="could cost"):
+            proposer.propose(context(cost_left_usd=0.05), NEVER)
+        with ledger.reserve(0.05, None, Usage()), pytest.raises(CostLimitError):
+            proposer.propose(context(cost_left_usd=0.08), NEVER)
+        proposer.propose(context(cost_left_usd=0.08), NEVER)
+    assert ledger.in_flight == 0
+    assert len(server.requests) == 2
+
+
+def test_first_contact() -> None:
+    with serve(Say("OK")) as server:
+        said = LlmProposer(config(server.url)).check()
+        assert said.startswith("llm: `openai/loopback` answered in")
+    with pytest.raises(PrerequisiteError, match=r"`.proposer. model` is empty"):
+        LlmProposer(config("", model="")).check()
+    with pytest.raises(PrerequisiteError, match="`OPENAI_API_KEY` is not set") as raised:
+        LlmProposer(config("", model="openai/gpt-4o-mini")).check()
+    assert "export OPENAI_API_KEY" in str(raised.value.hint)
+    with pytest.raises(PrerequisiteError, match="`MY_KEY` is not set"):
+        LlmProposer(config("", api_key_env="MY_KEY")).check()
+    with pytest.raises(PrerequisiteError, match="names no known provider") as raised:
+        LlmProposer(config("", model="nonsense-model")).check()
+    assert "provider/name" in str(raised.value.hint)
+
+
+def test_first_contact_names_the_key_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret-99")
+    with (
+        serve(Say(status=401, error="Incorrect API key provided: sk-secret-99")) as server,
+        pytest.raises(PrerequisiteError, match="does not accept the key") as raised,
+    ):
+        LlmProposer(config(server.url, api_key_env="MY_KEY")).check()
+    assert "sk-secret-99" not in raised.value.message
+    assert "`MY_KEY`" in str(raised.value.hint)
+    assert redact("key sk-secret-99") == "key <MY_KEY>"
+
+
+def test_every_error_class_of_litellm_has_a_row() -> None:
+    litellm = import_litellm()
+    import litellm.exceptions as module
+
+    ours = {"ZoneInfoNotFoundError"}
+    names = {
+        name
+        for space in (litellm, module)
+        for name, value in vars(space).items()
+        if inspect.isclass(value) and issubclass(value, Exception) and name not in ours
+    }
+    assert names - set(faults.TABLE) == set()
+
+
+def test_importing_imports_no_litellm() -> None:
+    code = "import sys, autoresearch.proposer.llm; sys.exit('litellm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_prompts_are_marked_for_claude_only() -> None:
+    proposer = LlmProposer(config("", model="anthropic/claude-sonnet-4-5"))
+    assert proposer.provider.is_cache_marked
+    messages = proposer.prompt_for(context()).messages(is_marked=True)
+    assert messages[0]["content"][0]["cache_control"] == {"type": "ephemeral"}
+    assert not LlmProposer(config("", model="openai/gpt-4o-mini")).provider.is_cache_marked
+
+
+def test_a_description_is_made_up_from_the_diff() -> None:
+    after = {"train.py": TRAIN.replace("6e-1 ", "3e-1 ")}
+    assert describe({"train.py": TRAIN}, after) == "EMBEDDING_LR 0.6 -> 0.3"
+    longer = {"train.py": TRAIN.replace("    LOCAL = 3\n", "    LOCAL = 4\n    print(1)\n")}
+    assert describe({"train.py": TRAIN}, longer) == "train.py (+2 -1): LOCAL = 4"
