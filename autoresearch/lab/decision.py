@@ -104,10 +104,9 @@ def decide(
     reference = mean_score(incumbent, setup)
     if reference is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
-    noise = measure_noise(session)
     if not trials:
-        return Decision("discard", "no_score", noise=noise.sd, explanation="it has no score")
-    effect = _effect(candidate, incumbent, session, setup, trials)
+        return Decision("discard", "no_score", explanation="it has no score")
+    effect, noise = _effect(candidate, incumbent, session, setup, trials)
     delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
     price = price_of(candidate, incumbent, setup, noise, config)
     p_real = float(effect.below(0.0))
@@ -133,7 +132,7 @@ def _effect(
     session: Session,
     setup: str,
     trials: list[TrialResult],
-) -> Effect:
+) -> tuple[Effect, Noise]:
     fold = read(session, setup, candidate=candidate)
     if fold is None:
         raise ValueError(f"nothing has a score in setup `{setup}`")
@@ -141,7 +140,7 @@ def _effect(
     if fold.incumbent != incumbent.number:
         knowledge = return_to(knowledge, good_trials(incumbent, setup), fold.seeds)
     own = sample(trials, fold.seeds)
-    return knowledge.effect(own.scores, own.seeds, own.audit)
+    return knowledge.effect(own.scores, own.seeds, own.audit), fold.noise
 
 
 def _rule(
@@ -249,7 +248,7 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
     reference = mean_score(best, setup)
     if reference is None:
         return None
-    noise = measure_noise(session)
+    noise = fold.noise
     tie = TIE_SHARE * noise.sd if config.prefer_simpler else 0.0
     slack = THRESHOLD_SLACK * noise.sd
     if config.policy == "greedy":
