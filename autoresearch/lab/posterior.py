@@ -251,29 +251,6 @@ class Knowledge:
         variance = np.sum(weight * second, axis=(-2, -1)) - centre**2
         return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
-    def _design(self, seeds: tuple[int, ...]) -> Floats:
-        design = np.zeros((len(seeds), self.mean.shape[-1]))
-        design[:, 0] = 1
-        for row, seed in enumerate(seeds):
-            if seed >= 0:
-                design[row, 1 + seed] = 1
-        return design
-
-    def _innovation(
-        self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Return residuals (..., J, K, n), their inverse covariance and the gain (..., D, n)."""
-        design = self._design(seeds)
-        residual = scores[..., None, None, :] - self.mean @ design.T
-        rho = self.grid.correlation[..., None]
-        own = (1 - rho) * self.grid.sigma**2  # (..., J)
-        fresh = np.array([seed < 0 for seed in seeds]) * (rho * self.grid.sigma**2)[..., None]
-        noise = (own[..., None] + fresh)[..., None, :] + audit_variance[..., None, None, :]
-        spread: Floats = self.cov @ design.T  # (..., J, K, D, n)
-        total = design @ spread + noise[..., None] * np.eye(len(seeds))
-        inverse: Floats = 1 / total if len(seeds) == 1 else np.asarray(np.linalg.inv(total))
-        return residual, inverse, spread @ inverse
-
     def observe(
         self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
     ) -> "Knowledge":
@@ -287,30 +264,18 @@ class Knowledge:
         known = self
         for i, seed in enumerate(seeds):  # one at a time: no inverse of what is almost singular
             one = slice(i, i + 1)
-            residual, inverse, gain = known._innovation(
-                scores[..., one], (seed,), audit_variance[..., one]
+            residual, inverse, gain = _innovation(
+                known, scores[..., one], (seed,), audit_variance[..., one]
             )
             logs = log_density(residual[..., 0], 1 / inverse[..., 0, 0])
             mean = known.mean + (gain @ residual[..., None])[..., 0]
-            cov = known.cov - gain @ (known._design((seed,)) @ known.cov)
-            known = replace(known, mean=mean, cov=_symmetric(cov))._learn_noise(logs)
-        return known._anchored()
-
-    def _learn_noise(self, logs: Floats) -> "Knowledge":
-        """Weigh the noise nodes, and the prior nodes in each, by how well a repeat was predicted."""
-        given_noise = _log_sum(_normalise(self.log_prior) + logs)
-        return replace(
-            self, log_noise=self.log_noise + given_noise, log_prior=self.log_prior + logs
-        )
-
-    def _anchored(self) -> "Knowledge":
-        return replace(
-            self, anchor=self.mean[..., 0].copy(), anchor_sd=np.sqrt(self.cov[..., 0, 0])
-        )
+            cov = known.cov - gain @ (_design(known, (seed,)) @ known.cov)
+            known = _learn_noise(replace(known, mean=mean, cov=_symmetric(cov)), logs)
+        return _anchored(known)
 
     def effect(self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats) -> Effect:
         """Return what trials of a candidate say of its effect on the incumbent's level."""
-        residual, inverse, _ = self._innovation(scores, seeds, audit_variance)
+        residual, inverse, _ = _innovation(self, scores, seeds, audit_variance)
         precision = np.sum(inverse, axis=(-2, -1))
         measured = np.sum((inverse @ residual[..., None])[..., 0], axis=-1) / precision
         effect = effect_posterior(measured, 1 / precision, self.prior, self.log_weight)
@@ -338,13 +303,13 @@ class Knowledge:
         incumbent say that it was lucky. But if ideas fail alike, that is told from luck by the prior's shape
         alone, so they may move the level only `LEASH` standard deviations from what its own trials said.
         """
-        residual, _, gain = self._innovation(scores, seeds, audit_variance)
+        residual, _, gain = _innovation(self, scores, seeds, audit_variance)
         kept = np.asarray(is_kept, float)[..., None, None]
         lean = -np.sum(gain, axis=-1)  # (..., J, K, D): how the state leans on the effect
         lean[..., 0] += kept
         mean = self.mean + (gain @ residual[..., None])[..., 0]
         mean = mean + lean * effect.node_mean[..., None]
-        cov = self.cov - gain @ (self._design(seeds) @ self.cov)
+        cov = self.cov - gain @ (_design(self, seeds) @ self.cov)
         cov = cov + effect.node_variance[..., None, None] * lean[..., :, None] * lean[..., None, :]
         reach = LEASH * self.anchor_sd
         held = np.clip(mean[..., 0], self.anchor - reach, self.anchor + reach)
@@ -357,7 +322,7 @@ class Knowledge:
             anchor=np.where(kept > 0, mean[..., 0], self.anchor),
             anchor_sd=np.where(kept > 0, np.sqrt(cov[..., 0, 0]), self.anchor_sd),
         )
-        return known._learn_noise(effect.log_repeats) if len(seeds) > 1 else known
+        return _learn_noise(known, effect.log_repeats) if len(seeds) > 1 else known
 
     def forget_level(self, guess: float) -> "Knowledge":
         """Return the same knowledge of seeds and prior with nothing known of the level."""
@@ -366,7 +331,42 @@ class Knowledge:
         cov[..., 0, :] = 0.0
         cov[..., :, 0] = 0.0
         cov[..., 0, 0] = _flat_variance(self.grid)
-        return replace(self, mean=mean, cov=cov)._anchored()
+        return _anchored(replace(self, mean=mean, cov=cov))
+
+
+def _design(known: Knowledge, seeds: tuple[int, ...]) -> Floats:
+    design = np.zeros((len(seeds), known.mean.shape[-1]))
+    design[:, 0] = 1
+    for row, seed in enumerate(seeds):
+        if seed >= 0:
+            design[row, 1 + seed] = 1
+    return design
+
+
+def _innovation(
+    known: Knowledge, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return residuals (..., J, K, n), their inverse covariance and the gain (..., D, n)."""
+    design = _design(known, seeds)
+    residual = scores[..., None, None, :] - known.mean @ design.T
+    rho = known.grid.correlation[..., None]
+    own = (1 - rho) * known.grid.sigma**2  # (..., J)
+    fresh = np.array([seed < 0 for seed in seeds]) * (rho * known.grid.sigma**2)[..., None]
+    noise = (own[..., None] + fresh)[..., None, :] + audit_variance[..., None, None, :]
+    spread: Floats = known.cov @ design.T  # (..., J, K, D, n)
+    total = design @ spread + noise[..., None] * np.eye(len(seeds))
+    inverse: Floats = 1 / total if len(seeds) == 1 else np.asarray(np.linalg.inv(total))
+    return residual, inverse, spread @ inverse
+
+
+def _learn_noise(known: Knowledge, logs: Floats) -> Knowledge:
+    """Weigh the noise nodes, and the prior nodes in each, by how well a repeat was predicted."""
+    given_noise = _log_sum(_normalise(known.log_prior) + logs)
+    return replace(known, log_noise=known.log_noise + given_noise, log_prior=known.log_prior + logs)
+
+
+def _anchored(known: Knowledge) -> Knowledge:
+    return replace(known, anchor=known.mean[..., 0].copy(), anchor_sd=np.sqrt(known.cov[..., 0, 0]))
 
 
 def _flat_variance(grid: NoiseGrid) -> Floats:
