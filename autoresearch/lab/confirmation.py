@@ -4,14 +4,14 @@ Pure planning and analysis; `lab/confirming.py` runs the trials.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch.config import Config
-from autoresearch.lab.noise import confirm_seed
+from autoresearch.lab.noise import confirm_seed, estimates
 from autoresearch.lab.normal import student_cdf, student_quantile
-from autoresearch.types import Confirmation, TrialResult
+from autoresearch.types import Confirmation, Session, TrialResult
 
 Side = Literal["reference", "candidate"]
 
@@ -26,7 +26,21 @@ class PlannedTrial:
     seed: int
 
 
-def confirm_plan(session_seed: int, num_trials: int, *, first: int = 0) -> list[PlannedTrial]:
+def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> list[int]:
+    """Return the first `count` seeds of the confirmations' stream that are not among `used`."""
+    found: list[int] = []
+    index = 0
+    while len(found) < count:
+        seed = confirm_seed(session_seed, index)
+        if seed not in used:
+            found.append(seed)
+        index += 1
+    return found
+
+
+def confirm_plan(
+    session_seed: int, num_trials: int, used: Collection[int] = ()
+) -> list[PlannedTrial]:
     """Return the trials in the order to run: pairs on fresh seeds, who goes first alternating.
 
     A slow drift of the machine then falls on both sides alike.
@@ -34,36 +48,76 @@ def confirm_plan(session_seed: int, num_trials: int, *, first: int = 0) -> list[
     Args:
         session_seed: Of the session.
         num_trials: Of each side.
-        first: Index of the first pair: how many pairs earlier confirmations used.
+        used: Seeds that earlier confirmations used up.
     """
     there: tuple[Side, Side] = ("reference", "candidate")
     back: tuple[Side, Side] = ("candidate", "reference")
     return [
-        PlannedTrial(side, index, confirm_seed(session_seed, index))
-        for index in range(first, first + num_trials)
-        for side in (there if (index - first) % 2 == 0 else back)
+        PlannedTrial(side, index, seed)
+        for index, seed in enumerate(fresh_seeds(session_seed, num_trials, used))
+        for side in (there if index % 2 == 0 else back)
     ]
 
 
-def confirmation_reserve_seconds(config: Config, trial_seconds: float) -> float:
+def trial_seconds_of(session: Session) -> float | None:
+    """Return what a trial of this session takes from start to score, by the median of the last ones."""
+    seconds = sorted(
+        t.result.total_seconds
+        for e in session.experiments[-9:]
+        for t in e.trials
+        if t.result.ok and t.result.total_seconds is not None
+    )
+    return seconds[len(seconds) // 2] if seconds else None
+
+
+def confirmation_reserve_seconds(config: Config, trial: Session | float) -> float:
     """Return the seconds to keep free at the end of a session.
 
     The smaller of `confirm_share` of its hours and what `confirm_trials` of each side take; 0 where
     there is no confirmation.
+
+    Args:
+        config: With the session's hours and the confirmation's share and trials.
+        trial: Seconds a trial takes, or the session to read them from.
     """
-    needed = 2 * config.session.confirm_trials * trial_seconds
+    if isinstance(trial, Session):
+        trial = trial_seconds_of(trial) or config.trial.budget_seconds
+    needed = 2 * config.session.confirm_trials * trial
     if config.session.hours > 0:
         return min(needed, config.session.confirm_share * config.session.hours * 3600)
     return needed
 
 
-def affordable_pairs(seconds: float | None, trial_seconds: float, wanted: int) -> int:
-    """Return how many pairs of trials fit into `seconds`, at most `wanted`; None is no limit."""
-    if seconds is None:
+def affordable_pairs(
+    seconds: float | None, trial_seconds: float, wanted: int, *, num_arms: int = 2
+) -> int:
+    """Return how many rounds of one trial an arm fit into `seconds`, at most `wanted`; None is no limit."""
+    if seconds is None or trial_seconds <= 0:
         return wanted
-    if trial_seconds <= 0:
-        return wanted
-    return max(0, min(wanted, int(seconds // (2 * trial_seconds))))
+    return max(0, min(wanted, int(seconds // (num_arms * trial_seconds))))
+
+
+@dataclass(frozen=True)
+class CarryOver:
+    """The gain on validation, which was selected on, beside the one on the test split, which was not."""
+
+    validation_delta: float | None
+    """Posterior mean of the candidate's level minus the reference's; None where it is not known."""
+    gap: float | None
+    """Test delta minus validation delta: positive where the gain shrank."""
+    is_alarm: bool = False
+    """The intervals of the two do not meet: the gain does not carry over."""
+
+
+def carry_over(session: Session, confirmation: Confirmation) -> CarryOver:
+    """Compare a confirmation with what validation said of the same two experiments."""
+    known = estimates(session)
+    ours, theirs = known.get(confirmation.reference), known.get(confirmation.candidate)
+    if ours is None or theirs is None or ours.level is None or theirs.level is None:
+        return CarryOver(None, None)
+    delta = theirs.level - ours.level
+    reach = 1.96 * math.hypot(ours.level_sd or 0.0, theirs.level_sd or 0.0)
+    return CarryOver(delta, confirmation.delta - delta, delta + reach < confirmation.low)
 
 
 def paired(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch.config import Config, DecisionConfig
+from autoresearch.lab.confirmation import confirmation_reserve_seconds
 from autoresearch.lab.noise import (
     Estimate,
     Fold,
@@ -28,15 +29,17 @@ from autoresearch.lab.noise import (
     trial_seed,
 )
 from autoresearch.lab.posterior import Effect
-from autoresearch.types import Decision, Experiment, Session, State, TrialResult, Verdict
+from autoresearch.types import Decision, Experiment, Session, State, Trial, TrialResult, Verdict
 
 __all__ = [
     "Estimate",
     "Noise",
     "confirm_seed",
+    "confirmation_reserve_seconds",
     "decide",
     "estimates",
     "is_plateau",
+    "is_sentinel_due",
     "keep_threshold",
     "measure_noise",
     "trial_seed",
@@ -104,10 +107,9 @@ def decide(
     reference = mean_score(incumbent, setup)
     if reference is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
-    noise = measure_noise(session)
     if not trials:
-        return Decision("discard", "no_score", noise=noise.sd, explanation="it has no score")
-    effect = _effect(candidate, incumbent, session, setup, trials)
+        return Decision("discard", "no_score", explanation="it has no score")
+    effect, noise = _effect(candidate, incumbent, session, setup, trials)
     delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
     price = price_of(candidate, incumbent, setup, noise, config)
     p_real = float(effect.below(0.0))
@@ -133,7 +135,7 @@ def _effect(
     session: Session,
     setup: str,
     trials: list[TrialResult],
-) -> Effect:
+) -> tuple[Effect, Noise]:
     fold = read(session, setup, candidate=candidate)
     if fold is None:
         raise ValueError(f"nothing has a score in setup `{setup}`")
@@ -141,7 +143,7 @@ def _effect(
     if fold.incumbent != incumbent.number:
         knowledge = return_to(knowledge, good_trials(incumbent, setup), fold.seeds)
     own = sample(trials, fold.seeds)
-    return knowledge.effect(own.scores, own.seeds, own.audit)
+    return knowledge.effect(own.scores, own.seeds, own.audit), fold.noise
 
 
 def _rule(
@@ -249,7 +251,7 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
     reference = mean_score(best, setup)
     if reference is None:
         return None
-    noise = measure_noise(session)
+    noise = fold.noise
     tie = TIE_SHARE * noise.sd if config.prefer_simpler else 0.0
     slack = THRESHOLD_SLACK * noise.sd
     if config.policy == "greedy":
@@ -287,6 +289,30 @@ def _last_doubtful(
         else:
             high = middle
     return high
+
+
+def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
+    """Whether the incumbent should be run again: `sentinel_every` experiments since its last trial.
+
+    The machine may have drifted meanwhile; and each such trial sharpens the incumbent's level and the noise.
+    """
+    best = next((e for e in session.experiments if e.number == session.best), None)
+    if config.sentinel_every == 0 or best is None or best.verdict is not Verdict.KEEP:
+        return False
+    setup = setup_of(session, best)
+    last = max((t.started_at for t in best.trials if _is_of_loop(t, setup)), default=None)
+    if last is None:
+        return False
+    since = sum(
+        any(t.started_at > last and _is_of_loop(t, setup) for t in e.trials)
+        for e in session.experiments
+        if e.number != best.number and e.state is State.JUDGED
+    )
+    return since >= config.sentinel_every
+
+
+def _is_of_loop(trial: Trial, setup: str) -> bool:
+    return not trial.confirmation and trial.setup == setup
 
 
 def is_plateau(session: Session, config: Config | DecisionConfig | None = None) -> bool:  # noqa: ARG001

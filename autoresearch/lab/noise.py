@@ -68,6 +68,7 @@ class Fold:
     seeds: Mapping[int, int]
     """Seed -> its index in the knowledge; seeds used once are missing."""
     estimates: Mapping[int, Estimate]
+    noise: Noise
 
 
 def trial_seed(session_seed: int, index: int) -> int:
@@ -169,15 +170,26 @@ def seed_correlation(session: Session, setup: str) -> float:
 def measure_noise(session: Session) -> Noise:
     """Return the noise of the session's current setup with its uncertainty."""
     setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    fold = read(session, setup)
+    if fold is not None:
+        return fold.noise
+    grid = _place(session, setup)
+    return _noise(start(grid, default_prior(grid), np.array(0.0), 0), 0.0)
+
+
+def _place(session: Session, setup: str) -> NoiseGrid:
     squares, degrees = residual_squares(session, setup)
     correlation = seed_correlation(session, setup)
-    grid = noise_grid(np.array(squares), np.array(degrees), np.array(correlation))
+    return noise_grid(np.array(squares), np.array(degrees), np.array(correlation))
+
+
+def _noise(knowledge: Knowledge, degrees: float) -> Noise:
     return Noise(
-        sd=float(grid.sd),
-        low=float(grid.quantiles(0.05)),
-        high=float(grid.quantiles(0.95)),
+        sd=float(knowledge.noise),
+        low=knowledge.noise_quantile(0.05),
+        high=knowledge.noise_quantile(0.95),
         degrees=degrees,
-        correlation=correlation,
+        correlation=float(knowledge.grid.correlation),
     )
 
 
@@ -230,11 +242,7 @@ def read(session: Session, setup: str, *, candidate: Experiment | None = None) -
     counts = Counter(t.seed for _, trials in measured for t in trials)
     counts.update(t.seed for t in extra)
     seeds = {s: i for i, s in enumerate(sorted(s for s, n in counts.items() if n > 1))}
-    squares, degrees = residual_squares(session, setup)
-    grid = noise_grid(
-        np.array(squares), np.array(degrees), np.array(seed_correlation(session, setup))
-    )
-    return _walk(measured[first:], grid, seeds)
+    return _walk(measured[first:], _place(session, setup), seeds)
 
 
 def _stood(experiment: Experiment) -> bool:
@@ -271,7 +279,9 @@ def _walk(
             estimates[experiment.number] = Estimate(
                 experiment.number, float(effect.below(0.0)), float(effect.mean)
             )
-    return Fold(knowledge, incumbent.number, dict(seeds), estimates)
+    repeats = sum(len(trials) - 1 for _, trials in measured)
+    noise = _noise(knowledge, float(repeats))
+    return Fold(knowledge, incumbent.number, dict(seeds), estimates, noise)
 
 
 def return_to(

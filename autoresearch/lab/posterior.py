@@ -9,13 +9,13 @@ audit error with the variance the judge states. A candidate's level is its incum
 from a prior of four parts: a gain (exponential), nothing (exactly 0), a harm (exponential) and a disaster
 (so flat that how bad it was teaches nothing). Its scale and shares are not known: a grid of them is carried
 along and weighed by how well each predicted the candidates so far, so the prior learns in the session. The
-noise sigma is a second grid, weighed only by repeats of the same code (never by candidates, whose spread is
-no luck).
+noise sigma is a second grid, weighed only by repeats of the same code: the spread of candidates is no luck,
+and a prior of the wrong shape would make it look like some.
 
 What is known of the incumbent's level and of the seeds' luck is a normal distribution per grid node, updated
-by its own trials exactly, and by matching two moments when a candidate, whose effect is not normal, takes
-its place: the candidate's *posterior* becomes the new level. A lucky draw is taken over shrunk, so luck does
-not ratchet.
+by its own trials exactly, and by matching two moments for candidates, whose effect is not normal. When a
+candidate is kept, its *posterior* becomes the new level: a lucky draw is taken over shrunk, so luck does not
+ratchet.
 
 All arrays may carry leading axes: one session here, thousands side by side in `bench/keep_rule.py`.
 
@@ -46,36 +46,31 @@ SCALE_SPREAD = 0.8
 SHARES = ((0.10, 0.20), (0.03, 0.20), (0.25, 0.20), (0.03, 0.70))
 """(share of gains, share of no effect) of each node; the rest harms."""
 SHARE_WEIGHTS = (0.5, 0.2, 0.2, 0.1)
-FLAT_VARIANCE = 1.0
-"""Variance of a level nothing is known of, in bpb^2."""
+LEASH = 1.5
+"""Standard deviations by which discarded candidates may move the incumbent's level."""
+FLAT_VARIANCE = 0.01
+"""Variance of a level of which one score is known, about that score; in bpb^2, beside 100 times the noise's."""
 
 
 @dataclass(frozen=True)
 class NoiseGrid:
-    """Posterior of the noise on nodes; all arrays (..., J)."""
+    """Nodes for the unknown noise, placed where repeats say it is."""
 
     sigma: Floats
-    log_weight: Floats
-    """Normalised: the weights sum to 1."""
+    """bpb, (..., J)."""
+    centre: Floats
+    """Geometric mean of the noise given the repeats it was placed by, (...,)."""
     correlation: Floats
     """Share of the variance that trials on one seed have in common, (...,)."""
 
     @property
-    def sd(self) -> Floats:
-        """Geometric mean of the noise, (...,)."""
-        logs: Floats = np.sum(np.exp(self.log_weight) * np.log(self.sigma), axis=-1)
-        return np.exp(logs)
-
-    def quantiles(self, p: float) -> Floats:
-        """Return the node at or above which a share `p` of the weight lies below, (...,)."""
-        cumulated = np.cumsum(np.exp(self.log_weight), axis=-1)
-        index = np.argmax(cumulated >= p - 1e-12, axis=-1)
-        return np.take_along_axis(self.sigma, index[..., None], axis=-1)[..., 0]
+    def log_prior(self) -> Floats:
+        """Log prior of the nodes, normalised, (..., J)."""
+        return _normalise(_log_noise_prior(np.log(self.sigma)))
 
 
-def _log_noise_posterior(log_sigma: Floats, squares: Floats, degrees: Floats) -> Floats:
-    prior = -0.5 * ((log_sigma - math.log(NOISE_MEDIAN)) / NOISE_SPREAD) ** 2
-    return prior - degrees * log_sigma - 0.5 * squares * np.exp(-2 * log_sigma)
+def _log_noise_prior(log_sigma: Floats) -> Floats:
+    return np.asarray(-0.5 * ((log_sigma - math.log(NOISE_MEDIAN)) / NOISE_SPREAD) ** 2)
 
 
 def noise_grid(squares: Floats, degrees: Floats, correlation: Floats) -> NoiseGrid:
@@ -88,26 +83,22 @@ def noise_grid(squares: Floats, degrees: Floats, correlation: Floats) -> NoiseGr
     """
     squares, degrees = np.asarray(squares, float)[..., None], np.asarray(degrees, float)[..., None]
     fine = np.linspace(math.log(1e-6), math.log(1.0), 300)
-    weight = _normalise(_log_noise_posterior(fine, squares, degrees))
-    weight = np.exp(weight)
+    logs = _log_noise_prior(fine) - degrees * fine - 0.5 * squares * np.exp(-2 * fine)
+    weight = np.exp(_normalise(logs))
     mean = np.sum(weight * fine, axis=-1, keepdims=True)
     spread = np.sqrt(np.sum(weight * (fine - mean) ** 2, axis=-1, keepdims=True) + 1e-6)
     nodes = mean + spread * np.linspace(-2.2, 2.2, NUM_NOISE_NODES)
-    grid = NoiseGrid(np.exp(nodes), np.zeros_like(nodes), np.asarray(correlation, float))
-    return reweigh(grid, squares[..., 0], degrees[..., 0])
+    return NoiseGrid(np.exp(nodes), np.exp(mean[..., 0]), np.asarray(correlation, float))
 
 
-def reweigh(grid: NoiseGrid, squares: Floats, degrees: Floats) -> NoiseGrid:
-    """Return the same nodes with the weights that these residuals give."""
-    squares, degrees = np.asarray(squares, float)[..., None], np.asarray(degrees, float)[..., None]
-    logs = _log_noise_posterior(np.log(grid.sigma), squares, degrees)
-    return replace(grid, log_weight=_normalise(logs))
+def _log_sum(logs: Floats) -> Floats:
+    top = np.max(logs, axis=-1, keepdims=True)
+    total: Floats = top + np.log(np.sum(np.exp(logs - top), axis=-1, keepdims=True))
+    return total[..., 0]
 
 
 def _normalise(logs: Floats) -> Floats:
-    top = np.max(logs, axis=-1, keepdims=True)
-    total: Floats = top + np.log(np.sum(np.exp(logs - top), axis=-1, keepdims=True))
-    return logs - total
+    return logs - _log_sum(logs)[..., None]
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,7 @@ class Prior:
 
 def default_prior(grid: NoiseGrid) -> Prior:
     """Return the documented default: 10 % gains of mean 0.001, 20 % nothing, 70 % harms of 0.0012."""
-    unit = np.maximum(1.0, grid.sd / PRIOR_NOISE)[..., None, None]
+    unit = np.maximum(1.0, grid.centre / PRIOR_NOISE)[..., None, None]
     scale = np.repeat(np.array(SCALES), len(SHARES))
     gain = np.tile(np.array([g for g, _ in SHARES]), len(SCALES))
     null = np.tile(np.array([n for _, n in SHARES]), len(SCALES))
@@ -160,8 +151,10 @@ class Effect:
     node_mean: Floats
     """Posterior mean within each node, (..., J, K)."""
     node_variance: Floats
-    log_evidence: Floats
-    """How well each node predicted the candidate, (..., J, K)."""
+    log_first: Floats
+    """How well each node predicted the first trial, (..., J, K)."""
+    log_repeats: Floats
+    """How well it predicted the further trials given the first; 0 where there is one trial."""
 
     @property
     def mean(self) -> Floats:
@@ -218,13 +211,31 @@ class Knowledge:
     """(..., J, K, D): level, then luck of seeds 0, 1, ..."""
     cov: Floats
     """(..., J, K, D, D)."""
-    log_prior_weight: Floats
-    """Of the prior nodes, learned from candidates; not normalised, (..., J, K)."""
+    log_noise: Floats
+    """Weight of the noise nodes, learned from repeats; not normalised, (..., J)."""
+    log_prior: Floats
+    """Weight of the prior nodes given the noise, learned from candidates; not normalised, (..., J, K)."""
+    anchor: Floats
+    """Level as the incumbent's own trials had it, (..., J, K)."""
+    anchor_sd: Floats
 
     @property
     def log_weight(self) -> Floats:
-        """Log weight of each node: noise from repeats, prior given noise from candidates; (..., J, K)."""
-        return self.grid.log_weight[..., None] + _normalise(self.log_prior_weight)
+        """Log weight of each node, (..., J, K); the weights sum to 1."""
+        return _normalise(self.log_noise)[..., None] + _normalise(self.log_prior)
+
+    @property
+    def noise(self) -> Floats:
+        """Geometric mean of the noise, (...,)."""
+        weight = np.exp(_normalise(self.log_noise))
+        logs: Floats = np.sum(weight * np.log(self.grid.sigma), axis=-1)
+        return np.exp(logs)
+
+    def noise_quantile(self, p: float) -> float:
+        """Return the noise below which lies a share `p` of the weight; for one session only."""
+        weight = np.exp(_normalise(self.log_noise))
+        middle = np.cumsum(weight) - 0.5 * weight
+        return float(np.exp(np.interp(p, middle, np.log(self.grid.sigma))))
 
     @property
     def level(self) -> Floats:
@@ -240,29 +251,6 @@ class Knowledge:
         variance = np.sum(weight * second, axis=(-2, -1)) - centre**2
         return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
-    def _design(self, seeds: tuple[int, ...]) -> Floats:
-        design = np.zeros((len(seeds), self.mean.shape[-1]))
-        design[:, 0] = 1
-        for row, seed in enumerate(seeds):
-            if seed >= 0:
-                design[row, 1 + seed] = 1
-        return design
-
-    def _innovation(
-        self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Return residuals (..., J, K, n), their inverse covariance and the gain (..., D, n)."""
-        design = self._design(seeds)
-        residual = scores[..., None, None, :] - self.mean @ design.T
-        rho = self.grid.correlation[..., None]
-        own = (1 - rho) * self.grid.sigma**2  # (..., J)
-        fresh = np.array([seed < 0 for seed in seeds]) * (rho * self.grid.sigma**2)[..., None]
-        noise = (own[..., None] + fresh)[..., None, :] + audit_variance[..., None, None, :]
-        spread: Floats = self.cov @ design.T  # (..., J, K, D, n)
-        total = design @ spread + noise[..., None] * np.eye(len(seeds))
-        inverse: Floats = 1 / total if len(seeds) == 1 else np.asarray(np.linalg.inv(total))
-        return residual, inverse, spread @ inverse
-
     def observe(
         self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
     ) -> "Knowledge":
@@ -273,17 +261,33 @@ class Knowledge:
             seeds: Index of each trial's seed, -1 for one that no other trial shares.
             audit_variance: Variance the audit adds, (..., n).
         """
-        residual, _, gain = self._innovation(scores, seeds, audit_variance)
-        mean = self.mean + (gain @ residual[..., None])[..., 0]
-        cov = self.cov - gain @ (self._design(seeds) @ self.cov)
-        return replace(self, mean=mean, cov=_symmetric(cov))
+        known = self
+        for i, seed in enumerate(seeds):  # one at a time: no inverse of what is almost singular
+            one = slice(i, i + 1)
+            residual, inverse, gain = _innovation(
+                known, scores[..., one], (seed,), audit_variance[..., one]
+            )
+            logs = log_density(residual[..., 0], 1 / inverse[..., 0, 0])
+            mean = known.mean + (gain @ residual[..., None])[..., 0]
+            cov = known.cov - gain @ (_design(known, (seed,)) @ known.cov)
+            known = _learn_noise(replace(known, mean=mean, cov=_symmetric(cov)), logs)
+        return _anchored(known)
 
     def effect(self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats) -> Effect:
         """Return what trials of a candidate say of its effect on the incumbent's level."""
-        residual, inverse, _ = self._innovation(scores, seeds, audit_variance)
+        residual, inverse, _ = _innovation(self, scores, seeds, audit_variance)
         precision = np.sum(inverse, axis=(-2, -1))
         measured = np.sum((inverse @ residual[..., None])[..., 0], axis=-1) / precision
-        return effect_posterior(measured, 1 / precision, self.prior, self.log_weight)
+        effect = effect_posterior(measured, 1 / precision, self.prior, self.log_weight)
+        if len(seeds) == 1:
+            return effect
+        apart = residual - measured[..., None]
+        fit = np.sum(apart * (inverse @ apart[..., None])[..., 0], axis=-1)
+        _, log_det = np.linalg.slogdet(inverse)
+        n = len(seeds)
+        logs = 0.5 * (log_det - fit - np.log(precision) - (n - 1) * math.log(2 * math.pi))
+        first = self.effect(scores[..., :1], seeds[:1], audit_variance[..., :1]).log_first
+        return replace(effect, log_first=first, log_repeats=logs + effect.log_first - first)
 
     def absorb(
         self,
@@ -295,26 +299,30 @@ class Knowledge:
     ) -> "Knowledge":
         """Learn from a judged candidate; where `is_kept`, its level becomes the incumbent's.
 
-        A discarded one teaches the prior only. It could teach the level too, but then a row of ideas that
-        are all a little worse makes the incumbent look lucky, and their kind of harm becomes a gain.
+        A discarded one teaches the level too: many ideas that do nothing and measure lower than the
+        incumbent say that it was lucky. But if ideas fail alike, that is told from luck by the prior's shape
+        alone, so they may move the level only `LEASH` standard deviations from what its own trials said.
         """
+        residual, _, gain = _innovation(self, scores, seeds, audit_variance)
         kept = np.asarray(is_kept, float)[..., None, None]
-        weight = self.log_prior_weight + effect.log_evidence
-        if not np.any(kept):
-            return replace(self, log_prior_weight=weight)
-        residual, _, gain = self._innovation(scores, seeds, audit_variance)
         lean = -np.sum(gain, axis=-1)  # (..., J, K, D): how the state leans on the effect
-        lean[..., 0] += 1.0
+        lean[..., 0] += kept
         mean = self.mean + (gain @ residual[..., None])[..., 0]
         mean = mean + lean * effect.node_mean[..., None]
-        cov = self.cov - gain @ (self._design(seeds) @ self.cov)
+        cov = self.cov - gain @ (_design(self, seeds) @ self.cov)
         cov = cov + effect.node_variance[..., None, None] * lean[..., :, None] * lean[..., None, :]
-        return replace(
+        reach = LEASH * self.anchor_sd
+        held = np.clip(mean[..., 0], self.anchor - reach, self.anchor + reach)
+        mean[..., 0] = np.where(kept > 0, mean[..., 0], held)
+        known = replace(
             self,
-            mean=np.where(kept[..., None] > 0, mean, self.mean),
-            cov=np.where(kept[..., None, None] > 0, _symmetric(cov), self.cov),
-            log_prior_weight=weight,
+            mean=mean,
+            cov=_symmetric(cov),
+            log_prior=self.log_prior + effect.log_first,
+            anchor=np.where(kept > 0, mean[..., 0], self.anchor),
+            anchor_sd=np.where(kept > 0, np.sqrt(cov[..., 0, 0]), self.anchor_sd),
         )
+        return _learn_noise(known, effect.log_repeats) if len(seeds) > 1 else known
 
     def forget_level(self, guess: float) -> "Knowledge":
         """Return the same knowledge of seeds and prior with nothing known of the level."""
@@ -322,8 +330,47 @@ class Knowledge:
         mean[..., 0] = guess
         cov[..., 0, :] = 0.0
         cov[..., :, 0] = 0.0
-        cov[..., 0, 0] = FLAT_VARIANCE
-        return replace(self, mean=mean, cov=cov)
+        cov[..., 0, 0] = _flat_variance(self.grid)
+        return _anchored(replace(self, mean=mean, cov=cov))
+
+
+def _design(known: Knowledge, seeds: tuple[int, ...]) -> Floats:
+    design = np.zeros((len(seeds), known.mean.shape[-1]))
+    design[:, 0] = 1
+    for row, seed in enumerate(seeds):
+        if seed >= 0:
+            design[row, 1 + seed] = 1
+    return design
+
+
+def _innovation(
+    known: Knowledge, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return residuals (..., J, K, n), their inverse covariance and the gain (..., D, n)."""
+    design = _design(known, seeds)
+    residual = scores[..., None, None, :] - known.mean @ design.T
+    rho = known.grid.correlation[..., None]
+    own = (1 - rho) * known.grid.sigma**2  # (..., J)
+    fresh = np.array([seed < 0 for seed in seeds]) * (rho * known.grid.sigma**2)[..., None]
+    noise = (own[..., None] + fresh)[..., None, :] + audit_variance[..., None, None, :]
+    spread: Floats = known.cov @ design.T  # (..., J, K, D, n)
+    total = design @ spread + noise[..., None] * np.eye(len(seeds))
+    inverse: Floats = 1 / total if len(seeds) == 1 else np.asarray(np.linalg.inv(total))
+    return residual, inverse, spread @ inverse
+
+
+def _learn_noise(known: Knowledge, logs: Floats) -> Knowledge:
+    """Weigh the noise nodes, and the prior nodes in each, by how well a repeat was predicted."""
+    given_noise = _log_sum(_normalise(known.log_prior) + logs)
+    return replace(known, log_noise=known.log_noise + given_noise, log_prior=known.log_prior + logs)
+
+
+def _anchored(known: Knowledge) -> Knowledge:
+    return replace(known, anchor=known.mean[..., 0].copy(), anchor_sd=np.sqrt(known.cov[..., 0, 0]))
+
+
+def _flat_variance(grid: NoiseGrid) -> Floats:
+    return FLAT_VARIANCE + 100 * grid.sigma[..., None] ** 2
 
 
 def _symmetric(cov: Floats) -> Floats:
@@ -337,11 +384,20 @@ def start(grid: NoiseGrid, prior: Prior, guess: Floats, num_seeds: int) -> Knowl
     mean = np.zeros((*shape, 1 + num_seeds))
     mean[..., 0] = np.asarray(guess, float)[..., None, None]
     cov = np.zeros((*shape, 1 + num_seeds, 1 + num_seeds))
-    cov[..., 0, 0] = FLAT_VARIANCE
+    cov[..., 0, 0] = _flat_variance(grid)
     luck = (grid.correlation[..., None] * grid.sigma**2)[..., None]
     for seed in range(num_seeds):
         cov[..., 1 + seed, 1 + seed] = luck
-    return Knowledge(grid, prior, mean, cov, np.broadcast_to(prior.log_weight, shape).copy())
+    return Knowledge(
+        grid=grid,
+        prior=prior,
+        mean=mean,
+        cov=cov,
+        log_noise=grid.log_prior,
+        log_prior=np.broadcast_to(prior.log_weight, shape).copy(),
+        anchor=mean[..., 0].copy(),
+        anchor_sd=np.sqrt(cov[..., 0, 0]),
+    )
 
 
 def effect_posterior(
@@ -394,5 +450,6 @@ def effect_posterior(
         centres=tuple(np.broadcast_to(c, measured.shape) for c in centres),
         node_mean=node_mean,
         node_variance=np.maximum(np.asarray(node_second) - node_mean**2, 0.0),
-        log_evidence=np.asarray(top + np.log(total)),
+        log_first=np.asarray(top + np.log(total)),
+        log_repeats=np.zeros_like(node_mean),
     )

@@ -85,7 +85,8 @@ def test_plan_is_interleaved_and_paired():
     assert [p.side[0] for p in plan] == ["r", "c", "c", "r", "r", "c", "c", "r"]
     for a, b in zip(plan[::2], plan[1::2], strict=True):
         assert a.seed == b.seed
-    assert confirm_plan(3, 2, first=2)[0].seed == plan[4].seed
+    used = {plan[0].seed, plan[2].seed}
+    assert confirm_plan(3, 2, used)[0].seed == plan[4].seed
 
 
 def test_confirmation_seeds_are_fresh():

@@ -1,0 +1,236 @@
+"""Confirmations run end to end on a real record with a stand-in for training."""
+
+import random
+import re
+import threading
+from dataclasses import replace
+
+import pytest
+
+from autoresearch.config import load_config
+from autoresearch.errors import PrerequisiteError, UsageError
+from autoresearch.events import SessionStarted
+from autoresearch.lab.confirming import (
+    parse_changes,
+    run_confirmation,
+    run_each,
+    with_constants,
+)
+from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
+from autoresearch.types import (
+    Decision,
+    Outcome,
+    Proposal,
+    Setup,
+    TrialResult,
+    Verdict,
+)
+
+TRAIN = "A = 0\n\n\n\n\nB = 0\n\n\n\n\nC = 0\n"
+SETUP = Setup("cpu", "2.13.0", "", 5.0, "d", "1", 128, 1000)
+
+
+class Formula:
+    """Scores 1 - 0.01 A - 0.02 B + 0 C, with luck by seed; counts what it ran."""
+
+    def __init__(self, noise=0.0005):
+        self.noise = noise
+        self.specs = []
+        self.outcomes = []
+        self.stop_after = None
+
+    def run(self, spec, *, on_progress=None, stop=None):
+        self.specs.append(spec)
+        if self.stop_after is not None and len(self.specs) > self.stop_after:
+            stop.set()
+            return TrialResult(spec.seed, Outcome.TAINTED, "stopped", split=spec.split)
+        outcome = self.outcomes.pop(0) if self.outcomes else Outcome.OK
+        if outcome is not Outcome.OK:
+            return TrialResult(spec.seed, outcome, "oom", split=spec.split)
+        text = spec.files["train.py"].decode()
+        values = {k: float(v) for k, v in re.findall(r"^([A-Z]) = (\S+)", text, re.M)}
+        luck = random.Random(f"{spec.seed} {text}").gauss(0, self.noise)
+        bpb = 1 - 0.01 * values["A"] - 0.02 * values["B"] + luck
+        return TrialResult(
+            spec.seed, Outcome.OK, split=spec.split, bpb=bpb, num_audited=9, total_seconds=2.0
+        )
+
+
+@pytest.fixture
+def record(tmp_path):
+    root = tmp_path / "lab"
+    root.mkdir()
+    for name, text in {"train.py": TRAIN, "program.md": "", "autoresearch.toml": ""}.items():
+        (root / name).write_text(text)
+    made = Record.create(RunDirectory(root), "t", ["train.py", "program.md", "autoresearch.toml"])
+    made.append(
+        SessionStarted(tag="t", tip=made.tip(), setup=vars(SETUP), seed=3, proposer="search")
+    )
+    for number, text in enumerate(
+        (
+            TRAIN,
+            TRAIN.replace("A = 0", "A = 1"),
+            TRAIN.replace("A = 0", "A = 1").replace("B = 0", "B = 1"),
+            TRAIN.replace("A = 0", "A = 1").replace("B = 0", "B = 1").replace("C = 0", "C = 1"),
+        )
+    ):
+        who = "search" if number else "baseline"
+        made.propose(
+            Proposal(f"idea {number}", {"train.py": text}, made.tip(), who), number, b""
+        )
+        result = TrialResult(7, Outcome.OK, bpb=1 - 0.01 * number, total_seconds=2.0)
+        made.record_trial(number, result, setup=SETUP.key, started_at="2026-01-01T00:00:00Z")
+        made.judge(number, Verdict.KEEP, "gain", Decision("keep", "gain"), SETUP.key)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def call(record):
+    def run(executor, **changes):
+        stop = changes.pop("stop", threading.Event())
+        fixed = {
+            "reference": 0,
+            "candidate": 3,
+            "num_trials": 4,
+            "stop": stop,
+            "emit": lambda _: None,
+        }
+        config = load_config(None).config
+        return run_confirmation(record, executor, record.session(), config, **{**fixed, **changes})
+
+    return run
+
+
+def test_best_against_baseline(record, call):
+    executor = Formula()
+    found = call(executor)
+    assert found is not None
+    assert found.delta == pytest.approx(-0.03, abs=0.002)
+    assert found.high < 0
+    session = record.session()
+    assert session.confirmations == (found,)
+    assert all(s.split == "test" and s.audit for s in executor.specs)
+    assert len(executor.specs) == 8
+    assert session.experiment(0).val_bpb == 1.0
+    marked = [t for e in session.experiments for t in e.trials if t.confirmation]
+    assert len(marked) == 8
+
+
+def test_a_second_one_takes_other_seeds(call):
+    one, two = Formula(), Formula()
+    call(one)
+    call(two)
+    assert not {s.seed for s in one.specs} & {s.seed for s in two.specs}
+
+
+def test_a_stopped_one_goes_on_where_it_was(record, call):
+    first = Formula()
+    first.stop_after = 3
+    assert call(first) is None
+    assert record.session().confirmations == ()
+    second = Formula()
+    found = call(second)
+    assert found is not None
+    assert len(second.specs) == 5
+    assert found.num_trials == 4
+    whole = Formula()
+    assert {s.seed for s in first.specs} | {s.seed for s in second.specs} == {
+        s.seed for s in second.specs
+    } | {s.seed for s in first.specs[:3]}
+    assert whole.specs == []
+
+
+def test_tainted_is_repeated_and_a_crash_costs_its_pair(record, call):
+    executor = Formula()
+    executor.outcomes = [Outcome.TAINTED, Outcome.OK, Outcome.CRASH]
+    found = call(executor)
+    assert found is not None
+    assert found.num_trials == 3
+
+
+def test_what_never_runs_ends_with_an_alert(record, call):
+    executor = Formula()
+    executor.outcomes = [Outcome.CRASH] * 8
+    assert call(executor) is None
+    assert len(executor.specs) < 8
+    assert "oom" in record.session().alerts[-1].text
+
+
+def test_no_gain_on_test_raises_the_alarm(record, call):
+    class Lost(Formula):
+        def run(self, spec, **more):
+            result = super().run(spec, **more)
+            luck = random.Random(spec.seed).gauss(0, 0.0001)
+            return replace(result, bpb=1.0 + luck)
+
+    assert call(Lost()) is not None
+    assert "does not carry over" in record.session().alerts[-1].text
+
+
+def test_each_finds_what_carries(record):
+    executor = Formula(noise=0.0002)
+    config = load_config(None).config
+    found = run_each(
+        record,
+        executor,
+        record.session(),
+        config,
+        num_trials=3,
+        stop=threading.Event(),
+        emit=lambda _: None,
+    )
+    by_number = {c.reference: c for c in found}
+    assert by_number[1].delta == pytest.approx(-0.01, abs=0.001)
+    assert by_number[2].delta == pytest.approx(-0.02, abs=0.001)
+    assert abs(by_number[3].delta) < 0.001
+    assert len(executor.specs) == 12
+    if by_number[3].p_real < 0.5:
+        assert record.session().alerts[-1].command == "autoresearch revert 3"
+
+
+def test_longer_and_larger_say_so(record, call):
+    executor = Formula()
+    longer = call(executor, kind="longer", budget_seconds=60.0)
+    assert longer is not None
+    assert longer.budget_seconds == 60.0
+    assert longer.setup != SETUP.key
+    assert {s.budget_seconds for s in executor.specs} == {60.0}
+    executor = Formula()
+    larger = call(executor, kind="larger", changes={"C": 12})
+    assert larger is not None
+    assert larger.note == "C=12"
+    assert all(b"C = 12" in s.files["train.py"] for s in executor.specs)
+
+
+def test_unknown_constant_names_the_nearest(record):
+    files = record.files(record.tip())
+    with pytest.raises(UsageError, match="no constant `D`"):
+        with_constants(files, ["train.py"], {"D": 1}, 3)
+    with pytest.raises(UsageError, match="NAME=NUMBER"):
+        parse_changes(["DEPTH"])
+    assert parse_changes(["DEPTH=12", "LR=3e-4"]) == {"DEPTH": 12, "LR": 3e-4}
+
+
+def test_time_bounds_the_pairs(call):
+    executor = Formula()
+    found = call(executor, max_seconds=12.0)
+    assert found is not None
+    assert len(executor.specs) == 6
+
+
+def test_without_a_setup_there_is_nothing(record, call):
+    session = replace(record.session(), setup=None)
+    with pytest.raises(PrerequisiteError, match="measured nothing"):
+        run_confirmation(
+            record,
+            Formula(),
+            session,
+            load_config(None).config,
+            reference=0,
+            candidate=3,
+            num_trials=2,
+            stop=threading.Event(),
+            emit=lambda _: None,
+        )
