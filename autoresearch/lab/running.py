@@ -75,7 +75,7 @@ def run_session(
                 reference=reference_number(session, lab),
                 candidate=session.best,
                 num_trials=config.session.confirm_trials,
-                setup=lab.setup.key,
+                kind="session",
                 stop=stop,
                 emit=emit,
             )
