@@ -66,7 +66,7 @@ class Stream:
         """Start the next one; marks of the earlier ones hold."""
         marks = self.root / ".git" / "bench-marks"
         self.process = subprocess.Popen(
-            ["git", "-c", "fastimport.unpackLimit=1000000", "fast-import", "--quiet", "--depth=0",
+            ["git", "-c", "fastimport.unpackLimit=1000000", "fast-import", "--quiet", "--force", "--depth=0",
              f"--import-marks-if-exists={marks}", f"--export-marks={marks}"],
             cwd=self.root,
             stdin=subprocess.PIPE,

@@ -1,8 +1,8 @@
 """The index: the fold of a long journal, so that `log` need not read it all again.
 
-A cache under `.autoresearch/index/`, one file a session: the fold's state at some journal commit. It is used only if the
-journal continues exactly that commit, and rebuilt when it is missing, damaged or of another version. Deleting it costs
-half a second.
+A cache under `.autoresearch/index/`, one file a session: the fold's state at some journal commit. It is used only if
+the journal continues exactly that commit, and rebuilt when it is missing, damaged or of another version. Deleting it
+costs half a second.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from autoresearch.errors import AutoresearchError
-from autoresearch.lab.fold import Fold
+from autoresearch.lab.fold import Fold, without_gc
 from autoresearch.paths import RunDirectory
 
 _MIN_NEW_EVENTS = 400
@@ -24,8 +24,9 @@ def _path(run_directory: RunDirectory, tag: str) -> Path:
 def load_index(run_directory: RunDirectory, tag: str) -> Fold | None:
     """Return the stored fold of a session, None if there is none that can be used."""
     try:
-        state = json.loads(_path(run_directory, tag).read_bytes())
-        fold = Fold.load(state)
+        with without_gc():
+            state = json.loads(_path(run_directory, tag).read_bytes())
+            fold = Fold.load(state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return fold if fold is not None and fold.tag == tag else None

@@ -41,6 +41,7 @@ from autoresearch.lab.fold import (
     curve_from_bytes,
     curve_to_bytes,
     result_to_json,
+    without_gc,
 )
 from autoresearch.lab.git import Entry, RefMovedError, RefUpdate, Repository
 from autoresearch.lab.index import load_index, save_index
@@ -235,8 +236,9 @@ class Record:
             events = list(self.repository.chain(tip))
         if not after:
             fold = Fold(self.tag)
-        for sha, _, message in events:
-            fold.apply(sha, message)
+        with without_gc():
+            for sha, _, message in events:
+                fold.apply(sha, message)
         return fold
 
     def holder(self) -> Holder | None:
@@ -294,6 +296,13 @@ class Record:
     def event_files(self, event: str) -> dict[str, bytes]:
         """Return the small files stored with a journal event."""
         return self.repository.files_at(event)
+
+    def trial_files(self, experiment: Experiment) -> tuple[tuple[CurvePoint, ...], str]:
+        """Return the curve and the end of the log of an experiment's last trial, empty where there is none."""
+        if not experiment.trials:
+            return (), ""
+        event = experiment.trials[-1].event
+        return self.curve(event), self.log_tail(event)
 
     def curve(self, event: str) -> tuple[CurvePoint, ...]:
         """Return the training curve of a trial's event, empty if it has none."""
