@@ -76,9 +76,7 @@ def record(tmp_path):
         )
     ):
         who = "search" if number else "baseline"
-        made.propose(
-            Proposal(f"idea {number}", {"train.py": text}, made.tip(), who), number, b""
-        )
+        made.propose(Proposal(f"idea {number}", {"train.py": text}, made.tip(), who), number, b"")
         result = TrialResult(7, Outcome.OK, bpb=1 - 0.01 * number, total_seconds=2.0)
         made.record_trial(number, result, setup=SETUP.key, started_at="2026-01-01T00:00:00Z")
         made.judge(number, Verdict.KEEP, "gain", Decision("keep", "gain"), SETUP.key)

@@ -1,0 +1,79 @@
+"""`autoresearch confirm`: is the gain real, on fresh seeds and on the test split."""
+
+from typing import Annotated
+
+import typer
+
+from autoresearch.commands import JsonOption, QuietOption, TagOption, state
+
+
+def confirm(
+    ctx: typer.Context,
+    reference: Annotated[
+        str, typer.Argument(metavar="[A]", help="Number, baseline, best, last or sha.")
+    ] = "baseline",
+    candidate: Annotated[
+        str, typer.Argument(metavar="[B]", help="The one in question, likewise.")
+    ] = "best",
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", "-n", metavar="N", min=2, help="Trials of each."),
+    ] = None,
+    is_each: Annotated[
+        bool, typer.Option("--each", help="Leave one kept change out at a time.")
+    ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", metavar="M", min=0.01, help="Train M minutes each."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=NUMBER", help="Set a constant in both; repeatable."),
+    ] = None,
+    tag: TagOption = None,
+    is_unsafe: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run without isolation.")
+    ] = False,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Train A and B on the same fresh seeds, in turns, and compare them on the test split.
+
+    Nothing was selected on those numbers, so they are not lucky. `--minutes 30` and `--set DEPTH=12` ask whether the
+    gain holds for a longer training or a larger model.
+    """
+    import threading
+
+    from autoresearch.errors import UsageError
+    from autoresearch.lab.assembly import assemble, open_run_directory
+    from autoresearch.lab.confirming import ConfirmOptions, confirm_session, parse_changes
+    from autoresearch.lab.record import Record
+    from autoresearch.lab.running import stop_on_signals
+    from autoresearch.ui.confirmation import print_confirmations
+    from autoresearch.ui.live import make_display
+
+    if is_each and (minutes or changes or (reference, candidate) != ("baseline", "best")):
+        raise UsageError(
+            "`--each` takes no experiments, `--minutes` or `--set`",
+            hint="it leaves each kept change out of the best: `autoresearch confirm --each`",
+        )
+    options = ConfirmOptions(
+        reference, candidate, trials, is_each, minutes, parse_changes(changes or [])
+    )
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    run_directory, loaded = open_run_directory()
+    record = Record.open(run_directory, tag)
+    lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
+    stop = threading.Event()
+    display = make_display(mode, is_single=True)
+    display.start(None)
+    try:
+        with stop_on_signals(stop, mode.say):
+            found = confirm_session(lab, record, options, emit=display.handle, stop=stop)
+    finally:
+        display.stop(None)
+    print_confirmations(mode, record.session(), found)
+    if stop.is_set():
+        mode.say("what was trained is recorded; the same command goes on from there")
+        raise typer.Exit(130)
+    raise typer.Exit(0 if found else 1)
