@@ -64,5 +64,6 @@ class Ahead:
         except BaseException as exc:  # noqa: BLE001 - handed to the thread that takes it
             answer = exc
         if self._stop.is_set() and not isinstance(answer, Proposal | EditFailedError):
-            answer = CancelledError("the session ended")
+            usage = getattr(answer, "usage", None)
+            answer = CancelledError("the session ended", usage=usage)
         self._answers.put(answer)

@@ -28,19 +28,22 @@ class Refusal:
 
 
 def identity(files: Mapping[str, str]) -> str:
-    """Return the identity of an idea: sha256 over the sorted paths and texts of the editable files.
+    """Return the identity of an idea: a hash over the sorted paths and texts of the editable files.
+
+    The record computes the same from the files of a commit, where line ends are LF.
 
     Args:
         files: Editable path -> full text.
 
     Returns:
-        64 hex digits; equal for equal files, whatever the rest of the tree holds.
+        16 hex digits; equal for equal files, whatever the rest of the tree holds.
     """
     digest = hashlib.sha256()
     for path in sorted(files):
-        digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
-        digest.update(files[path].encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()
+        content = files[path].encode("utf-8", "surrogateescape").replace(b"\r\n", b"\n")
+        digest.update(f"{path}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
 
 
 def check_files(

@@ -1,5 +1,7 @@
 """What may be tried: `pytest tests/proposer/test_edits.py`."""
 
+from pathlib import Path
+
 import pytest
 from proposer_sample import TRAIN
 
@@ -16,7 +18,18 @@ def test_identity_tells_files_apart() -> None:
     assert identity({"a": "1", "b": "2"}) == identity({"b": "2", "a": "1"})
     assert identity({"a": "1"}) != identity({"a": "1\n"})
     assert identity({"ab": "c"}) != identity({"a": "bc"})
-    assert len(identity({"a": "\udcff"})) == 64
+    assert identity({"a": "1\r\n"}) == identity({"a": "1\n"})
+    assert len(identity({"a": "\udcff"})) == 16
+
+
+def test_the_record_computes_the_same_identity(tmp_path: Path) -> None:
+    from autoresearch.lab.record import Record
+    from autoresearch.paths import RunDirectory
+
+    (tmp_path / "autoresearch.toml").write_text("")
+    (tmp_path / "train.py").write_text(TRAIN, encoding="utf-8")
+    with Record.create(RunDirectory(tmp_path), "t", ["train.py"]) as record:
+        assert record.identity({"train.py": TRAIN.encode()}) == identity({"train.py": TRAIN})
 
 
 @pytest.mark.parametrize(
