@@ -1,11 +1,12 @@
 """`autoresearch log`: what happened, and what to do next."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import NoPagerOption
+from autoresearch.commands._reading import FromOption, NoPagerOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,7 @@ def log(
         bool, typer.Option("--tsv", help="Tab-separated rows, as in a pipe.")
     ] = False,
     is_pager_off: NoPagerOption = False,
+    foreign: FromOption = "",
     tag: TagOption = None,
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -60,7 +62,7 @@ def log(
 
     Then the experiments, newest first. In a pipe: a header and one tab-separated row an experiment.
     """
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._reading import open_record, read_foreign
     from autoresearch.errors import UsageError
     from autoresearch.ui.rows import Filter
 
@@ -68,6 +70,10 @@ def log(
     if is_tsv and mode.is_json:
         raise UsageError("`--tsv` and `--json` exclude each other", hint="give one of them")
     wanted = Filter(num, is_kept, tuple(verdict or ()), since, theme, sort)
+    if foreign:
+        session = read_foreign(Path(foreign))
+        show_session(mode, session, wanted, is_tsv=is_tsv, pager=not is_pager_off)
+        return
     record = open_record(tag)
     if is_watching:
         _watch(mode, record, wanted, is_tsv=is_tsv)

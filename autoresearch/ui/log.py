@@ -45,6 +45,7 @@ STOP_WORDS = {
     "stopped": "`autoresearch stop`",
     "finished": "nothing left to try",
     "error": "an error",
+    "foreign": "read from a results.tsv",
 }
 
 
@@ -122,7 +123,7 @@ def summary_lines(
 
 def header(session: Session, summary: Summary, now: datetime, width: int = 100) -> Text:
     """Return branch, state and why, how long, on what."""
-    text = Text(f.clean(session.branch), style="heading")
+    text = Text(f.clean(session.branch or session.tag), style="heading")
     text.append("   ").append_text(state_text(session, summary, now))
     parts = []
     if summary.wall_seconds:
@@ -131,8 +132,8 @@ def header(session: Session, summary: Summary, now: datetime, width: int = 100) 
     if session.setup:
         parts.append(f.clean(session.setup.gpu))
     parts.append(f.clean(session.model or session.proposer))
-    for part in parts:
-        if part and cell_len(text.plain) + 3 + cell_len(part) <= width:
+    for part in filter(None, parts):
+        if cell_len(text.plain) + 3 + cell_len(part) <= width:
             text.append("   " + part, style="muted")
     return text
 
