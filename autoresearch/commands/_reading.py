@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from autoresearch.lab.record import Record
-    from autoresearch.types import Experiment
+    from autoresearch.types import Experiment, Session
     from autoresearch.ui.show import Details
 
+FromOption = Annotated[
+    str, typer.Option("--from", metavar="FILE", help="Read a results.tsv instead of the record.")
+]
 NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Never use a pager.")]
 
 
@@ -18,6 +23,28 @@ def open_record(tag: str | None = None) -> "Record":
     from autoresearch.paths import find_run_directory
 
     return Record.open(find_run_directory(), tag)
+
+
+def read_foreign(path: "Path") -> "Session":
+    """Return anybody's results.tsv as a session, with each score's difference to the best before it."""
+    from dataclasses import replace
+
+    from autoresearch.lab.results_tsv import read_tsv
+    from autoresearch.types import Decision, Verdict
+
+    session = read_tsv(path)
+    best: float | None = None
+    experiments = []
+    for e in session.experiments:
+        score = e.val_bpb
+        is_kept = e.verdict is Verdict.KEEP
+        if score is not None and best is not None:
+            decision = Decision("keep" if is_kept else "discard", e.reason, delta=score - best)
+            e = replace(e, decision=decision)
+        if is_kept and score is not None:
+            best = score
+        experiments.append(e)
+    return replace(session, experiments=tuple(experiments))
 
 
 def complete_experiment(incomplete: str) -> list[tuple[str, str]]:

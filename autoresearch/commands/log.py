@@ -1,13 +1,16 @@
 """`autoresearch log`: what happened, and what to do next."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import NoPagerOption
+from autoresearch.commands._reading import FromOption, NoPagerOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from autoresearch.lab.record import Record
     from autoresearch.paths import RunDirectory
     from autoresearch.types import Session
@@ -50,6 +53,7 @@ def log(
         bool, typer.Option("--tsv", help="Tab-separated rows, as in a pipe.")
     ] = False,
     is_pager_off: NoPagerOption = False,
+    foreign: FromOption = "",
     tag: TagOption = None,
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -58,7 +62,7 @@ def log(
 
     Then the experiments, newest first. In a pipe: a header and one tab-separated row an experiment.
     """
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._reading import open_record, read_foreign
     from autoresearch.errors import UsageError
     from autoresearch.ui.rows import Filter
 
@@ -66,11 +70,22 @@ def log(
     if is_tsv and mode.is_json:
         raise UsageError("`--tsv` and `--json` exclude each other", hint="give one of them")
     wanted = Filter(num, is_kept, tuple(verdict or ()), since, theme, sort)
+    if foreign:
+        session = read_foreign(Path(foreign))
+        show_session(mode, session, wanted, is_tsv=is_tsv, pager=not is_pager_off)
+        return
     record = open_record(tag)
     if is_watching:
         _watch(mode, record, wanted, is_tsv=is_tsv)
         return
-    show_session(mode, record.session(), wanted, is_tsv=is_tsv, pager=not is_pager_off)
+    show_session(
+        mode,
+        record.session(),
+        wanted,
+        is_tsv=is_tsv,
+        pager=not is_pager_off,
+        status=record.status(),
+    )
 
 
 def show_log(mode: "OutputMode", run_directory: "RunDirectory", tag: str | None = None) -> None:
@@ -87,27 +102,36 @@ def show_session(
     *,
     is_tsv: bool = False,
     pager: bool = True,
+    status: "Mapping[str, Any] | None" = None,
 ) -> None:
     """Print a session in the form that fits the mode."""
-    from autoresearch.lab.summary import summarize
+    from datetime import UTC, datetime
+
+    from autoresearch.lab.summary import at_present, doing, summarize
     from autoresearch.ui import log as screens
     from autoresearch.ui.pager import show
     from autoresearch.ui.rows import Filter, select
 
     wanted = wanted or Filter()
-    shown, _ = select(session, wanted)
+    now = datetime.now(UTC)
+    present = doing(status, now)
+    if present is not None or session.state != "running":
+        session = at_present(session, present)
+    shown, _ = select(session, wanted, now)
     if mode.is_json:
         from autoresearch.ui.jsonlog import log_json
 
-        mode.json(log_json(session, shown))
+        mode.json(log_json(session, shown, now, status))
     elif mode.is_quiet and not is_tsv:
-        mode.data(screens.quiet_line(session, summarize(session)))
+        mode.data(screens.quiet_line(session, summarize(session, now, present=present)))
     elif is_tsv or not mode.is_tty:
         mode.out.file.write(screens.render_tsv(shown))
         if not session.experiments:
             mode.say("no experiment yet")
     else:
-        lines = screens.render(session, wanted, width=mode.out.width, utf8=mode.is_utf8)
+        lines = screens.render(
+            session, wanted, width=mode.out.width, utf8=mode.is_utf8, now=now, status=status
+        )
         show(mode, lines, pager=pager)
 
 
@@ -123,7 +147,9 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
             session = record.session()
             if session.journal != last:
                 last = session.journal
-                show_session(mode, session, wanted, is_tsv=is_tsv, pager=False)
+                show_session(
+                    mode, session, wanted, is_tsv=is_tsv, pager=False, status=record.status()
+                )
             if session.state != "running":
                 return
             time.sleep(WATCH_SECONDS)
@@ -132,7 +158,13 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
     try:
         while True:
             session = record.session()
-            lines = render(session, wanted, width=screen.width - 1, utf8=mode.is_utf8)
+            lines = render(
+                session,
+                wanted,
+                width=screen.width - 1,
+                utf8=mode.is_utf8,
+                status=record.status(),
+            )
             screen.draw(lines[: max(mode.out.size.height - 1, 5)])
             if session.state != "running":
                 return

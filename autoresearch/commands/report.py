@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
+from autoresearch.commands._reading import FromOption
 
 if TYPE_CHECKING:
     from autoresearch.lab.record import Record
     from autoresearch.types import Session
+    from autoresearch.ui.console import OutputMode
 
 FORMATS = ("html", "md", "png", "svg")
 WATCH_SECONDS = 5.0
@@ -33,6 +35,7 @@ def report(
     is_watching: Annotated[
         bool, typer.Option("--watch", help="Write it anew as the session goes on, until it ends.")
     ] = False,
+    foreign: FromOption = "",
     tag: TagOption = None,
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -42,38 +45,50 @@ def report(
     The verdict in words, the staircase of gains, what was kept and how sure that is, what was tried in vain, what
     failed, where the time went, the net change, and how to reproduce it.
     """
-    import time
-
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._reading import open_record, read_foreign
     from autoresearch.errors import UsageError
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     kind, path = _target(output, kind)
     if path is None and (is_opened or is_watching or mode.is_json):
         raise UsageError("stdout can be neither opened nor rewritten", hint="give `-o FILE`")
-    record = open_record(tag)
-    if path is None:
-        _to_stdout(record, record.session(), kind)
-        return
-    last = ""
-    while True:
+    record: Record | None
+    if foreign:
+        session, record = read_foreign(Path(foreign)), None
+    else:
+        record = open_record(tag)
         session = record.session()
-        if session.journal != last or not last:
-            _write(record, session, kind, path, is_watched=is_watching)
-            if not last and is_opened:
-                _open(path)
-            if is_watching and not mode.is_json:
-                mode.say(f"wrote `{path}` ({len(session.experiments)} experiments)")
-        last = session.journal or "-"
-        if not is_watching or session.state not in {"running", "paused"}:
-            break
-        time.sleep(WATCH_SECONDS)
+    if path is None:
+        _to_stdout(record, session, kind)
+        return
+    _write(record, session, kind, path, is_watched=is_watching)
+    if is_opened:
+        _open(path)
     if mode.is_json:
         mode.json({"path": str(path.resolve()), "format": kind, "bytes": path.stat().st_size})
-    elif mode.is_tty and not is_watching:
+    elif mode.is_tty:
         mode.say(f"wrote `{path}` ({path.stat().st_size / 1000:.0f} kB)")
-    elif not is_watching and not mode.is_quiet:
+    elif not mode.is_quiet:
         mode.data(str(path))
+    if is_watching and record is not None:
+        _watch(mode, record, kind, path)
+
+
+def _watch(mode: "OutputMode", record: "Record", kind: str, path: Path) -> None:
+    import time
+
+    last = record.session()
+    while last.state in {"running", "paused"}:
+        try:
+            time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        session = record.session()
+        if session.journal != last.journal or session.state != last.state:
+            _write(record, session, kind, path, is_watched=True)
+            if not mode.is_json:
+                mode.say(f"wrote `{path}`, {len(session.experiments)} experiments")
+        last = session
 
 
 def _target(output: str, kind: str) -> tuple[str, Path | None]:
@@ -95,10 +110,12 @@ def _target(output: str, kind: str) -> tuple[str, Path | None]:
     return kind, Path(output or names[kind])
 
 
-def _text(record: "Record", session: "Session", kind: str, *, is_watched: bool = False) -> str:
+def _text(
+    record: "Record | None", session: "Session", kind: str, *, is_watched: bool = False
+) -> str:
     from autoresearch.report.material import gather
 
-    material = gather(record, session)
+    material = gather(record, session) if record is not None else None
     if kind == "md":
         from autoresearch.report import markdown
 
@@ -108,7 +125,7 @@ def _text(record: "Record", session: "Session", kind: str, *, is_watched: bool =
     return html.render(session, material, is_watched=is_watched)
 
 
-def _to_stdout(record: "Record", session: "Session", kind: str) -> None:
+def _to_stdout(record: "Record | None", session: "Session", kind: str) -> None:
     import sys
 
     if kind in {"html", "md"}:
@@ -121,7 +138,7 @@ def _to_stdout(record: "Record", session: "Session", kind: str) -> None:
 
 
 def _write(
-    record: "Record", session: "Session", kind: str, path: Path, *, is_watched: bool
+    record: "Record | None", session: "Session", kind: str, path: Path, *, is_watched: bool
 ) -> None:
     from autoresearch.errors import WorkError
 

@@ -6,10 +6,10 @@ is only repeated. Numbers of different setups are never subtracted: then a figur
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from autoresearch.types import (
     Alert,
@@ -44,6 +44,21 @@ class Step:
     cumulative: float | None
     """Measured mean minus the baseline's, same setup."""
     times_noise: float | None
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What a running session does at this moment, as it told other processes."""
+
+    what: str
+    """A phase of a trial (`train`, ...) or of the lab (`propose`, ...)."""
+    number: int | None = None
+    seconds: float | None = None
+    """Since the phase began, up to now."""
+    budget_seconds: float | None = None
+    tokens_per_second: float | None = None
+    memory_mb: float | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,7 @@ class Summary:
     """Experiments judged since the last convincing keep (or the start)."""
     steps: tuple[Step, ...] = ()
     running: Experiment | None = None
+    doing: Doing | None = None
     marks: tuple[str, ...] = ()
     """What limits the trust in these numbers, one sentence each."""
     alerts: tuple[Alert, ...] = ()
@@ -98,13 +114,58 @@ class Summary:
     next_note: str = ""
 
 
-def summarize(session: Session, now: datetime | None = None) -> Summary:
+def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
+    """Return what a status file says, brought forward to `now`; None where it says nothing."""
+    if not status:
+        return None
+    at = _moment(str(status.get("at", "")))
+    passed = max((now - at).total_seconds(), 0.0) if at else 0.0
+    number = status.get("number")
+    found = Doing(
+        what=str(status.get("phase") or status.get("name") or ""),
+        number=number if isinstance(number, int) else None,
+        seconds=passed,
+        detail=str(status.get("detail") or ""),
+    )
+    budget = status.get("budget_seconds")
+    if status.get("type") != "progress" or not isinstance(budget, int | float):
+        return found
+    seconds = float(status.get("seconds") or 0.0) + passed
+    return replace(
+        found,
+        seconds=min(seconds, budget) if found.what == "train" else seconds,
+        budget_seconds=float(budget),
+        tokens_per_second=status.get("tokens_per_second"),
+        memory_mb=status.get("memory_mb"),
+    )
+
+
+def at_present(session: Session, now: Doing | None) -> Session:
+    """Return the session with the experiment that is under trial, and no other, in state running."""
+    number = now.number if now is not None and session.state == "running" else None
+    states = {
+        e.number: State.RUNNING if e.number == number else State.PROPOSED for e in session.open
+    }
+    if not states:
+        return session
+    experiments = tuple(
+        replace(e, state=states[e.number]) if e.number in states else e for e in session.experiments
+    )
+    return replace(session, experiments=experiments)
+
+
+def summarize(
+    session: Session, now: datetime | None = None, *, present: Doing | None = None
+) -> Summary:
     """Return the summary of a session.
 
     Args:
         session: The fold of a journal.
         now: For the time a running session has taken; None: as far as the record says.
+        present: What it does at this moment.
     """
+    if present is not None or session.state != "running":
+        session = at_present(session, present)
     baseline = find(session, 0)
     best = find(session, session.best) or baseline
     pair = comparable(baseline, best, session) if baseline and best else None
@@ -156,6 +217,7 @@ def summarize(session: Session, now: datetime | None = None) -> Summary:
         num_since_gain=since,
         steps=ladder(session, baseline, noise),
         running=running if session.state == "running" else None,
+        doing=present if session.state == "running" else None,
         marks=marks(session),
         alerts=alerts(session, judged),
         next_command=command,

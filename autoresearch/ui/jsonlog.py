@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autoresearch.lab.summary import Summary, peak_memory_mb, summarize, total_seconds
+from autoresearch.lab.summary import Summary, doing, peak_memory_mb, summarize, total_seconds
 from autoresearch.types import Experiment, Session, Trial
 from autoresearch.ui.format import clean
 from autoresearch.ui.show import Details
@@ -23,7 +23,10 @@ def schema(name: str = "log") -> dict[str, Any]:
 
 
 def log_json(
-    session: Session, experiments: Sequence[Experiment], now: datetime | None = None
+    session: Session,
+    experiments: Sequence[Experiment],
+    now: datetime | None = None,
+    status: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return `{"schema": 1, "as_of", "session", "summary", "experiments"}`.
 
@@ -34,7 +37,7 @@ def log_json(
         "schema": SCHEMA,
         "as_of": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "session": session_json(session),
-        "summary": summary_json(summarize(session, now)),
+        "summary": summary_json(summarize(session, now, present=doing(status, now))),
         "experiments": [experiment_json(e) for e in experiments],
     }
 
@@ -103,6 +106,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "trajectory": s.trajectory,
         "num_since_gain": s.num_since_gain,
         "running": s.running.number if s.running else None,
+        "doing": asdict(s.doing) if s.doing else None,
         "marks": list(s.marks),
         "alerts": [
             {"text": clean(a.text), "at": a.at or None, "command": clean(a.command) or None}

@@ -4,18 +4,35 @@ The screen answers, in this order: is it alive; better by how much; is it real; 
 what did it cost; what needs the person; which command next. Then the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from autoresearch.lab.summary import Summary, bpb_under, running_best, summarize
+from autoresearch.lab.summary import (
+    Summary,
+    at_present,
+    bpb_under,
+    doing,
+    running_best,
+    summarize,
+)
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import format as f
 from autoresearch.ui import tables
 from autoresearch.ui.rows import COLUMNS, TSV_COLUMNS, Filter, cells, select, tsv_rows
 
+PRESENT_WORDS = {
+    "startup": "start-up",
+    "claim": "judge",
+    "propose": "waiting for the proposer",
+    "trial": "starting",
+    "decide": "deciding",
+    "confirm": "confirming the best",
+    "wait": "waiting",
+}
 LABEL = 10
 """Cells of the labels at the left of the summary."""
 
@@ -28,6 +45,7 @@ STOP_WORDS = {
     "stopped": "`autoresearch stop`",
     "finished": "nothing left to try",
     "error": "an error",
+    "foreign": "read from a results.tsv",
 }
 
 
@@ -38,11 +56,24 @@ def render(
     width: int = 100,
     utf8: bool = True,
     now: datetime | None = None,
+    status: Mapping[str, Any] | None = None,
 ) -> list[Text]:
-    """Return the screen of a session as lines of at most `width` cells where words allow it."""
+    """Return the screen of a session as lines of at most `width` cells where words allow it.
+
+    Args:
+        session: What to show.
+        wanted: Which experiments, in which order.
+        width: Cells of the terminal.
+        utf8: Whether it shows more than ASCII.
+        now: The time.
+        status: What the running session says it does (`Record.status`).
+    """
     wanted = wanted or Filter()
     now = now or datetime.now(UTC)
-    summary = summarize(session, now)
+    present = doing(status, now)
+    summary = summarize(session, now, present=present)
+    if present is not None or session.state != "running":
+        session = at_present(session, present)
     lines = summary_lines(session, summary, width=width, utf8=utf8, now=now)
     shown, total = select(session, wanted, now)
     if shown:
@@ -92,7 +123,7 @@ def summary_lines(
 
 def header(session: Session, summary: Summary, now: datetime, width: int = 100) -> Text:
     """Return branch, state and why, how long, on what."""
-    text = Text(f.clean(session.branch), style="heading")
+    text = Text(f.clean(session.branch or session.tag), style="heading")
     text.append("   ").append_text(state_text(session, summary, now))
     parts = []
     if summary.wall_seconds:
@@ -101,8 +132,8 @@ def header(session: Session, summary: Summary, now: datetime, width: int = 100) 
     if session.setup:
         parts.append(f.clean(session.setup.gpu))
     parts.append(f.clean(session.model or session.proposer))
-    for part in parts:
-        if part and cell_len(text.plain) + 3 + cell_len(part) <= width:
+    for part in filter(None, parts):
+        if cell_len(text.plain) + 3 + cell_len(part) <= width:
             text.append("   " + part, style="muted")
     return text
 
@@ -110,13 +141,7 @@ def header(session: Session, summary: Summary, now: datetime, width: int = 100) 
 def state_text(session: Session, summary: Summary, now: datetime) -> Text:
     """Return `RUNNING experiment 84, 3m12s`, `FINISHED 07:00: ...`, `DIED ...`."""
     if session.state == "running":
-        text = Text("RUNNING", style="running")
-        if summary.running:
-            text.append(f" experiment {summary.running.number}", style="default")
-            started = f.parse_time(summary.running.started_at)
-            if started:
-                text.append(f", {f.duration((now - started).total_seconds())}", style="default")
-        return text
+        return Text("RUNNING", style="running").append(_present(summary, now), style="default")
     if session.state == "new":
         return Text("NEW, nothing run yet", style="muted")
     words = {
@@ -133,6 +158,22 @@ def state_text(session: Session, summary: Summary, now: datetime) -> Text:
     if reason:
         text.append(": " + STOP_WORDS.get(reason, reason), style="default")
     return text
+
+
+def _present(summary: Summary, now: datetime) -> str:
+    """Return ` experiment 84, train 3m12s of 5m00s` as far as it is known."""
+    text = f" experiment {summary.running.number}" if summary.running else ""
+    present = summary.doing
+    if present is not None:
+        word = PRESENT_WORDS.get(present.what, f.clean(present.what))
+        text += f"{',' if text else ''} {word}" if word else ""
+        if present.seconds is not None:
+            text += f" {f.duration(present.seconds)}"
+        if present.budget_seconds is not None and present.what == "train":
+            text += f" of {f.duration(present.budget_seconds)}"
+        return text
+    started = f.parse_time(summary.running.started_at) if summary.running else None
+    return text + (f", {f.duration((now - started).total_seconds())}" if started else "")
 
 
 def _row(label: str, *parts: Text | str) -> Text:

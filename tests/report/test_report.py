@@ -359,3 +359,24 @@ def test_completion_outside_a_run_directory_is_silent(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     assert complete_experiment("") == []
+
+
+FOREIGN = """commit\tval_bpb\tmemory_gb\tstatus\tdescription
+a1b2c3d\t0.997900\t44.0\tkeep\tbaseline
+b2c3d4e\t0.993200\t44.2\tkeep\tincrease LR to 0.04
+c3d4e5f\t1.005000\t44.0\tdiscard\tswitch to GeLU activation
+d4e5f6a\t0.000000\t0.0\tcrash\tdouble model width (OOM)
+"""
+
+
+def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.tsv").write_text(FOREIGN)
+    rows = call("log", "--from", "results.tsv").stdout.rstrip("\n").split("\n")
+    values = [dict(zip(rows[0].split("\t"), row.split("\t"), strict=True)) for row in rows[1:]]
+    assert [v["delta"] for v in values] == ["", "+0.011800", "-0.004700", ""]
+    assert call("log", "--from", "results.tsv", "-q").stdout.endswith("best 0.993200 -0.47%\n")
+    assert call("report", "--from", "results.tsv").exit_code == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "Measured 0.004700 bits per byte better than the baseline (-0.47%)" in text
+    Page(text)

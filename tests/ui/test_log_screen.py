@@ -256,3 +256,24 @@ def test_log_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_running_session_says_what_it_does():
+    status = {
+        "at": "2026-11-21T07:01:50Z", "tag": "nov21", "type": "progress", "number": 20,
+        "phase": "train", "seconds": 182.0, "budget_seconds": 300.0, "memory_mb": 44_000.0,
+    }  # fmt: skip
+    lines = log.render(sessions.running(), width=100, now=sessions.NOW, status=status)
+    first = lines[0].plain
+    assert "RUNNING experiment 20, train 3m12s of 5m00s" in first
+    rows = {line.plain.split()[0]: line.plain for line in lines if line.plain.startswith(" ")}
+    assert "running" in rows["20"]
+    assert "proposed" in rows["19"]
+    value = log_json(sessions.running(), (), sessions.NOW, status)
+    jsonschema.validate(value, schema("log"))
+    assert value["summary"]["doing"]["seconds"] == 192.0
+
+
+def test_nothing_runs_in_a_session_that_stopped():
+    session = replace(sessions.running(), state="dead")
+    assert "running" not in screen(session).split("\n", 1)[1]
