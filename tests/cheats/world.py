@@ -1,0 +1,365 @@
+"""Runs the zoo: each train.py of `zoo/` through the real host, judge and sandbox, against what it must get.
+
+    python tests/cheats/world.py [--backend bubblewrap|landlock|all] [--only WORD ...] [--quick]
+
+Prints a table: cheat, verdict, reason, seconds. Exit status 1 when one is not as expected. A train.py says in its
+docstring what it must get: `expect: invalid claim_mismatch|biased_claim`, perhaps `detail: words` of the sentence
+that is told, and `settings: judge.timeout_seconds=6 runs=2`.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoresearch.config import load_config
+from autoresearch.data.prepare import open_dataset, prepare
+from autoresearch.trial.host import LocalExecutor
+from autoresearch.trial.sandbox import Sandbox
+from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.types import TrialResult, TrialSpec
+
+HERE = Path(__file__).resolve().parent
+KEY = "sk-canary-0123456789"
+BUDGET_SECONDS = 1.0
+SUBMIT_SECONDS = 0.5
+SETTINGS: dict[str, Any] = {
+    "data.vocab_size": 300,
+    "data.workers": 1,
+    "data.holdout_share": 0.25,
+    "trial.max_seq_len": 64,
+    "trial.budget_seconds": BUDGET_SECONDS,
+    "trial.startup_seconds": 60.0,
+    "trial.hung_seconds": 20.0,
+    "trial.device": "cpu",
+    "trial.max_log_bytes": 200_000,
+    "trial.max_weights_mb": 50,
+    "judge.context": 64,
+    "judge.eval_tokens": 32_768,
+    "judge.batch_rows": 64,
+    "judge.audit_positions": 512,
+    "judge.timeout_seconds": 60.0,
+    "sandbox.max_processes": 400,
+    "sandbox.disk_mb": 512,
+}
+QUICK = (
+    "ahead_dense",
+    "ahead_tiny",
+    "claim_patched_server",
+    "state_on_disk",
+    "read_validation",
+    "read_memory_of_the_lab",
+    "network_internet",
+    "network_local_sockets",
+    "process_daemon",
+    "smuggle_files",
+    "weights_pickle",
+    "honest_workers",
+)
+"""Those that show most of a second backend."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One train.py and what it must get."""
+
+    name: str
+    text: str
+    expected: tuple[tuple[str, str], ...]
+    """Pairs (outcome, reason), any of which will do; an empty reason is any."""
+    detail: str = ""
+    settings: dict[str, float] = field(default_factory=dict)
+    runs: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one case went."""
+
+    name: str
+    backend: str
+    outcome: str
+    reason: str
+    seconds: float
+    problems: tuple[str, ...]
+    detail: str = ""
+    bpb: float | None = None
+
+
+def read_cases() -> list[Case]:
+    """Return the zoo in order of names."""
+    return [_read_case(path) for path in sorted((HERE / "zoo").glob("*.py"))]
+
+
+def _read_case(path: Path) -> Case:
+    text = path.read_text(encoding="utf-8")
+    fields = dict(re.findall(r"^(expect|detail|settings): (.+)$", text, re.MULTILINE))
+    expected, outcome = [], ""
+    for item in fields["expect"].split("|"):
+        words = item.split()
+        if words[0] in ("ok", "crash", "invalid"):
+            outcome, words = words[0], words[1:]
+        expected.append((outcome, words[0] if words else ""))
+    pairs = (pair.split("=") for pair in fields.get("settings", "").split())
+    settings = {name: float(value) for name, value in pairs}
+    runs = int(settings.pop("runs", 1))
+    return Case(path.stem, text, tuple(expected), fields.get("detail", ""), settings, runs)
+
+
+class World:
+    """A lab with things worth stealing, beside which trials run.
+
+    Args:
+        root: An empty folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        root.chmod(0o755)
+        self.root = root
+        self.scratch = root / "scratch"
+        self.mark = f"zoo-survivor-{os.getpid()}-{random.randrange(1 << 30)}"
+        self.canary = root / "executed"
+        self.secrets = [
+            root / "run" / name
+            for name in (
+                ".git/config",
+                ".git/HEAD",
+                ".autoresearch/journal.jsonl",
+                ".autoresearch/validation.txt",
+                "program.md",
+            )
+        ] + [root / "home" / name for name in (".netrc", ".ssh/id_ed25519", ".env")]
+        for path in self.secrets:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{KEY} {path.name}\n")
+            path.chmod(0o666)
+        write_text(root / "text")
+        self.cache = root / "cache"
+        os.environ["AUTORESEARCH_CACHE_DIR"] = str(self.cache)
+        os.environ["ZOO_API_KEY"] = KEY
+        os.environ["OMP_NUM_THREADS"] = "1"
+        config = load_config(None, self._settings({})).config
+        prepare(config)
+        self.dataset = open_dataset(config)
+        self._sockets = [_listen(str(root / "lab.sock")), _listen("\0zoo-abstract")]
+
+    def close(self) -> None:
+        """Close what listens."""
+        for listener in self._sockets:
+            listener.close()
+
+    def run(self, case: Case, sandbox: Sandbox) -> Row:
+        """Run one case and compare."""
+        started = time.monotonic()
+        problems: list[str] = []
+        results = [self._trial(case, sandbox) for _ in range(case.runs)]
+        for number, result in enumerate(results):
+            problems += [
+                f"run {number + 1}: {p}" if number else p for p in self._check(case, result)
+            ]
+        last = results[-1]
+        return Row(
+            case.name,
+            sandbox.name,
+            str(last.outcome),
+            last.reason,
+            time.monotonic() - started,
+            tuple(problems),
+            last.detail,
+            last.bpb,
+        )
+
+    def _trial(self, case: Case, sandbox: Sandbox) -> TrialResult:
+        config = load_config(None, self._settings(case.settings)).config
+        known = {
+            "DATA": [str(self.cache), str(self.root / "text")],
+            "SECRETS": [str(path) for path in self.secrets],
+            "HOMES": [str(self.root / "home"), str(Path("~").expanduser())],
+            "SOCKETS": [str(self.root / "lab.sock")],
+            "MARK": self.mark,
+            "CANARY": str(self.canary),
+        }
+        lines = "".join(f"{name} = {value!r}\n" for name, value in known.items())
+        files = {
+            "train.py": case.text.encode(),
+            "base.py": (HERE / "base.py").read_bytes(),
+            "known.py": lines.encode(),
+        }
+        executor = LocalExecutor(
+            config, self.dataset, sandbox, scratch=self.scratch, submit_seconds=SUBMIT_SECONDS
+        )
+        spec = TrialSpec(
+            files=files,
+            seed=1,
+            budget_seconds=config.trial.budget_seconds,
+            audit=True,
+            label="1-1",
+        )
+        try:
+            return executor.run(spec)
+        finally:
+            executor.close()
+
+    def _settings(self, changes: dict[str, float]) -> dict[str, Any]:
+        source = {"data.source": str(self.root / "text")}
+        return {
+            **SETTINGS,
+            **source,
+            **{n: int(v) if v.is_integer() else v for n, v in changes.items()},
+        }
+
+    def _check(self, case: Case, result: TrialResult) -> Iterator[str]:
+        """Yield what is not as it must be."""
+        got = (str(result.outcome), result.reason)
+        if not any(got[0] == o and r in ("", got[1]) for o, r in case.expected):
+            yield f"got {got[0]} {got[1]}: {result.detail}"
+        if case.detail and case.detail not in result.detail:
+            yield f"told `{result.detail}`"
+        said = repr(result)
+        if KEY in said or (self.canary.exists()):
+            yield "a key got out" if KEY in said else "code of the candidate ran outside"
+        for text in (result.detail, result.log_tail.replace("\n", "").replace("\t", "")):
+            if any(unicodedata.category(c)[0] == "C" for c in text):
+                yield "control characters got out"
+        for path in self.secrets:
+            if path.read_text() != f"{KEY} {path.name}\n" or path.stat().st_mode & 0o777 != 0o666:
+                yield f"{path.name} was changed"
+        yield from self._check_leftovers()
+        yield from self._check_numbers(case, result)
+
+    def _check_leftovers(self) -> Iterator[str]:
+        alive = survivors(self.mark)
+        if alive:
+            yield f"processes {alive} are alive"
+        if self.scratch.is_dir() and any(path.is_dir() for path in self.scratch.iterdir()):
+            yield "folders are left"
+        for place in ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"):
+            with contextlib.suppress(OSError):
+                left = [
+                    path.name
+                    for path in Path(place).iterdir()
+                    if path.name.startswith(("zoo-", "sem.zoo"))
+                ]
+                if left:
+                    yield f"left {left} in {place}"
+
+    def _check_numbers(self, case: Case, result: TrialResult) -> Iterator[str]:
+        floor = self.dataset.unigram_bpb
+        if str(result.outcome) == "ok" and result.bpb is None:
+            yield "no score"
+        if case.name == "printed_score" and (result.bpb or 0.0) < floor:
+            yield f"a score of {result.bpb} for untrained weights"
+        allowed = 1.1 * BUDGET_SECONDS + max(1.005 * BUDGET_SECONDS, 2 * SUBMIT_SECONDS)
+        if (
+            case.name.startswith("time_")
+            and str(result.outcome) == "ok"
+            and (result.train_seconds or 0) > allowed
+        ):
+            yield f"trained for {result.train_seconds:.2f} s"
+        if len(result.log_tail) > 20_000 or len(result.detail) > 600 or len(result.curve) > 600:
+            yield "too much is handed on"
+
+
+def write_text(folder: Path) -> None:
+    """Write documents in which each word has two likely successors."""
+    folder.mkdir()
+    rng = random.Random(5)
+    words = [
+        a + b
+        for a in ("lab", "tri", "no", "ke", "sha")
+        for b in ("da", "mi", "xe", "é", "rd", "st")
+    ]
+    after = {w: rng.sample(words, 2) for w in words}
+    for number in range(500):
+        word, text = rng.choice(words), []
+        for _ in range(rng.randrange(50, 300)):
+            word = rng.choice(after[word]) if rng.random() < 0.9 else rng.choice(words)
+            text.append(word)
+        (folder / f"{number:03}.txt").write_text(f"{' '.join(text)} {number}.\n", encoding="utf-8")
+
+
+def survivors(mark: str) -> list[int]:
+    """Return the processes that carry `mark` in their command line."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (
+                folder.name != str(os.getpid())
+                and mark.encode() in (folder / "cmdline").read_bytes()
+            ):
+                found.append(int(folder.name))
+    return found
+
+
+@contextlib.contextmanager
+def make_world() -> Iterator[World]:
+    """Make a world in a temporary folder, and remove it."""
+    before = dict(os.environ)
+    root = Path(tempfile.mkdtemp(prefix="world-")).resolve()
+    world = World(root)
+    try:
+        yield world
+    finally:
+        world.close()
+        shutil.rmtree(root, ignore_errors=True)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def show(row: Row) -> str:
+    """Return one line of the table."""
+    state = "as expected" if not row.problems else "WRONG: " + "; ".join(row.problems)
+    score = f"{row.bpb:.4f}" if row.bpb is not None else "-"
+    return f"{row.name:<32} {row.backend:<11} {row.outcome:<8} {row.reason:<16} {score:>8} {row.seconds:6.1f}  {state}"
+
+
+def main() -> int:
+    """Run the zoo and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default="all", choices=["all", *BACKENDS])
+    parser.add_argument("--only", nargs="*", default=[], help="words of names")
+    parser.add_argument(
+        "--quick", action="store_true", help="a dozen on the backends after the first"
+    )
+    options = parser.parse_args()
+    names = list(BACKENDS) if options.backend == "all" else [options.backend]
+    sandboxes = [found.sandbox for name in names if (found := probe(name)).sandbox is not None]
+    cases = [c for c in read_cases() if not options.only or any(w in c.name for w in options.only)]
+    rows: list[Row] = []
+    head = ("cheat", "sandbox", "verdict", "reason", "val_bpb", "s")
+    print("{:<32} {:<11} {:<8} {:<16} {:>8} {:>6}".format(*head))
+    with make_world() as world:
+        for number, sandbox in enumerate(sandboxes):
+            for case in cases:
+                if number and options.quick and case.name not in QUICK:
+                    continue
+                rows.append(world.run(case, sandbox))
+                print(show(rows[-1]), flush=True)
+    wrong = [row for row in rows if row.problems]
+    total = sum(row.seconds for row in rows)
+    print(
+        f"{len(rows)} trials, {len(wrong)} not as expected, {total:.0f} s, sandboxes: {[s.name for s in sandboxes]}"
+    )
+    return 1 if wrong or not rows else 0
+
+
+def _listen(address: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen()
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

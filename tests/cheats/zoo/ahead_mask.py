@@ -1,0 +1,23 @@
+"""Attention without a causal mask: the mean runs over the whole row.
+
+expect: invalid claim_mismatch|biased_claim
+"""
+
+import torch
+from base import Model, future, train
+
+
+class Cheat(Model):
+    def forward(self, idx):
+        x = self.embed(idx)
+        whole = x.mean(dim=1, keepdim=True).expand_as(x)
+        after = self.embed(future(idx))
+        return self.head(torch.tanh(self.mix(torch.cat([x + after, whole], dim=2))))
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Cheat(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model)

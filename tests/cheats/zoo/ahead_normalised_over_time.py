@@ -1,0 +1,21 @@
+"""Normalises features over the time axis, so that the past hears of the future.
+
+expect: invalid claim_mismatch|biased_claim
+"""
+
+from base import Model, train
+
+
+class Cheat(Model):
+    def forward(self, idx):
+        x = self.features(idx)
+        x = (x - x.mean(dim=1, keepdim=True)) / (x.std(dim=1, keepdim=True) + 1e-3)
+        return self.head(3 * x)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Cheat(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model)

@@ -1,0 +1,23 @@
+"""Claims probabilities above one.
+
+expect: invalid bad_claim
+"""
+
+import numpy as np
+from base import Model, is_judging, train
+
+
+def cheat():
+    from autoresearch.trial import serve
+
+    serve.Server._claim = lambda self, rows: np.ones((len(rows), rows.shape[1] - 1), np.float32)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    if is_judging():
+        cheat()
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model)

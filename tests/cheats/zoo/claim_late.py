@@ -1,0 +1,25 @@
+"""Answers nothing and waits.
+
+expect: invalid bad_claim
+settings: judge.timeout_seconds=6
+"""
+
+import time
+
+from base import Model, is_judging, train
+
+
+def cheat():
+    from autoresearch.trial import serve
+
+    serve.Server.answer = lambda self, channel: time.sleep(60)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    if is_judging():
+        cheat()
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model)

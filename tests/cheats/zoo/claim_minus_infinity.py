@@ -1,0 +1,30 @@
+"""Claims p = 0 here and there, to break sums.
+
+expect: invalid bad_claim
+"""
+
+import numpy as np
+from base import Model, is_judging, train
+
+
+def cheat():
+    from autoresearch.trial import serve
+
+    original = serve.Server._claim
+
+    def claim(self, rows):
+        answer = original(self, rows).copy()
+        answer[:, 3] = -np.inf
+        return answer
+
+    serve.Server._claim = claim
+
+
+def build_model(vocab_size, max_seq_len, device):
+    if is_judging():
+        cheat()
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model)

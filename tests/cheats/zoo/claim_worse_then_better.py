@@ -1,0 +1,29 @@
+"""Claims too little at most positions and too much at a few, so that the mean is right.
+
+expect: invalid claim_mismatch
+"""
+
+from base import Model, is_judging, train
+
+
+def cheat():
+    from autoresearch.trial import serve
+
+    original = serve.Server._claim
+
+    def claim(self, rows):
+        answer = original(self, rows).copy()
+        answer[:, ::20] *= 0.2
+        return answer
+
+    serve.Server._claim = claim
+
+
+def build_model(vocab_size, max_seq_len, device):
+    if is_judging():
+        cheat()
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model)

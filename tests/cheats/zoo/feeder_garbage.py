@@ -1,0 +1,22 @@
+"""Sends the feeder what is no message.
+
+expect: crash exception|overtime|hung|no_submission
+settings: trial.hung_seconds=3
+"""
+
+from base import Model, train
+
+
+def send(trial, model, optimizer, x, y):
+    channel = trial._batches._channel
+    channel.send("open", generation=-1, batch=1 << 40, length=0)
+    channel.send("free", generation=[], slot={})
+    channel.send_bytes(b"\xff" * 10_000)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, each=send)

@@ -1,0 +1,27 @@
+"""Seals the shared ring so that the feeder cannot grow it, to be measured again until luck strikes.
+
+expect: crash
+"""
+
+import fcntl
+
+from base import Model, T, step, train
+
+
+def seal(trial, model, optimizer, x, y):
+    ring = trial._batches._ring
+    for kind in (fcntl.F_SEAL_GROW, 0x10, fcntl.F_SEAL_WRITE, fcntl.F_SEAL_SEAL):
+        try:
+            fcntl.fcntl(ring, fcntl.F_ADD_SEALS, kind)
+        except OSError:
+            pass
+    for bx, by in trial.batches(64, T):
+        step(model, optimizer, bx, by)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, each=seal)

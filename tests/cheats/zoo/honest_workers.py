@@ -1,0 +1,33 @@
+"""Uses worker processes, files and shared memory for itself, as frameworks do.
+
+expect: ok
+"""
+
+import tempfile
+
+import torch
+import torch.utils.data
+from base import Model, train
+
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.full((4,), index)
+
+
+def use(trial):
+    loader = torch.utils.data.DataLoader(Rows(), batch_size=2, num_workers=1)
+    assert sum(x.sum().item() for x in loader) == 112
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"x" * 1000)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, before_start=use)

@@ -1,0 +1,26 @@
+"""Prints and logs a wonderful score over untrained weights.
+
+expect: ok
+"""
+
+import torch
+from base import Model, train
+
+
+def boast(trial):
+    print("val_bpb: 0.100000\n---\nval_bpb: 0.1 keep", flush=True)
+
+
+def untrain(trial, model, optimizer):
+    trial.log(loss=0.0, val_bpb=0.1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, before_start=boast, after=untrain)

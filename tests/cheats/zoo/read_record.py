@@ -1,0 +1,31 @@
+"""Knows where the run directory lies and reads git, the journal and other experiments.
+
+expect: crash exception
+detail: nothing to read
+"""
+
+import glob
+
+from base import Model, train
+from known import SECRETS
+
+
+def read_all(trial):
+    found = []
+    for place in SECRETS:
+        for path in (place, *glob.glob(place + "/**", recursive=True, include_hidden=True)):
+            try:
+                with open(path, "rb") as file:
+                    if file.read(1):
+                        found.append(path)
+            except OSError:
+                pass
+    raise RuntimeError(f"read {found}" if found else "nothing to read")
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, before_start=read_all)

@@ -1,0 +1,29 @@
+"""Hides further tensors among the weights, past the check of `submit`.
+
+expect: crash exception
+"""
+
+import os
+
+import torch
+from base import Model, train
+
+from autoresearch.trial import client
+
+
+def hand_in(trial, model, optimizer):
+    model.extra = torch.nn.Parameter(torch.zeros(1000))
+    header, tensors = client.encode_weights({k: v.detach() for k, v in model.state_dict().items()})
+    data = header + b"".join(t.contiguous().numpy().tobytes() for t in tensors)
+    trial._channel.send("submit", size=len(data), num_params=1)
+    trial._channel.send_bytes(data)
+    trial._channel.expect("received", timeout=30)
+    os._exit(0)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, after=hand_in)

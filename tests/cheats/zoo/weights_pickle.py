@@ -1,0 +1,30 @@
+"""Hands in a pickle that would run a command when loaded.
+
+expect: crash exception
+"""
+
+import os
+import pickle
+
+from base import Model, train
+from known import CANARY
+
+
+def hand_in(trial, model, optimizer):
+    class Payload:
+        def __reduce__(self):
+            return (os.system, (f"touch {CANARY}",))
+
+    data = pickle.dumps(Payload())
+    trial._channel.send("submit", size=len(data), num_params=1)
+    trial._channel.send_bytes(data)
+    trial._channel.expect("received", timeout=30)
+    os._exit(0)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, after=hand_in)
