@@ -84,10 +84,13 @@ def run(
     config = loaded.config
     record = Record.open(run_directory, tag)
     if is_dry:
-        from autoresearch.lab.running import dry_run
+        from autoresearch.lab.running import preview_next
 
-        for line in dry_run(run_directory, loaded, record):
-            shared.mode.data(line)
+        preview = preview_next(run_directory, loaded, record)
+        if shared.mode.is_json:
+            shared.mode.json(preview.to_json())
+        else:
+            shared.mode.data("\n".join(preview.lines()))
         return
     limits = Limits(
         seconds=limit_seconds(config.session.hours, until),

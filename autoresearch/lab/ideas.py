@@ -2,11 +2,15 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
+from typing import Any
 
+from autoresearch.config import Config
 from autoresearch.events import Abandoned, Spent
 from autoresearch.lab import decision as rule
 from autoresearch.lab.faults import reach
 from autoresearch.lab.parts import Parts, StopSeenError, next_number
+from autoresearch.lab.record import Record
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -82,7 +86,9 @@ class Ideas:
 
     def rebase(self, experiment: Experiment, onto: str) -> bool:
         """Carry a proposal over to a tip that moved; False if it does not fit any more."""
-        files = self._record.carry(self._texts(experiment.commit), experiment.parent, onto)
+        files = self._record.carry(
+            texts_at(self._record, experiment.commit), experiment.parent, onto
+        )
         if files is None:
             self._parts.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
             return False
@@ -105,45 +111,67 @@ class Ideas:
         program = self._parts.run_directory.program
         return program.read_bytes() if program.is_file() else b""
 
-    def _texts(self, commit: str) -> dict[str, str]:
-        files = self._record.editable_files(commit)
-        return {path: content.decode("utf-8", "replace") for path, content in files.items()}
-
-    def _in_flight(self, experiment: Experiment) -> Proposal:
-        return Proposal(
-            description=experiment.description,
-            files=self._texts(experiment.commit),
-            parent=experiment.parent,
-            proposer=experiment.proposer,
-            hypothesis=experiment.hypothesis,
-            theme=experiment.theme,
-            parameters=experiment.parameters,
-        )
-
     def _context(self) -> Context:
         session = self._record.session()
-        tip = self._record.tip()
-        waiting = session.open
-        recent = [e for e in session.experiments if e.trials][-5:]
-        usage = session.usage
-        return Context(
-            session=session,
-            number=next_number(session),
-            parent=tip,
-            files=self._texts(tip),
-            program=self._program().decode("utf-8", "replace"),
-            max_lines=self._config.task.max_lines,
-            budget_seconds=self._config.trial.budget_seconds,
+        return context_of(
+            self._record,
+            self._config,
             hardware=self._parts.hardware,
+            program=self._program().decode("utf-8", "replace"),
             seconds_left=self._parts.seconds_left(session),
-            cost_left_usd=self._parts.limits.cost_left(usage.cost_usd or 0.0),
-            in_flight=tuple(self._in_flight(e) for e in waiting),
-            tried={e.identity: e.number for e in session.experiments if e.identity},
-            is_stalled=rule.is_plateau(session, self._config.decision),
-            curves={e.number: self._record.curve(e.trials[0].event) for e in recent},
-            log_tails={
-                e.number: self._record.log_tail(e.trials[-1].event)
-                for e in recent
-                if e.verdict is Verdict.CRASH
-            },
+            cost_left=self._parts.limits.cost_left(session.usage.cost_usd or 0.0),
         )
+
+
+def context_of(
+    record: Record,
+    config: Config,
+    *,
+    hardware: Mapping[str, Any],
+    program: str,
+    seconds_left: float | None = None,
+    cost_left: float | None = None,
+) -> Context:
+    """Return everything the next proposer may know, read from the record now."""
+    session = record.session()
+    tip = record.tip()
+    recent = [e for e in session.experiments if e.trials][-5:]
+    return Context(
+        session=session,
+        number=next_number(session),
+        parent=tip,
+        files=texts_at(record, tip),
+        program=program,
+        max_lines=config.task.max_lines,
+        budget_seconds=config.trial.budget_seconds,
+        hardware=hardware,
+        seconds_left=seconds_left,
+        cost_left_usd=cost_left,
+        in_flight=tuple(_in_flight(record, e) for e in session.open if e.commit),
+        tried={e.identity: e.number for e in session.experiments if e.identity},
+        is_stalled=rule.is_plateau(session, config.decision),
+        curves={e.number: record.curve(e.trials[0].event) for e in recent},
+        log_tails={
+            e.number: record.log_tail(e.trials[-1].event)
+            for e in recent
+            if e.verdict is Verdict.CRASH
+        },
+    )
+
+
+def texts_at(record: Record, commit: str) -> dict[str, str]:
+    """Return the editable files of a commit as text."""
+    files = record.editable_files(commit)
+    return {path: content.decode("utf-8", "replace") for path, content in files.items()}
+
+
+def _in_flight(record: Record, experiment: Experiment) -> Proposal:
+    return Proposal(
+        description=experiment.description,
+        files=texts_at(record, experiment.commit),
+        parent=experiment.parent,
+        proposer=experiment.proposer,
+        hypothesis=experiment.hypothesis,
+        theme=experiment.theme,
+        parameters=experiment.parameters,
+    )

@@ -11,13 +11,16 @@ import time
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
+from autoresearch.lab import control
 from autoresearch.lab import decision as rule
 from autoresearch.lab.faults import reach
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.lab.trials import Trials
 from autoresearch.proposer.base import ProposerUnavailableError
-from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, State, Verdict
+from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
+
+PAUSE_SECONDS = 2.0
 
 
 class Loop:
@@ -38,16 +41,21 @@ class Loop:
             AutoresearchError: the lab can no longer record or restore.
         """
         reason, detail = "error", ""
+        control.clear(self._parts.run_directory)
         try:
             reason, detail = self._run()
         except StopSeenError:
-            reason = "interrupted"
+            asked = control.poll(self._parts.run_directory) is control.Request.STOP_NOW
+            reason = "stopped" if asked else "interrupted"
         except WorkError as exc:
             detail = exc.message
             raise
         finally:
             self._parts.ahead.cancel()
             self._ideas.keep_last_answer()
+            self._parts.tell_alerts()
+            control.clear(self._parts.run_directory)
+            self._record.set_status(None)
             self._parts.append(
                 SessionEnded(
                     reason=reason,
@@ -63,6 +71,13 @@ class Loop:
             self._measure_tip()
         while (reason := self._limit_reached()) is None:
             self._parts.check_stop()
+            self._parts.tell_alerts()
+            request = control.poll(self._parts.run_directory)
+            if request is control.Request.STOP:
+                return "stopped", ""
+            if request is control.Request.PAUSE:
+                self._wait(PAUSE_SECONDS, "paused")
+                continue
             try:
                 self._step()
             except ProposerUnavailableError as exc:
@@ -86,6 +101,8 @@ class Loop:
             self._measure_tip()
         elif waiting:
             self._finish(waiting[0].number)
+        elif rule.is_sentinel_due(session, self._config.decision):
+            self._trials.run(self._parts.incumbent_of(session))
         elif (edit := self._ideas.hand_edit()) is not None:
             self._ideas.store(edit)
         else:
@@ -190,11 +207,14 @@ class Loop:
         return True
 
     def _prepare(self) -> None:
-        """Keep the next proposals coming while a trial runs."""
+        """Heed requests and keep the next proposals coming while a trial runs."""
+        if control.poll(self._parts.run_directory) is control.Request.STOP_NOW:
+            self._parts.stop.set()
+        self._parts.tell_alerts()
         if self._parts.ahead.depth == 0 or self._parts.stop.is_set():
             return
         session = self._record.session()
-        if not session.kept and session.experiment(0).state is not State.JUDGED:
+        if self._parts.incumbent(session) is None:
             return
         waiting = len(session.open)
         try:
@@ -228,8 +248,8 @@ class Loop:
             for e in session.experiments
         )
 
-    def _wait(self, seconds: float) -> None:
-        self._parts.phase("wait", f"{seconds:.0f} s")
+    def _wait(self, seconds: float, why: str = "") -> None:
+        self._parts.phase("wait", why or f"{seconds:.0f} s")
         began = time.monotonic()
         self._parts.stop.wait(seconds)
         self._parts.clock.add("wait", time.monotonic() - began)

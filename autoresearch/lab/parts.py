@@ -1,5 +1,7 @@
 """What a loop is made of: its parts, its clock, and the small things that all of it does."""
 
+import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from typing import Any, Protocol
 
 from autoresearch.config import Config
 from autoresearch.errors import PrerequisiteError
-from autoresearch.events import Event, Phase, Progress
+from autoresearch.events import Alerted, Event, Phase, Progress
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
@@ -77,6 +79,14 @@ class Parts:
     reserve_seconds: Callable[[Session], float] = lambda _: 0.0
     """Time the confirmation will need, kept free out of the hours."""
     clock: Clock = field(default_factory=Clock)
+    alerts: "queue.SimpleQueue[Alerted]" = field(default_factory=queue.SimpleQueue)
+    """What other threads want a person to know; recorded by the loop's own thread."""
+
+    def tell_alerts(self) -> None:
+        """Record what other threads had to say."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.append(self.alerts.get_nowait())
 
     def append(self, event: Event, commit: str | None = None) -> None:
         """Store a durable event; the record's listener shows it."""

@@ -1,6 +1,7 @@
 """One run of a session from the command line: lock, setup check, loop, confirmation, end."""
 
 import contextlib
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -8,15 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoresearch import __version__
+from autoresearch.config import Loaded
 from autoresearch.errors import PrerequisiteError
-from autoresearch.events import Event, Phase, Progress, SessionStarted
+from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.faults import reach
 from autoresearch.lab.limits import Limits
+from autoresearch.paths import RunDirectory
 from autoresearch.types import Session
 
 if TYPE_CHECKING:
     from autoresearch.lab.record import Record
+    from autoresearch.proposer.preview import Preview
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,13 @@ def run_session(
     with record.lock(), lock_device(lab.hardware):
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
-        proposer = make_proposer(config)
+        alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
+        proposer = make_proposer(
+            config,
+            sandbox=lab.sandbox,
+            scratch=lab.run_directory.state / "agents",
+            notify=lambda text, command: alerts.put(Alerted(text=text, command=command)),
+        )
         proposer.check()
         record.listener = emit
         first_number = first_counted(record, session)
@@ -102,9 +112,27 @@ def run_session(
                 first_number=first_number,
                 confirm=confirm if options.is_confirming else None,
                 reserve_seconds=reserve,
+                alerts=alerts,
             )
         )
         return loop.run()
+
+
+def preview_next(run_directory: RunDirectory, loaded: Loaded, record: "Record") -> "Preview":
+    """Return what the proposer would be asked next; spends nothing, writes nothing."""
+    from autoresearch.hardware import describe
+    from autoresearch.lab.ideas import context_of
+    from autoresearch.proposer.preview import preview
+    from autoresearch.proposer.registry import make_proposer
+
+    program = run_directory.program
+    context = context_of(
+        record,
+        loaded.config,
+        hardware=describe().to_json(),
+        program=program.read_text("utf-8", "replace") if program.is_file() else "",
+    )
+    return preview(make_proposer(loaded.config), context)
 
 
 def proposals_ahead(lab: Lab) -> int:
