@@ -9,6 +9,7 @@ A `Repository` may be used from several threads. Children start in their own ses
 does not cut a ref transaction in half.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -164,6 +165,10 @@ class Repository:
                 reader.stdin.close()
                 reader.stdout.close()
                 reader.wait()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
 
     def __enter__(self) -> Self:
         return self

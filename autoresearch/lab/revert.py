@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from autoresearch.errors import UsageError
 from autoresearch.events import Reverted, now
-from autoresearch.lab.git import ConflictError, Entry, RefUpdate, Repository
+from autoresearch.lab.git import ConflictError, Entry, RefMovedError, RefUpdate, Repository
 from autoresearch.lab.messages import revert_message
 from autoresearch.lab.names import branch_ref
 from autoresearch.lab.writing import writing
@@ -50,7 +50,7 @@ def plan(record: "Record", name: str | None = None, *, to: str | None = None) ->
         UsageError: it is not a kept experiment that stands, or there is nothing to undo.
         ConflictError: later experiments build on it; names them.
     """
-    tip = record.sync_tip()
+    tip = record.tip()
     session = record.session()
     if to is not None:
         return _plan_to(record, session, tip, to)
@@ -104,6 +104,11 @@ def apply(record: "Record", plan: RevertPlan) -> str:
     repository = record.repository
     at = now()
     with writing(repository, record.tag):
+        if record.sync_tip() != plan.tip:
+            raise RefMovedError(
+                f"`{record.branch}` moved while the revert was prepared; nothing was changed",
+                hint="look with `autoresearch log`, then try again",
+            )
         tree = repository.write_tree(plan.entries)
         message = revert_message(plan.subject, list(plan.numbers), plan.to)
         commit = repository.write_commit(tree, [plan.tip], message, at)

@@ -85,6 +85,12 @@ class WorkTree:
         self._set(self._given_ref, commit)
         return True
 
+    def edited(self, base: str, commit: str) -> list[str]:
+        """Return the paths that differ between two commits and hold edits of the person's over `base`."""
+        ours, theirs = self._repository.entries(base), self._repository.entries(commit)
+        paths = self._repository.changed_paths(base, commit)
+        return [path for path in paths if not self._may_replace([path], [ours, theirs])]
+
     def _may_replace(self, paths: Sequence[str], known: Sequence[Mapping[str, Entry]]) -> bool:
         staged = self._repository.index_entries(paths)
         for path in paths:

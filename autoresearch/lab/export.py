@@ -1,0 +1,124 @@
+"""Writes one experiment out as a folder that needs no lab: code, configuration, tokenizer, weights, numbers."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.errors import UsageError, WorkError
+from autoresearch.lab.clean import clean_json
+from autoresearch.lab.record import Record
+from autoresearch.lab.storage import weights_path
+from autoresearch.types import Experiment, Session
+
+_SKIPPED = (".gitignore", ".gitattributes")
+WEIGHTS_NAME = "model.safetensors"
+TOKENIZER_NAME = "tokenizer.tiktoken"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    folder: Path
+    number: int
+    files: tuple[str, ...]
+    missing: tuple[str, ...]
+    """What could not be written, with the reason, one sentence each."""
+
+
+def export(record: Record, name: str = "best", folder: Path | None = None) -> Exported:
+    """Write an experiment to a folder.
+
+    Args:
+        record: The session.
+        name: As `Record.resolve` takes it.
+        folder: None: `export-<tag>-<number>` in the run directory.
+
+    Raises:
+        UsageError: no such experiment, or the folder is not empty.
+        WorkError: the folder cannot be written (kind `disk`).
+    """
+    experiment = record.resolve(name)
+    if not experiment.commit:
+        raise UsageError(
+            f"experiment {experiment.number} made no commit ({experiment.reason})",
+            hint=f"see `autoresearch show {experiment.number}`",
+        )
+    session = record.session()
+    folder = folder or record.run_directory.root / f"export-{record.tag}-{experiment.number}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"`{folder}` exists and is not empty", hint="name another folder with `-o DIR`"
+        )
+    try:
+        return _write(record, session, experiment, folder)
+    except OSError as exc:
+        raise WorkError(
+            f"cannot write in `{folder}`: {exc.strerror}",
+            hint="is the disk full, or the folder read-only?",
+            kind="disk",
+        ) from exc
+
+
+def _write(record: Record, session: Session, experiment: Experiment, folder: Path) -> Exported:
+    written, missing = [], []
+    for path, content in record.files(experiment.commit).items():
+        if path in _SKIPPED:
+            continue
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        written.append(path)
+    tokenizer = _tokenizer(record)
+    if tokenizer is not None:
+        shutil.copyfile(tokenizer, folder / TOKENIZER_NAME)
+        written.append(TOKENIZER_NAME)
+    else:
+        missing.append("the tokenizer: the data is not prepared here, `autoresearch prepare`")
+    weights = weights_path(record.run_directory, record.tag, experiment.number)
+    if weights.is_file():
+        shutil.copyfile(weights, folder / WEIGHTS_NAME)
+        written.append(WEIGHTS_NAME)
+    else:
+        missing.append(
+            "the weights: they were not kept, `[trial] save_weights` says which ones are"
+        )
+    facts = json.dumps(clean_json(describe(session, experiment)), indent=2)
+    (folder / "experiment.json").write_text(facts + "\n", encoding="utf-8")
+    written.append("experiment.json")
+    return Exported(folder, experiment.number, tuple(sorted(written)), tuple(missing))
+
+
+def describe(session: Session, experiment: Experiment) -> dict[str, object]:
+    """Return what must be known to use or to reproduce an experiment, as JSON values."""
+    setup = session.setups.get(experiment.setup)
+    return {
+        "session": session.tag,
+        "experiment": experiment.number,
+        "commit": experiment.commit,
+        "description": experiment.description,
+        "hypothesis": experiment.hypothesis,
+        "val_bpb": experiment.val_bpb,
+        "seeds": [t.result.seed for t in experiment.trials if t.result.ok and not t.confirmation],
+        "num_params": next(
+            (t.result.num_params for t in experiment.trials if t.result.num_params), None
+        ),
+        "setup": vars(setup) if setup else None,
+        "config": dict(session.config),
+        "data": dict(session.data),
+        "versions": dict(session.versions),
+    }
+
+
+def _tokenizer(record: Record) -> Path | None:
+    """Return the file of the tokenizer the session was run with, if the data is here."""
+    from autoresearch.config import load_config
+    from autoresearch.data.prepare import open_dataset
+    from autoresearch.errors import AutoresearchError
+
+    try:
+        path = open_dataset(load_config(record.run_directory).config).path / TOKENIZER_NAME
+    except AutoresearchError:
+        return None
+    return path if path.is_file() else None

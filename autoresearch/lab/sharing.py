@@ -1,0 +1,102 @@
+"""Sending a session to a remote: its branch and its journal, together or not at all, never forced.
+
+The person's own configuration applies here, and only here: addresses, keys, proxies. Hooks do not run.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError, WorkError
+from autoresearch.lab.names import branch_ref, journal_ref
+from autoresearch.lab.record import Record
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did."""
+
+    remote: str
+    refs: tuple[str, ...]
+    """All refs of the session that the remote has now."""
+    changed: tuple[str, ...]
+    """Those that were not the same before."""
+
+
+def push(record: Record, remote: str = "origin", *, is_interactive: bool = False) -> Pushed:
+    """Send a session to a remote.
+
+    Args:
+        record: The session.
+        remote: Name of a remote, or an address.
+        is_interactive: Whether git may ask for a password.
+
+    Raises:
+        UsageError: there is no such remote.
+        WorkError: the remote refused or cannot be reached.
+    """
+    git = _gitpython()
+    refs = [
+        r for r in (branch_ref(record.tag), journal_ref(record.tag)) if record.repository.ref(r)
+    ]
+    with git.Repo(record.run_directory.root) as repo:
+        names = [r.name for r in repo.remotes]
+        if remote not in names and not _is_address(remote):
+            raise UsageError(
+                f"there is no remote `{remote}`",
+                hint="remotes: " + ", ".join(f"`{n}`" for n in names)
+                if names
+                else f"add one: `git remote add {remote} <address>`",
+            )
+        prompt = "1" if is_interactive else "0"
+        with repo.git.custom_environment(GIT_TERMINAL_PROMPT=prompt, LC_ALL="C"):
+            try:
+                out = repo.git.push(
+                    "--atomic",
+                    "--no-verify",
+                    "--porcelain",
+                    "--",
+                    remote,
+                    *(f"{r}:{r}" for r in refs),
+                )
+            except git.GitCommandError as exc:
+                raise _refused(record, remote, str(exc.stderr), str(exc.stdout)) from exc
+    changed = [line.split("\t")[1].split(":")[-1] for line in out.splitlines() if line[:1] in " *+"]
+    return Pushed(remote, tuple(refs), tuple(changed))
+
+
+def _gitpython() -> Any:
+    try:
+        import git
+    except ImportError as exc:
+        raise PrerequisiteError(
+            "the program `git` is missing",
+            hint="install git, e.g. `apt install git`",
+            kind="git_missing",
+        ) from exc
+    return git
+
+
+def _is_address(remote: str) -> bool:
+    return any(mark in remote for mark in ("/", ":", "\\"))
+
+
+def _refused(record: Record, remote: str, stderr: str, stdout: str) -> AutoresearchError:
+    text = f"{stdout}\n{stderr}"
+    if "[rejected]" in text or "non-fast-forward" in text or "fetch first" in text:
+        return WorkError(
+            f"`{remote}` holds other experiments of session `{record.tag}`; nothing was sent",
+            hint="was it run on another machine? Look at it in a clone, and go on here under a new"
+            f" name: `autoresearch run --tag {record.tag}-2 --from best`",
+            kind="git",
+        )
+    lines = [
+        line.strip(" '\"").removeprefix("fatal: ")
+        for line in stderr.replace("stderr:", "").splitlines()
+        if line.strip(" '\"")
+    ]
+    reason = next((line for line in lines if not line.startswith("hint")), "git push failed")
+    return WorkError(
+        f"cannot send to `{remote}`: {reason}",
+        hint=f"try it by hand: `git push {remote} {record.branch}`",
+        kind="git",
+    )

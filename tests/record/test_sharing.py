@@ -1,0 +1,73 @@
+"""A session goes to a remote whole, and never over another one."""
+
+from pathlib import Path
+
+import pytest
+from record_support import Night, git
+
+import autoresearch
+from autoresearch.errors import UsageError, WorkError
+from autoresearch.lab.record import Record
+from autoresearch.lab.sharing import push
+from autoresearch.paths import RunDirectory
+
+
+@pytest.fixture
+def remote(night: Night, tmp_path: Path) -> Path:
+    """Return a bare repository that is the run directory's `origin`."""
+    folder = tmp_path / "remote.git"
+    git(tmp_path, "init", "-q", "--bare", str(folder))
+    git(night.root, "remote", "add", "origin", str(folder))
+    return folder
+
+
+def test_what_was_pushed_is_read_in_a_clone(night: Night, remote: Path, tmp_path: Path) -> None:
+    night.try_out(night.knob(3, 33))
+    night.try_out(night.knob(4, 44), keep=False)
+    night.end()
+    done = push(night.record)
+    assert set(done.changed) == {"refs/heads/autoresearch/nov21", "refs/autoresearch/nov21/journal"}
+    assert push(night.record).changed == ()
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "-b", "autoresearch/nov21", str(remote), str(clone))
+    git(clone, "fetch", "-q", "origin", "refs/autoresearch/*:refs/autoresearch/*")
+    assert autoresearch.read_session(clone) == night.record.session()
+    with Record.open(RunDirectory(clone)) as record:
+        assert record.diff(*[e.commit for e in record.session().experiments[:2]])
+        resumed = Night(record, number=3)
+        resumed.try_out(resumed.knob(9, 99))
+        assert (clone / "train.py").read_text().count("KNOB_09 = 99\n") == 1
+        assert len(push(record).changed) == 2
+
+
+def test_another_history_is_not_overwritten(night: Night, remote: Path, tmp_path: Path) -> None:
+    push(night.record)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "-b", "autoresearch/nov21", str(remote), str(clone))
+    git(clone, "fetch", "-q", "origin", "refs/autoresearch/*:refs/autoresearch/*")
+    with Record.open(RunDirectory(clone)) as record:
+        theirs = Night(record, number=1)
+        theirs.try_out(theirs.knob(9, 99))
+        push(record)
+    night.try_out(night.knob(3, 33))
+    before = git(remote, "for-each-ref")
+    with pytest.raises(WorkError, match="holds other experiments") as caught:
+        push(night.record)
+    assert "--from best" in (caught.value.hint or "")
+    assert git(remote, "for-each-ref") == before
+
+
+def test_a_remote_that_is_not_there_is_said(night: Night, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no remote `origin`") as caught:
+        push(night.record)
+    assert "git remote add" in (caught.value.hint or "")
+    with pytest.raises(WorkError, match="cannot send to"):
+        push(night.record, str(tmp_path / "nowhere.git"))
+
+
+def test_hooks_do_not_run(night: Night, remote: Path) -> None:
+    hook = night.root / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    assert push(night.record).changed
