@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoresearch.lab.normal import Floats, log_cdf, log_density, truncated_moments
+from autoresearch.lab.normal import Floats, cut_normal, log_cdf, log_density
 
 NOISE_MEDIAN = 0.0006
 """bpb; middle of the noise reported for runs of five minutes on one GPU (0.0003 to 0.00076)."""
@@ -166,6 +166,8 @@ class Effect:
 
     def below(self, x: float | Floats) -> Floats:
         """Return P(effect < x), (...,); what is exactly 0 is not below 0."""
+        if isinstance(x, float) and x == 0.0:
+            return np.asarray(np.clip(np.sum(self.weights[0], axis=(-2, -1)), 0.0, 1.0))
         x = np.asarray(x, float)[..., None, None]
         sd = np.sqrt(self.variance)
         gain, null, harm, disaster = self.weights
@@ -446,11 +448,10 @@ def effect_posterior(
     for log_share, scale, sign in parts:
         # An exponential of this scale times the likelihood is a normal cut at zero.
         towards = sign * measured - variance / scale
-        tail = log_cdf(towards / sd)
+        tail, shift, spread = cut_normal(towards / sd)
         logs.append(
             log_share - np.log(scale) + 0.5 * variance / scale**2 - sign * measured / scale + tail
         )
-        shift, spread = truncated_moments(towards / sd)
         centres.append(sign * towards)
         means.append(sign * (towards + sd * shift))
         variances.append(variance * spread)
