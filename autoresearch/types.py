@@ -178,6 +178,8 @@ class Decision:
     num_trials: int = 0
     explanation: str = ""
     """One sentence for a person."""
+    mark: str = ""
+    """What limits the trust in this measurement (a shared or slowed machine); empty if nothing does."""
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ class Sessions:
         self.first_level = self.knowledge.level
 
     def run(self) -> None:
+        """Spend all trials."""
         for number in range(NUM_TRIALS):
             active = np.flatnonzero(self.spent < NUM_TRIALS)
             if not len(active):
@@ -187,9 +188,10 @@ class Sessions:
             part = take(self.knowledge, active)
             effect = part.effect(scores, seeds, np.zeros_like(scores))
             p_real = effect.below(0.0)
-            is_kept = p_real > rule.keep
-            is_last = (n == rule.max_trials) | (self.spent[active] >= NUM_TRIALS)
-            is_over = is_kept | (p_real < rule.drop) | is_last
+            left = np.where(self.spent[active] >= NUM_TRIALS, rule.max_trials, n)
+            said = [rule.verdict(p, m) for p, m in zip(p_real.tolist(), left, strict=True)]
+            is_kept = np.array([s == "keep" for s in said])
+            is_over = np.array([s != "retest" for s in said])
             done = np.flatnonzero(is_over)
             self._settle(number, active[done], scores[done], _rows(effect, done), is_kept[done])
             active = active[~is_over]
@@ -251,12 +253,29 @@ def row(world: str, noise: float, rule: str, rho: float, luck: Luck) -> Row:
     )
 
 
+HEADINGS = (
+    "effects",
+    "noise",
+    "rule",
+    "true gain / 100 trials",
+    "of greedy's",
+    "keeps",
+    "false keeps",
+    "of greedy's",
+    "recorded minus true",
+    "posterior minus true",
+    "confirmed error",
+    "95 % holds",
+    "claims",
+    "confirmed claims",
+    "GPU min / 0.001",
+)
+
+
 def table(rows: list[Row]) -> str:
     lines = [
-        "| effects | noise | rule | true gain / 100 trials | of greedy's | keeps | false keeps |"
-        " of greedy's | recorded minus true | posterior minus true | confirmed error | 95 % holds |"
-        " claims | confirmed claims | GPU min / 0.001 |",
-        "|" + "---|" * 15,
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---|" * len(HEADINGS),
     ]
     greedy = {(r.world, r.noise): r for r in rows if r.rule == "greedy"}
     for r in rows:
@@ -292,13 +311,15 @@ def main() -> None:
     parser.add_argument("--rules", default=",".join(RULES))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = []
+    rows: list[Row] = []
     begun = time.monotonic()
     for world in options.worlds.split(","):
         luck = draw(WORLDS[world], options.sessions, options.rho, options.seed)
-        for noise in map(float, options.noises.split(",")):
-            for rule in options.rules.split(","):
-                rows.append(row(world, noise, rule, options.rho, luck))
+        rows += [
+            row(world, noise, rule, options.rho, luck)
+            for noise in map(float, options.noises.split(","))
+            for rule in options.rules.split(",")
+        ]
     if options.json:
         print(json.dumps([asdict(r) for r in rows], indent=1))
     else:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch.config import Config
-from autoresearch.lab.noise import confirm_seed, estimates
+from autoresearch.lab.belief import estimates
+from autoresearch.lab.noise import confirm_seed
 from autoresearch.lab.normal import student_cdf, student_quantile
 from autoresearch.types import Confirmation, Session, TrialResult
 

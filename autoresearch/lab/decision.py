@@ -8,23 +8,27 @@ Pure: no clock, no disk, no randomness.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch.config import Config, DecisionConfig
-from autoresearch.lab.confirmation import confirmation_reserve_seconds
-from autoresearch.lab.noise import (
+from autoresearch.lab.belief import (
     Estimate,
     Fold,
-    Noise,
-    confirm_seed,
     estimates,
-    good_trials,
-    mean_score,
     measure_noise,
     read,
     return_to,
     sample,
+)
+from autoresearch.lab.confirmation import confirmation_reserve_seconds
+from autoresearch.lab.hopeless import speed_mark
+from autoresearch.lab.noise import (
+    Noise,
+    confirm_seed,
+    good_trials,
+    mean_score,
     setup_of,
     trial_seed,
 )
@@ -51,16 +55,25 @@ class Policy:
     """Where a policy draws its lines on the probability that a candidate is worth keeping."""
 
     keep: float
-    """Kept above this."""
+    """Kept above this at once."""
     drop: float
-    """Discarded below this; between the two it is tested again."""
+    """Discarded below this at once; between the two it is tested again."""
     max_trials: int
-    """Of one candidate; after the last, `keep` alone decides."""
+    """Of one candidate."""
+    last: float
+    """Kept above this after the last trial."""
+
+    def verdict(self, p_worth: float, num_trials: int) -> Literal["keep", "discard", "retest"]:
+        """Return what a candidate with this probability of being worth it gets."""
+        is_last = num_trials >= self.max_trials
+        if p_worth > (self.last if is_last else self.keep):
+            return "keep"
+        return "retest" if p_worth >= self.drop and not is_last else "discard"
 
 
 POLICIES = {
-    "balanced": Policy(keep=0.5, drop=0.5, max_trials=1),
-    "strict": Policy(keep=0.9, drop=0.3, max_trials=4),
+    "balanced": Policy(keep=0.5, drop=0.3, max_trials=2, last=0.4),
+    "strict": Policy(keep=0.9, drop=0.3, max_trials=4, last=0.9),
 }
 TIE_SHARE = 0.5
 """Part of the noise within which fewer lines count as equal."""
@@ -89,7 +102,12 @@ class Price:
 
 
 def decide(
-    candidate: Experiment, incumbent: Experiment, session: Session, config: DecisionConfig
+    candidate: Experiment,
+    incumbent: Experiment,
+    session: Session,
+    config: DecisionConfig,
+    *,
+    earlier: Sequence[Session] = (),
 ) -> Decision:
     """Decide on a candidate whose trials so far are in `candidate.trials`.
 
@@ -98,6 +116,8 @@ def decide(
         incumbent: The experiment it was made from, measured in the same setup.
         session: The record: noise, prior and the incumbent's uncertainty are read from it.
         config: Policy and prices.
+        earlier: Other sessions, whose candidates teach the prior where `learn_across_sessions` allows it and
+            baseline and setup are the same.
 
     Raises:
         ValueError: the incumbent has no score in the current setup; run it first.
@@ -109,7 +129,8 @@ def decide(
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", "no_score", explanation="it has no score")
-    effect, noise = _effect(candidate, incumbent, session, setup, trials)
+    lessons = earlier if config.learn_across_sessions else ()
+    effect, noise = _effect(candidate, incumbent, session, setup, trials, lessons)
     delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
     price = price_of(candidate, incumbent, setup, noise, config)
     p_real = float(effect.below(0.0))
@@ -126,6 +147,7 @@ def decide(
         noise=noise.sd,
         num_trials=len(trials),
         explanation=_explain(reason, p_real, delta, noise.sd, price, len(trials)),
+        mark=speed_mark(candidate, incumbent, setup),
     )
 
 
@@ -135,8 +157,9 @@ def _effect(
     session: Session,
     setup: str,
     trials: list[TrialResult],
+    earlier: Sequence[Session],
 ) -> tuple[Effect, Noise]:
-    fold = read(session, setup, candidate=candidate)
+    fold = read(session, setup, candidate=candidate, earlier=earlier)
     if fold is None:
         raise ValueError(f"nothing has a score in setup `{setup}`")
     knowledge = fold.knowledge
@@ -156,19 +179,19 @@ def _rule(
     num_trials: int,
 ) -> tuple[Literal["keep", "discard", "retest"], str]:
     """Return action and reason."""
+    action: Literal["keep", "discard", "retest"]
     if policy == "greedy":
-        is_kept, is_gain, is_doubtful = delta < -price.total, delta < 0, False
+        action, is_gain = ("keep" if delta < -price.total else "discard"), delta < 0
     else:
-        rule = POLICIES[policy]
-        is_kept, is_gain = p_worth > rule.keep, p_real > rule.keep
-        is_doubtful = rule.drop <= p_worth <= rule.keep and num_trials < rule.max_trials
-    if is_kept:
-        return "keep", "gain" if is_gain else "simpler"
-    if is_doubtful:
-        return "retest", "doubtful"
+        action = POLICIES[policy].verdict(p_worth, num_trials)
+        is_gain = POLICIES[policy].verdict(p_real, num_trials) == "keep"
+    if action == "keep":
+        return action, "gain" if is_gain else "simpler"
+    if action == "retest":
+        return action, "doubtful"
     if is_gain:
-        return "discard", "memory" if price.memory > price.lines else "too_complex"
-    return "discard", "worse" if 1 - float(effect.below(1e-15)) > 0.9 else "no_gain"
+        return action, "memory" if price.memory > price.lines else "too_complex"
+    return action, "worse" if 1 - float(effect.below(1e-15)) > 0.9 else "no_gain"
 
 
 def price_of(
@@ -273,7 +296,7 @@ def _last_doubtful(
     if fold.incumbent != best.number:
         knowledge = return_to(knowledge, good_trials(best, setup), fold.seeds)
     rule = POLICIES[config.policy]
-    line = min(rule.keep, rule.drop)
+    line = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
     level = float(knowledge.level)
     reach = 20 * max(noise, float(knowledge.level_sd), 1e-6)
     low, high = level - 100 * reach, level + reach

@@ -1,7 +1,7 @@
 """The normal and Student distributions as far as the keep rule needs them; numpy and math only.
 
 The normal tail functions are read from tables made once with `math.erfc`, so that they work on whole
-arrays: linear interpolation on a step of 0.004 is good to 1e-5 relative, far below what noise that is
+arrays without SciPy: linear interpolation on a step of 0.004 is good to 1e-5 relative, far below what noise that is
 known from a handful of trials can resolve. Left of the table the asymptotic series takes over.
 """
 
@@ -41,26 +41,45 @@ def _tail_variance(x: float) -> float:
     return q * (1 - 6 * q + 50 * q * q)
 
 
-_GRID, _LOG_CDF, _SHIFT, _SPREAD = _tables()
+_, _LOG_CDF, _SHIFT, _SPREAD = _tables()
+
+
+def _place(x: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return the node of the tables at or below `x` and how far beyond it `x` lies, 0 to 1."""
+    at = np.clip((x - _LOW) / _STEP, 0.0, len(_LOG_CDF) - 1.001)
+    node = at.astype(np.intp)
+    return node, at - node
+
+
+def _read(table: Floats, node: NDArray[np.intp], beyond: Floats) -> Floats:
+    left: Floats = table[node]
+    return left + beyond * (table[node + 1] - left)
 
 
 def log_cdf(x: Floats) -> Floats:
     """Return log Phi(x) of the standard normal."""
+    found = _read(_LOG_CDF, *_place(x))
+    if np.min(x, initial=0.0) >= _LOW:
+        return found
     far = np.minimum(x, _LOW)
-    tail = -0.5 * far * far - _HALF_LOG_2PI - np.log(-far)
-    return np.where(x < _LOW, tail, np.interp(x, _GRID, _LOG_CDF))
+    return np.where(x < _LOW, -0.5 * far * far - _HALF_LOG_2PI - np.log(-far), found)
 
 
-def truncated_moments(x: Floats) -> tuple[Floats, Floats]:
-    """Return mean and variance of x - |tail|: a standard normal cut to values below `x`, from `x`.
+def cut_normal(x: Floats) -> tuple[Floats, Floats, Floats]:
+    """Describe a standard normal cut to values below `x`.
 
     Returns:
-        The distance of the mean below the untruncated mean (phi(x) / Phi(x)), and the variance.
+        The log of what is left of it, log Phi(x); the distance of its mean below 0, phi(x) / Phi(x); its variance.
     """
+    node, beyond = _place(x)
+    found = (_read(table, node, beyond) for table in (_LOG_CDF, _SHIFT, _SPREAD))
+    if np.min(x, initial=0.0) >= _LOW:
+        log_left, shift, spread = found
+        return log_left, shift, spread
     far = np.minimum(x, _LOW)
-    shift = np.where(x < _LOW, -far - 1 / far, np.interp(x, _GRID, _SHIFT))
-    spread = np.where(x < _LOW, 1 / (far * far), np.interp(x, _GRID, _SPREAD))
-    return shift, spread
+    tails = (-0.5 * far * far - _HALF_LOG_2PI - np.log(-far), -far - 1 / far, 1 / (far * far))
+    log_left, shift, spread = (np.where(x < _LOW, t, f) for t, f in zip(tails, found, strict=True))
+    return log_left, shift, spread
 
 
 def log_density(x: Floats, variance: Floats) -> Floats:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoresearch.lab.normal import Floats, log_cdf, log_density, truncated_moments
+from autoresearch.lab.normal import Floats, cut_normal, log_cdf, log_density
 
 NOISE_MEDIAN = 0.0006
 """bpb; middle of the noise reported for runs of five minutes on one GPU (0.0003 to 0.00076)."""
@@ -46,7 +46,9 @@ SCALE_SPREAD = 0.8
 SHARES = ((0.10, 0.20), (0.03, 0.20), (0.25, 0.20), (0.03, 0.70))
 """(share of gains, share of no effect) of each node; the rest harms."""
 SHARE_WEIGHTS = (0.5, 0.2, 0.2, 0.1)
-LEASH = 1.5
+DRIFT = 4.0
+"""Standard deviations from which the incumbent's own new trial means that the machine drifted."""
+LEASH = 2.0
 """Standard deviations by which discarded candidates may move the incumbent's level."""
 FLAT_VARIANCE = 0.01
 """Variance of a level of which one score is known, about that score; in bpb^2, beside 100 times the noise's."""
@@ -164,6 +166,8 @@ class Effect:
 
     def below(self, x: float | Floats) -> Floats:
         """Return P(effect < x), (...,); what is exactly 0 is not below 0."""
+        if isinstance(x, float) and x == 0.0:
+            return np.asarray(np.clip(np.sum(self.weights[0], axis=(-2, -1)), 0.0, 1.0))
         x = np.asarray(x, float)[..., None, None]
         sd = np.sqrt(self.variance)
         gain, null, harm, disaster = self.weights
@@ -272,6 +276,29 @@ class Knowledge:
             cov = known.cov - gain @ (_design(known, (seed,)) @ known.cov)
             known = _learn_noise(replace(known, mean=mean, cov=_symmetric(cov)), logs)
         return _anchored(known)
+
+    def observe_later(
+        self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
+    ) -> "Knowledge":
+        """Learn from one trial of the incumbent run long after it was kept.
+
+        Further than `DRIFT` standard deviations from what was expected, the machine has drifted: then the level
+        is taken from the new trial alone, and nothing is learned about the noise.
+        """
+        residual, inverse, _ = _innovation(self, scores, seeds, audit_variance)
+        square = residual[..., 0] ** 2
+        expected = 1 / inverse[..., 0, 0]
+        weight = np.exp(self.log_weight)
+        ratio = np.sum(weight * square / expected, axis=(-2, -1))
+        drifted = (ratio > DRIFT**2)[..., None, None]
+        cov = self.cov.copy()
+        cov[..., 0, 0] += np.where(drifted, np.maximum(square - expected, 0.0), 0.0)
+        known = replace(self, cov=cov).observe(scores, seeds, audit_variance)
+        return replace(
+            known,
+            log_noise=np.where(drifted[..., 0], self.log_noise, known.log_noise),
+            log_prior=np.where(drifted, self.log_prior, known.log_prior),
+        )
 
     def effect(self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats) -> Effect:
         """Return what trials of a candidate say of its effect on the incumbent's level."""
@@ -421,11 +448,10 @@ def effect_posterior(
     for log_share, scale, sign in parts:
         # An exponential of this scale times the likelihood is a normal cut at zero.
         towards = sign * measured - variance / scale
-        tail = log_cdf(towards / sd)
+        tail, shift, spread = cut_normal(towards / sd)
         logs.append(
             log_share - np.log(scale) + 0.5 * variance / scale**2 - sign * measured / scale + tail
         )
-        shift, spread = truncated_moments(towards / sd)
         centres.append(sign * towards)
         means.append(sign * (towards + sd * shift))
         variances.append(variance * spread)

@@ -49,7 +49,7 @@ class Formula:
         if outcome is not Outcome.OK:
             return TrialResult(spec.seed, outcome, "oom", split=spec.split)
         text = spec.files["train.py"].decode()
-        values = {k: float(v) for k, v in re.findall(r"^([A-Z]) = (\S+)", text, re.M)}
+        values = {k: float(v) for k, v in re.findall(r"^([A-Z]) = (\S+)", text, re.MULTILINE)}
         luck = random.Random(f"{spec.seed} {text}").gauss(0, self.noise)
         bpb = 1 - 0.01 * values["A"] - 0.02 * values["B"] + luck
         return TrialResult(

@@ -1,0 +1,289 @@
+"""What a session knows: its record read once, in order, into the posterior.
+
+Pure: reads `types.Session`, returns numbers.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autoresearch.lab.noise import (
+    Noise,
+    audit_variance,
+    does_count,
+    good_trials,
+    is_measured_tip,
+    residual_squares,
+    scores_of,
+    seed_correlation,
+    setup_of,
+)
+from autoresearch.lab.normal import Floats
+from autoresearch.lab.posterior import (
+    Effect,
+    Knowledge,
+    NoiseGrid,
+    default_prior,
+    noise_grid,
+    start,
+)
+from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
+
+EARLIER_SHARE = 0.5
+"""Weight of what an earlier session taught about the prior: its ideas were other ones."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is believed of one experiment, for the ladder and the proposer."""
+
+    number: int
+    p_real: float | None
+    """Probability that it improves on the incumbent of its time; None for the baseline."""
+    effect: float
+    """Posterior mean against the incumbent of its time, in bpb."""
+    low: float | None = None
+    high: float | None = None
+    """Central 90 % of the effect; kept experiments only."""
+    level: float | None = None
+    """Posterior mean of its true val_bpb; kept experiments and the baseline only."""
+    level_sd: float | None = None
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The session read once, in order."""
+
+    knowledge: Knowledge
+    incumbent: int
+    """Number of the experiment whose level is known."""
+    seeds: Mapping[int, int]
+    """Seed -> its index in the knowledge; seeds used once are missing."""
+    estimates: Mapping[int, Estimate]
+    noise: Noise
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Trials of one experiment in the form the posterior takes."""
+
+    scores: Floats
+    seeds: tuple[int, ...]
+    audit: Floats
+
+
+def sample(trials: Sequence[TrialResult], seeds: Mapping[int, int]) -> Sample:
+    """Turn trials into arrays; a seed that no other trial has gets index -1."""
+    return Sample(
+        np.array(scores_of(trials)),
+        tuple(seeds.get(t.seed, -1) for t in trials),
+        np.array([audit_variance(t) for t in trials]),
+    )
+
+
+def read(
+    session: Session,
+    setup: str,
+    *,
+    candidate: Experiment | None = None,
+    earlier: Sequence[Session] = (),
+) -> Fold | None:
+    """Read the session in order and return what is known of the incumbent.
+
+    Args:
+        session: The record.
+        setup: Only trials of this setup count.
+        candidate: An experiment under decision: left out of the history, its seeds are provided for.
+        earlier: Sessions whose candidates may teach the prior; those of another setup or another baseline
+            are passed over.
+
+    Returns:
+        None if nothing has a score in this setup yet.
+    """
+    number = candidate.number if candidate is not None else None
+    steps = _history(session, setup, number)
+    if not steps:
+        return None
+    counts = Counter(t.result.seed for _, trials in steps for t in trials)
+    counts.update(t.seed for t in (good_trials(candidate, setup) if candidate is not None else ()))
+    seeds = {s: i for i, s in enumerate(sorted(s for s, n in counts.items() if n > 1))}
+    walk = _Walk(_place(session, setup), seeds, steps[0], _lessons(session, setup, earlier))
+    for experiment, trials in steps[1:]:
+        walk.step(experiment, trials)
+    return walk.end()
+
+
+def _history(
+    session: Session, setup: str, without: int | None
+) -> list[tuple[Experiment, list[Trial]]]:
+    """Return judged experiments with their trials that count, from the first that stood."""
+    steps = []
+    for experiment in sorted(session.experiments, key=lambda e: e.number):
+        is_judged = experiment.state is State.JUDGED or is_measured_tip(experiment)
+        is_scored = experiment.verdict in (None, Verdict.KEEP, Verdict.DISCARD)
+        trials = [t for t in experiment.trials if does_count(t, setup)]
+        if experiment.number != without and is_judged and is_scored and trials:
+            steps.append((experiment, trials))
+    stood = [i for i, (e, _) in enumerate(steps) if is_measured_tip(e) or e.verdict is Verdict.KEEP]
+    return steps[stood[0] :] if stood else []
+
+
+def _lessons(session: Session, setup: str, earlier: Sequence[Session]) -> Floats | float:
+    """Return the log evidence that earlier sessions give for each prior node, tempered."""
+    identity = session.experiments[0].identity if session.experiments else ""
+    total: Floats | float = 0.0
+    for other in earlier:
+        is_alike = other.experiments and identity and other.experiments[0].identity == identity
+        if other.tag == session.tag or not is_alike:
+            continue
+        fold = read(other, setup)
+        if fold is None:
+            continue
+        known = fold.knowledge
+        gained = known.log_prior - known.prior.log_weight  # (J, K)
+        weight = np.exp(known.log_weight).sum(axis=-1, keepdims=True)
+        mean = np.sum(weight * (gained - gained.max(axis=-1, keepdims=True)), axis=-2)
+        total = total + EARLIER_SHARE * mean
+    return total
+
+
+class _Walk:
+    """Goes through the experiments in order; the incumbent's later trials come at their own time."""
+
+    def __init__(
+        self,
+        grid: NoiseGrid,
+        seeds: Mapping[int, int],
+        first: tuple[Experiment, list[Trial]],
+        lessons: Floats | float,
+    ) -> None:
+        experiment, trials = first
+        self.seeds = seeds
+        self.estimates: dict[int, Estimate] = {}
+        self.num_repeats = 0
+        self.knowledge = start(
+            grid, default_prior(grid), np.array(scores_of([trials[0].result])[0]), len(seeds)
+        )
+        self.knowledge = replace(self.knowledge, log_prior=self.knowledge.log_prior + lessons)
+        self.commits: dict[str, tuple[Experiment, list[Trial]]] = {}
+        self._measure(experiment, trials)
+
+    def _measure(self, experiment: Experiment, trials: list[Trial]) -> None:
+        """Take a commit that stands already as the incumbent, by its own trials."""
+        now, self.later = _split(experiment, trials)
+        own = sample([t.result for t in now], self.seeds)
+        known = self.knowledge.forget_level(float(own.scores[0]))
+        self.knowledge = known.observe(own.scores, own.seeds, own.audit)
+        self._stand(experiment, trials, None)
+        self.num_repeats += len(now) - 1
+
+    def _stand(self, experiment: Experiment, trials: list[Trial], effect: Effect | None) -> None:
+        self.incumbent = experiment
+        self.commits[experiment.commit] = (experiment, trials)
+        self.estimates[experiment.number] = _standing(experiment.number, self.knowledge, effect)
+
+    def step(self, experiment: Experiment, trials: list[Trial]) -> None:
+        """Take in one judged experiment."""
+        back = self.commits.get(experiment.parent)
+        if is_measured_tip(experiment):
+            self._measure(experiment, trials)
+            return
+        if self.incumbent.reverted_by and back is not None and back[0] is not self.incumbent:
+            self._measure(*back)
+        self._sentinels(trials[0].started_at)
+        now, later = _split(experiment, trials)
+        own = sample([t.result for t in now], self.seeds)
+        effect = self.knowledge.effect(own.scores, own.seeds, own.audit)
+        is_kept = experiment.verdict is Verdict.KEEP
+        self.knowledge = self.knowledge.absorb(own.scores, own.seeds, own.audit, effect, is_kept)
+        self.num_repeats += len(now) - 1
+        if is_kept:
+            self.later = later
+            self._stand(experiment, trials, effect)
+        else:
+            self.estimates[experiment.number] = Estimate(
+                experiment.number, float(effect.below(0.0)), float(effect.mean)
+            )
+
+    def _sentinels(self, before: str | None) -> None:
+        """Take in the incumbent's own trials that ran before the given time."""
+        due = [t for t in self.later if before is None or t.started_at < before]
+        for trial in due:
+            own = sample([trial.result], self.seeds)
+            self.knowledge = self.knowledge.observe_later(own.scores, own.seeds, own.audit)
+        self.num_repeats += len(due)
+        self.later = self.later[len(due) :]
+
+    def end(self) -> Fold:
+        """Return what is known now."""
+        self._sentinels(None)
+        number = self.incumbent.number
+        self.estimates[number] = replace(
+            self.estimates[number],
+            level=float(self.knowledge.level),
+            level_sd=float(self.knowledge.level_sd),
+        )
+        noise = _noise(self.knowledge, float(self.num_repeats))
+        return Fold(self.knowledge, number, self.seeds, self.estimates, noise)
+
+
+def _split(experiment: Experiment, trials: list[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """Return the trials the verdict rests on, and those run later as sentinels."""
+    judged = experiment.judged_at
+    now = [t for t in trials if not judged or t.started_at <= judged] or trials[:1]
+    return now, trials[len(now) :]
+
+
+def return_to(
+    knowledge: Knowledge, trials: Sequence[TrialResult], seeds: Mapping[int, int]
+) -> Knowledge:
+    """Return what is known when an earlier state stands again: its own trials, and all else learned."""
+    own = sample(trials, seeds)
+    return knowledge.forget_level(float(own.scores[0])).observe(own.scores, own.seeds, own.audit)
+
+
+def _standing(number: int, knowledge: Knowledge, effect: Effect | None) -> Estimate:
+    return Estimate(
+        number=number,
+        p_real=float(effect.below(0.0)) if effect is not None else None,
+        effect=float(effect.mean) if effect is not None else 0.0,
+        low=effect.quantile(0.05) if effect is not None else None,
+        high=effect.quantile(0.95) if effect is not None else None,
+        level=float(knowledge.level),
+        level_sd=float(knowledge.level_sd),
+    )
+
+
+def estimates(session: Session) -> dict[int, Estimate]:
+    """Return what is believed of every measured experiment of the current setup, by number."""
+    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    fold = read(session, setup)
+    return dict(fold.estimates) if fold is not None else {}
+
+
+def measure_noise(session: Session) -> Noise:
+    """Return the noise of the session's current setup with its uncertainty."""
+    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    fold = read(session, setup)
+    if fold is not None:
+        return fold.noise
+    grid = _place(session, setup)
+    return _noise(start(grid, default_prior(grid), np.array(0.0), 0), 0.0)
+
+
+def _place(session: Session, setup: str) -> NoiseGrid:
+    squares, degrees = residual_squares(session, setup)
+    correlation = seed_correlation(session, setup)
+    return noise_grid(np.array(squares), np.array(degrees), np.array(correlation))
+
+
+def _noise(knowledge: Knowledge, degrees: float) -> Noise:
+    return Noise(
+        sd=float(knowledge.noise),
+        low=knowledge.noise_quantile(0.05),
+        high=knowledge.noise_quantile(0.95),
+        degrees=degrees,
+        correlation=float(knowledge.grid.correlation),
+    )

@@ -1,0 +1,109 @@
+"""Which trials are hopeless while they run, and which measured something else than their code.
+
+Pure predicates over what the lab itself counts (tokens served, seconds) and what the child reports. A report may
+end a trial early; it never gives a verdict in its favour.
+
+Not finite and diverging losses end a trial in the trial room, where every logged value passes. Here is what needs
+the incumbent to compare with: a collapse of throughput, and a machine that was shared or slowed.
+
+Trade-off: no pruning by loss curves. On this task better candidates are often behind until late, and the best
+case is a twentieth to a fifth more experiments; `Kill` is the seam for it.
+"""
+
+from dataclasses import dataclass, replace
+from statistics import median
+
+from autoresearch.events import Progress
+from autoresearch.lab.noise import good_trials
+from autoresearch.types import Experiment, Outcome, TrialResult
+
+COLLAPSE_SHARE = 0.25
+"""Of the incumbent's tokens per second, below which training is hopeless."""
+COLLAPSE_AFTER = 0.15
+"""Share of the budget that must be over before throughput is judged."""
+SPEED_TOLERANCE = 0.01
+"""Relative difference in tokens per second that luck does not explain: worth one sigma of bpb."""
+SAME_MEMORY = 0.02
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A trial that should end now."""
+
+    reason: str
+    detail: str
+    seconds_saved: float
+    """Of the budget, not spent."""
+
+
+def speed_of(experiment: Experiment, setup: str) -> float | None:
+    """Return the median tokens per second of an experiment's trials that count."""
+    known = [t.tokens_per_second for t in good_trials(experiment, setup) if t.tokens_per_second]
+    return median(known) if known else None
+
+
+def collapse(
+    progress: Progress, reference_tokens_per_second: float | None, *, is_intended: bool = False
+) -> Kill | None:
+    """Return why the trial should end now, None if it may go on.
+
+    Args:
+        progress: Of the training phase, by the lab's own clock and count.
+        reference_tokens_per_second: The incumbent's; None: nothing to compare with.
+        is_intended: The idea says that it trades speed for something.
+    """
+    if progress.phase != "train" or is_intended or not reference_tokens_per_second:
+        return None
+    if progress.seconds < COLLAPSE_AFTER * progress.budget_seconds or progress.seconds <= 0:
+        return None
+    share = progress.num_tokens / progress.seconds / reference_tokens_per_second
+    if share >= COLLAPSE_SHARE:
+        return None
+    return Kill(
+        "slow",
+        f"{share:.0%} of the incumbent's tokens per second after"
+        f" {progress.seconds / progress.budget_seconds:.0%} of the budget",
+        max(progress.budget_seconds - progress.seconds, 0.0),
+    )
+
+
+def killed(result: TrialResult, kill: Kill) -> TrialResult:
+    """Return the result of a trial that was stopped by `kill`, for the record and the proposer."""
+    return replace(
+        result,
+        outcome=Outcome.CRASH,
+        reason=kill.reason,
+        detail=f"{kill.detail}; {kill.seconds_saved / 60:.1f} minutes saved",
+        bpb=None,
+        extra={**result.extra, "seconds_saved": round(kill.seconds_saved, 1)},
+    )
+
+
+def speed_mark(candidate: Experiment, incumbent: Experiment, setup: str) -> str:
+    """Return a sentence if the candidate ran faster or slower than its code explains, else "".
+
+    The same number of parameters, tokens a step and memory are taken to mean that the change has nothing to do
+    with speed. What the incumbent's own trials vary by is tolerated where it is more than 1 %.
+    """
+    mine, theirs = good_trials(candidate, setup), good_trials(incumbent, setup)
+    ours, usual = speed_of(candidate, setup), speed_of(incumbent, setup)
+    if not mine or not theirs or not ours or not usual or not _is_alike(mine[-1], theirs[-1]):
+        return ""
+    speeds = [t.tokens_per_second for t in theirs if t.tokens_per_second]
+    own_spread = (max(speeds) - min(speeds)) / usual
+    change = ours / usual - 1
+    if abs(change) <= max(SPEED_TOLERANCE, 2 * own_spread):
+        return ""
+    return f"tokens/s {change:+.1%} from the incumbent's without a cause in the change: was the machine shared?"
+
+
+def _is_alike(a: TrialResult, b: TrialResult) -> bool:
+    if a.num_params != b.num_params:
+        return False
+    if a.num_tokens and b.num_tokens and a.num_steps and b.num_steps:
+        ours, theirs = a.num_tokens / a.num_steps, b.num_tokens / b.num_steps
+        if abs(ours / theirs - 1) > 1e-6:
+            return False
+    if a.peak_memory_mb and b.peak_memory_mb:
+        return abs(a.peak_memory_mb / b.peak_memory_mb - 1) <= SAME_MEMORY
+    return True
