@@ -34,7 +34,6 @@ from autoresearch.types import (
     State,
     TrialResult,
     TrialSpec,
-    Verdict,
 )
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "d", "1", 128, 1000)
