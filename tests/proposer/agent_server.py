@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 IDEA = "DESCRIPTION: halve the matrix rate\nHYPOTHESIS: smoother\nTHEME: optimizer\n"
-OLD, NEW = "MATRIX_LR = 0.04 ", "MATRIX_LR = 0.02 "
+OLD, NEW = "MATRIX_LR = 0.04", "MATRIX_LR = 0.02"
 
 
 @dataclass
