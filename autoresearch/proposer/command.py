@@ -216,7 +216,9 @@ class CommandProposer:
             environment=self._environment(Path(program)),
             needs_network=True,
         )
-        command = self._sandbox.wrap([program, *line[1:]], policy)
+        # Codex keeps no helpers in a home that is the temporary folder itself.
+        inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", program, *line[1:]]
+        command = self._sandbox.wrap(inner, policy)
         began = time.monotonic()
         with (
             tempfile.TemporaryFile() as given,

@@ -263,6 +263,9 @@ class Provider:
         whole = litellm.stream_chunk_builder(chunks, messages=[dict(m) for m in messages])
         if whole is None or not whole.choices:
             raise EmptyAnswerError("the answer was empty")
+        message, usage = whole.choices[0].message, getattr(whole, "usage", None)
+        if not message.content and not getattr(usage, "completion_tokens", 0):
+            raise EmptyAnswerError("the answer was empty")
         return whole
 
     def _reply(self, whole: Any, messages: Sequence[Mapping[str, Any]], began: float) -> Reply:

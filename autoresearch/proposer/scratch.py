@@ -46,7 +46,9 @@ class Scratch:
             parent.mkdir(parents=True, exist_ok=True)
         self.home = Path(tempfile.mkdtemp(prefix="proposer-", dir=parent)).resolve()
         self.work = self.home / "work"
-        self.work.mkdir()
+        self.temporary = self.home / "tmp"
+        for folder in (self.work, self.temporary):
+            folder.mkdir()
 
     def __enter__(self) -> Self:
         return self

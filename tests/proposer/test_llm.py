@@ -115,7 +115,6 @@ def test_an_unknown_price_is_said_once() -> None:
         ("no idea", "holds no edit"),
         (reply("SEED = 42", "SEED = 43"), "only random seeds"),
         (reply("DEPTH = 4               # transformer blocks", "DEPTH ="), "not valid Python"),
-        ("", "holds no edit"),
         (GOOD.replace("FILE: train.py", "FILE: judge.py"), "`judge.py` may not be changed"),
     ],
 )

@@ -34,7 +34,6 @@ from autoresearch.types import (
     State,
     TrialResult,
     TrialSpec,
-    Verdict,
 )
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "d", "1", 128, 1000)
@@ -195,7 +194,7 @@ def test_a_night_with_faults_is_recorded_whole(tmp_path: Path) -> None:
 
     with serve(answer) as server:
         server.num_prompt_tokens = SERVER_PROMPT_TOKENS
-        session, _, _, reason = night(tmp_path / "run", configured(server.url), 36)
+        session, _, _, reason = night(tmp_path / "run", configured(server.url), 24)
     assert reason == "experiments"
     numbers = [e.number for e in session.experiments]
     assert numbers == list(range(len(numbers)))
@@ -205,13 +204,8 @@ def test_a_night_with_faults_is_recorded_whole(tmp_path: Path) -> None:
     assert session.kept
     assert session.usage.cost_usd == pytest.approx(cost_of(server, said))
     assert session.usage.num_calls == len(server.requests)
-    identities = [
-        e.identity for e in session.experiments if e.verdict in (Verdict.KEEP, Verdict.DISCARD)
-    ]
-    assert (
-        len({e.identity for e in session.experiments if e.reason != "edit_failed"})
-        >= len(identities) - 3
-    )
+    tried = [e.identity for e in session.experiments if e.trials]
+    assert len(set(tried)) == len(tried)
 
 
 def test_the_prompt_of_a_late_experiment(tmp_path: Path) -> None:
@@ -227,12 +221,13 @@ def test_the_prompt_of_a_late_experiment(tmp_path: Path) -> None:
 def test_the_cost_limit_ends_the_night_before_it_is_passed(tmp_path: Path) -> None:
     with serve(lambda index, body: Say(change(body, index))) as server:
         config = configured(server.url, max_output_tokens=1000)
-        session, _, _, _ = night(tmp_path / "run", config, 100, max_cost=0.03)
+        session, _, _, _ = night(tmp_path / "run", config, 100, max_cost=0.012)
     assert session.usage.cost_usd is not None
-    assert 0.015 < session.usage.cost_usd <= 0.03
+    assert 0.005 < session.usage.cost_usd <= 0.012
     assert len(session.experiments) < 100
 
 
+@pytest.mark.slow
 def test_nothing_is_idle_with_one_ahead(tmp_path: Path) -> None:
     """A proposer that takes as long as a trial: ahead keeps the device busy, in turn does not."""
     shares = []
@@ -242,8 +237,9 @@ def test_nothing_is_idle_with_one_ahead(tmp_path: Path) -> None:
             config = configured(server.url)
             _, executor, wall, _ = night(tmp_path / f"run{depth}", config, 8, 0.9, depth)
         shares.append(executor.busy / wall)
+    print(f"busy share: in turn {shares[0]:.2f}, one ahead {shares[1]:.2f}")
     assert shares[1] > shares[0] + 0.12
-    assert shares[1] > 0.75
+    assert shares[1] > 0.7
 
 
 @pytest.mark.slow
