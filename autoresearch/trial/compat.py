@@ -23,22 +23,13 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from autoresearch.trial.attention import attend
 from autoresearch.trial.client import Trial
-
-__all__ = [
-    "MAX_SEQ_LEN",
-    "TIME_BUDGET",
-    "Tokenizer",
-    "evaluate_bpb",
-    "get_token_bytes",
-    "make_dataloader",
-]
 
 
 class _BuiltError(Exception):
@@ -54,6 +45,7 @@ class _Lab:
     budget_seconds = 0.0
     has_started = False
     trained: nn.Module | None = None
+    script: ClassVar[dict[str, Any]] = {}
 
 
 def attach(script: dict[str, Any]) -> None:
@@ -67,6 +59,7 @@ def attach(script: dict[str, Any]) -> None:
     """
     if script.get("__name__") == "__main__":
         script["build_model"] = _build_skeleton
+        _Lab.script = script
         _join()
     elif script.get("__name__") != "script":
         script["build_model"] = _builder(Path(script["__file__"]))
@@ -142,7 +135,7 @@ def make_dataloader(
         raise _BuiltError
     if split != "train":
         raise RuntimeError("a trial sees training tokens only: the judge evaluates")
-    return _batches(_Lab.trial, B, T, sys._getframe(1).f_globals)
+    return _batches(_Lab.trial, B, T, _Lab.script)
 
 
 def evaluate_bpb(model: nn.Module, *_: Any, **__: Any) -> NoReturn:
@@ -250,7 +243,7 @@ def _build_skeleton(vocab_size: int, max_seq_len: int, device: Any) -> nn.Module
         *path, last = name.split(".")
         owner = root
         for part in path:
-            if part not in owner._modules:
+            if part not in dict(owner.named_children()):
                 owner.add_module(part, nn.Module())
             owner = owner.get_submodule(part)
         owner.register_parameter(
