@@ -38,7 +38,12 @@ class Server:
         self._context = int(load["context"])
         self._device = resolve_device(str(load["device"]))
         torch.manual_seed(int(load["seed"]))
-        module = run_file(file, "train")
+        try:
+            module = run_file(file, "train")
+        except SystemExit as exc:  # a flat script ends here once `build_model` is there
+            if exc.code not in (None, 0):
+                raise
+            module = sys.modules["train"]
         max_seq_len = int(load["max_seq_len"])
         model = module.build_model(self._vocab_size, max_seq_len, self._device)
         load_state(model.to(self._device), decode_weights(memoryview(map_file(weights))))

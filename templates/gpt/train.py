@@ -18,7 +18,7 @@ from autoresearch.trial.attention import attend
 
 # Model
 DEPTH = 8  # blocks; more learns more per token and makes fewer steps; range 1 to 32
-WIDTH = 512  # channels of the residual stream; range 64 to 2048; multiple of 64
+WIDTH = 512  # channels of the residual stream; range 32 to 2048; multiple of 32
 NUM_HEADS = 4  # attention heads; range 1 to 32
 HEAD_SIZE = 128  # channels of a head; range 16 to 256; multiple of 16
 MLP_RATIO = 4  # hidden channels of the MLP for each channel of WIDTH; range 1 to 8

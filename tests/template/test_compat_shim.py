@@ -1,0 +1,60 @@
+"""The shim for upstream's scripts, in this process: what judging sees."""
+
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from autoresearch.paths import templates_directory  # noqa: E402
+from autoresearch.trial import compat  # noqa: E402
+from autoresearch.trial.child import run_file  # noqa: E402
+
+FOLDER = templates_directory() / "compat"
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """The module as the judge loads it."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in ("prepare", "kernels", "train", "script"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(SystemExit):
+        run_file(str(FOLDER / "train.py"), "train")
+    yield sys.modules["train"]
+    for name in ("prepare", "kernels", "train", "script"):
+        sys.modules.pop(name, None)
+
+
+def test_judging_builds_the_model_without_training(judged):
+    model = judged.build_model(100, 32, "cpu").eval()
+    with torch.inference_mode():
+        logits = model(torch.randint(100, (2, 20)))
+    assert logits.shape == (2, 20, 100)
+    assert model.wpe.num_embeddings == 32
+    assert all(not key.startswith("_orig_mod") for key in model.state_dict())
+
+
+def test_kernels_are_answered_by_our_attention(judged):
+    import kernels
+
+    flash = kernels.get_kernel("someone/flash-attention-3").flash_attn_interface.flash_attn_func
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 40, 4, 16) for _ in range(3))
+    plain = flash(q, k, v, causal=True, window_size=(40, 0))
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        *(t.transpose(1, 2) for t in (q, k, v)), is_causal=True
+    )
+    torch.testing.assert_close(plain, expected.transpose(1, 2))
+    assert not torch.allclose(flash(q, k, v, causal=True, window_size=(8, 0)), plain)
+    grouped = flash(q, k[:, :, :2], v[:, :, :2], causal=True)
+    assert grouped.shape == q.shape
+    with pytest.raises(ValueError, match="only causal"):
+        flash(q, k, v, causal=False)
+
+
+def test_names_that_are_not_there_are_explained():
+    with pytest.raises(AttributeError, match="data and tokenizer are the lab's"):
+        compat.list_parquet_files  # noqa: B018
+    with pytest.raises(RuntimeError, match="the judge computes val_bpb"):
+        compat.get_token_bytes()

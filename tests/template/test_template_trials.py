@@ -1,0 +1,67 @@
+"""The templates in real trials: train, claim and audit in processes of their own."""
+
+import pytest
+
+from autoresearch import presets
+from autoresearch.types import Outcome
+
+TINY = {
+    "DEPTH": 2,
+    "WIDTH": 64,
+    "NUM_HEADS": 2,
+    "HEAD_SIZE": 32,
+    "SHORT_WINDOW": 16,
+    "CONTEXT": 64,
+    "ROWS": 4,
+    "ACCUMULATE": 1,
+}
+
+
+def gpt(**constants):
+    files = presets.render("gpt", "cpu")
+    files["train.py"] = presets.set_constants(files["train.py"], {**TINY, **constants})
+    return files
+
+
+def test_the_gpt_template_trains_and_is_judged(run_trial, prepared):
+    result = run_trial(gpt())
+    assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    assert result.bpb < 0.9 * prepared[1].unigram_bpb
+    assert result.num_audited > 50
+    assert abs(result.extra["max_difference"]) < 1e-3
+
+
+def test_a_constant_that_does_not_fit_is_told_in_one_sentence(run_trial):
+    result = run_trial(gpt(CONTEXT=128))
+    assert result.outcome is Outcome.CRASH
+    assert "CONTEXT must be at most 64, got 128" in result.detail
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_flat_script_of_upstreams_shape_trains_and_is_judged(run_trial, prepared):
+    files = presets.render("compat", "cpu")
+    assert "def build_model" not in files["train.py"]
+    result = run_trial(files, trial__budget_seconds=3.0)
+    assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    assert result.num_steps > 1
+    assert result.num_params > 100_000
+    assert result.bpb < 1.5 * prepared[1].unigram_bpb
+
+
+def test_a_flat_script_may_end_by_its_own_clock(run_trial):
+    files = presets.render("compat", "cpu")
+    files["train.py"] = files["train.py"].replace("if progress >= 1.0:", "if step >= 2:")
+    result = run_trial(files, trial__budget_seconds=60.0)
+    assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    assert result.train_seconds < 50
+
+
+def test_what_a_flat_script_cannot_have_is_said(run_trial):
+    files = presets.render("compat", "cpu")
+    files["train.py"] = files["train.py"].replace(
+        "tokenizer = Tokenizer.from_directory()",
+        "tokenizer = Tokenizer.from_directory()\ntokenizer.encode('text')",
+    )
+    result = run_trial(files)
+    assert result.outcome is Outcome.CRASH
+    assert "a trial has no text to encode" in result.detail
