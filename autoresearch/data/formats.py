@@ -32,7 +32,7 @@ BIG_BYTES = 16_000_000
 READ_BYTES = 1 << 20
 SEPARATOR = b"<|endoftext|>"
 BOM = b"\xef\xbb\xbf"
-PARQUET_BATCH_BYTES = 8 << 20
+PARQUET_BATCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Reader:
         self.examples.setdefault(reason, place)
 
     def _is_good(self, data: bytes, part: Range) -> bool:
-        if not data.strip():
+        if not data or data.isspace():
             self._skip("empty", part.path)
         elif len(data) > MAX_DOCUMENT_BYTES:
             self._skip("too long", part.path)
@@ -311,6 +311,15 @@ def _part_start(file: IO[bytes], number: int, size: int, end: int) -> int:
     return nominal + skip
 
 
+def cut_utf8(data: bytes, length: int) -> bytes:
+    """Return at most `length` bytes from the start of a UTF-8 text, ending between two characters."""
+    if len(data) <= length:
+        return data
+    while length and data[length] & 0xC0 == 0x80:
+        length -= 1
+    return data[:length]
+
+
 def is_utf8(data: bytes) -> bool:
     """Tell whether `data` is UTF-8, in pieces, so that a long text is not copied whole."""
     start = 0
@@ -353,7 +362,8 @@ def open_parquet(path: str, text_column: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        # With a buffer a column is read as a stream, without it a row group at a time.
+        file = pq.ParquetFile(path, buffer_size=READ_BYTES, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as exc:
         raise damaged(path, exc) from exc
     texts = [

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from autoresearch.data.dataset import DataSplit, Tokens
 
 BATCH_TOKENS = 4_000_000
+COUNT_TOKENS = 1_000_000
 
 
 class ShardWriter:
@@ -48,13 +49,18 @@ class ShardWriter:
 
         if not self._documents:
             return
-        values = np.concatenate(self._documents)
+        documents = self._documents
+        values = documents[0] if len(documents) == 1 else np.concatenate(documents)
         offsets = np.zeros(len(self._documents) + 1, dtype=np.int32)
-        np.cumsum([len(d) for d in self._documents], out=offsets[1:])
+        np.cumsum([len(d) for d in documents], out=offsets[1:])
         column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=self._type)
         self._writer.write_batch(pa.record_batch([column], schema=self._schema))
-        self.counts += np.bincount(values, minlength=len(self.counts))
-        self.counts[-1] += len(self._documents)
+        # In slices, because counting makes 8 bytes of each token.
+        for start in range(0, len(values), COUNT_TOKENS):
+            self.counts += np.bincount(
+                values[start : start + COUNT_TOKENS], minlength=len(self.counts)
+            )
+        self.counts[-1] += len(documents)
         self._documents, self._pending = [], 0
 
     def close(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def assign(
 
     Pinned units keep their split. Otherwise groups are ordered by their hash, and the first ones, up to
     `holdout_share` of the bytes, are validation, the next ones as many test: no choice of ours, no order
-    of the files, and the same text always on the same side.
+    of the files, and the same text always on the same side. A group larger than that share is training.
 
     Raises:
         UsageError: there is too little text for three splits.
@@ -85,24 +85,26 @@ def _limit(scans: Sequence[Scan], max_bytes: int) -> list[int]:
 def _by_hash(scans: Sequence[Scan], labels: Sequence[npt.NDArray[np.uint8]], share: float) -> None:
     groups = np.concatenate([s.group[: len(a)] for s, a in zip(scans, labels, strict=True)])
     sizes = np.concatenate([s.num_bytes[: len(a)] for s, a in zip(scans, labels, strict=True)])
-    if not len(groups):
-        return
     order = np.argsort(groups, kind="stable")
     ordered = groups[order]
-    sums = np.cumsum(sizes[order], dtype=np.int64)
-    wanted = share * float(sums[-1])
-    bounds: list[int] = []
-    for times in (1, 2):
-        at = int(np.searchsorted(sums, times * wanted))
-        if bounds:  # At least one group each.
-            at = max(at, bounds[0])
-        at = min(at, len(ordered) - 1)
-        bounds.append(int(np.searchsorted(ordered, ordered[at], side="right")))
-    ranks = np.full(len(ordered), SPLITS.index("train"), dtype=np.uint8)
-    ranks[: bounds[0]] = SPLITS.index("validation")
-    ranks[bounds[0] : bounds[1]] = SPLITS.index("test")
-    flat = np.empty_like(ranks)
-    flat[order] = ranks
+    firsts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else order
+    if not len(firsts):
+        return
+    totals = np.add.reduceat(sizes[order].astype(np.int64), firsts)
+    wanted = share * float(totals.sum())
+    # One document larger than a whole split would be all there is in it: it goes to training.
+    able = np.flatnonzero(totals <= wanted)
+    if len(able) < 2:
+        able = np.arange(len(totals))
+    sums = np.cumsum(totals[able])
+    middle = int(np.searchsorted(sums, wanted)) + 1
+    taken = int(sums[min(middle, len(sums)) - 1])
+    end = int(np.searchsorted(sums, taken + wanted)) + 1
+    of_group = np.full(len(totals), SPLITS.index("train"), dtype=np.uint8)
+    of_group[able[:middle]] = SPLITS.index("validation")
+    of_group[able[middle:end]] = SPLITS.index("test")
+    flat = np.empty(len(ordered), dtype=np.uint8)
+    flat[order] = np.repeat(of_group, np.diff(np.r_[firsts, len(ordered)]))
     start = 0
     for array in labels:
         array[:] = flat[start : start + len(array)]

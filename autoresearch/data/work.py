@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from autoresearch.data.dataset import SPLITS, write_atomic, write_json
-from autoresearch.data.formats import Range, Reader
+from autoresearch.data.formats import Range, Reader, cut_utf8
 from autoresearch.data.pool import Report
 from autoresearch.data.shards import ShardWriter
 from autoresearch.data.sources import Unit
@@ -87,6 +87,9 @@ def learn_tokenizer(job: dict[str, Any], report: Report) -> dict[str, Any]:
                 if taken >= quota:
                     break
                 if label == 0:
+                    data = cut_utf8(data, quota - taken)
+                    if not data:
+                        break
                     taken += len(data)
                     report(len(data))
                     yield data
