@@ -19,7 +19,7 @@ from autoresearch.report.material import Material
 from autoresearch.types import Experiment, Session, Verdict
 from autoresearch.ui import format as f
 from autoresearch.ui.diffs import stats
-from autoresearch.ui.log import STOP_WORDS, device_word
+from autoresearch.ui.overview import STOP_WORDS, device_word
 
 MAX_DIFF_LINES = 400
 KIND_WORDS = {

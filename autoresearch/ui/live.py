@@ -30,7 +30,8 @@ from autoresearch.lab.summary import summarize
 from autoresearch.types import Session
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
-from autoresearch.ui.log import quiet_line, summary_lines
+from autoresearch.ui.log import quiet_line
+from autoresearch.ui.overview import summary_lines
 from autoresearch.ui.tally import Tally
 
 AnyEvent = Event | Progress | Phase

@@ -24,7 +24,7 @@ from autoresearch.lab.summary import DOUBTFUL, summarize
 from autoresearch.types import Session
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
-from autoresearch.ui.log import next_line, summary_lines
+from autoresearch.ui.overview import next_line, summary_lines
 from autoresearch.ui.screen import Screen, Ticker
 from autoresearch.ui.tally import Finished, Tally
 

@@ -1,6 +1,6 @@
 """The experiments of a session as rows: which to show, in which order, in which columns."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,17 +14,17 @@ from autoresearch.ui.tables import Cell, Column
 
 COLUMNS = (
     Column("#", align="right", min_width=3),
-    Column("commit", drop=4),
+    Column("commit", drop=2),
     Column("val_bpb"),
     Column("vs best", align="right"),
     Column("P", align="right", drop=1),
-    Column("mem", align="right", drop=2),
+    Column("mem", align="right", drop=3),
     Column("tok/s", align="right", drop=5),
-    Column("took", align="right", drop=3),
+    Column("took", align="right", drop=4),
     Column("verdict"),
     Column("change", is_flexible=True),
 )
-"""On narrow terminals tok/s, commit, took, mem and P leave in that order."""
+"""On narrow terminals tok/s, took, mem, commit and P leave in that order."""
 
 SORTS: dict[str, Callable[[Experiment], Any]] = {
     "number": lambda e: e.number,
@@ -154,8 +154,24 @@ def description(experiment: Experiment) -> str:
     return f.clean(experiment.description)[:2000]
 
 
-def cells(experiment: Experiment, now: datetime | None = None) -> list[Cell]:
-    """Return the cells of `COLUMNS` for one experiment."""
+def columns(wanted: Filter) -> tuple[Column, ...]:
+    """Return the columns of the table; what was kept also has its gain since the baseline."""
+    if not wanted.only_kept:
+        return COLUMNS
+    at = next(i for i, c in enumerate(COLUMNS) if c.header == "vs best") + 1
+    return (*COLUMNS[:at], Column("total", align="right", drop=1), *COLUMNS[at:])
+
+
+def cells(
+    experiment: Experiment, now: datetime | None = None, totals: Mapping[int, float] | None = None
+) -> list[Cell]:
+    """Return the cells of `columns` for one experiment.
+
+    Args:
+        experiment: Whose row it is.
+        now: For how long a running one has taken.
+        totals: Gains since the baseline by number, where the table shows them.
+    """
     e = experiment
     style = verdict_style(e)
     faint = "muted" if e.verdict is not Verdict.KEEP and e.state is not State.RUNNING else ""
@@ -165,11 +181,13 @@ def cells(experiment: Experiment, now: datetime | None = None) -> list[Cell]:
         took = (now - started).total_seconds()
     delta = e.decision.delta if e.decision and e.number else None
     commit = e.commit[:7] if e.verdict is Verdict.KEEP and e.commit else f.NONE
+    total = [] if totals is None else [Cell(f.delta(totals.get(e.number)), style)]
     return [
         Cell(str(e.number), "metric" if e.verdict is Verdict.KEEP else faint),
         Cell(commit, "place" if commit != f.NONE else faint),
         Cell(f.bpb(e.val_bpb), faint),
         Cell(f.delta(delta), faint or style),
+        *total,
         Cell(f.probability(p_real(e)) if e.number else f.NONE, faint),
         Cell(f.memory(peak_memory_mb(e)), faint),
         Cell(f.count(tokens_per_second(e)), faint),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from autoresearch.ui.format import clean, fit
@@ -93,6 +93,25 @@ def render(
         line.rstrip()
         lines.append(line)
     return lines
+
+
+def folded(line: Text, width: int, indent: int) -> list[Text]:
+    """Break a line that is too long, at wide gaps where there are any, with a hanging indent."""
+    lines: list[Text] = []
+    rest = line
+    while cell_len(rest.plain) > width:
+        window = set_cell_size(rest.plain, width + 1)
+        start = indent if lines or rest.plain[:indent].strip() == "" else 0
+        gap = window.rfind("   ")
+        if gap <= max(start, indent, width // 3):
+            gap = window.rfind(" ")
+        if gap <= max(start, indent):
+            break
+        lines.append(rest[:gap])
+        after = rest[gap:]
+        blank = len(after.plain) - len(after.plain.lstrip())
+        rest = Text(" " * indent).append_text(after[blank:])
+    return [*lines, rest]
 
 
 def tsv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

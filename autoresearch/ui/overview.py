@@ -1,0 +1,286 @@
+"""The head of a session's screen: what a person asks first in the morning, in that order."""
+
+from datetime import UTC, datetime
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from autoresearch.lab.summary import Summary, running_best
+from autoresearch.types import Session
+from autoresearch.ui import format as f
+from autoresearch.ui.tables import folded
+
+PRESENT_WORDS = {
+    "startup": "start-up",
+    "claim": "judge",
+    "propose": "waiting for the proposer",
+    "trial": "starting",
+    "decide": "deciding",
+    "confirm": "confirming the best",
+    "wait": "waiting",
+}
+LABEL = 10
+"""Cells of the labels at the left of the summary."""
+
+STOP_WORDS = {
+    "hours": "the hours given are over",
+    "experiments": "the number of experiments is reached",
+    "max_cost": "the money given is spent",
+    "until": "the time given is reached",
+    "interrupted": "Ctrl-C",
+    "stopped": "`autoresearch stop`",
+    "finished": "nothing left to try",
+    "error": "an error",
+    "foreign": "read from a results.tsv",
+}
+
+
+def summary_lines(
+    session: Session,
+    summary: Summary,
+    *,
+    width: int = 100,
+    utf8: bool = True,
+    now: datetime | None = None,
+) -> list[Text]:
+    """Return everything above the table; also shown at the end of `run` and `demo`."""
+    now = now or datetime.now(UTC)
+    lines = [header(session, summary, now, width)]
+    if summary.baseline_bpb is not None or summary.num_tried:
+        lines.append(Text())
+        lines += _headline(session, summary, width, utf8, now)
+        lines += _reality(summary)
+        lines += _gains(summary, width)
+        lines += _failures(summary)
+        lines += _spend(session, summary)
+        lines += _trend(summary)
+    for mark in summary.marks:
+        lines.append(_row("caution", Text(f.clean(mark), style="warning")))
+    if summary.alerts:
+        lines += [Text(), Text("needs you", style="heading")]
+        for alert in summary.alerts[:6]:
+            line = Text("  ! ", style="warning")
+            line.append(f.clean(alert.text), style="default")
+            if alert.command:
+                line.append(": `", style="default").append(f.clean(alert.command), style="command")
+                line.append("`", style="default")
+            lines.append(line)
+        if len(summary.alerts) > 6:
+            lines.append(Text(f"  and {len(summary.alerts) - 6} more: `--json`", style="muted"))
+    return [
+        part
+        for line in lines
+        for part in folded(line, width, 4 if line.plain.startswith("  ! ") else LABEL)
+    ]
+
+
+def header(session: Session, summary: Summary, now: datetime, width: int = 100) -> Text:
+    """Return branch, state and why, how long, on what."""
+    text = Text(f.clean(session.branch or session.tag), style="heading")
+    text.append("   ").append_text(state_text(session, summary, now))
+    parts = []
+    if summary.wall_seconds:
+        verb = "up" if session.state in {"running", "paused"} else "ran"
+        parts.append(f"{verb} {f.duration(summary.wall_seconds)}")
+    if session.setup:
+        parts.append(f.clean(session.setup.gpu))
+    parts.append(f.clean(session.model or session.proposer))
+    for part in filter(None, parts):
+        if cell_len(text.plain) + 3 + cell_len(part) <= width:
+            text.append("   " + part, style="muted")
+    return text
+
+
+def state_text(session: Session, summary: Summary, now: datetime) -> Text:
+    """Return `RUNNING experiment 84, 3m12s`, `FINISHED 07:00: ...`, `DIED ...`."""
+    if session.state == "running":
+        return Text("RUNNING", style="running").append(_present(summary, now), style="default")
+    if session.state == "new":
+        return Text("NEW, nothing run yet", style="muted")
+    words = {
+        "paused": ("PAUSED", "warning"),
+        "finished": ("FINISHED", "good"),
+        "interrupted": ("STOPPED", "warning"),
+        "dead": ("DIED", "error"),
+    }
+    word, style = words[session.state]
+    text = Text(word, style=style)
+    if session.ended_at:
+        text.append(" " + f.clock(session.ended_at, now=now), style="default")
+    reason = f.clean(session.stop_reason)
+    if reason:
+        text.append(": " + STOP_WORDS.get(reason, reason), style="default")
+    return text
+
+
+def _present(summary: Summary, now: datetime) -> str:
+    """Return ` experiment 84, train 3m12s of 5m00s` as far as it is known."""
+    text = f" experiment {summary.running.number}" if summary.running else ""
+    present = summary.doing
+    if present is not None:
+        word = PRESENT_WORDS.get(present.what, f.clean(present.what))
+        text += f"{',' if text else ''} {word}" if word else ""
+        if present.seconds is not None:
+            text += f" {f.duration(present.seconds)}"
+        if present.budget_seconds is not None and present.what == "train":
+            text += f" of {f.duration(present.budget_seconds)}"
+        return text
+    started = f.parse_time(summary.running.started_at) if summary.running else None
+    return text + (f", {f.duration((now - started).total_seconds())}" if started else "")
+
+
+def _row(label: str, *parts: Text | str) -> Text:
+    line = Text(label.ljust(LABEL), style="label")
+    for part in parts:
+        line.append_text(Text(part, style="default") if isinstance(part, str) else part)
+    return line
+
+
+def _headline(
+    session: Session, summary: Summary, width: int, utf8: bool, now: datetime
+) -> list[Text]:
+    best = summary.best
+    line = Text(f.bpb(summary.baseline_bpb), style="default")
+    if best is not None and best.number != 0:
+        line.append(" -> ").append(f.bpb(summary.best_bpb), style="metric")
+        if summary.delta is not None:
+            change = (
+                f"   {f.delta(summary.delta)} ({f.percent(summary.relative, sign=True, digits=2)})"
+            )
+            line.append(change, style="good" if summary.delta < 0 else "warning")
+        else:
+            line.append("   not comparable: measured under different setups", style="warning")
+        line.append(f"   best #{best.number} {best.commit[:7]}")
+        if best.judged_at:
+            line.append(", " + f.ago(best.judged_at, now))
+    elif summary.num_tried:
+        line.append("   the baseline is still the best")
+    else:
+        line.append("   baseline")
+    lines = [_row("val_bpb", line)]
+    values = [value for _, value in running_best(session)]
+    curve = f.sparkline(values, min(30, max(width - 60, 10)), utf8=utf8) if len(values) > 2 else ""
+    facts = []
+    if summary.noise is not None:
+        facts.append(
+            f"noise {summary.noise:.6f} between trials of the same code"
+            if width >= 90
+            else f"noise {summary.noise:.6f}"
+        )
+    if summary.unigram_bpb is not None:
+        facts.append(f"token frequencies alone {summary.unigram_bpb:.4f}")
+    if curve or facts:
+        text = Text(curve + "   " if curve else "", style="good")
+        lines.append(_row("", text, Text("; ".join(facts), style="muted")))
+    return lines
+
+
+def _reality(summary: Summary) -> list[Text]:
+    lines = []
+    c = summary.confirmation
+    best = summary.best
+    if c is not None:
+        text = Text("confirmed" if c.high < 0 else "not confirmed")
+        text.stylize("good" if c.high < 0 else "warning")
+        text.append(
+            f": {f.delta(c.delta)} [{f.delta(c.low)}, {f.delta(c.high)}] on the {c.split} split,"
+            f" {c.num_trials} fresh seeds each",
+            style="default",
+        )
+        lines.append(_row("real?", text))
+    elif best is not None and best.number != 0:
+        text = Text("unconfirmed", style="warning")
+        if summary.estimate is not None:
+            text.append(
+                f": expected gain {f.delta(summary.estimate)} once luck is taken off",
+                style="default",
+            )
+        lines.append(_row("real?", text))
+    if summary.num_kept and summary.num_real is not None:
+        text = Text(f"{summary.num_real:.1f} of {summary.num_kept} keeps expected to be real")
+        if summary.doubtful:
+            numbers = " ".join(f"#{n}" for n in summary.doubtful[:8])
+            more = f" and {len(summary.doubtful) - 8} more" if len(summary.doubtful) > 8 else ""
+            text.append(f"; doubtful: {numbers}{more}")
+        lines.append(_row("" if lines else "real?", text))
+    return lines
+
+
+def _gains(summary: Summary, width: int) -> list[Text]:
+    steps = [s for s in summary.steps if s.delta is not None and s.delta < 0]
+    steps.sort(key=lambda s: s.delta or 0.0)
+    lines: list[Text] = []
+    for step in steps[:3]:
+        text = Text(f"{f.delta(step.delta)}  #{step.experiment.number:<4} ", style="default")
+        text.append(f.fit(f.clean(step.experiment.description), max(width - LABEL - 18, 20)))
+        lines.append(_row("gains" if not lines else "", text))
+    return lines
+
+
+def counts(by_reason: dict[str, int] | object) -> str:
+    """Return ` (3 oom, 1 nan)` for reasons and their counts."""
+    assert isinstance(by_reason, dict)
+    parts = [f"{n} {f.clean(reason)}" for reason, n in by_reason.items() if reason]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _failures(summary: Summary) -> list[Text]:
+    if not summary.num_tried:
+        return []
+    n = summary.num_by_verdict
+    text = Text(f"{summary.num_tried} tried  ")
+    text.append(f"{n['keep']} keep", style="keep")
+    if summary.num_reverted:
+        text.append(f" ({summary.num_reverted} undone)")
+    text.append("  ").append(f"{n['discard']} discard", style="default")
+    for verdict in ("crash", "invalid"):
+        if n[verdict]:
+            text.append("  ").append(f"{n[verdict]} {verdict}", style=verdict)
+            text.append(counts(dict(summary.num_by_reason.get(verdict, {}))), style="default")
+    if summary.keep_rate is not None:
+        text.append(f"   keep rate {f.percent(summary.keep_rate)}", style="default")
+    return [_row("verdicts", text)]
+
+
+def _spend(session: Session, summary: Summary) -> list[Text]:
+    parts = []
+    if summary.wall_seconds and summary.gpu_seconds:
+        parts.append(
+            f"{device_word(session)} {f.duration(summary.gpu_seconds)} of"
+            f" {f.duration(summary.wall_seconds)} ({f.percent(summary.busy_share)} busy)"
+        )
+    usage = summary.usage
+    if usage.num_calls:
+        parts.append(
+            f"LLM {f.money(usage.cost_usd) if usage.cost_usd is not None else 'price unknown'},"
+            f" {f.count(usage.tokens_in)} in / {f.count(usage.tokens_out)} out"
+        )
+    lost = sum(summary.lost_seconds.values())
+    if lost >= 60:
+        parts.append(f"lost to failures {f.duration(lost)}")
+    return [_row("spend", "   ".join(parts))] if parts else []
+
+
+def device_word(session: Session) -> str:
+    """Return `CPU` or `GPU`."""
+    name = (session.setup.gpu if session.setup else "").casefold()
+    return "CPU" if not name or "cpu" in name else "GPU"
+
+
+def _trend(summary: Summary) -> list[Text]:
+    words = {
+        "improving": f"improving: last convincing gain {summary.num_since_gain} experiments ago",
+        "plateau": f"plateau: no convincing gain in the last {summary.num_since_gain} experiments",
+        "stuck": f"stuck: no convincing gain in {summary.num_since_gain} experiments",
+    }
+    text = words.get(summary.trajectory)
+    if text and summary.trajectory == "improving" and summary.num_since_gain == 0:
+        text = "improving: the last experiment was a gain"
+    return [_row("trend", text)] if text else []
+
+
+def next_line(summary: Summary) -> Text:
+    """Return `next: <command> (what it gives)`."""
+    text = Text("next: ", style="label").append("`", style="default")
+    text.append(summary.next_command, style="command").append("`", style="default")
+    return text.append(f" ({summary.next_note})", style="muted") if summary.next_note else text
