@@ -152,7 +152,7 @@ class World:
         config = load_config(None, self._settings({})).config
         prepare(config)
         self.dataset = open_dataset(config)
-        self._sockets = [_listen(str(root / "lab.sock")), _listen("\0zoo-abstract")]
+        self._sockets = [_listen(str(root / "lab.sock")), _listen("\0" + self.mark)]
 
     def close(self) -> None:
         """Close what listens."""
@@ -186,7 +186,7 @@ class World:
             "DATA": [str(self.cache), str(self.root / "text")],
             "SECRETS": [str(path) for path in self.secrets],
             "HOMES": [str(self.root / "home"), str(Path("~").expanduser())],
-            "SOCKETS": [str(self.root / "lab.sock")],
+            "SOCKETS": [str(self.root / "lab.sock"), "\0" + self.mark],
             "MARK": self.mark,
             "CANARY": str(self.canary),
         }
@@ -249,7 +249,7 @@ class World:
                 left = [
                     path.name
                     for path in Path(place).iterdir()
-                    if path.name.startswith(("zoo-", "sem.zoo"))
+                    if path.name.startswith(("zoo-note", "zoo-memory", "zoo-block"))
                 ]
                 if left:
                     yield f"left {left} in {place}"

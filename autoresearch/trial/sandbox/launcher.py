@@ -38,6 +38,8 @@ else:
 
 TICK_SECONDS = 0.25
 MESSAGE = "autoresearch-sandbox: "
+EXIT_LIMIT = 122
+"""The child was ended for a limit on disk or processes (for memory: SIGKILL, as the kernel does)."""
 
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 1, 8, 38
 _PR_SET_CHILD_SUBREAPER, _PR_CAP_AMBIENT, _PR_CAPBSET_DROP, _PR_SET_SECCOMP = 36, 47, 24, 22
@@ -242,9 +244,10 @@ class Group:
 
     def _add(self, parent: str) -> str:
         for name in os.listdir(parent):
-            if name.startswith("autoresearch-"):
+            pid = name.removeprefix("autoresearch-")
+            if pid != name and not os.path.exists(f"/proc/{pid}"):
                 try:
-                    os.rmdir(f"{parent}/{name}")  # an empty one that a killed keeper left
+                    os.rmdir(f"{parent}/{name}")  # one that a killed keeper left
                 except OSError:
                     pass
         directory = f"{parent}/autoresearch-{os.getpid()}"
@@ -640,6 +643,8 @@ class Keeper:
                 )
         status = self.watch()
         self.sweep()
+        if self.broken and "memory" not in self.broken:
+            status = EXIT_LIMIT << 8
         if not self.broken and self.group.was_out_of_memory():
             self.broken = f"memory limit of {self.spec['memory_mb']} MB"
         self.group.remove()

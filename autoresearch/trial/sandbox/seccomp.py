@@ -37,6 +37,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "add_key": (248, 217),
     "adjtimex": (159, 171),
     "bpf": (321, 280),
+    "cachestat": (451, 451),
     "chmod": (90, None),
     "chown": (92, None),
     "chroot": (161, 51),
@@ -81,6 +82,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "lookup_dcookie": (212, 18),
     "lremovexattr": (198, 15),
     "lsetxattr": (189, 6),
+    "mincore": (27, 232),
     "modify_ldt": (154, None),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
@@ -100,6 +102,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "pidfd_send_signal": (424, 424),
     "pivot_root": (155, 41),
     "prctl": (157, 167),
+    "preadv2": (327, 286),
     "prlimit64": (302, 261),
     "process_madvise": (440, 440),
     "process_vm_readv": (310, 270),
@@ -156,7 +159,10 @@ _REFUSED = (
     "fanotify_init lookup_dcookie nfsservctl iopl ioperm syslog sethostname setdomainname vhangup "
     "pidfd_getfd kcmp modify_ldt uselib ustat sysfs _sysctl shmget semget msgget mq_open mq_unlink"
 ).split()
-_ABSENT = "io_uring_setup io_uring_enter io_uring_register clone3 statmount listmount".split()
+_ABSENT = (
+    "io_uring_setup io_uring_enter io_uring_register clone3 statmount listmount cachestat mincore"
+).split()
+"""The last two tell which pages of a file are in memory: a note from the claim to the audit."""
 _METADATA = (
     "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat "
     "utimensat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
@@ -168,6 +174,7 @@ _NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PR_SET_PDEATHSIG = 1
+_RWF_NOWAIT = 8
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _DGRAM, _SEQPACKET = 1, 2, 5
 
@@ -240,6 +247,8 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
     blocks.append(("clone", _if_any(0, _NEW_NAMESPACES, _refuse(errno.EPERM))))
     blocks.append(("ioctl", _if_equal(1, (_TIOCSTI, _TIOCLINUX), _refuse(errno.EPERM))))
     blocks.append(("prctl", _if_equal(0, (_PR_SET_PDEATHSIG,), _PRETEND)))
+    # Another way to see which pages are in memory.
+    blocks.append(("preadv2", _if_any(5, _RWF_NOWAIT, _refuse(errno.EOPNOTSUPP))))
     blocks.append(("socket", _sockets(options)))
     if not options.has_private_names:
         blocks.append(("socketpair", _local()))
