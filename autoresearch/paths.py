@@ -38,6 +38,11 @@ class RunDirectory:
         return self.state / "trials"
 
     @property
+    def cache(self) -> Path:
+        """What outlives a trial, `<setup>/`: compile caches of kept code, the baseline's claim."""
+        return self.state / "cache"
+
+    @property
     def logs(self) -> Path:
         """Full trial logs, `<tag>/<number>-<trial>.log`."""
         return self.state / "logs"

@@ -105,11 +105,14 @@ class TrialSpec:
     """Audit whatever the claim says (a random share)."""
     suspicious_below: float | None = None
     """Below this the audit uses more positions."""
+    noise_bpb: float | None = None
+    """Noise of the session: the audit is sized to catch leaks worth twice this; None: not known."""
     label: str = ""
     """For logs and folders: `12-1` is the first trial of experiment 12."""
     keep_weights: bool = False
     keep_cache: bool = False
-    """Baseline and kept experiments: harvest compile caches written before `start()`."""
+    """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
+    trials are measured by (tolerance, submit time, reference of audits) is learnt from it."""
     max_seconds_without_log: float | None = None
 
 

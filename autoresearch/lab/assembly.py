@@ -1,7 +1,7 @@
 """Puts a lab together from a run directory: configuration, data, sandbox, executor, setup."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ def assemble(
     """
     from autoresearch.data.prepare import open_dataset
     from autoresearch.hardware import describe
+    from autoresearch.lab.attention import VARIABLE
     from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import choose
 
@@ -73,15 +74,31 @@ def assemble(
     dataset = open_dataset(config)
     hardware = describe()
     sandbox = choose(config.sandbox.backend, is_unsafe_allowed=is_unsafe_allowed)
+    setup = make_setup(config, dataset, hardware)
+    setup = replace(setup, attention=attention_of(config, hardware))
     executor = LocalExecutor(
         config,
         dataset,
         sandbox,
         scratch=run_directory.trials,
         log_directory=run_directory.logs,
+        cache=run_directory.cache / setup.key,
+        environment={VARIABLE: setup.attention},
     )
-    setup = make_setup(config, dataset, hardware)
     return Lab(run_directory, loaded, dataset, hardware, sandbox, setup, executor)
+
+
+def attention_of(config: Config, hardware: "Hardware") -> str:
+    """Return the attention kernels of every process of this setup, measured once on a GPU.
+
+    Raises:
+        AutoresearchError: they cannot be measured.
+    """
+    from autoresearch.lab.attention import DEFAULT, choose_attention
+
+    if config.trial.device == "cpu":
+        return DEFAULT
+    return choose_attention(hardware, max_seq_len=config.trial.max_seq_len).choice
 
 
 def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:

@@ -61,6 +61,7 @@ def run_session(
     with record.lock(), lock_device(lab.hardware):
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
+        recall(lab, session)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(
             config,
@@ -163,6 +164,22 @@ def check_setup(session: Session, lab: Lab, *, is_rebaseline: bool) -> None:
         " a new session with `--tag`",
         kind="setup_changed",
     )
+
+
+def recall(lab: Lab, session: Session) -> None:
+    """Give the executor what the baseline of this setup taught an earlier run."""
+    results = [
+        t.result
+        for e in session.experiments
+        for t in e.trials
+        if e.proposer == "baseline" and t.setup == lab.setup.key and t.result.ok
+    ]
+    for result in results:
+        if result.submit_seconds is not None and lab.executor.submit_seconds is None:
+            lab.executor.submit_seconds = result.submit_seconds
+        if "tolerance" in result.extra and lab.executor.tolerance is None:
+            lab.executor.tolerance = float(result.extra["tolerance"])
+            lab.executor.noise_nats = float(result.extra.get("difference_sd", 0.0))
 
 
 def reference_number(session: Session, lab: Lab) -> int:

@@ -69,6 +69,7 @@ class Trials:
             budget_seconds=config.trial.budget_seconds,
             audit_below=rule.keep_threshold(session, config.decision),
             audit=audit or is_tip or self._random.random() < config.judge.audit_share,
+            noise_bpb=None if best is None else rule.measure_noise(session).sd,
             suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
             label=f"{session.tag}/{experiment.number}-{index}",
             keep_weights=config.trial.save_weights != "none",

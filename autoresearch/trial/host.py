@@ -4,7 +4,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from autoresearch.trial.judging import (
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder
+from autoresearch.trial.store import load_array, store_array
 from autoresearch.trial.training import Limits, Trained, Training, number_of
 from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
 
@@ -34,6 +35,8 @@ _SUSPEND_SECONDS = 2.0
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
 _ALLOWANCE_SECONDS = 1.0
 _ALLOWANCE_SHARE = 0.005
+_ATTENTION = "AUTORESEARCH_ATTENTION"
+_REFERENCE_NAME = "reference.npy"
 # The same before the baseline's own submit time is known.
 _FIRST_ALLOWANCE_SECONDS = 5.0
 _FIRST_ALLOWANCE_SHARE = 0.1
@@ -48,8 +51,13 @@ class LocalExecutor:
         sandbox: What keeps children in.
         scratch: Where private folders are made, one each process, removed afterwards.
         log_directory: Where the output of each trial goes, `<label>.log`; None keeps no files.
-        submit_seconds: The baseline's own submit time, for the allowance; None: that of the first good trial here.
-        tolerance: Calibrated tolerance in nats, if it is larger than the configured one.
+        cache: Folder of what outlives a trial under one setup (compile caches, the baseline's claim); None keeps none.
+        environment: Added to that of every process of a trial: what was chosen once for the setup.
+        submit_seconds: The baseline's own submit time, for the allowance; None: not known yet.
+        tolerance: Calibrated tolerance in nats; None: not known yet.
+        noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
+
+    What is not known yet is measured on the first good trial of the code at the tip (`TrialSpec.keep_cache`).
     """
 
     def __init__(
@@ -60,11 +68,18 @@ class LocalExecutor:
         *,
         scratch: Path,
         log_directory: Path | None = None,
+        cache: Path | None = None,
+        environment: Mapping[str, str] | None = None,
         submit_seconds: float | None = None,
         tolerance: float | None = None,
+        noise_nats: float | None = None,
     ) -> None:
         self.submit_seconds = submit_seconds
         self.tolerance = tolerance
+        self.noise_nats = noise_nats
+        self._cache = cache
+        self._environment = dict(environment or {})
+        self._reference: np.ndarray | None = None
         self._config = config
         self._dataset = dataset
         self._sandbox = sandbox
@@ -97,7 +112,7 @@ class LocalExecutor:
                 if suspended_seconds() - slept > _SUSPEND_SECONDS:
                     result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
                     result["detail"] = "the machine slept while judging"
-        if result["outcome"] is Outcome.OK and self.submit_seconds is None:
+        if result["outcome"] is Outcome.OK and spec.keep_cache and self.submit_seconds is None:
             self.submit_seconds = trained.submit_seconds
         if spec.keep_weights and result["outcome"] is Outcome.OK:
             result["weights_path"] = self._save_weights(spec, trained)
@@ -146,6 +161,7 @@ class LocalExecutor:
                 folder=folder,
                 file=self._file,
                 is_heard=True,
+                environment=self._environment,
             )
             stack.callback(child.close)
             training = Training(
@@ -186,6 +202,7 @@ class LocalExecutor:
             }
         else:
             score = judged.score
+            self._learn(spec, judged)
             fields = {
                 "outcome": Outcome.OK,
                 "bpb": score.bpb,
@@ -197,6 +214,27 @@ class LocalExecutor:
         finally:
             work.weights.release()
         return {**fields, "judge_seconds": time.monotonic() - began_at}
+
+    def _learn(self, spec: TrialSpec, judged: Judged) -> None:
+        """Keep what an audited trial of the code at the tip says about all others."""
+        if not spec.keep_cache or not judged.score.num_audited:
+            return
+        if self.tolerance is None:
+            self.tolerance = float(judged.extra["tolerance"])
+            self.noise_nats = float(judged.extra["difference_sd"])
+        if self._reference is None and spec.split == "validation":
+            self._reference = (-judged.log_p).astype(np.float16)
+            if self._cache is not None:
+                store_array(self._cache / _REFERENCE_NAME, self._reference)
+
+    def _known_reference(self, split: Split) -> np.ndarray | None:
+        """Return the baseline's claim, float16 (num_rows, context), also one of an earlier run."""
+        if split != "validation":
+            return None
+        if self._reference is None and self._cache is not None:
+            shape = self._text(split).num_bytes.shape
+            self._reference = load_array(self._cache / _REFERENCE_NAME, shape)
+        return self._reference
 
     def _work(
         self,
@@ -234,9 +272,17 @@ class LocalExecutor:
             text=self._text(spec.split),
             training=self._training_rows,
             tolerance=max(self._config.judge.tolerance, self.tolerance or 0.0),
+            is_calibrating=spec.keep_cache and self.tolerance is None,
+            noise_nats=self.noise_nats or 0.0,
+            reference=self._known_reference(spec.split),
             stop=stop,
+            environment=self._environment,
             on_phase=tell,
         )
+
+    @property
+    def _attention(self) -> str:
+        return self._environment.get(_ATTENTION, "")
 
     @property
     def _file(self) -> str:
@@ -265,6 +311,7 @@ class LocalExecutor:
             "device": trained.device,
             "epoch": trained.epoch,
             "num_log_bytes": trained.output.num_bytes,
+            **({"attention": self._attention} if self._attention else {}),
         }
 
     def _result(self, spec: TrialSpec, trained: Trained) -> dict[str, Any]:

@@ -87,6 +87,18 @@ class Positions:
     columns: np.ndarray
     weights: np.ndarray
 
+    def at(self, indices: np.ndarray) -> "Positions":
+        """Return some of them."""
+        return Positions(self.rows[indices], self.columns[indices], self.weights[indices])
+
+    def joined(self, other: "Positions") -> "Positions":
+        """Return these and others after them."""
+        return Positions(
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.columns, other.columns]),
+            np.concatenate([self.weights, other.weights]),
+        )
+
 
 @dataclass(frozen=True)
 class Score:

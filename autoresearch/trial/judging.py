@@ -2,18 +2,19 @@
 
 import contextlib
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from autoresearch.config import Config
+from autoresearch.trial import audit, judge
 from autoresearch.trial import channel as wire
-from autoresearch.trial import judge
 from autoresearch.trial.child import EXIT_EXCEPTION, EXIT_OOM
 from autoresearch.trial.judge import InvalidClaimError, Positions, Score, Text
 from autoresearch.trial.output import one_line
@@ -23,6 +24,11 @@ from autoresearch.trial.snapshot import Folder
 from autoresearch.types import TrialSpec
 
 _SUSPICIOUS_FACTOR = 4
+_CALIBRATION_BATCHES = 8
+# The calibrated tolerance: so many times the largest difference between two claims of the same weights, and never
+# more than what a wrong baseline could hide a leak behind.
+_TOLERANCE_FACTOR = 1.5
+_MAX_TOLERANCE = 1.0
 
 
 class JudgingFailedError(Exception):
@@ -52,6 +58,9 @@ class Work:
         device: Where it trained: `cuda`, `mps` or `cpu`.
         training: Gives int (n, context + 1) fresh rows of training text.
         tolerance: Nats an audited position may be off.
+        is_calibrating: Whether the tolerance is measured on these weights, by a second claim.
+        noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
+        reference: float16 (num_rows, context), nats of each target as the baseline claimed them.
         on_phase: Told `claim` and `audit`.
     """
 
@@ -67,6 +76,9 @@ class Work:
     training: Callable[[int], np.ndarray]
     tolerance: float
     stop: threading.Event
+    is_calibrating: bool = False
+    noise_nats: float = 0.0
+    reference: np.ndarray | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     on_phase: Callable[[str], None] = lambda _: None
 
@@ -221,10 +233,12 @@ class Judged:
     Attributes:
         score: The numbers.
         extra: Further figures, JSON values.
+        log_p: float32 (num_rows, context), the claim.
     """
 
     score: Score
     extra: dict[str, Any]
+    log_p: np.ndarray
 
 
 def explain_error(message: Mapping[str, Any], where: str = "") -> tuple[str, str]:
@@ -263,22 +277,26 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
             log_p = _claim(work, process, batch_rows)
         judge.check_claim(log_p, work.text)
         claimed = judge.claimed_score(log_p, work.text)
-        claim_seconds = time.monotonic() - started_at
+        claimed_at = time.monotonic()
         extra: dict[str, Any] = {
             "judge_version": judge.JUDGE_VERSION,
             "batch_rows": batch_rows,
-            "claim_seconds": round(claim_seconds, 3),
+            "claim_seconds": round(claimed_at - started_at, 3),
         }
         below = work.spec.audit_below
         if early is None and below is not None and claimed.claimed_bpb >= below:
-            return Judged(claimed, extra)
+            return Judged(claimed, extra, log_p)
         work.on_phase("audit")
-        score = _audit(work, log_p, claimed, batch_rows, early)
-        extra["audit_seconds"] = round(time.monotonic() - started_at - claim_seconds, 3)
+        if work.is_calibrating:
+            work, figures = _calibrate(work, log_p, batch_rows)
+            extra.update(figures)
+        score, figures = _audit(work, log_p, claimed, batch_rows, early)
+        extra.update(figures)
+        extra["audit_seconds"] = round(time.monotonic() - claimed_at, 3)
         extra["tolerance"] = work.tolerance
         extra["mean_difference"] = score.mean_difference
         extra["max_difference"] = score.max_difference
-        return Judged(score, extra)
+        return Judged(score, extra, log_p)
 
 
 def _claim(work: Work, process: JudgeProcess, batch_rows: int) -> np.ndarray:
@@ -291,23 +309,80 @@ def _claim(work: Work, process: JudgeProcess, batch_rows: int) -> np.ndarray:
     return answer[: len(rows)]
 
 
+def _calibrate(work: Work, log_p: np.ndarray, batch_rows: int) -> tuple[Work, dict[str, Any]]:
+    """Claim some rows again, in another order as an audit has them, and set the tolerance by the differences."""
+    began_at = time.monotonic()
+    rows = work.text.rows
+    chosen = np.random.default_rng().permutation(len(rows))[: _CALIBRATION_BATCHES * batch_rows]
+    some = replace(work, text=Text(rows[chosen], work.text.num_bytes[chosen]))
+    with JudgeProcess(work, "claim") as process:
+        process.wait_warm()
+        if process.load(batch_rows) != batch_rows:
+            raise JudgingFailedError("oom", "out of memory in the second claim of the baseline")
+        again = _claim(some, process, batch_rows)
+    judge.check_claim(again, some.text)
+    d = (again - log_p[chosen])[some.text.counts]
+    largest = float(np.abs(d).max())
+    tolerance = max(work.tolerance, min(_MAX_TOLERANCE, _TOLERANCE_FACTOR * largest))
+    noise = max(work.noise_nats, float(d.std()))
+    return replace(work, tolerance=tolerance, noise_nats=noise), {
+        "calibration_difference": largest,
+        "calibration_seconds": round(time.monotonic() - began_at, 3),
+    }
+
+
 def _audit(
     work: Work, log_p: np.ndarray, claimed: Score, batch_rows: int, process: JudgeProcess | None
-) -> Score:
-    num_positions = work.config.judge.audit_positions
-    suspicious = work.spec.suspicious_below
-    if suspicious is not None and claimed.claimed_bpb < suspicious:
-        num_positions *= _SUSPICIOUS_FACTOR
-    positions = judge.draw_positions(work.text, num_positions)
+) -> tuple[Score, dict[str, Any]]:
+    text = work.text
+    reference = audit.frequency_reference(text) if work.reference is None else work.reference
+    gains = audit.gains_on(log_p, reference, text)
+    planned, figures = _plan(work, claimed, gains, reference)
+    rng = np.random.default_rng(secrets.randbits(256))
+    uniform = judge.draw_positions(text, planned.num_uniform, rng)
+    targeted = audit.draw_targeted(text, gains, uniform.rows, planned.num_targeted, rng)
+    del gains, reference
+    positions = uniform.joined(targeted)
     nll = _ask_audit(work, positions, batch_rows, process)
     d = judge.differences(log_p, nll, positions)
     off = judge.off_positions(d, work.tolerance)
     if len(off):
-        again = Positions(positions.rows[off], positions.columns[off], positions.weights[off])
+        again = positions.at(off)
         repeated = _ask_audit(work, again, batch_rows, None)
         judge.check_repeated(judge.differences(log_p, repeated, again), work.tolerance, len(d))
-    judge.check_bias(d, positions.weights)
-    return judge.audited_score(log_p, d, work.text, positions)
+    num = len(uniform.rows)
+    judge.check_bias(d[:num], uniform.weights)
+    score = judge.audited_score(log_p, d[:num], text, uniform)
+    score = replace(score, num_audited=len(d), max_difference=float(np.abs(d).max()))
+    figures["difference_sd"] = float(np.std(d[:num]))
+    return score, figures
+
+
+def _plan(
+    work: Work, claimed: Score, gains: np.ndarray, reference: np.ndarray
+) -> tuple[audit.Plan, dict[str, Any]]:
+    """Return the audit this claim gets, and what it would catch."""
+    per_bpb = audit.nats_per_bpb(work.text)
+    noise = work.spec.noise_bpb
+    leak = None if noise is None else audit.LEAK_FACTOR * noise * per_bpb
+    spread = audit.measure_spread(
+        gains,
+        reference,
+        work.text,
+        tolerance=work.tolerance,
+        noise=work.noise_nats,
+        leak_nats=leak,
+    )
+    minimum = work.config.judge.audit_positions
+    suspicious = work.spec.suspicious_below
+    if suspicious is not None and claimed.claimed_bpb < suspicious:
+        minimum *= _SUSPICIOUS_FACTOR
+    planned = audit.plan(len(work.text.rows), minimum, spread, leak)
+    return planned, {
+        "audit_targeted": planned.num_targeted,
+        "audit_power": None if planned.power is None else round(planned.power, 4),
+        "smallest_leak_bpb": round(planned.smallest_leak / per_bpb, 6),
+    }
 
 
 def _ask_audit(
