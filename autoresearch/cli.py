@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -84,8 +83,6 @@ def _globals(
 def _register() -> None:
     for panel, verbs in VERBS.items():
         for verb in verbs:
-            if find_spec(f"autoresearch.commands.{_MODULES.get(verb, verb)}") is None:
-                continue
             module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
             function = getattr(module, _FUNCTIONS.get(verb, verb))
             app.command(verb, rich_help_panel=panel)(function)
