@@ -33,6 +33,7 @@ from autoresearch.events import (
 )
 from autoresearch.lab import control
 from autoresearch.lab.clean import clean_json, clean_line, clean_text
+from autoresearch.lab.faults import reach
 from autoresearch.lab.fold import (
     CURVE_FILE,
     LOG_FILE,
@@ -64,7 +65,7 @@ from autoresearch.lab.names import (
     journal_ref,
     worktree_ref,
 )
-from autoresearch.lab.worktree import WorkTree, read_file, write_file
+from autoresearch.lab.worktree import WorkTree, clear_scratch, read_file, write_file
 from autoresearch.lab.writing import writing
 from autoresearch.paths import RunDirectory
 from autoresearch.types import (
@@ -437,6 +438,7 @@ class Record:
                 raise WorkError(f"experiment {number} is recorded already", kind="record")
             at = now()
             commit = commit or self._candidate(proposal, number, at)
+            reach("proposal_written")
             added = removed = 0
             identity = ""
             if commit:
@@ -592,9 +594,11 @@ class Record:
                 message = kept_message(experiment, session, reason, decision, setup, message_extra)
                 tree = self.repository.tree(candidate)
                 commit = self.repository.write_commit(tree, [expected], message, event.at)
+                reach("commit_written")
                 move = RefUpdate(branch_ref(self.tag), commit, expected)
                 try:
                     self._append(replace(event, commit=commit), {}, commit, [move])
+                    reach("branch_moved")
                     return commit
                 except RefMovedError:
                     branch = self.branch_tip()
@@ -726,6 +730,8 @@ class Record:
         """
         what = f"session `{self.tag}` in `{self.run_directory.root}`"
         with session_lock(self.repository.git_dir, what, self.tag) as lock:
+            self._ensure_state()
+            clear_scratch(self.run_directory.state)
             yield lock
 
     def set_status(self, status: Mapping[str, Any] | None) -> None:

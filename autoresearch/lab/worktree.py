@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.errors import WorkError
+from autoresearch.lab.faults import reach
 from autoresearch.lab.git import SYMLINK, Entry, RefLockedError, RefUpdate, Repository
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
+from autoresearch.paths import STATE_NAME
 
 
 def _normal(content: bytes) -> bytes:
@@ -82,7 +84,9 @@ class WorkTree:
             self._write(paths, wanted)
         except RefLockedError:
             return False
+        reach("files_written")
         self._set(self._given_ref, commit)
+        reach("worktree_given")
         return True
 
     def edited(self, base: str, commit: str) -> list[str]:
@@ -118,6 +122,7 @@ class WorkTree:
         staged = self._repository.index_entries(paths)
         if any(staged.get(path) != entry for path, entry in changes.items()):
             self._repository.stage(changes)
+        reach("index_staged")
         for path, entry in changes.items():
             target = self._root / path
             if entry is None:
@@ -204,12 +209,15 @@ def write_file(
 ) -> None:
     """Write a file so that it is whole at any instant; keeps the permissions of the old one.
 
+    What a kill leaves of it lies in the `.autoresearch/tmp/` of the nearest run directory, where `clear_scratch` finds
+    it, or beside the file where there is none.
+
     Raises:
         WorkError: the disk is full or the folder cannot be written (kind `disk`).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".autoresearch-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".autoresearch-", dir=_scratch(path.parent))
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -228,6 +236,25 @@ def write_file(
             hint="free some space or make the folder writable, then `autoresearch run` goes on",
             kind="disk",
         ) from exc
+
+
+def _scratch(folder: Path) -> Path:
+    """Return the folder on the same file system where half-written files may lie."""
+    for here in (folder, *folder.parents):
+        state = here if here.name == STATE_NAME else here / STATE_NAME
+        if state.is_dir():
+            if state.stat().st_dev != folder.stat().st_dev:
+                break
+            (state / "tmp").mkdir(exist_ok=True)
+            return state / "tmp"
+    return folder
+
+
+def clear_scratch(state: Path) -> None:
+    """Delete what killed writers left; the caller holds the run directory."""
+    for path in (state / "tmp").glob(".autoresearch-*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _umask() -> int:
