@@ -162,7 +162,8 @@ class Repository:
             if reader is not None:
                 assert reader.stdin is not None
                 assert reader.stdout is not None
-                reader.stdin.close()
+                with contextlib.suppress(OSError):  # it died with something still to read
+                    reader.stdin.close()
                 reader.stdout.close()
                 reader.wait()
 
@@ -198,17 +199,21 @@ class Repository:
         """Return (sha, type, content) of any object name, or None where there is none."""
         if "\n" in name or not name:
             return None
+        found = None
         with self._lock:
             for attempt in (0, 1):
                 if self._reader is None:
                     self._reader = self._start_reader()
                 try:
-                    return _ask(self._reader, name)
+                    found = _ask(self._reader, name)
+                    break
                 except (OSError, EOFError) as exc:
                     self.close()
                     if attempt:
                         raise _gone(self.root) from exc
-        return None
+        if found is None and not self.git_dir.is_dir():  # or it would seem that nothing was there
+            raise _gone(self.root)
+        return found
 
     def _start_reader(self) -> "subprocess.Popen[bytes]":
         try:
@@ -648,7 +653,7 @@ def explain(verb: str, code: int, stderr: str, root: Path) -> AutoresearchError:
             f"`git {verb}` was killed (exit code {code})",
             hint="`autoresearch run` goes on where it stopped",
         )
-    if "no space left" in text or "quota exceeded" in text:
+    if any(mark in text for mark in ("no space left", "quota exceeded", "out of diskspace")):
         return WorkError(
             f"the disk that holds `{root}` is full",
             hint="free some space, then `autoresearch run` goes on where it stopped",

@@ -193,7 +193,7 @@ def _folder(git_dir: Path, *, make: bool) -> Path:
         except OSError as exc:
             if not git_dir.is_dir():
                 raise WorkError(
-                    f"the run directory around `{git_dir}` was moved or deleted",
+                    f"the run directory `{git_dir.parent}` was moved or deleted",
                     hint="go to its new place and `autoresearch run` there: the session goes on",
                     kind="git",
                 ) from exc

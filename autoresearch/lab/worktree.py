@@ -132,6 +132,8 @@ class WorkTree:
             old = read_file(target)
             if old is not None and _normal(old) == _normal(content):
                 continue
+            for folder in reversed(target.relative_to(self._root).parents[:-1]):
+                (self._root / folder).mkdir(exist_ok=True)
             if old is not None and b"\r\n" in old and b"\r" not in content:
                 content = content.replace(b"\n", b"\r\n")
             write_file(target, content, 0o755 if entry.mode == "100755" else None)
@@ -216,7 +218,7 @@ def write_file(
         WorkError: the disk is full or the folder cannot be written (kind `disk`).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".autoresearch-", dir=_scratch(path.parent))
         try:
             with os.fdopen(handle, "wb") as file:

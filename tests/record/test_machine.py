@@ -1,0 +1,158 @@
+"""A full disk, a folder that cannot be written, a directory that was renamed, no git: said, and survived."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from record_support import Night, git
+
+from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
+from autoresearch.events import Noted
+from autoresearch.lab.git import explain
+from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
+
+FAKE_GIT = """#!/bin/sh
+if [ -e {flag} ]; then
+  case "$1" in hash-object|mktree|commit-tree|update-ref|update-index)
+    if [ "$1" = "$(cat {flag})" ]; then
+      echo "error: unable to write file: No space left on device" >&2; exit 128; fi ;;
+  esac
+fi
+exec {git} "$@"
+"""
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a file whose content names the git command that finds the disk full."""
+    flag, folder = tmp_path / "full", tmp_path / "bin"
+    folder.mkdir()
+    (folder / "git").write_text(FAKE_GIT.format(flag=flag, git=shutil.which("git")))
+    (folder / "git").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return flag
+
+
+@pytest.mark.parametrize("command", ["hash-object", "mktree", "commit-tree", "update-ref"])
+def test_a_full_disk_stops_cleanly_and_the_session_goes_on_after(
+    full_disk: Path, make_record: object, tmp_path: Path, command: str
+) -> None:
+    record = make_record()  # type: ignore[operator]
+    night = Night(record)
+    night.start()
+    night.try_out(night.knob(1, 11))
+    before = night.record.session()
+    full_disk.write_text(command)
+    with pytest.raises(WorkError, match=r"the disk .* is full") as caught:
+        night.try_out(night.knob(2, 22))
+    assert caught.value.kind == "disk"
+    assert "goes on" in (caught.value.hint or "")
+    assert night.record.session() == before
+    full_disk.unlink()
+    night.number = 2
+    night.try_out(night.knob(2, 22))
+    assert night.record.session().best == 2
+    assert git(night.root, "fsck", "--strict", "--no-dangling") == ""
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_a_full_disk_between_verdict_and_working_tree_is_made_up_for(
+    full_disk: Path, make_record: object
+) -> None:
+    record = make_record()  # type: ignore[operator]
+    night = Night(record)
+    night.start()
+    full_disk.write_text("update-index")
+    with pytest.raises(WorkError, match="is full"):
+        night.try_out(night.knob(2, 22))
+    assert night.record.session().best == 1
+    full_disk.unlink()
+    assert night.record.update_worktree(night.record.tip())
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "words"),
+    [
+        ("fatal: unable to write: Disk quota exceeded", "disk", "is full"),
+        ("fatal: sha1 file 'index.lock' write error. Out of diskspace", "disk", "is full"),
+        ("error: unable to create temporary file: Read-only file system", "disk", "cannot write"),
+        ("error: insufficient permission: Permission denied", "disk", "cannot write"),
+        ("fatal: something else", "git", "`git mktree` failed: fatal: something else"),
+        ("", "git", "exit code 1"),
+    ],
+)
+def test_what_git_says_is_explained(tmp_path: Path, stderr: str, kind: str, words: str) -> None:
+    error = explain("mktree", 1, stderr, tmp_path)
+    assert error.kind == kind
+    assert words in error.message
+    assert error.hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder_is_read_and_not_written(night: Night) -> None:
+    folder = night.root / ".git" / "autoresearch"
+    night.root.chmod(0o555)
+    folder.chmod(0o555)
+    (folder / "write.lock").chmod(0o444)
+    try:
+        with Record.open(night.record.run_directory) as record:
+            assert len(record.session().experiments) == 1
+            with pytest.raises(WorkError, match="cannot write") as caught:
+                record.append(Noted(text="x"))
+            assert caught.value.kind == "disk"
+    finally:
+        night.root.chmod(0o755)
+        folder.chmod(0o755)
+        (folder / "write.lock").chmod(0o644)
+
+
+def test_a_renamed_run_directory_is_said_and_not_made_again(night: Night, tmp_path: Path) -> None:
+    new = tmp_path / "renamed"
+    with night.record.lock():
+        night.root.rename(new)
+        for work in (
+            lambda: night.record.append(Noted(text="x")),
+            night.record.session,
+            night.record.tip,
+            night.record.export_tsv,
+            lambda: night.record.update_worktree("HEAD"),
+        ):
+            with pytest.raises(AutoresearchError, match="was moved or deleted"):
+                work()
+        night.record.set_status({"phase": "train"})
+        assert not night.root.exists()
+        with Record.open(RunDirectory(new)) as record:
+            assert record.session().state == "running"
+    with Record.open(RunDirectory(new)) as record:
+        Night(record, number=1).try_out(Night(record).knob(3, 33))
+        assert record.session().best == 1
+
+
+def test_a_missing_git_is_said(
+    night: Night, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    night.record.close()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PrerequisiteError, match="`git` is missing") as caught:
+        Record.open(night.record.run_directory).session()
+    assert caught.value.kind == "git_missing"
+
+
+def test_no_repository_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PrerequisiteError, match="not a git repository") as caught:
+        Record.open(RunDirectory(tmp_path))
+    assert caught.value.kind == "not_a_run_directory"
+
+
+def test_a_linked_working_tree_has_its_own_lock(night: Night, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    git(night.root, "worktree", "add", "-q", "--detach", str(linked))
+    with Record.open(RunDirectory(linked)) as record, night.record.lock():
+        assert record.tag == "nov21"
+        assert record.repository.common_dir == night.record.repository.git_dir
+        record.append(Noted(text="from the other"))
+    assert night.record.session().notes[-1].text == "from the other"
