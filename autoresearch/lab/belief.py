@@ -19,6 +19,7 @@ from autoresearch.lab.noise import (
     scores_of,
     seed_correlation,
     setup_of,
+    split_at_verdict,
 )
 from autoresearch.lab.normal import Floats
 from autoresearch.lab.posterior import (
@@ -172,7 +173,7 @@ class _Walk:
 
     def _measure(self, experiment: Experiment, trials: list[Trial]) -> None:
         """Take a commit that stands already as the incumbent, by its own trials."""
-        now, self.later = _split(experiment, trials)
+        now, self.later = split_at_verdict(experiment, trials)
         own = sample([t.result for t in now], self.seeds)
         known = self.knowledge.forget_level(float(own.scores[0]))
         self.knowledge = known.observe(own.scores, own.seeds, own.audit)
@@ -193,7 +194,7 @@ class _Walk:
         if self.incumbent.reverted_by and back is not None and back[0] is not self.incumbent:
             self._measure(*back)
         self._sentinels(trials[0].started_at)
-        now, later = _split(experiment, trials)
+        now, later = split_at_verdict(experiment, trials)
         own = sample([t.result for t in now], self.seeds)
         effect = self.knowledge.effect(own.scores, own.seeds, own.audit)
         is_kept = experiment.verdict is Verdict.KEEP
@@ -227,13 +228,6 @@ class _Walk:
         )
         noise = _noise(self.knowledge, float(self.num_repeats))
         return Fold(self.knowledge, number, self.seeds, self.estimates, noise)
-
-
-def _split(experiment: Experiment, trials: list[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """Return the trials the verdict rests on, and those run later as sentinels."""
-    judged = experiment.judged_at
-    now = [t for t in trials if not judged or t.started_at <= judged] or trials[:1]
-    return now, trials[len(now) :]
 
 
 def return_to(

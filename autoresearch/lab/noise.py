@@ -94,15 +94,26 @@ def is_measured_tip(experiment: Experiment) -> bool:
     )
 
 
+def split_at_verdict(
+    experiment: Experiment, trials: list[Trial]
+) -> tuple[list[Trial], list[Trial]]:
+    """Return the trials the verdict rests on, and those run later as sentinels."""
+    judged = experiment.judged_at
+    now = [t for t in trials if not judged or t.started_at <= judged] or trials[:1]
+    return now, trials[len(now) :]
+
+
 def residual_squares(session: Session, setup: str) -> tuple[float, float]:
     """Return the sum of squares of repeats about their means, and its degrees of freedom.
 
     The first trial of anything but the baseline is left out where there are repeats: it is why there are
-    repeats, so it is lucky more often than not. What the audits added is taken off.
+    repeats, so it is lucky more often than not. Trials after the verdict are left out, because the machine may
+    have drifted since. What the audits added is taken off.
     """
     squares = degrees = 0.0
     for experiment in session.experiments:
-        trials = good_trials(experiment, setup)
+        counted = [t for t in experiment.trials if does_count(t, setup)]
+        trials = [t.result for t in split_at_verdict(experiment, counted)[0]]
         if not is_measured_tip(experiment):
             trials = trials[1:]
         if len(trials) < 2:

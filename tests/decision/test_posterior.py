@@ -1,0 +1,201 @@
+"""The posterior against slow, independent computations, and properties that hold for any numbers."""
+
+import math
+from itertools import pairwise
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoresearch.lab.normal import cut_normal, log_cdf
+from autoresearch.lab.posterior import (
+    DISASTER_MEAN,
+    DISASTER_SHARE,
+    default_prior,
+    effect_posterior,
+    noise_grid,
+    start,
+)
+
+NORMAL = NormalDist()
+
+
+def knowledge(scores, rho=0.0, seeds=(0, 1, 2), num_seeds=4):
+    scores = np.array(scores, float)
+    squares = ((scores - scores.mean()) ** 2).sum()
+    grid = noise_grid(np.array(squares), np.array(len(scores) - 1.0), np.array(rho))
+    known = start(grid, default_prior(grid), np.array(scores[0]), num_seeds)
+    return known.observe(scores, seeds[: len(scores)], np.zeros(len(scores)))
+
+
+def test_tails_of_the_normal():
+    xs = np.concatenate([np.linspace(-29, 8, 2001), [-35.0, -60.0]])
+    for x, log, (shift, spread) in zip(
+        xs, log_cdf(xs), np.transpose(cut_normal(xs)[1:]), strict=True
+    ):
+        if x > -20:
+            p = 0.5 * math.erfc(-x / math.sqrt(2))
+            ratio = math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi) / p
+            assert log == pytest.approx(math.log(p), abs=2e-5)
+            assert shift == pytest.approx(ratio, rel=1e-4, abs=1e-9)
+        assert shift >= -x
+        assert 0 < spread <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("measured", [-0.004, -0.0007, 0.0, 0.0003, 0.005])
+def test_effect_agrees_with_integration(measured):
+    """Sum over a fine grid of effects, one node: the closed form must give the same."""
+    grid = noise_grid(np.array(0.0), np.array(0.0), np.array(0.0))
+    prior = default_prior(grid)
+    node, sd = 4, 0.0006
+    shape = (1, prior.log_gain.shape[-1])
+    weight = np.full(shape, -np.inf)
+    weight[0, node] = 0.0
+    scale = float(prior.gain_mean[0, node])
+    harm_scale = float(prior.harm_mean[0, node])
+    effect = effect_posterior(np.full(shape, measured), np.full(shape, sd**2), prior, weight)
+    step = 1e-6
+    size = np.arange(step / 2, 0.05, step)
+    gain, harm = np.exp(prior.log_gain[node]), np.exp(prior.log_harm[node])
+    null = math.exp(prior.log_null[node])
+
+    def likelihood(x):
+        return np.exp(-0.5 * ((measured - x) / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+
+    below = gain / scale * np.exp(-size / scale) * likelihood(-size) * step
+    above = harm / harm_scale * np.exp(-size / harm_scale) * likelihood(size) * step
+    above = above + DISASTER_SHARE / DISASTER_MEAN * likelihood(size) * step
+    at = null * float(likelihood(0.0))
+    total = below.sum() + above.sum() + at
+    assert float(effect.below(0.0)) == pytest.approx(below.sum() / total, abs=2e-4)
+    mean = ((size * above).sum() - (size * below).sum()) / total
+    assert float(effect.mean) == pytest.approx(mean, abs=2e-6)
+    assert effect.log_first[0, node] == pytest.approx(math.log(total), abs=1e-3)
+    x = -0.0004
+    assert float(effect.below(x)) == pytest.approx(below[size > -x].sum() / total, abs=1e-3)
+
+
+def test_level_agrees_with_the_textbook():
+    known = knowledge([1.0, 1.002, 1.001])
+    assert float(known.level) == pytest.approx(1.001, abs=1e-5)
+    sigma = known.grid.sigma
+    assert known.cov[:, 0, 0, 0] == pytest.approx(sigma**2 / 3, rel=0.01)
+
+
+def test_noise_weights_are_the_chi_square_likelihood():
+    scores = np.array([1.0, 1.0006, 0.9997])
+    known = knowledge(scores)
+    squares = ((scores - scores.mean()) ** 2).sum()
+    sigma = known.grid.sigma
+    logs = known.grid.log_prior - 2 * np.log(sigma) - squares / (2 * sigma**2)
+    logs -= logs.max()
+    want = np.exp(logs) / np.exp(logs).sum()
+    got = np.exp(known.log_weight).sum(axis=-1)
+    assert got == pytest.approx(want, abs=0.01)
+
+
+def test_common_luck_cancels_on_the_same_seed():
+    """With all luck in the seed, a candidate on the baseline's seed is known sharply; on a new one it is not."""
+    known = knowledge([1.0, 1.002, 0.998], rho=0.9)
+    same = known.effect(np.array([0.999]), (0,), np.zeros(1))
+    fresh = known.effect(np.array([0.999]), (3,), np.zeros(1))
+    assert np.all(same.variance < fresh.variance)
+
+
+def test_order_of_own_trials_does_not_matter():
+    one, two = knowledge([1.0, 1.002, 0.998]), knowledge([0.998, 1.0, 1.002])
+    assert float(one.level) == pytest.approx(float(two.level), abs=2e-6)
+    assert float(one.noise) == pytest.approx(float(two.noise), rel=0.01)
+
+
+def test_sessions_side_by_side_are_sessions_alone():
+    """What the bench does with thousands is what `decide` does with one."""
+    scores = np.array([[1.0, 1.0005, 0.9998], [2.0, 2.01, 1.99]])
+    squares = ((scores - scores.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    grid = noise_grid(squares, np.array([2.0, 2.0]), np.zeros(2))
+    both = start(grid, default_prior(grid), scores[:, 0], 0)
+    both = both.observe(scores, (-1, -1, -1), np.zeros((2, 3)))
+    new = np.array([[0.9990], [1.98]])
+    effect = both.effect(new, (-1,), np.zeros((2, 1)))
+    both = both.absorb(new, (-1,), np.zeros((2, 1)), effect, np.array([1.0, 0.0]))
+    for i in range(2):
+        alone = knowledge(scores[i], seeds=(-1, -1, -1), num_seeds=0)
+        its = alone.effect(new[i], (-1,), np.zeros(1))
+        assert float(its.below(0.0)) == pytest.approx(float(effect.below(0.0)[i]), abs=1e-9)
+        alone = alone.absorb(new[i], (-1,), np.zeros(1), its, i == 0)
+        assert float(alone.level) == pytest.approx(float(both.level[i]), abs=1e-9)
+
+
+finite = st.floats(-0.02, 0.02)
+noises = st.floats(1e-4, 3e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(finite, noises, st.floats(0, 1))
+def test_probability_falls_as_the_score_rises(score, noise, rho):
+    known = knowledge([1.0, 1.0 + noise, 1.0 - noise], rho=0.8 * rho)
+    p = [
+        float(known.effect(np.array([1 + score + step]), (0,), np.zeros(1)).below(0.0))
+        for step in (0.0, 0.1 * noise, noise, 5 * noise)
+    ]
+    assert all(0 <= x <= 1 for x in p)
+    assert all(a >= b - 1e-6 for a, b in pairwise(p))
+
+
+@settings(max_examples=60, deadline=None)
+@given(finite, noises)
+def test_estimate_is_shrunk_and_inside_its_interval(score, noise):
+    known = knowledge([1.0, 1.0 + noise, 1.0 - noise])
+    effect = known.effect(np.array([1 + score]), (0,), np.zeros(1))
+    low, high = effect.quantile(0.05), effect.quantile(0.95)
+    assert low <= high
+    assert low - 1e-9 <= float(effect.mean) <= high + 1e-9
+    assert float(effect.mean) >= min(score, 0) - 1e-6
+    for x in (low, high):
+        assert 0 <= float(effect.below(x)) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-0.01, -0.0001), noises)
+def test_a_kept_draw_is_never_taken_at_its_face(score, noise):
+    """No ratchet: the new level is never below what was measured, and above the old one only if it is worse."""
+    known = knowledge([1.0, 1.0 + noise, 1.0 - noise])
+    scores = np.array([1 + score])
+    effect = known.effect(scores, (-1,), np.zeros(1))
+    after = known.absorb(scores, (-1,), np.zeros(1), effect, True)
+    highest = float(known.level) + max(float(effect.mean), 0.0)
+    assert 1 + score - 1e-6 <= float(after.level) <= highest + 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0.0, 0.01), min_size=1, max_size=40), noises)
+def test_discards_move_the_level_by_the_leash_at_most(harms, noise):
+    known = knowledge([1.0, 1.0 + noise, 1.0 - noise])
+    before, sd = known.anchor.copy(), known.anchor_sd.copy()
+    for harm in harms:
+        scores = np.array([1 + harm])
+        effect = known.effect(scores, (-1,), np.zeros(1))
+        known = known.absorb(scores, (-1,), np.zeros(1), effect, False)
+    assert np.all(np.abs(known.mean[..., 0] - before) <= 2.0 * sd + 1e-12)
+    assert np.all(np.linalg.eigvalsh(known.cov) > -1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-0.01, 0.01), noises, st.floats(0, 0.005))
+def test_audit_error_never_makes_surer(score, noise, audit_se):
+    known = knowledge([1.0, 1.0 + noise, 1.0 - noise])
+    sharp = known.effect(np.array([1 + score]), (0,), np.zeros(1))
+    blurred = known.effect(np.array([1 + score]), (0,), np.full(1, audit_se**2))
+    assert np.all(blurred.variance >= sharp.variance)
+
+
+def test_a_drifted_machine_moves_the_level_but_not_the_noise():
+    known = knowledge([1.0, 1.0005, 0.9995])
+    drifted = known.observe_later(np.array([1.01]), (-1,), np.zeros(1))
+    assert float(drifted.level) == pytest.approx(1.01, abs=0.001)
+    assert float(drifted.noise) == pytest.approx(float(known.noise))
+    usual = known.observe_later(np.array([1.0003]), (-1,), np.zeros(1))
+    assert float(usual.level) == pytest.approx(1.0001, abs=1e-4)
+    assert float(usual.level_sd) < float(known.level_sd)

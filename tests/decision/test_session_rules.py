@@ -1,0 +1,154 @@
+"""What rests on the whole session: sentinels, marks, hopeless trials, what earlier sessions taught."""
+
+from dataclasses import replace
+
+import pytest
+
+from autoresearch.events import Progress
+from autoresearch.lab.decision import decide, estimates, is_sentinel_due, keep_threshold
+from autoresearch.lab.hopeless import collapse, killed, speed_mark
+from autoresearch.types import Outcome, TrialResult, Verdict
+
+BASE = (1.0000, 1.0004, 0.9996)
+
+
+def at(experiment, *times, judged=""):
+    trials = tuple(replace(t, started_at=s) for t, s in zip(experiment.trials, times, strict=True))
+    return replace(experiment, trials=trials, judged_at=judged)
+
+
+def hour(n):
+    return f"2026-01-01T{n:02d}:00:00Z"
+
+
+def test_sentinel_after_so_many_experiments(lab, decision_config):
+    base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0))
+    tried = [at(lab.experiment(i, [1.001], verdict=Verdict.DISCARD), hour(i)) for i in range(1, 6)]
+    config = decision_config(sentinel_every=5)
+    assert not is_sentinel_due(lab.session(base, *tried[:4]), config)
+    assert is_sentinel_due(lab.session(base, *tried), config)
+    assert not is_sentinel_due(lab.session(base, *tried), decision_config(sentinel_every=0))
+    again = at(lab.experiment(0, (*BASE, 1.0)), hour(0), hour(0), hour(0), hour(6))
+    assert not is_sentinel_due(lab.session(again, *tried), config)
+    assert not is_sentinel_due(lab.session(), config)
+
+
+def test_a_sentinel_that_drifted_moves_what_candidates_must_beat(lab, decision_config):
+    base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0), judged=hour(1))
+    moved = at(lab.experiment(0, (*BASE, 1.02)), hour(0), hour(0), hour(0), hour(5), judged=hour(1))
+    before = keep_threshold(lab.session(base), decision_config())
+    after = keep_threshold(lab.session(moved), decision_config())
+    assert after > before + 0.015
+    assert estimates(lab.session(moved))[0].level == pytest.approx(1.02, abs=0.001)
+
+
+def test_a_measured_tip_is_a_level_not_an_idea(lab, decision_config):
+    base = lab.experiment(0, BASE)
+    tip = lab.experiment(1, [1.004], verdict=Verdict.KEEP, proposer="human", parent="c1")
+    new = lab.experiment(2, [1.0032], parent="c1")
+    got = decide(new, tip, lab.session(base, tip, new, best=1), decision_config(policy="greedy"))
+    assert got.action == "keep"
+    assert got.p_real > 0.2
+    assert got.estimate < 0.0005
+
+
+def with_speed(experiment, tokens_per_second, **more):
+    trials = tuple(
+        replace(
+            t,
+            result=replace(
+                t.result,
+                tokens_per_second=tokens_per_second * (1 + 0.001 * i),
+                num_params=10,
+                num_tokens=800,
+                num_steps=8,
+                **more,
+            ),
+        )
+        for i, t in enumerate(experiment.trials)
+    )
+    return replace(experiment, trials=trials)
+
+
+def test_a_speed_without_cause_is_marked(lab, decision_config):
+    base = with_speed(lab.experiment(0, BASE), 1000.0)
+    slow = with_speed(lab.experiment(1, [1.003]), 960.0)
+    assert "-4." in speed_mark(slow, base, lab.setup.key)
+    assert decide(slow, base, lab.session(base, slow), decision_config()).mark
+    usual = with_speed(lab.experiment(1, [1.003]), 998.0)
+    assert speed_mark(usual, base, lab.setup.key) == ""
+    larger = with_speed(lab.experiment(1, [1.003]), 960.0)
+    larger = replace(
+        larger,
+        trials=tuple(replace(t, result=replace(t.result, num_params=12)) for t in larger.trials),
+    )
+    assert speed_mark(larger, base, lab.setup.key) == ""
+
+
+def test_noisy_machines_tolerate_more(lab):
+    base = lab.experiment(0, BASE)
+    speeds = (1000.0, 1050.0, 980.0)
+    base = replace(
+        base,
+        trials=tuple(
+            replace(t, result=replace(t.result, tokens_per_second=s))
+            for t, s in zip(base.trials, speeds, strict=True)
+        ),
+    )
+    other = lab.experiment(1, [1.0])
+    other = replace(
+        other,
+        trials=(
+            replace(
+                other.trials[0], result=replace(other.trials[0].result, tokens_per_second=930.0)
+            ),
+        ),
+    )
+    assert speed_mark(other, base, lab.setup.key) == ""
+
+
+def training(seconds, tokens, phase="train"):
+    return Progress(
+        number=1, label="1-0", phase=phase, seconds=seconds, budget_seconds=100.0, num_tokens=tokens
+    )
+
+
+def test_collapse_of_throughput_ends_a_trial():
+    kill = collapse(training(20.0, 2000), 1000.0)
+    assert kill is not None
+    assert kill.reason == "slow"
+    assert kill.seconds_saved == 80.0
+    result = killed(TrialResult(1, Outcome.TAINTED, "stopped"), kill)
+    assert (result.outcome, result.reason, result.bpb) == (Outcome.CRASH, "slow", None)
+    assert "1.3 minutes saved" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("progress", "reference", "intended"),
+    [
+        (training(10.0, 100), 1000.0, False),
+        (training(20.0, 8000), 1000.0, False),
+        (training(20.0, 2000), None, False),
+        (training(20.0, 2000), 1000.0, True),
+        (training(20.0, 0, "startup"), 1000.0, False),
+    ],
+)
+def test_what_is_not_a_collapse(progress, reference, intended):
+    assert collapse(progress, reference, is_intended=intended) is None
+
+
+def test_earlier_sessions_teach_only_where_allowed(lab, decision_config):
+    base = replace(lab.experiment(0, BASE), identity="same")
+    fails = [lab.experiment(i, [1.002], verdict=Verdict.DISCARD) for i in range(1, 60)]
+    before = replace(lab.session(base, *fails), tag="earlier")
+    new = lab.experiment(1, [0.9992])
+    session = lab.session(base, new)
+
+    def p(config, *earlier):
+        return decide(new, base, session, config, earlier=earlier).p_real
+
+    closed, open_ = decision_config(), decision_config(learn_across_sessions=True)
+    assert p(closed, before) == p(closed)
+    assert p(open_, before) < p(closed)
+    other = replace(before, experiments=(replace(base, identity="other"), *fails))
+    assert p(open_, other) == p(closed)
