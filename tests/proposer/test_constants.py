@@ -53,7 +53,7 @@ def test_replacing_keeps_everything_else() -> None:
 @pytest.mark.parametrize(
     ("value", "like", "expected"),
     [
-        (20_000.0, "10_000.0", "20000.0"),
+        (20_000.0, "10_000.0", "20_000.0"),
         (20000, "10_000", "20_000"),
         (0.0003, "6e-4", "3e-4"),
         (0.3, "6e-1", "0.3"),
