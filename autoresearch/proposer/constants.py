@@ -179,7 +179,7 @@ def format_number(value: Number, like: str) -> str:
     if "e" in like.lower() and value != 0 and not 1e-2 <= abs(value) < 1e4:
         mantissa, exponent = f"{value:e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
-    return repr(float(value))
+    return f"{value:_}" if "_" in like and float(value).is_integer() else repr(float(value))
 
 
 def changed(before: str, after: str) -> dict[str, Number] | None:

@@ -35,9 +35,10 @@ _MIN_OBSERVATIONS = 3
 _PENALTY_QUANTILE = 0.9
 _DEFAULT_PENALTY = 0.05
 _THEMES = (
+    ("schedule", ("FINAL", "MIN_LR"), 1.0),
     ("learning rate", ("LR", "LEARNING_RATE"), 3.0),
-    ("batch size", ("BATCH", "ACCUM"), 2.5),
-    ("schedule", ("WARMUP", "WARMDOWN", "COOLDOWN", "DECAY_FROM", "FINAL", "SCHEDULE"), 2.0),
+    ("batch size", ("BATCH", "ACCUM", "ROWS", "CONTEXT", "SEQ_LEN"), 2.5),
+    ("schedule", ("WARMUP", "WARMDOWN", "COOLDOWN", "DECAY_FROM", "SCHEDULE"), 2.0),
     (
         "architecture",
         ("DEPTH", "LAYER", "HEAD", "EMBD", "DIM", "WIDTH", "ASPECT", "MLP", "WINDOW"),
@@ -59,6 +60,8 @@ class _History:
     """(value, val_bpb relative to the incumbent now); negative is better."""
     num_tries: int = 0
     num_gains: int = 0
+    num_stale: int = 0
+    """Tries since the last gain."""
 
 
 class SearchProposer:
@@ -194,13 +197,16 @@ def _read_history(context: Context, ranges: Mapping[str, Range]) -> dict[str, _H
             record = history[name]
             record.points.append((value, delta - since))
             record.num_tries += 1
-            record.num_gains += e.verdict is Verdict.KEEP
+            is_gain = e.verdict is Verdict.KEEP
+            record.num_gains += is_gain
+            record.num_stale = 0 if is_gain else record.num_stale + 1
     pending_value = statistics.median([0.0, *deltas.values()])
     for proposal in context.in_flight:
         for name, value in proposal.parameters.items():
             if name in history:
                 history[name].points.append((value, max(pending_value, 0.0)))
                 history[name].num_tries += 1
+                history[name].num_stale += 1
     return history
 
 
@@ -221,13 +227,13 @@ def _choose(
     weights = []
     for name in names:
         record = history[name]
-        promise = 1.0 + 1.5 * record.num_gains
+        promise = 1.0 + 2.0 * (record.num_gains > 0)
         best = min((d for _, d in record.points), default=0.0)
         promise += 0.5 if best < 0 else 0.0
-        weights.append(_theme(name)[1] * promise / (1.0 + record.num_tries))
+        weights.append(_theme(name)[1] * promise / (1.0 + record.num_stale))
     is_fresh = sum(h.num_tries for h in history.values()) < len(names)
     draw = rng.random()
-    count = 1 if is_fresh or draw < 0.6 else 2 if draw < 0.9 else 3
+    count = 1 if is_fresh or draw < 0.5 else 2 if draw < 0.85 else 3
     count = min(len(names), count + attempt // 50)
     chosen: list[str] = []
     while len(chosen) < count:
@@ -275,7 +281,7 @@ def _ask(asked: Sequence[Range], history: Mapping[str, _History], seed: int) -> 
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(n_startup_trials=0, seed=seed, constant_liar=False)
+    sampler = optuna.samplers.TPESampler(n_startup_trials=0, seed=seed)
     study = optuna.create_study(direction="minimize", sampler=sampler)
     distributions: dict[str, Any] = {}
     for r in asked:

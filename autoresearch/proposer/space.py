@@ -40,7 +40,7 @@ _SHARE_NAME = re.compile(
     r"(?:FRAC|FRACTION|RATIO|SHARE|PROB|DROPOUT|WARMUP|WARMDOWN|COOLDOWN|DECAY_FROM)"
 )
 _SIZE_NAME = re.compile(
-    r"(?:BATCH|DIM|SIZE|EMBD|WIDTH|HIDDEN|CONTEXT|LEN|TOKENS|WINDOW|ROWS|CHANNELS)"
+    r"(?:BATCH|ACCUM|DIM|SIZE|EMBD|WIDTH|HIDDEN|CONTEXT|LEN|TOKENS|WINDOW|ROWS|CHANNELS)"
 )
 _SEED_NAME = re.compile(r"(?:^|_)SEED(?:_|$|\[)")
 _FIXED_NAME = re.compile(
@@ -161,6 +161,9 @@ def _whole(constant: Constant, low: float, high: float) -> Range | None:
         return Range(constant, "log", max(low, value / _FACTOR), min(high, value * _FACTOR))
     if value <= 0 and math.isinf(low):
         return None
+    if value == 0 == low and 32 <= high < math.inf and step == 1:  # 0 means off, or no limit
+        parts = tuple(int(high) // 2**n for n in range(1, 5))
+        return Range(constant, "choices", 0, parts[0], choices=(0, *reversed(parts)))
     near = max(value // step // 2, 2) * step
     low = max(step if math.isinf(low) else low, value - near)
     high = min(high, value + 2 * near)

@@ -53,7 +53,7 @@ def test_replacing_keeps_everything_else() -> None:
 @pytest.mark.parametrize(
     ("value", "like", "expected"),
     [
-        (20_000.0, "10_000.0", "20000.0"),
+        (20_000.0, "10_000.0", "20_000.0"),
         (20000, "10_000", "20_000"),
         (0.0003, "6e-4", "3e-4"),
         (0.3, "6e-1", "0.3"),
@@ -124,6 +124,7 @@ def test_changed_names_constants_and_nothing_else() -> None:
         ("DEPTH = 4", "steps", 2, 8),
         ("DEPTH = 8  # range 1 to 32", "steps", 4, 16),
         ("EVERY = 2  # 0 is none; range 0 to 8", "steps", 0, 6),
+        ("SHORT_WINDOW = 0  # 0 is all; range 0 to 2048", "choices", 0, 1024),
         ("WIDTH = 192  # multiple of 64", "steps", 64, 448),
         ("SOFTCAP = 15.0  # between 5 and 30", "linear", 6.25, 23.75),
         ("COOLDOWN = 0.75  # share; range 0 to 1", "linear", 0.4, 1.0),

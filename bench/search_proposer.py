@@ -1,0 +1,145 @@
+"""How fast `search` finds better constants on a made-up landscape: `python bench/search_proposer.py [TRIALS] [SEEDS]`.
+
+val_bpb is a bowl over the constants of templates/gpt/train.py with its bottom away from the template's values, some
+coupling between learning rates and batch, cliffs where memory would run out, and noise by seed. Only the proposer is
+real; a change is kept when it looks better by one standard deviation of the noise. Reported is the TRUE
+gain of the incumbent, for the proposer and for steps drawn at random from the same ranges.
+"""
+
+import math
+import random
+import statistics
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from autoresearch.proposer import constants, edits, space
+from autoresearch.proposer.base import Context
+from autoresearch.proposer.search import SearchProposer
+from autoresearch.types import Experiment, Outcome, Session, State, Trial, TrialResult, Verdict
+
+TEMPLATE = Path(__file__).parents[1] / "templates" / "gpt" / "train.py"
+NOISE = 0.0005
+BASE = 1.0
+
+
+class Landscape:
+    """A bowl in coordinates of notches, its bottom drawn by seed."""
+
+    def __init__(self, text: str, seed: int) -> None:
+        rng = random.Random(seed)
+        program = constants.parse(text)
+        found = {c.name: space.find_range(c) for c in program.constants}
+        self.ranges = {k: r for k, r in found.items() if r is not None}
+        self.start = {
+            k: float(r.to_coordinate(r.constant.value) or 0.0) for k, r in self.ranges.items()
+        }
+        self.bottom = {k: rng.gauss(0, 0.8) for k in self.ranges}
+        self.weight = {k: 0.004 * rng.paretovariate(1.2) / 4 for k in self.ranges}
+
+    def true(self, text: str) -> float | None:
+        """Return the noiseless val_bpb of a program; None is out of memory."""
+        values = constants.parse(text).values()
+        total, memory, offsets = BASE, 0.0, {}
+        for name, r in self.ranges.items():
+            wide = replace(r, low=-math.inf, high=math.inf) if r.scale != "choices" else r
+            at = wide.to_coordinate(values[name])
+            x = ((at if at is not None else 0.0) - self.start[name]) / r.notch
+            offsets[name] = x
+            total += min(self.weight[name], 0.02) * (x - self.bottom[name]) ** 2
+            if any(word in name for word in ("ROWS", "WIDTH", "DEPTH", "CONTEXT")):
+                memory += x
+        rates = [x for name, x in offsets.items() if name.endswith("_LR")]
+        batch = offsets.get("ROWS", 0.0) + offsets.get("ACCUMULATE", 0.0)
+        total += 0.001 * (sum(rates) / max(1, len(rates)) - 0.5 * batch) ** 2
+        return None if memory > 2.5 else total
+
+
+def propose_randomly(context: Context, rng: random.Random) -> tuple[str, dict[str, float]]:
+    """Return a program with one constant drawn uniformly from its range."""
+    path = next(iter(context.files))
+    program = constants.parse(context.files[path])
+    ranges = [r for c in program.constants if (r := space.find_range(c)) is not None]
+    while True:
+        r = rng.choice(ranges)
+        value = r.from_coordinate(rng.uniform(*r.bounds))
+        if value != r.constant.value and program.broken({r.constant.name: value}) is None:
+            return constants.replace(program, {r.constant.name: value}), {r.constant.name: value}
+
+
+def night(text: str, seed: int, num: int, is_search: bool) -> list[float]:
+    """Return the true gain of the incumbent after each trial."""
+    land, rng = Landscape(text, seed), random.Random(seed + 1)
+    start = land.true(text)
+    assert start is not None
+    done = [experiment(0, Verdict.KEEP, start, {}, "")]
+    current, parent, tried, gains = text, "0", {}, []
+    for number in range(1, num + 1):
+        session = Session("t", "b", experiments=tuple(done), seed=seed)
+        context = Context(
+            session, number, parent, {"train.py": current}, "", 900, 300.0, tried=tried
+        )
+        if is_search:
+            p = SearchProposer().propose(context, threading.Event())
+            after, changes = p.files["train.py"], dict(p.parameters)
+        else:
+            after, changes = propose_randomly(context, rng)
+        tried[edits.identity({"train.py": after})] = number
+        score, best = land.true(after), done[int(parent)].val_bpb
+        assert best is not None
+        if score is None:
+            verdict, measured = Verdict.CRASH, None
+        else:
+            measured = score + rng.gauss(0, NOISE)
+            verdict = Verdict.KEEP if measured < best - NOISE else Verdict.DISCARD
+        done.append(experiment(number, verdict, measured, changes, parent))
+        if verdict is Verdict.KEEP:
+            current, parent = after, str(number)
+        true = land.true(current)
+        assert true is not None
+        gains.append(true - start)
+    return gains
+
+
+def experiment(
+    number: int, verdict: Verdict, bpb: float | None, changes: dict[str, float], parent: str
+) -> Experiment:
+    """Return a judged experiment as the record would hold it."""
+    outcome = Outcome.OK if bpb is not None else Outcome.CRASH
+    trial = Trial(TrialResult(seed=1, outcome=outcome, bpb=bpb), "", "", "")
+    return Experiment(
+        number,
+        str(number),
+        parent,
+        State.JUDGED,
+        "",
+        "search",
+        verdict=verdict,
+        parameters=changes,
+        trials=(trial,),
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    num = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 8
+    text = TEMPLATE.read_text(encoding="utf-8")
+    marks = [n for n in (5, 10, 20, 50, 100, 200) if n <= num]
+    print("true gain of the incumbent in bpb, mean over", seeds, "landscapes")
+    print(f"{'':8}" + "".join(f"{f'after {n}':>12}" for n in marks))
+    for label, is_search in (("search", True), ("random", False)):
+        nights = [night(text, seed, num, is_search) for seed in range(seeds)]
+        means = [statistics.mean(gains[n - 1] for gains in nights) for n in marks]
+        print(f"{label:8}" + "".join(f"{mean:>+12.5f}" for mean in means))
+    bottoms = [Landscape(text, seed) for seed in range(seeds)]
+    best = statistics.mean(
+        -sum(min(land.weight[k], 0.02) * land.bottom[k] ** 2 for k in land.ranges)
+        for land in bottoms
+    )
+    print(f"(bottom of the bowl, without the coupling: {best:+.5f})")
+
+
+if __name__ == "__main__":
+    main()
