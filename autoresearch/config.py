@@ -58,7 +58,7 @@ class DataConfig(_Section):
     vocab_size: Annotated[int, Field(ge=257, le=65_536)]
     tokenizer_bytes: PositiveInt
     holdout_share: Annotated[float, Field(gt=0, le=0.4)]
-    memory_mb: Annotated[int, Field(ge=256)]
+    memory_mb: Count
     workers: Count
 
 

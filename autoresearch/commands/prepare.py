@@ -120,7 +120,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
     from autoresearch.ui import format as f
 
     did = f"in {f.duration(summary.seconds)}" if summary.is_new else "already; nothing to do"
-    revision = f" ({summary.revision})" if summary.revision else ""
+    revision = f" ({summary.revision[:12]})" if summary.revision else ""
     mode.say(f"prepared {summary.source}{revision} {did}")
     for split, counts in summary.splits.items():
         rows = summary.eval_rows.get(split)

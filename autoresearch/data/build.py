@@ -6,6 +6,7 @@ Every step leaves files in `work/<request>/` of the cache and skips what it find
 interrupted call is continued by the next one. Results do not depend on the number of processes.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,8 +43,9 @@ from autoresearch.paths import cache_directory
 
 SMALL_BYTES = 4 << 20
 """Less text than this is not worth the start of processes."""
-BASE_MB, WORKER_MB, BIG_MB = 150, 160, 500
-"""Memory of this process, of a worker, and of the one that may hold a document of 100 MB, measured."""
+BASE_MB, WORKER_MB, BIG_MB = 150, 160, 900
+"""Memory of this process, of a worker, and what the one that holds large documents takes beside: measured with two
+documents of 100 MB in one page of a parquet file, the worst of the formats."""
 DISK_SHARE = 0.8
 """Bytes of shards for a byte of text: two a token, with room for text that makes short tokens."""
 
@@ -186,13 +188,25 @@ def _num_workers(run: Run, listing: Listing, num_units: int) -> int:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     wanted = min(run.data.workers or cores, num_units)
-    allowed = max(1, (run.data.memory_mb - BASE_MB - BIG_MB) // WORKER_MB)
+    memory = run.data.memory_mb or max(1500, total_memory_mb() // 4)
+    allowed = max(1, (memory - BASE_MB - BIG_MB) // WORKER_MB)
     if allowed < wanted:
         run.warnings.append(
-            f"`data.memory_mb` = {run.data.memory_mb:,} allows {allowed} of {wanted} workers;"
+            f"`data.memory_mb` = {memory:,} allows {allowed} of {wanted} workers;"
             f" all of them need {BASE_MB + BIG_MB + wanted * WORKER_MB:,}"
         )
     return max(1, min(wanted, allowed))
+
+
+def total_memory_mb() -> int:
+    """Return the memory of this machine, or of the container where that has less."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            total = min(total, int((Path("/sys/fs/cgroup") / name).read_text()))
+    return total // 1_000_000
 
 
 def _check_space(num_bytes: int) -> None:

@@ -32,7 +32,7 @@ BIG_BYTES = 16_000_000
 READ_BYTES = 1 << 20
 SEPARATOR = b"<|endoftext|>"
 BOM = b"\xef\xbb\xbf"
-PARQUET_BATCH_BYTES = 1 << 20
+PARQUET_BATCH_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class Reader:
             for data in found:
                 if self._is_good(data, part):
                     yield data
+                del data
         except (OSError, EOFError, zlib.error) as exc:
             raise damaged(part.path, exc) from exc
         part.check_unchanged()
@@ -270,12 +271,14 @@ class Reader:
                         texts = column.cast(kind or pa.binary())
                         del column
                         with self._alone() if texts.nbytes > BIG_BYTES else nullcontext():
-                            for value in texts:
-                                if value.is_valid:
-                                    yield value.as_py()
-                                else:
+                            rows = texts.to_pylist()
+                            del texts
+                            while rows:  # What was read is not held while it is worked on.
+                                if rows[0] is None:
                                     self._skip("without text", part.path)
-                        del texts
+                                    del rows[0]
+                                else:
+                                    yield rows.pop(0)
             except (pa.ArrowException, OSError) as exc:
                 raise damaged(part.path, exc) from exc
 

@@ -121,7 +121,7 @@ def _start(num_threads: int) -> "subprocess.Popen[str]":
         "ARROW_DEFAULT_MEMORY_POOL": "system",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "autoresearch.data.pool"],
+        [sys.executable, "-P", "-m", "autoresearch.data.pool"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

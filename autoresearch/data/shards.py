@@ -38,6 +38,8 @@ class ShardWriter:
 
     def add(self, tokens: Tokens, num_bytes: int) -> None:
         """Append a document of at least one token."""
+        if len(tokens) >= BATCH_TOKENS:
+            self._flush()  # A large document is a batch of its own, so that it is not copied.
         self._documents.append(tokens)
         self._pending += len(tokens)
         self.num_bytes += num_bytes

@@ -103,11 +103,10 @@ class Tokenizer:
         if len(data) <= PIECE_BYTES:
             ids: Tokens = encode(data.decode(), disallowed_special=()).astype(self.dtype)
             return ids
-        parts = [
-            encode(piece.decode(), disallowed_special=()).astype(self.dtype)
-            for piece in cut_text(data)
-        ]
-        return np.concatenate(parts)
+        grown = bytearray()
+        for piece in cut_text(data):
+            grown += encode(piece.decode(), disallowed_special=()).astype(self.dtype).tobytes()
+        return np.frombuffer(grown, dtype=self.dtype)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD, BOS is left out."""

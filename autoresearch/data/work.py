@@ -57,6 +57,7 @@ def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
             groups.append(digest if group is None else group)
             sizes.append(len(data))
             total += len(data)
+            del data
             if job["max_bytes"] and total >= job["max_bytes"]:
                 break
         report(total - before)
@@ -109,6 +110,7 @@ def tokenise(job: dict[str, Any], report: Report) -> dict[str, Any]:
         for data, label in _labelled(unit, folder, job["text_column"]):
             report(len(data))
             if label == DROPPED:
+                del data
                 continue
             if label not in writers:
                 split = SPLITS[label]
@@ -116,6 +118,7 @@ def tokenise(job: dict[str, Any], report: Report) -> dict[str, Any]:
                 writer = ShardWriter(path, split, tokenizer.vocab_size, tokenizer.dtype)
                 writers[label] = stack.enter_context(writer)
             writers[label].add(tokenizer.encode_bytes(data), len(data))
+            del data
         entries = [writers[label].close() for label in sorted(writers)]
         counts: dict[str, Any] = {SPLITS[label]: writer.counts for label, writer in writers.items()}
     write_atomic(folder / f"counts-{unit.index:05d}.npz", lambda file: np.savez(file, **counts))
@@ -141,6 +144,7 @@ def _labelled(unit: Unit, folder: Path, text_column: str) -> Iterator[tuple[byte
             if _hash(data) != texts[index]:
                 raise _changed(part)
             yield data, int(labels[index])
+            del data
             index += 1
     if index < len(labels):
         raise _changed(unit.ranges[-1])

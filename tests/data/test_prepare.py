@@ -3,8 +3,8 @@
 import gzip
 import json
 import shutil
+import sysconfig
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from autoresearch.data.dataset import SPLITS, Dataset
+from autoresearch.data.packing import Packer
 from autoresearch.data.prepare import PrepareProgress, check, open_dataset, prepare
+from autoresearch.data.sources import list_local
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 
 
@@ -235,11 +237,74 @@ def test_missing_source_and_too_little_text(make_config, tmp_path):
         prepare(make_config("builtin:perl"))
 
 
-def test_workers_make_the_same_files(make_config, tmp_path, texts):
-    path = write_jsonl(tmp_path / "a.jsonl", [t * 8 for t in texts])
+def test_workers_make_the_same_files(make_config, tmp_path, texts, monkeypatch):
+    monkeypatch.setattr("autoresearch.data.build.SMALL_BYTES", 0)
+    monkeypatch.setattr("autoresearch.data.sources.MIN_UNIT_BYTES", 65_536)
+    path = write_jsonl(tmp_path / "a.jsonl", texts)
     one = prepare(make_config(path, workers=1))
-    shards = {p.name: p.read_bytes() for p in Path(one.path).glob("*.arrow")}
+    shards = {p.name: p.read_bytes() for p in one.path.glob("*.arrow")}
+    assert len(shards) > 6
     shutil.rmtree(tmp_path / "cache")
-    two = prepare(make_config(path, workers=3))
-    assert two.key == one.key
-    assert {p.name: p.read_bytes() for p in Path(two.path).glob("*.arrow")} == shards
+    three = prepare(make_config(path, workers=3))
+    assert three.key == one.key
+    assert {p.name: p.read_bytes() for p in three.path.glob("*.arrow")} == shards
+
+
+def test_workers_do_not_import_what_lies_about(make_config, tmp_path, texts, monkeypatch):
+    monkeypatch.setattr("autoresearch.data.build.SMALL_BYTES", 0)
+    (tmp_path / "queue.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert prepare(make_config(write_jsonl(tmp_path / "a.jsonl", texts))).is_new
+
+
+def test_few_documents_make_many_batches(make_config, tmp_path):
+    config = make_config(
+        write_jsonl(
+            tmp_path / "a.jsonl", [f"one line of text, number {i}. " * 6 for i in range(12)]
+        ),
+        judge__context=16,
+        trial__max_seq_len=16,
+    )
+    summary = prepare(config)
+    assert any("judge.eval_tokens" in w for w in summary.warnings)
+    assert any("data.vocab_size" in w for w in summary.warnings)
+    packer = Packer(open_dataset(config).store("train"), seed=0)
+    out = np.empty((64, 129), dtype=np.int64)
+    assert packer.fill(out) == 64
+    assert packer.epoch > 10
+
+
+def test_validation_smaller_than_a_row_is_told(make_config, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [f"line {i}" for i in range(20)])
+    with pytest.raises(UsageError, match="less than one row"):
+        prepare(make_config(path))
+
+
+def test_packages_are_the_library_and_more(make_config, monkeypatch, tmp_path):
+    site = tmp_path / "site-packages"
+    (site / "night" / "site-packages").mkdir(parents=True)
+    (site / "night" / "lab.py").write_text("x = 1\n")
+    paths = {"stdlib": sysconfig.get_path("stdlib"), "purelib": str(site), "platlib": str(site)}
+    monkeypatch.setattr("sysconfig.get_path", paths.__getitem__)
+    python, packages = list_local("builtin:python"), list_local("builtin:packages")
+    assert packages.files[: len(python.files)] == python.files
+    assert [f.path for f in packages.files[len(python.files) :]] == [str(site / "night" / "lab.py")]
+
+
+def test_separated_text_is_cut_where_it_says(make_config, tmp_path, texts):
+    path = tmp_path / "stories.txt"
+    path.write_text("\n<|endoftext|>\n".join(texts), encoding="utf-8")
+    config = make_config(path)
+    prepare(config)
+    dataset = open_dataset(config)
+    everything = list(chain(*(decoded(dataset, split) for split in SPLITS)))
+    assert sorted(everything) == sorted(t.strip("\r\n") for t in texts)
+
+
+def test_one_giant_document_does_not_take_a_split(make_config, tmp_path, texts):
+    path = write_jsonl(tmp_path / "a.jsonl", [*texts, "giant " * 400_000])
+    config = make_config(path, holdout_share=0.02)
+    splits = prepare(config).splits
+    assert splits["validation"]["documents"] > 5
+    assert splits["test"]["documents"] > 5
+    assert splits["train"]["bytes"] > 2_400_000

@@ -1,0 +1,111 @@
+"""`autoresearch prepare`: what it prints, in each mode, and its exit codes."""
+
+import json
+import re
+
+import pytest
+
+from autoresearch.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, texts):
+    """A run directory with a source beside it."""
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("AUTORESEARCH_JUDGE_CONTEXT", "64")
+    monkeypatch.setenv("AUTORESEARCH_JUDGE_EVAL_TOKENS", "1024")
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"text": t}) + "\n" for t in texts]
+    (tmp_path / "text.jsonl").write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "autoresearch.toml").write_text(
+        '[data]\nsource = "text.jsonl"\nvocab_size = 400\n', encoding="utf-8"
+    )
+    return tmp_path
+
+
+def normal(text, folder):
+    text = text.replace(str(folder), "FOLDER")
+    text = re.sub(r"datasets/[0-9a-f]{20}", "datasets/KEY", text)
+    text = re.sub(r"\b\d+(\.\d+)?m?s\b|\b\d+ ms\b|<\d+s", "TIME", text)
+    return re.sub(r"\d+\.\d+ [kM]B", "SIZE", text)
+
+
+def test_the_screen(folder, capsys):
+    assert main(["prepare"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = normal(err, folder).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("prepared "))
+    assert lines[first] == "prepared FOLDER/text.jsonl in TIME"
+    table = lines[first + 1 : first + 4]
+    assert [line.split()[0] for line in table] == ["train", "validation", "test"]
+    assert "rows to judge on" in table[1]
+    assert re.search(
+        r"400 tokens in the vocabulary, \d+ shards, SIZE in `FOLDER/cache", lines[first + 4]
+    )
+    assert re.search(r"alone give \d\.\d{6} val_bpb: the floor to beat", lines[first + 5])
+    main(["prepare"])
+    assert "prepared FOLDER/text.jsonl already; nothing to do" in normal(
+        capsys.readouterr().err, folder
+    )
+
+
+def test_json_and_quiet(folder, capsys):
+    assert main(["prepare", "--json"]) == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert err == ""
+    assert summary["is_new"] is True
+    assert set(summary["splits"]) == {"train", "validation", "test"}
+    assert main(["prepare", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_check(folder, capsys):
+    assert main(["prepare", "--check"]) == 3
+    assert "autoresearch prepare" in capsys.readouterr().err
+    main(["prepare", "--quiet"])
+    assert main(["prepare", "--check"]) == 0
+    assert "every file matches its checksum" in capsys.readouterr().err
+    shard = next(folder.glob("cache/datasets/*/train-*.arrow"))
+    data = bytearray(shard.read_bytes())
+    data[-200] ^= 4
+    shard.write_bytes(data)
+    assert main(["prepare", "--check"]) == 1
+    err = capsys.readouterr().err
+    assert f"`{shard}` does not match its checksum" in err
+    assert "hint: run `autoresearch prepare`" in err
+    assert main(["prepare", "--quiet"]) == 0
+    assert main(["prepare", "--check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"ok": True}
+
+
+def test_flags_that_run_would_not_know_are_told(folder, capsys):
+    (folder / "other").mkdir()
+    (folder / "text.jsonl").rename(folder / "other" / "text.jsonl")
+    assert main(["prepare", "--source", "other/text.jsonl", "--vocab-size", "300"]) == 0
+    err = capsys.readouterr().err.replace("\n", " ")
+    assert "write there, under [data], source = " in err
+    assert "vocab_size = 300" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--source", "nowhere"], 3, "does not exist"),
+        (["--source", "hf://night"], 2, "cannot read the source"),
+        (["--text-column", "body"], 1, "has no text in `body`; it has `text`"),
+        (["--vocab-size", "100"], 2, "vocab_size"),
+    ],
+)
+def test_errors(folder, capsys, arguments, code, words):
+    assert main(["prepare", *arguments]) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert "Traceback" not in err
+    assert "hint:" in err
+
+
+def test_help_imports_nothing_heavy(folder, capsys):
+    assert main(["prepare", "--help"]) == 0
+    assert "--text-column" in capsys.readouterr().out
