@@ -167,7 +167,7 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
                 utf8=mode.is_utf8,
                 status=record.status(),
             )
-            screen.draw(lines[: max(mode.out.size.height - 1, 5)])
+            screen.draw(lines[:-1][: max(mode.out.size.height - 1, 5)])
             if session.state != "running":
                 return
             time.sleep(WATCH_SECONDS)

@@ -108,6 +108,14 @@ def test_page_has_headings_tables_and_described_pictures(name):
     assert ("html", "lang", "en") in parsed.attributes
 
 
+def test_points_say_what_they_are():
+    text = page("night")
+    assert re.search(
+        r"<title>#29  0\.983400  depth 8 -&gt; 9 at the same width</title></use>", text
+    )
+    assert text.count("<title>#") == 2 * (1 + 94 + 25 - 5)
+
+
 def test_hostile_text_is_shown_as_text():
     text = page("hostile")
     assert "<script" not in text
@@ -198,7 +206,8 @@ def test_labels_do_not_overlap():
     from autoresearch.lab.summary import summarize
 
     session = sessions.night()
-    figure = plot.staircase(session, summarize(session))
+    figure, titles = plot.staircase(session, summarize(session))
+    assert sum(map(len, titles.values())) > 100
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     axes = figure.axes[0]
