@@ -389,3 +389,29 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
     text = (tmp_path / "report.html").read_text()
     assert "Measured 0.004700 bits per byte better than the baseline (-0.47%)" in text
     Page(text)
+
+
+def contrast(one, two):
+    """Return the contrast ratio of two colours as WCAG 2 defines it."""
+
+    def luminance(color):
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_has_enough_contrast_in_light_and_dark():
+    blocks = re.findall(r":root \{(.*?)\}", page("empty"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        for text in ("ink", "faint", "warn", "bad", "other", "plot-ink", "plot-faint"):
+            for ground in ("paper", "panel"):
+                assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
+        for ground in ("added", "removed"):
+            assert contrast(colors["ink"], colors[ground]) >= 4.5, ground
+        for mark in ("keep", "doubtful", "crash", "other", "third"):
+            assert contrast(colors[f"plot-{mark}"], colors["paper"]) >= 3, mark
