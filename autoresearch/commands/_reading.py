@@ -53,7 +53,8 @@ def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
     from autoresearch.ui.rows import verdict_text
 
     try:
-        session = open_record().session()
+        with open_record() as record:
+            session = record.session()
     except Exception:  # noqa: BLE001 - a completion that fails must be silent
         return []
     names = [("baseline", "experiment 0"), ("best", f"experiment {session.best}")]
@@ -68,7 +69,8 @@ def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
 def complete_tag(incomplete: str) -> list[str]:
     """Return the tags of the sessions here that begin with what was typed; never fails."""
     try:
-        refs = open_record().repository.refs("refs/heads/autoresearch/")
+        with open_record() as record:
+            refs = record.repository.refs("refs/heads/autoresearch/")
     except Exception:  # noqa: BLE001 - a completion that fails must be silent
         return []
     tags = [name.rpartition("/")[2] for name in refs]

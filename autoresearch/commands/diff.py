@@ -43,6 +43,7 @@ def diff(
     if is_stat and is_words:
         raise UsageError("`--stat` and `--words` exclude each other", hint="give one of them")
     record = open_record(tag)
+    ctx.call_on_close(record.close)
     session = record.session()
     one, two = record.resolve(a or "baseline"), record.resolve(b or "best")
     first, second = record.commit_of(a or "baseline"), record.commit_of(b or "best")

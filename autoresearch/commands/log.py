@@ -75,6 +75,7 @@ def log(
         show_session(mode, session, wanted, is_tsv=is_tsv, pager=not is_pager_off)
         return
     record = open_record(tag)
+    ctx.call_on_close(record.close)
     if is_watching:
         _watch(mode, record, wanted, is_tsv=is_tsv)
         return
@@ -92,7 +93,8 @@ def show_log(mode: "OutputMode", run_directory: "RunDirectory", tag: str | None 
     """Print the log of a session of another run directory; what `demo` ends with."""
     from autoresearch.lab.record import Record
 
-    show_session(mode, Record.open(run_directory, tag).session(), pager=False)
+    with Record.open(run_directory, tag) as record:
+        show_session(mode, record.session(), pager=False)
 
 
 def show_session(
@@ -165,7 +167,7 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
                 utf8=mode.is_utf8,
                 status=record.status(),
             )
-            screen.draw(lines[: max(mode.out.size.height - 1, 5)])
+            screen.draw(lines[:-1][: max(mode.out.size.height - 1, 5)])
             if session.state != "running":
                 return
             time.sleep(WATCH_SECONDS)

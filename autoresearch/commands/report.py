@@ -57,6 +57,7 @@ def report(
         session, record = read_foreign(Path(foreign)), None
     else:
         record = open_record(tag)
+        ctx.call_on_close(record.close)
         session = record.session()
     if path is None:
         _to_stdout(record, session, kind)

@@ -32,6 +32,7 @@ def show(
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     record = open_record(tag)
+    ctx.call_on_close(record.close)
     session = record.session()
     experiment = record.resolve(name)
     if mode.is_quiet:

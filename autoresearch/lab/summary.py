@@ -334,29 +334,25 @@ def lost_seconds(judged: Iterable[Experiment]) -> dict[str, float]:
 
 
 def total_seconds(experiment: Experiment) -> float | None:
-    """Return the seconds all trials of the experiment took."""
-    values = [
-        t.result.total_seconds for t in experiment.trials if t.result.total_seconds is not None
-    ]
+    """Return the seconds its trials took, confirmations apart."""
+    values = _figures(experiment, "total_seconds")
     return sum(values) if values else None
 
 
 def peak_memory_mb(experiment: Experiment) -> float | None:
-    """Return the largest peak memory of its trials."""
-    values = [
-        t.result.peak_memory_mb for t in experiment.trials if t.result.peak_memory_mb is not None
-    ]
-    return max(values) if values else None
+    """Return the largest peak memory of its trials, confirmations apart."""
+    return max(_figures(experiment, "peak_memory_mb"), default=None)
 
 
 def tokens_per_second(experiment: Experiment) -> float | None:
-    """Return the median speed of its trials."""
-    values = [
-        t.result.tokens_per_second
-        for t in experiment.trials
-        if t.result.tokens_per_second is not None
-    ]
+    """Return the median speed of its trials, confirmations apart."""
+    values = _figures(experiment, "tokens_per_second")
     return median(values) if values else None
+
+
+def _figures(experiment: Experiment, name: str) -> list[float]:
+    found = [getattr(t.result, name) for t in experiment.trials if not t.confirmation]
+    return [value for value in found if value is not None]
 
 
 def num_since_gain(judged: Iterable[Experiment]) -> int:
@@ -441,7 +437,7 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
         if len(speeds) > 1 and max(speeds) > min(speeds) * (1 + DRIFT):
             text = (
                 f"trials of #{e.number}, same code, differ by"
-                f" {max(speeds) / min(speeds) - 1:.0%} in tokens/s: is the machine shared?"
+                f" {max(speeds) / min(speeds) - 1:.0%} in tokens/s, as on a shared machine"
             )
             found.append(Alert(text, at, "autoresearch doctor"))
             break

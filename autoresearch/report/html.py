@@ -54,5 +54,5 @@ def render(
 
 
 def _staircase(session: Session, summary: Summary, x: plot.XAxis, label: str) -> str:
-    figure = plot.staircase(session, summary, x=x, palette=plot.PAGE)
-    return plot.svg(figure, salt=x, label=label)
+    figure, titles = plot.staircase(session, summary, x=x, palette=plot.PAGE)
+    return plot.svg(figure, salt=x, label=label, titles=titles)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from autoresearch.lab.summary import Summary, bpb_under, find, is_doubtful
 from autoresearch.types import CurvePoint, Experiment, Session, Verdict
@@ -89,6 +89,14 @@ def _figure(width: float, height: float, palette: Palette) -> "tuple[Figure, Axe
     return figure, axes
 
 
+class Drawing(NamedTuple):
+    """A figure and what to say of its points when the mouse rests on them."""
+
+    figure: "Figure"
+    titles: Mapping[str, Sequence[str]]
+    """Id of a group of points -> one text a point."""
+
+
 @dataclass(frozen=True)
 class _Point:
     experiment: Experiment
@@ -129,7 +137,7 @@ def staircase(
     width: float = 9.6,
     height: float = 4.8,
     title: bool = False,
-) -> "Figure":
+) -> Drawing:
     """Draw the running best as a staircase, keeps labelled, discards faint, failures as ticks below.
 
     Args:
@@ -151,7 +159,7 @@ def staircase(
         _plain_text(axes, 0.5, 0.5, "nothing measured yet", palette.faint, transform="axes")
         axes.set_xticks([])
         axes.set_yticks([])
-        return figure
+        return Drawing(figure, {})
     low, high = _limits(steps, scored, summary.noise)
     right = max(p.x for p in points)
     right += max(right * 0.02, 0.5 if x == "experiment" else 0.02)
@@ -159,7 +167,7 @@ def staircase(
     edge = high - 0.015 * (high - low)
     shown = [p for p in scored if p.y <= edge]
     above = [p for p in scored if p.y > edge]
-    _draw_points(axes, shown, palette)
+    titles = _draw_points(axes, shown, palette)
     _draw_edges(axes, points, above, palette)
     left = 0.0 if x == "hour" else -0.5
     axes.set_xlim(left - right * 0.01, right)
@@ -173,7 +181,7 @@ def staircase(
         axes.set_title(plot_title(summary), color=palette.ink, fontsize=11, loc="left")
     _legend(axes, palette)
     _draw_labels(figure, axes, steps, shown, palette)
-    return figure
+    return Drawing(figure, titles)
 
 
 def plot_title(summary: Summary) -> str:
@@ -231,7 +239,9 @@ def _draw_steps(
     )
 
 
-def _draw_points(axes: "Axes", shown: Sequence[_Point], palette: Palette) -> None:
+def _draw_points(axes: "Axes", shown: Sequence[_Point], palette: Palette) -> dict[str, list[str]]:
+    """Draw the scored experiments and return what to say of each, by the id of its group."""
+    titles: dict[str, list[str]] = {}
     groups: list[tuple[str, list[_Point], dict[str, Any]]] = [
         (
             "discarded",
@@ -262,7 +272,14 @@ def _draw_points(axes: "Axes", shown: Sequence[_Point], palette: Palette) -> Non
     ]
     for label, points, style in groups:
         if points:
-            axes.scatter([p.x for p in points], [p.y for p in points], label=label, **style)
+            made = axes.scatter([p.x for p in points], [p.y for p in points], label=label, **style)
+            name = "points-" + re.sub(r"[^a-z]+", "-", label)
+            made.set_gid(name)
+            titles[name] = [
+                f"#{p.experiment.number}  {p.y:.6f}  {fit(clean(p.experiment.description), 120)}"
+                for p in points
+            ]
+    return titles
 
 
 def _is_sure(e: Experiment) -> bool:
@@ -332,6 +349,7 @@ def _draw_labels(
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     area = axes.get_window_extent(renderer)
     taken: list[Any] = []
+    leaders: list[tuple[Any, Any]] = []
     stairs = [axes.transData.transform((p.x, p.y)) for p in steps]
     dots = [
         axes.transData.transform((p.x, p.y))
@@ -344,7 +362,9 @@ def _draw_labels(
         long = f"#{e.number} {fit(drawable(clean(e.description)), LABEL_CELLS)}"
         short = f"#{e.number}"
         for text, avoided in ((long, dots), (long, []), (short, dots), (short, [])):
-            placed = _place(axes, renderer, text, anchor, area, taken, stairs, avoided, palette)
+            placed = _place(
+                axes, renderer, text, anchor, area, taken, stairs, avoided, leaders, palette
+            )
             if placed is not None:
                 taken.append(placed)
                 break
@@ -359,6 +379,7 @@ def _place(
     taken: list[Any],
     stairs: Sequence[Any],
     avoided: Sequence[Any],
+    leaders: list[tuple[Any, Any]],
     palette: Palette,
 ) -> Any:
     label = axes.annotate(
@@ -390,9 +411,14 @@ def _place(
             continue
         if _hits_stairs(box, stairs) or any(box.contains(*dot) for dot in avoided):
             continue
+        if any(_crosses(box, *line) for line in leaders):
+            continue
         if abs(dy) > 14:
-            label.arrow_patch = None
-            _leader(axes, anchor, box, horizontal, palette)
+            edge = (box.x1 - 1 if horizontal == "right" else box.x0 + 1, (box.y0 + box.y1) / 2)
+            if any(_crosses(other, anchor, edge) for other in taken):
+                continue
+            leaders.append((anchor, edge))
+            _leader(axes, anchor, edge, palette)
         _to_data(axes, label, anchor, dx, dy)
         return box
     label.remove()
@@ -406,8 +432,17 @@ def _to_data(axes: "Axes", label: Any, anchor: Any, dx: float, dy: float) -> Non
     label.set_position((dx, dy))
 
 
-def _leader(axes: "Axes", anchor: Any, box: Any, horizontal: str, palette: Palette) -> None:
-    edge = (box.x1 - 1 if horizontal == "right" else box.x0 + 1, (box.y0 + box.y1) / 2)
+def _crosses(box: Any, start: Any, end: Any) -> bool:
+    """Whether a straight line between two points runs through a box."""
+    return any(
+        box.contains(
+            start[0] + (end[0] - start[0]) * i / 24, start[1] + (end[1] - start[1]) * i / 24
+        )
+        for i in range(25)
+    )
+
+
+def _leader(axes: "Axes", anchor: Any, edge: Any, palette: Palette) -> None:
     start, end = (axes.transData.inverted().transform(point) for point in (anchor, edge))
     axes.plot(
         [start[0], end[0]],
@@ -472,7 +507,14 @@ def loss_curves(
     return figure
 
 
-def svg(figure: "Figure", *, salt: str, label: str = "", inline: bool = True) -> str:
+def svg(
+    figure: "Figure",
+    *,
+    salt: str,
+    label: str = "",
+    inline: bool = True,
+    titles: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """Return a figure as SVG text.
 
     Args:
@@ -480,6 +522,7 @@ def svg(figure: "Figure", *, salt: str, label: str = "", inline: bool = True) ->
         salt: Makes ids differ between the drawings of one page, and the same every time.
         label: What a screen reader says.
         inline: For a page: CSS variables for colours, size by the page, no prolog.
+        titles: Of points, as in `Drawing`.
     """
     from html import escape
 
@@ -494,6 +537,8 @@ def svg(figure: "Figure", *, salt: str, label: str = "", inline: bool = True) ->
             metadata={"Date": None},
         )
     text = out.getvalue()
+    for name, texts in (titles or {}).items():
+        text = _with_titles(text, name, texts)
     if not inline:
         return text
     text = text[text.index("<svg") :]
@@ -505,13 +550,29 @@ def svg(figure: "Figure", *, salt: str, label: str = "", inline: bool = True) ->
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
+def _with_titles(text: str, group: str, titles: Sequence[str]) -> str:
+    """Give each point of a group a `<title>`, which browsers show and screen readers read."""
+    from html import escape
+
+    start = text.find(f'<g id="{group}">')
+    if start < 0:
+        return text
+    remaining = iter(titles)
+
+    def titled(match: re.Match[str]) -> str:
+        return f"<use {match[1]}><title>{escape(next(remaining))}</title></use>"
+
+    changed = re.sub(r"<use ([^>]*?)/>", titled, text[start:], count=len(titles))
+    return text[:start] + changed
+
+
 def to_bytes(session: Session, kind: str, *, x: XAxis = "experiment") -> bytes:
     """Return the staircase of a session as the bytes of a `png` or `svg` file, on white."""
     from autoresearch.lab.summary import summarize
 
-    figure = staircase(session, summarize(session), x=x, title=True)
+    figure, titles = staircase(session, summarize(session), x=x, title=True)
     if kind == "svg":
-        return svg(figure, salt="progress", inline=False).encode()
+        return svg(figure, salt="progress", inline=False, titles=titles).encode()
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120, facecolor=LIGHT.paper, metadata={"Software": None})
     return out.getvalue()

@@ -18,6 +18,7 @@ from rich.theme import Theme
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.ui.format import clean
+from autoresearch.ui.styles import styled
 
 ColorChoice = Literal["auto", "always", "never"]
 Kind = Literal["tty", "plain", "json", "quiet"]
@@ -146,7 +147,7 @@ class OutputMode:
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, quiet or not."""
-        line = Text("warning: ", style="warning").append(clean(text), style="default")
+        line = styled("warning: ", "warning").append(clean(text), style="default")
         self.err.print(line, soft_wrap=True)
 
     def data(self, text: str | Text) -> None:

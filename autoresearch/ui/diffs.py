@@ -12,6 +12,7 @@ from autoresearch.lab.summary import comparable
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import format as f
 from autoresearch.ui.format import clean
+from autoresearch.ui.styles import styled
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 MAX_BAR = 40
@@ -71,7 +72,7 @@ def stat_lines(diff: str) -> list[Text]:
     """Return `path | 12 ++++----` for each file and a line with the totals."""
     files = stats(diff)
     if not files:
-        return [Text("no difference", style="muted")]
+        return [styled("no difference", "muted")]
     longest = max(len(clean(s.path)) for s in files)
     most = max(s.added + s.removed for s in files)
     scale = min(1.0, MAX_BAR / most) if most else 1.0
@@ -92,7 +93,7 @@ def colored(diff: str) -> list[Text]:
     lines = []
     for raw in diff.rstrip("\n").split("\n") if diff else []:
         line = clean(raw, lines=True)
-        lines.append(Text(line, style=_style(raw)))
+        lines.append(styled(line, _style(raw)))
     return lines
 
 
@@ -111,7 +112,7 @@ def words(diff: str) -> list[Text]:
     result: list[Text] = []
     for removed, added, other in _blocks(diff):
         if other is not None:
-            result.append(Text(clean(other, lines=True), style=_style(other)))
+            result.append(styled(clean(other, lines=True), _style(other)))
             continue
         result += _word_lines("\n".join(removed), "\n".join(added))
     return result

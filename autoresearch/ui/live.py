@@ -58,12 +58,15 @@ class Display(Protocol):
         ...
 
 
-def make_display(mode: OutputMode, *, is_single: bool = False) -> Display:
+def make_display(
+    mode: OutputMode, *, is_single: bool = False, is_end_shown: bool = True
+) -> Display:
     """Return the display for an output mode: live rows need stdout and stderr to be terminals.
 
     Args:
         mode: How this process talks.
         is_single: One trial outside a session (`try`): its progress on stderr, nothing on stdout.
+        is_end_shown: Whether the end of a session is summed up; no where `log` follows at once.
     """
     if is_single:
         return _single_display(mode)
@@ -74,8 +77,8 @@ def make_display(mode: OutputMode, *, is_single: bool = False) -> Display:
     if mode.is_tty and mode.is_live:
         from autoresearch.ui.live_rows import RowsDisplay
 
-        return RowsDisplay(mode)
-    return PlainDisplay(mode)
+        return RowsDisplay(mode, is_end_shown=is_end_shown)
+    return PlainDisplay(mode, is_end_shown=is_end_shown)
 
 
 def _single_display(mode: OutputMode) -> Display:
@@ -170,10 +173,12 @@ class PlainDisplay:
         clock: Callable[[], float] = time.monotonic,
         *,
         is_talk: bool = False,
+        is_end_shown: bool = True,
     ) -> None:
         self._mode = mode
         self._clock = clock
         self._is_talk = is_talk
+        self._is_end_shown = is_end_shown
         self._tally = Tally()
         self._last_progress = -1e9
         self._phase = ""
@@ -202,7 +207,7 @@ class PlainDisplay:
 
     def stop(self, session: Session | None) -> None:
         """Print the summary on stderr: stdout stays one line an event."""
-        if session is None:
+        if session is None or not self._is_end_shown:
             return
         for line in summary_lines(session, summarize(session), utf8=self._mode.is_utf8):
             self._mode.say(line)

@@ -26,6 +26,7 @@ from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.overview import next_line, summary_lines
 from autoresearch.ui.screen import Screen, Ticker
+from autoresearch.ui.styles import styled
 from autoresearch.ui.tally import Finished, Tally
 
 PHASE_WORDS = {
@@ -53,11 +54,13 @@ class RowsDisplay:
         mode: OutputMode,
         *,
         is_single: bool = False,
+        is_end_shown: bool = True,
         screen: Screen | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mode = mode
         self._is_single = is_single
+        self._is_end_shown = is_end_shown
         self._clock = clock
         self._screen = screen or Screen(mode.err)
         self._tally = Tally(clock=clock, started=clock())
@@ -84,7 +87,7 @@ class RowsDisplay:
         """Give the terminal back and print the summary."""
         self._ticker.stop()
         self._screen.close()
-        if session is None:
+        if session is None or not self._is_end_shown:
             return
         summary = summarize(session)
         width = self._screen.width
@@ -113,15 +116,15 @@ def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Tex
     if isinstance(event, TrialJudged):
         return _trial_line(event)
     if isinstance(event, Alerted):
-        line = Text("  !  ", style="warning").append(f.clean(event.text), style="default")
+        line = styled("  !  ", "warning").append(f.clean(event.text), style="default")
         return line.append(f": `{f.clean(event.command)}`") if event.command else line
     if isinstance(event, Abandoned):
-        return Text(f"{event.number:>4}  abandoned: {f.clean(event.reason)}", style="muted")
+        return styled(f"{event.number:>4}  abandoned: {f.clean(event.reason)}", "muted")
     if isinstance(event, Reverted):
-        return Text("      undone: " + ", ".join(f"#{n}" for n in event.numbers), style="warning")
+        return styled("      undone: " + ", ".join(f"#{n}" for n in event.numbers), "warning")
     if isinstance(event, Confirmed):
         c = event.confirmation
-        line = Text("      confirmation", style="heading")
+        line = styled("      confirmation", "heading")
         return line.append(
             f"  {f.delta(c.get('delta'))} [{f.delta(c.get('low'))}, {f.delta(c.get('high'))}]"
             f" on the {c.get('split', 'test')} split",
@@ -131,7 +134,7 @@ def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Tex
         gpu = f.clean(str(event.setup.get("gpu", "")))
         who = f.clean(event.model or event.proposer)
         sandbox = "NO SANDBOX" if event.is_unsafe else f"sandbox {f.clean(event.sandbox)}"
-        return Text(f"session {f.clean(event.tag)}  {gpu}  {who}  {sandbox}", style="muted")
+        return styled(f"session {f.clean(event.tag)}  {gpu}  {who}  {sandbox}", "muted")
     return None
 
 
@@ -149,7 +152,7 @@ def verdict_line(finished: Finished, width: int) -> Text:
             word, style = "keep (luck?)", "warning"
     elif finished.reason not in {"no_gain", "worse", ""}:
         word = f"{finished.verdict} {finished.reason}"
-    line = Text(f"{finished.number:>4}  ", style="default")
+    line = styled(f"{finished.number:>4}  ", "default")
     line.append(f"{f.fit(word, 18):<14}", style=style)
     score = f.bpb(finished.val_bpb)
     line.append(f"  {score:<8}  {f.delta(finished.delta):>9}", style="default")
@@ -170,7 +173,7 @@ def _trial_line(event: TrialJudged) -> Text | None:
         return None
     split = result.get("split", "validation")
     what = "test_bpb" if split == "test" else "val_bpb"
-    line = Text(f"{event.number:>4}  trial {event.index + 1}  ", style="muted")
+    line = styled(f"{event.number:>4}  trial {event.index + 1}  ", "muted")
     score = result.get("bpb")
     if score is not None:
         line.append(f"{what} {f.bpb(score)}")
@@ -185,18 +188,18 @@ def live_rows(
     tally: Tally, *, width: int, utf8: bool, clock: float, is_single: bool = False
 ) -> list[Text]:
     """Return the fixed rows; their number never changes within one display."""
-    rule = Text(("\u2500" if utf8 else "-") * (width - 1), style="muted")
+    rule = styled(("\u2500" if utf8 else "-") * (width - 1), "muted")
     rows = [rule, _idea_row(tally, width), _trial_row(tally, width, utf8, clock)]
     if not is_single:
         rows.append(_next_row(tally, clock))
         rows.append(_night_row(tally, width, clock))
     help_text = "^C stops and records; again to kill" if not is_single else "^C stops"
-    rows.append(Text(f"      {help_text}", style="muted"))
+    rows.append(styled(f"      {help_text}", "muted"))
     return rows
 
 
 def _label(text: str) -> Text:
-    return Text(f"{text:<9} ", style="label")
+    return styled(f"{text:<9} ", "label")
 
 
 def _idea_row(tally: Tally, width: int) -> Text:
@@ -214,6 +217,7 @@ def _idea_row(tally: Tally, width: int) -> Text:
         line = _label(f"{number:>4}")
         text = idea.description or f.clean(tally.phase.detail if tally.phase else "")
         changed = f" (+{idea.lines_added} -{idea.lines_removed})" if number else ""
+        changed += f", trial {idea.num_trials + 1}" if idea.num_trials else ""
         right = cell_len(_best_text(tally)) + 4
         line.append(f.fit(text + changed, max(width - 10 - right, 16)), style="metric")
     best = _best_text(tally)

@@ -22,6 +22,7 @@ from autoresearch.ui import format as f
 from autoresearch.ui import tables
 from autoresearch.ui.overview import next_line, summary_lines
 from autoresearch.ui.rows import TSV_COLUMNS, Filter, cells, columns, select, tsv_rows
+from autoresearch.ui.styles import styled
 
 
 def render(
@@ -58,7 +59,7 @@ def render(
         lines += tables.render(columns(wanted), rows, width, flexible_min=30)
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
     elif session.experiments:
-        lines += [Text(), Text("no experiment matches", style="muted")]
+        lines += [Text(), styled("no experiment matches", "muted")]
     lines.append(next_line(summary))
     return lines
 

@@ -8,6 +8,7 @@ from rich.text import Text
 from autoresearch.lab.summary import Summary, running_best
 from autoresearch.types import Session
 from autoresearch.ui import format as f
+from autoresearch.ui.styles import styled
 from autoresearch.ui.tables import folded
 
 PRESENT_WORDS = {
@@ -55,18 +56,18 @@ def summary_lines(
         lines += _spend(session, summary)
         lines += _trend(summary)
     for mark in summary.marks:
-        lines.append(_row("caution", Text(f.clean(mark), style="warning")))
+        lines.append(_row("caution", styled(f.clean(mark), "warning")))
     if summary.alerts:
-        lines += [Text(), Text("needs you", style="heading")]
+        lines += [Text(), styled("needs you", "heading")]
         for alert in summary.alerts[:6]:
-            line = Text("  ! ", style="warning")
+            line = styled("  ! ", "warning")
             line.append(f.clean(alert.text), style="default")
             if alert.command:
                 line.append(": `", style="default").append(f.clean(alert.command), style="command")
                 line.append("`", style="default")
             lines.append(line)
         if len(summary.alerts) > 6:
-            lines.append(Text(f"  and {len(summary.alerts) - 6} more: `--json`", style="muted"))
+            lines.append(styled(f"  and {len(summary.alerts) - 6} more: `--json`", "muted"))
     return [
         part
         for line in lines
@@ -76,7 +77,7 @@ def summary_lines(
 
 def header(session: Session, summary: Summary, now: datetime, width: int = 100) -> Text:
     """Return branch, state and why, how long, on what."""
-    text = Text(f.clean(session.branch or session.tag), style="heading")
+    text = styled(f.clean(session.branch or session.tag), "heading")
     text.append("   ").append_text(state_text(session, summary, now))
     parts = []
     if summary.wall_seconds:
@@ -94,9 +95,9 @@ def header(session: Session, summary: Summary, now: datetime, width: int = 100) 
 def state_text(session: Session, summary: Summary, now: datetime) -> Text:
     """Return `RUNNING experiment 84, 3m12s`, `FINISHED 07:00: ...`, `DIED ...`."""
     if session.state == "running":
-        return Text("RUNNING", style="running").append(_present(summary, now), style="default")
+        return styled("RUNNING", "running").append(_present(summary, now), style="default")
     if session.state == "new":
-        return Text("NEW, nothing run yet", style="muted")
+        return styled("NEW, nothing run yet", "muted")
     words = {
         "paused": ("PAUSED", "warning"),
         "finished": ("FINISHED", "good"),
@@ -104,7 +105,7 @@ def state_text(session: Session, summary: Summary, now: datetime) -> Text:
         "dead": ("DIED", "error"),
     }
     word, style = words[session.state]
-    text = Text(word, style=style)
+    text = styled(word, style)
     if session.ended_at:
         text.append(" " + f.clock(session.ended_at, now=now), style="default")
     reason = f.clean(session.stop_reason)
@@ -130,9 +131,9 @@ def _present(summary: Summary, now: datetime) -> str:
 
 
 def _row(label: str, *parts: Text | str) -> Text:
-    line = Text(label.ljust(LABEL), style="label")
+    line = styled(label.ljust(LABEL), "label")
     for part in parts:
-        line.append_text(Text(part, style="default") if isinstance(part, str) else part)
+        line.append_text(styled(part, "default") if isinstance(part, str) else part)
     return line
 
 
@@ -140,7 +141,7 @@ def _headline(
     session: Session, summary: Summary, width: int, utf8: bool, now: datetime
 ) -> list[Text]:
     best = summary.best
-    line = Text(f.bpb(summary.baseline_bpb), style="default")
+    line = styled(f.bpb(summary.baseline_bpb), "default")
     if best is not None and best.number != 0:
         line.append(" -> ").append(f.bpb(summary.best_bpb), style="metric")
         if summary.delta is not None:
@@ -170,8 +171,8 @@ def _headline(
     if summary.unigram_bpb is not None:
         facts.append(f"token frequencies alone {summary.unigram_bpb:.4f}")
     if curve or facts:
-        text = Text(curve + "   " if curve else "", style="good")
-        lines.append(_row("", text, Text("; ".join(facts), style="muted")))
+        text = styled(curve + "   " if curve else "", "good")
+        lines.append(_row("", text, styled("; ".join(facts), "muted")))
     return lines
 
 
@@ -189,7 +190,7 @@ def _reality(summary: Summary) -> list[Text]:
         )
         lines.append(_row("real?", text))
     elif best is not None and best.number != 0:
-        text = Text("unconfirmed", style="warning")
+        text = styled("unconfirmed", "warning")
         if summary.estimate is not None:
             text.append(
                 f": expected gain {f.delta(summary.estimate)} once luck is taken off",
@@ -211,7 +212,7 @@ def _gains(summary: Summary, width: int) -> list[Text]:
     steps.sort(key=lambda s: s.delta or 0.0)
     lines: list[Text] = []
     for step in steps[:3]:
-        text = Text(f"{f.delta(step.delta)}  #{step.experiment.number:<4} ", style="default")
+        text = styled(f"{f.delta(step.delta)}  #{step.experiment.number:<4} ", "default")
         text.append(f.fit(f.clean(step.experiment.description), max(width - LABEL - 18, 20)))
         lines.append(_row("gains" if not lines else "", text))
     return lines
@@ -281,6 +282,6 @@ def _trend(summary: Summary) -> list[Text]:
 
 def next_line(summary: Summary) -> Text:
     """Return `next: <command> (what it gives)`."""
-    text = Text("next: ", style="label").append("`", style="default")
+    text = styled("next: ", "label").append("`", style="default")
     text.append(summary.next_command, style="command").append("`", style="default")
     return text.append(f" ({summary.next_note})", style="muted") if summary.next_note else text

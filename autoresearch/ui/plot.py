@@ -8,6 +8,7 @@ from rich.text import Text
 
 from autoresearch.types import CurvePoint
 from autoresearch.ui.format import duration
+from autoresearch.ui.styles import styled
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ def chart(series: Sequence[Series], *, width: int, height: int = 10) -> list[Tex
     for i, cells in enumerate(grid):
         is_labelled = i in {0, height // 2, height - 1}
         value = high - (high - low) * i / (height - 1)
-        line = Text(f"{value:7.3f} " if is_labelled else " " * 8, style="label")
+        line = styled(f"{value:7.3f} " if is_labelled else " " * 8, "label")
         line.append("|", style="label")
         for cell in cells:
             line.append(cell[0] if cell else " ", style=cell[1] if cell else None)
         line.rstrip()
         lines.append(line)
     end = duration(right)
-    lines.append(Text(" " * 8 + "+" + "-" * columns, style="label"))
-    lines.append(Text(" " * 9 + duration(left).ljust(columns - len(end)) + end, style="label"))
+    lines.append(styled(" " * 8 + "+" + "-" * columns, "label"))
+    lines.append(styled(" " * 9 + duration(left).ljust(columns - len(end)) + end, "label"))
     legend = Text(" " * 9)
     for s in series:
         legend.append(s.mark, style=s.style).append(f" {s.label}   ", style="default")

@@ -21,6 +21,7 @@ from rich.text import Text
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.screen import Screen, Ticker
+from autoresearch.ui.styles import styled
 
 
 @dataclass
@@ -107,7 +108,7 @@ class PhaseProgress:
             self._phase = None
             if not self._is_shown:
                 return
-            line = Text(f"{f.clean(now.name):<12}", style="good")
+            line = styled(f"{f.clean(now.name):<12}", "good")
             parts = [
                 _amount(now.done, now.unit) if now.done else "",
                 f.duration(self._clock() - now.began),
@@ -151,7 +152,7 @@ def progress_row(
     utf8: bool,
 ) -> Text:
     """Return one row: name, bar, share, amounts, time and time left, detail; cut from the right."""
-    line = Text(f"{f.clean(name):<12}", style="running")
+    line = styled(f"{f.clean(name):<12}", "running")
     left = ""
     if total:
         share = min(done / total, 1.0)

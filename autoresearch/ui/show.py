@@ -13,6 +13,7 @@ from autoresearch.ui import tables
 from autoresearch.ui.diffs import colored
 from autoresearch.ui.plot import Series, chart, loss_points
 from autoresearch.ui.rows import verdict_style, verdict_text
+from autoresearch.ui.styles import styled
 from autoresearch.ui.tables import Cell, Column
 
 
@@ -63,33 +64,33 @@ def render(
     lines += _idea(experiment, width)
     lines += _decision(session, experiment, now)
     if experiment.trials:
-        lines += [Text(), Text("trials", style="heading")]
+        lines += [Text(), styled("trials", "heading")]
         rows = [_trial(i, t) for i, t in enumerate(experiment.trials, 1)]
         lines += tables.render(TRIALS, rows, width, flexible_min=12)
         for trial in experiment.trials:
             if trial.result.detail:
-                lines.append(Text("  " + f.clean(trial.result.detail), style="warning"))
+                lines.append(styled("  " + f.clean(trial.result.detail), "warning"))
     lines += _curves(experiment, details, width, utf8)
     if details.diff:
         against = f" against #{details.parent.number}" if details.parent else ""
-        lines += [Text(), Text(f"change{against}", style="heading"), *colored(details.diff)]
+        lines += [Text(), styled(f"change{against}", "heading"), *colored(details.diff)]
     tail = f.clean(details.log_tail, lines=True).strip("\n")
     if tail:
-        lines += [Text(), Text("end of its output", style="heading")]
-        lines += [Text("  " + f.fit(line, 500), style="muted") for line in tail.split("\n")[-25:]]
+        lines += [Text(), styled("end of its output", "heading")]
+        lines += [styled("  " + f.fit(line, 500), "muted") for line in tail.split("\n")[-25:]]
         if details.log_path:
-            lines.append(Text(f"  all of it: {details.log_path}", style="muted"))
+            lines.append(styled(f"  all of it: {details.log_path}", "muted"))
     lines += [Text(), _next(experiment)]
     return lines
 
 
 def _title(e: Experiment) -> list[Text]:
-    title = Text(f"#{e.number}", style="heading")
+    title = styled(f"#{e.number}", "heading")
     title.append("  ").append(verdict_text(e), style=verdict_style(e))
     if e.commit:
         title.append(f"  {e.commit[:12]}", style="place")
     title.append(f"  +{e.lines_added} -{e.lines_removed} lines", style="muted")
-    return [title, Text(f.clean(e.description), style="metric")]
+    return [title, styled(f.clean(e.description), "metric")]
 
 
 def _field(label: str, value: str, width: int) -> list[Text]:
@@ -98,7 +99,7 @@ def _field(label: str, value: str, width: int) -> list[Text]:
     from textwrap import wrap
 
     parts = wrap(value, max(width - 11, 30), break_long_words=True) or [""]
-    first = Text(f"{label:<11}", style="label").append(parts[0], style="default")
+    first = styled(f"{label:<11}", "label").append(parts[0], style="default")
     return [first, *(Text(" " * 11 + part) for part in parts[1:])]
 
 
@@ -127,7 +128,7 @@ def _decision(session: Session, e: Experiment, now: datetime) -> list[Text]:
     d = e.decision
 
     def row(label: str, text: str) -> None:
-        lines.append(Text(f"{label:<11}", style="label").append(text, style="default"))
+        lines.append(styled(f"{label:<11}", "label").append(text, style="default"))
 
     if e.val_bpb is not None:
         text = f.bpb(e.val_bpb)
@@ -188,12 +189,12 @@ def _curves(e: Experiment, details: Details, width: int, utf8: bool) -> list[Tex
     drawn = chart(series, width=min(width, 100), height=12)
     if not drawn or len(loss_points(details.curve)) < 2:
         return []
-    return [Text(), Text("training loss", style="heading"), *drawn]
+    return [Text(), styled("training loss", "heading"), *drawn]
 
 
 def _next(e: Experiment) -> Text:
     command = f"autoresearch diff best {e.number}"
     if e.verdict is not None and e.verdict.value == "keep" and e.number and not e.reverted_by:
         command = f"autoresearch revert {e.number}"
-        return Text("undo it: `", style="label").append(command, style="command").append("`")
-    return Text("next: `", style="label").append(command, style="command").append("`")
+        return styled("undo it: `", "label").append(command, style="command").append("`")
+    return styled("next: `", "label").append(command, style="command").append("`")

@@ -7,6 +7,7 @@ from rich.text import Text
 from autoresearch.types import CurvePoint, Outcome, Trial, TrialResult
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
+from autoresearch.ui.styles import styled
 
 
 def print_trial(mode: OutputMode, result: TrialResult) -> None:
@@ -62,7 +63,7 @@ def trial_lines(result: TrialResult, *, width: int = 100, utf8: bool = True) -> 
     lines = []
     if r.ok:
         name = "test_bpb" if r.split == "test" else "val_bpb"
-        head = Text(f"{name:<10}", style="label").append(f.bpb(r.bpb), style="metric")
+        head = styled(f"{name:<10}", "label").append(f.bpb(r.bpb), style="metric")
         if r.num_audited:
             head.append(f"   audited at {r.num_audited} positions", style="default")
             if r.audit_se is not None:
@@ -72,7 +73,7 @@ def trial_lines(result: TrialResult, *, width: int = 100, utf8: bool = True) -> 
         lines.append(head)
     else:
         style = r.outcome.value if r.outcome is not Outcome.TAINTED else "warning"
-        head = Text(f"{_outcome(r)}", style=style)
+        head = styled(f"{_outcome(r)}", style)
         if r.detail:
             head.append(f": {f.clean(r.detail)}", style="default")
         lines.append(head)
@@ -81,9 +82,9 @@ def trial_lines(result: TrialResult, *, width: int = 100, utf8: bool = True) -> 
     if curve is not None:
         lines.append(curve)
     if not r.ok and r.log_tail:
-        lines += [Text(), Text("end of its output", style="heading")]
+        lines += [Text(), styled("end of its output", "heading")]
         tail = f.clean(r.log_tail, lines=True).rstrip("\n").split("\n")[-20:]
-        lines += [Text("  " + f.fit(line, 400), style="muted") for line in tail]
+        lines += [styled("  " + f.fit(line, 400), "muted") for line in tail]
     return [line for line in lines if line.plain or not lines[0].plain]
 
 
@@ -121,7 +122,7 @@ def _times(r: TrialResult) -> list[str]:
 def _pairs(label: str, parts: list[str]) -> Text:
     if not parts:
         return Text()
-    line = Text(f"{label:<10}", style="label")
+    line = styled(f"{label:<10}", "label")
     return line.append(parts[0], style="default").append(
         "".join("   " + p for p in parts[1:]), style="default"
     )
@@ -132,6 +133,6 @@ def loss_curve(points: tuple[CurvePoint, ...], *, width: int, utf8: bool) -> Tex
     losses = [p.loss for p in points if p.loss is not None and abs(p.loss) < float("inf")]
     if len(losses) < 3:
         return None
-    line = Text(f"{'loss':<10}", style="label").append(f"{losses[0]:.3f} ", style="default")
+    line = styled(f"{'loss':<10}", "label").append(f"{losses[0]:.3f} ", style="default")
     line.append(f.sparkline(losses, min(60, max(width - 40, 10)), utf8=utf8), style="good")
     return line.append(f" {losses[-1]:.3f}", style="default")

@@ -108,6 +108,14 @@ def test_page_has_headings_tables_and_described_pictures(name):
     assert ("html", "lang", "en") in parsed.attributes
 
 
+def test_points_say_what_they_are():
+    text = page("night")
+    assert re.search(
+        r"<title>#29  0\.983400  depth 8 -&gt; 9 at the same width</title></use>", text
+    )
+    assert text.count("<title>#") == 2 * (1 + 94 + 25 - 5)
+
+
 def test_hostile_text_is_shown_as_text():
     text = page("hostile")
     assert "<script" not in text
@@ -198,7 +206,8 @@ def test_labels_do_not_overlap():
     from autoresearch.lab.summary import summarize
 
     session = sessions.night()
-    figure = plot.staircase(session, summarize(session))
+    figure, titles = plot.staircase(session, summarize(session))
+    assert sum(map(len, titles.values())) > 100
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     axes = figure.axes[0]
@@ -380,3 +389,29 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
     text = (tmp_path / "report.html").read_text()
     assert "Measured 0.004700 bits per byte better than the baseline (-0.47%)" in text
     Page(text)
+
+
+def contrast(one, two):
+    """Return the contrast ratio of two colours as WCAG 2 defines it."""
+
+    def luminance(color):
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_has_enough_contrast_in_light_and_dark():
+    blocks = re.findall(r":root \{(.*?)\}", page("empty"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        for text in ("ink", "faint", "warn", "bad", "other", "plot-ink", "plot-faint"):
+            for ground in ("paper", "panel"):
+                assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
+        for ground in ("added", "removed"):
+            assert contrast(colors["ink"], colors[ground]) >= 4.5, ground
+        for mark in ("keep", "doubtful", "crash", "other", "third"):
+            assert contrast(colors[f"plot-{mark}"], colors["paper"]) >= 3, mark

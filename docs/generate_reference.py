@@ -1,0 +1,163 @@
+"""Writes docs/reference.md from the command line and from the commented autoresearch.toml.
+
+    python docs/generate_reference.py            # write it
+    python docs/generate_reference.py --check    # exit 1 if it is not what it should be
+
+A test runs the check.
+"""
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "reference.md"
+EXIT_CODES = (
+    (0, "done"),
+    (1, "the work itself failed"),
+    (2, "usage or configuration"),
+    (3, "a prerequisite is missing; the hint is the command that helps"),
+    (130, "interrupted"),
+    (141, "the reader of a pipe went away"),
+)
+VARIABLES = (
+    ("AUTORESEARCH_SECTION_KEY", "any setting of the configuration, for example AUTORESEARCH_TRIAL_BUDGET_SECONDS=60"),
+    ("AUTORESEARCH_CACHE_DIR", "where prepared data lies, shared by all run directories"),
+    ("AUTORESEARCH_NO_PROGRESS", "no bars, no live rows"),
+    ("AUTORESEARCH_PAGER, PAGER", "the pager of log, show and diff; cat is none"),
+    ("AUTORESEARCH_DEBUG", "tracebacks instead of one-sentence errors"),
+    ("NO_COLOR, FORCE_COLOR", "colour never, colour always; --color wins over both"),
+)  # fmt: skip
+
+
+def reference() -> str:
+    """Return the whole page."""
+    parts = [
+        "# Reference",
+        "",
+        "Made by `python docs/generate_reference.py` from the code; do not edit.",
+        "",
+        "## Commands",
+        "",
+        *_commands(),
+        "## Exit codes",
+        "",
+        *_table(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES]),
+        "",
+        "## Environment",
+        "",
+        "Flags win over variables, variables over the run directory's autoresearch.toml, and that over the defaults.",
+        "",
+        *_table(("variable", "meaning"), [(f"`{name}`", text) for name, text in VARIABLES]),
+        "",
+        "## Configuration",
+        "",
+        "A run directory's `autoresearch.toml` holds only what differs from these defaults:",
+        "`autoresearch run --show-config` prints each value and where it came from.",
+        "",
+        *_configuration(),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _commands() -> list[str]:
+    import typer
+
+    from autoresearch.cli import app
+
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("autoresearch", ["log"], resilient_parsing=True)
+    lines = ["Global options stand before the verb; `--json` and `--quiet` also after it.", ""]
+    lines += _options(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        arguments = [_argument(p) for p in command.params if p.param_type_name == "argument"]
+        usage = " ".join(["autoresearch", name, *arguments, "[OPTIONS]"])
+        help_text = [line.strip() for line in (command.help or "").strip().split("\n")]
+        lines += [f"### {name}", "", f"    {usage}", "", *help_text, "", *_options(command)]
+    return lines
+
+
+def _argument(parameter: Any) -> str:
+    name = (parameter.metavar or parameter.name).upper().strip("[]")
+    return name if parameter.required else f"[{name}]"
+
+
+def _options(command: Any) -> list[str]:
+    rows = []
+    for p in command.params:
+        if p.param_type_name == "argument":
+            if p.help:
+                rows.append((f"`{_argument(p)}`", _escape(p.help)))
+            continue
+        if getattr(p, "hidden", False) or "--help" in p.opts:
+            continue
+        names = ", ".join(f"`{option}`" for option in sorted(p.opts, key=len))
+        if not p.is_flag and not p.count:
+            names += f" {p.metavar or 'TEXT'}"
+        text = _escape(p.help or "")
+        is_shown = p.default not in (None, False, "", 0, ()) and not callable(p.default)
+        if is_shown and not p.is_flag and not isinstance(p.default, list):
+            text += f" Default: {p.default}."
+        rows.append((names, text))
+    return [*_table(("option", "meaning"), rows), ""] if rows else []
+
+
+def _configuration() -> list[str]:
+    path = ROOT / "autoresearch.toml"
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    lines: list[str] = []
+    comment: list[str] = []
+    section = ""
+    rows: list[tuple[str, str, str]] = []
+
+    def close() -> None:
+        if section:
+            lines.extend(
+                [f"### [{section}]", "", *_table(("setting", "default", "meaning"), rows), ""]
+            )
+
+    for raw in path.read_text(encoding="utf-8").split("\n"):
+        line = raw.strip()
+        if line.startswith("["):
+            close()
+            section, rows, comment = line.strip("[]"), [], []
+        elif line.startswith("#"):
+            comment.append(line.lstrip("# "))
+        elif "=" in line and section:
+            name, text = (part.strip() for part in line.split("=", 1))
+            assert name in values[section]
+            rows.append((f"`{name}`", f"`{text}`", _escape(" ".join(comment))))
+            comment = []
+        elif not line:
+            comment = []
+    close()
+    return lines
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    text = reference()
+    if "--check" not in sys.argv:
+        TARGET.write_text(text, encoding="utf-8")
+        return 0
+    if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
+        return 0
+    sys.stderr.write("docs/reference.md is stale: run `python docs/generate_reference.py`\n")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,92 @@
+"""The docs say what the program does: outputs are made by commands, the reference by its script."""
+
+import importlib.util
+import os
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "ui"))
+import replay  # noqa: E402
+import sessions  # noqa: E402
+
+BLOCK = re.compile(r"(<!-- made by: (.+?) -->\n```text\n)(.*?)(```\n)", re.DOTALL)
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("COLUMNS", "100")
+    time.tzset()
+    replay.replay(sessions.night(24), tmp_path / "lab").close()
+    monkeypatch.chdir(tmp_path / "lab")
+    yield tmp_path / "lab"
+    monkeypatch.undo()
+    time.tzset()
+
+
+def output(arguments, monkeypatch, capsys):
+    """Return what a verb prints on a terminal of 100 columns, without colour."""
+    from autoresearch.cli import main
+    from autoresearch.ui.console import OutputMode
+
+    mode = OutputMode(kind="tty", is_utf8=True)
+    monkeypatch.setattr(OutputMode, "derive", classmethod(lambda cls, **_: mode))
+    monkeypatch.setenv("PAGER", "cat")
+    assert main(shlex.split(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def same(text):
+    """Take out what differs from run to run: commits, and how long ago something was."""
+    text = re.sub(r"\b[0-9a-f]{7}\b", "0000000", text)
+    return re.sub(r", (?:just now|\w+ ago)$", ", 1h10m ago", text, flags=re.MULTILINE)
+
+
+def test_outputs_in_the_guide_are_what_the_commands_print(lab, monkeypatch, capsys):
+    path = ROOT / "docs" / "guide.md"
+    text = path.read_text(encoding="utf-8")
+    made = BLOCK.sub(
+        lambda m: m[1] + same(output(m[2], monkeypatch, capsys)).rstrip("\n") + "\n" + m[4], text
+    )
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        path.write_text(made, encoding="utf-8")
+    assert BLOCK.search(text)
+    assert made == path.read_text(encoding="utf-8")
+
+
+def test_every_verb_in_the_docs_exists():
+    import typer
+
+    from autoresearch.cli import VERBS, app
+
+    known = {verb for verbs in VERBS.values() for verb in verbs}
+    assert set(typer.main.get_command(app).commands) <= known
+    for path in (ROOT / "docs").glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        for verb in re.findall(r"(?:^ {4}|`|\| )autoresearch ([a-z]+)", text, flags=re.MULTILINE):
+            assert verb in known, f"{path.name} names `autoresearch {verb}`"
+
+
+def test_pictures_and_links_of_the_docs_exist():
+    for path in (ROOT / "docs").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).is_file(), f"{path.name} links to {target}"
+            if target.endswith(".png"):
+                assert (path.parent / target).stat().st_size < 200_000
+
+
+def test_the_reference_is_made_from_the_code():
+    path = ROOT / "docs" / "generate_reference.py"
+    spec = importlib.util.spec_from_file_location("generate_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    message = "docs/reference.md is stale: run `python docs/generate_reference.py`"
+    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == module.reference(), (
+        message
+    )
