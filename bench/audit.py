@@ -3,7 +3,8 @@
 Run: `python bench/audit.py [--no-measure]`. A leak is worth twice the noise of a trial. Its worst shape for
 the audit is looked for: it may be spread over any share of the positions, much at few or little at many.
 "caught" is the probability at that shape, "spread" where it is the same at every position; "K for 0.99"
-the positions that would catch it; "reaches" the smallest leak, in units of the noise, that K positions catch with 0.99 whatever its shape.
+the positions that would catch it; "reaches" the smallest leak, in units of the noise, that K positions catch
+with 0.99 whatever its shape.
 
 Costs: tokens the claim and the audit run forward, and seconds, from the ratio of a forward pass to a training
 step measured here on the CPU with the template's model, and the training speeds named below. They
