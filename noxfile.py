@@ -37,6 +37,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def cheats(session: nox.Session) -> None:
+    """Run the zoo of cheats under every sandbox of this machine; `-- --quick --jobs 2` for less."""
+    install(session, "-e", ".[dev]")
+    session.run("python", "tests/cheats/world.py", *session.posargs)
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a GPU."""
     install(session, "-e", ".[dev]")

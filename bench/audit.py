@@ -1,13 +1,14 @@
 """What the audit of each preset catches, and what judging costs.
 
-Run: `python bench/audit.py [--no-measure]`. A leak is worth twice the noise of a trial. Its worst shape for
-the audit is looked for: it may be spread over any share of the positions, much at few or little at many.
-"caught" is the probability at that shape, "spread" where it is the same at every position; "K for 0.99"
-the positions that would catch it; "reaches" the smallest leak, in units of the noise, that K positions catch with 0.99 whatever its shape.
+Run: `python bench/audit.py [--no-measure]`. A leak worth twice the noise of a trial is to be caught with probability
+0.99, whatever its shape: everything at few positions or little at many. "K" is the audit that `audit.plan` chooses for
+it, uniform and targeted positions; "caught" its power; "reaches" the smallest leak, in units of the noise, that it
+catches with 0.99; where that is above 2 the rows of the preset do not suffice. "minimum" is what
+`judge.audit_positions` alone would reach: the audit before the noise is known.
 
 Costs: tokens the claim and the audit run forward, and seconds, from the ratio of a forward pass to a training
-step measured here on the CPU with the template's model, and the training speeds named below. They
-leave out the starts of the processes, which the table of a trial's own `judge_seconds` has.
+step measured here on the CPU with the template's model, and the training speeds named below, which are others'
+figures. They leave out the starts of two processes, a few seconds that a trial's own `judge_seconds` has.
 """
 
 import argparse
@@ -17,43 +18,16 @@ import time
 import tomllib
 
 from autoresearch.paths import reference_config, templates_directory
-from autoresearch.trial.judge import power
+from autoresearch.trial.audit import LEAK_FACTOR, Spread, plan
 
-# Standard deviation between trials in bpb. H100 and larger: measured by others; the rest: scaled with the
-# square root of tokens seen, an assumption until `doctor` has measured.
+# Standard deviation between trials in bpb. H100: as others measured it; the rest: assumed until measured.
 NOISE_BPB = {"h100": 0.0005, "24gb": 0.0008, "12gb": 0.001, "8gb": 0.001, "rocm": 0.001}
 SLOW_NOISE_BPB = 0.002
 BYTES_PER_TOKEN = 4.2
 # Honest differences between claim and audit: bfloat16 arithmetic on a GPU, float32 on a CPU.
 HONEST_NATS = {"gpu": 0.02, "cpu": 1e-4}
-# Training tokens a second; upstream's own figure on an H100.
+# Training tokens a second: upstream's own on an H100.
 SPEED = {"h100": 1.65e6}
-LARGEST_GAIN = 12.0
-"""Nats: what knowing a token can gain where a small model expects it least."""
-
-
-def worst_power(positions: int, leak_nats: float, tolerance: float, honest: float) -> float:
-    """Return the power at the shape that hides best: few positions and much at each, or just below the tolerance."""
-    if leak_nats >= LARGEST_GAIN:
-        return 1.0
-    fewest = leak_nats / LARGEST_GAIN
-    shares = [fewest ** (1 - i / 200) for i in range(201)]
-    shares.append(min(1.0, leak_nats / (0.999 * tolerance)))
-    return min(power(positions, leak_nats, share, tolerance, honest) for share in shares)
-
-
-def positions_needed(leak_nats: float, tolerance: float, honest: float) -> int:
-    positions = 64
-    while worst_power(positions, leak_nats, tolerance, honest) < 0.99 and positions < 1 << 24:
-        positions = math.ceil(positions * 1.05)
-    return positions
-
-
-def leak_reached(positions: int, tolerance: float, honest: float) -> float:
-    leak = 1e-4
-    while worst_power(positions, leak, tolerance, honest) < 0.99 and leak < 10:
-        leak *= 1.02
-    return leak
 
 
 def measure_ratio() -> float:
@@ -95,37 +69,34 @@ def main() -> None:
     print(f"judging a token costs {ratio:.2f} of training on it (CPU; the optimizer not counted)")
     head = (
         "preset",
+        "noise",
         "K",
-        "noise bpb",
         "caught",
-        "spread",
-        "K for 0.99",
         "reaches",
+        "minimum",
         "claim Mtok",
         "audit Mtok",
         "judging",
     )
-    print("{:<8} {:>6} {:>9} {:>7} {:>7} {:>10} {:>8} {:>10} {:>10} {:>9}".format(*head))
+    print("{:<7} {:>7} {:>13} {:>7} {:>8} {:>8} {:>10} {:>10} {:>9}".format(*head))
     for path in sorted((templates_directory() / "presets").glob("*.toml")):
         settings = tomllib.loads(path.read_text())["settings"]
         judge = {**defaults, **settings["judge"]}
         name, context = path.stem, judge["context"]
         noise = NOISE_BPB.get(name, SLOW_NOISE_BPB)
-        leak = 2 * noise * math.log(2) * BYTES_PER_TOKEN
+        nats = math.log(2) * BYTES_PER_TOKEN * noise
         honest = HONEST_NATS["cpu" if name in ("cpu", "demo") else "gpu"]
+        spread = Spread(tolerance=tolerance, noise=honest)
         rows = judge["eval_tokens"] // context
-        positions = min(judge["audit_positions"], rows)
-        caught = worst_power(positions, leak, tolerance, honest)
-        everywhere = power(positions, leak, 1.0, tolerance, honest)
-        reached = leak_reached(positions, tolerance, honest) / leak * 2
-        tokens = judge["eval_tokens"], positions * context
-        share = "-"
-        if name in SPEED:
-            share = f"{sum(tokens) * ratio / SPEED[name]:.1f} s"
-        needed = positions_needed(leak, tolerance, honest)
+        chosen = plan(rows, judge["audit_positions"], spread, LEAK_FACTOR * nats)
+        least = plan(rows, judge["audit_positions"], spread)
+        tokens = judge["eval_tokens"], chosen.num_positions * context
+        seconds = sum(tokens) * ratio / SPEED[name] if name in SPEED else None
+        size = f"{chosen.num_uniform}+{chosen.num_targeted}"
         print(
-            f"{name:<8} {positions:>6} {noise:>9.4f} {caught:>7.3f} {everywhere:>7.3f} {needed:>10}"
-            f" {reached:>7.1f}x {tokens[0] / 1e6:>10.2f} {tokens[1] / 1e6:>10.2f} {share:>9}"
+            f"{name:<7} {noise:>7.4f} {size:>13} {chosen.power:>7.3f} {chosen.smallest_leak / nats:>7.1f}x"
+            f" {least.smallest_leak / nats:>7.1f}x {tokens[0] / 1e6:>10.2f} {tokens[1] / 1e6:>10.2f}"
+            f" {f'{seconds:.1f} s' if seconds else '-':>9}"
         )
 
 

@@ -271,14 +271,20 @@ def inherited() -> socket.socket | None:
         return None
 
 
-def memory_file(name: str, size: int = 0) -> int:
+def memory_file(name: str, size: int = 0, *, can_be_sealed: bool = True) -> int:
     """Return the descriptor of a new nameless file in memory of `size` zero bytes.
 
     It cannot shrink, so that a mapping of it never faults.
+
+    Args:
+        name: Shown by debuggers only.
+        size: In bytes.
+        can_be_sealed: Whether who holds it may forbid writing or growth; not if a child holds it too.
     """
     if sys.platform == "linux":
         fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        last = 0 if can_be_sealed else fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | last)
     else:
         fd, path = tempfile.mkstemp(prefix=f"autoresearch-{name}-")
         os.unlink(path)  # noqa: PTH108 - there is only the name mkstemp gave

@@ -126,12 +126,16 @@ class Feeder:
         if not self._child.poll():
             return False
         while (message := self._child.next_message()) is not None:
-            if message["type"] == "open":
-                self._open(message)
-            elif message["type"] == "free":
-                self._take(message)
-            else:
-                raise ProtocolError("unknown message")
+            try:
+                if message["type"] == "open":
+                    self._open(message)
+                elif message["type"] == "free":
+                    self._take(message)
+                else:
+                    raise ProtocolError("unknown message")
+            except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
+                # Never the lab's own failure: that would have the trial repeated.
+                raise ProtocolError(f"a message of the child: {exc}") from exc
         return True
 
     def _open(self, message: dict[str, Any]) -> None:
@@ -157,6 +161,8 @@ class Feeder:
         slot = message.get("slot")
         if message.get("generation") != self._ring.generation or type(slot) is not int:
             return
+        if self._ring.generation == 0:
+            raise ProtocolError("a slot given back before there was one")
         if slot in self._ring.free or not 0 <= slot < NUM_SLOTS:
             raise ProtocolError("a slot given back twice")
         self._ring.free.append(slot)

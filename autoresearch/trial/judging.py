@@ -19,7 +19,7 @@ from autoresearch.trial.child import EXIT_EXCEPTION, EXIT_OOM
 from autoresearch.trial.judge import InvalidClaimError, Positions, Score, Text
 from autoresearch.trial.output import one_line
 from autoresearch.trial.process import Child
-from autoresearch.trial.sandbox import Sandbox
+from autoresearch.trial.sandbox import EXIT_LIMIT, Sandbox
 from autoresearch.trial.snapshot import Folder
 from autoresearch.types import TrialSpec
 
@@ -29,6 +29,7 @@ _CALIBRATION_BATCHES = 8
 # more than what a wrong baseline could hide a leak behind.
 _TOLERANCE_FACTOR = 1.5
 _MAX_TOLERANCE = 1.0
+_EXIT_SECONDS = 3.0
 
 
 class JudgingFailedError(Exception):
@@ -213,10 +214,17 @@ class JudgeProcess:
 
     def _ended(self) -> Exception:
         """Say why the process is gone, from its exit code alone: it may have seen validation text."""
+        # Its exit code comes a moment after its channel closes; a kill would write over it.
+        self._child.wait(_EXIT_SECONDS)
         self._child.kill()
         code = self._child.exit_code
         if code in (EXIT_OOM, -9):
             return JudgingFailedError("oom", f"out of memory in the {self._mode} of judging")
+        if code == EXIT_LIMIT:
+            return JudgingFailedError(
+                "exception",
+                f"it broke a limit of the sandbox on disk or processes in the {self._mode} of judging",
+            )
         if code == EXIT_EXCEPTION:
             return JudgingFailedError(
                 "exception", f"`forward` failed in the {self._mode} of judging"

@@ -148,6 +148,12 @@ class Child:
                 self._read_report()
         return self._report is not None
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended by itself, at most `seconds`; whether it has."""
+        if self._report is None:
+            select.select([self.control], [], [], seconds)
+        return self.has_ended()
+
     def kill(self) -> None:
         """Kill every process of the child and wait until they are gone."""
         if self._report is None:
@@ -229,7 +235,7 @@ class FeederProcess:
 
         ours, theirs = wire.pair()
         self.child_socket, feeder_socket = wire.pair()
-        self.ring_fd = wire.memory_file("ring")
+        self.ring_fd = wire.memory_file("ring", can_be_sealed=False)
         counters_fd = wire.memory_file("counters", feeder.COUNTERS_BYTES)
         fds = (theirs.fileno(), feeder_socket.fileno(), self.ring_fd, counters_fd)
         root = str(Path(__file__).resolve().parents[2])

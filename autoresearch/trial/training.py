@@ -17,6 +17,7 @@ from autoresearch.trial.judging import explain_error
 from autoresearch.trial.memory import MemoryMeter
 from autoresearch.trial.output import Output, clean
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
+from autoresearch.trial.sandbox import EXIT_LIMIT
 from autoresearch.types import CurvePoint, Outcome, TrialSpec
 
 _TICK_SECONDS = 0.1
@@ -409,6 +410,12 @@ class Training:
                 Outcome.CRASH,
                 "oom",
                 "the system killed the process (SIGKILL), most often for lack of memory",
+            )
+        if code == EXIT_LIMIT:
+            return _EndError(
+                Outcome.CRASH,
+                "exception",
+                "it broke a limit of the sandbox on disk or processes ([sandbox] in the settings)",
             )
         if code is not None and code < 0:
             return _EndError(Outcome.CRASH, "exception", f"the process died of signal {-code}")

@@ -19,6 +19,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,7 @@ class World:
     def __init__(self, root: Path) -> None:
         root.chmod(0o755)
         self.root = root
-        self.scratch = root / "scratch"
-        self.mark = f"zoo-survivor-{os.getpid()}-{random.randrange(1 << 30)}"
+        self.mark = f"zoo-{os.getpid()}-{random.randrange(1 << 30)}"
         self.canary = root / "executed"
         self.secrets = [
             root / "run" / name
@@ -163,11 +163,11 @@ class World:
         """Run one case and compare."""
         started = time.monotonic()
         problems: list[str] = []
-        results = [self._trial(case, sandbox) for _ in range(case.runs)]
+        tag = f"{case.name}-{sandbox.name}"
+        results = [self._trial(case, sandbox, tag) for _ in range(case.runs)]
         for number, result in enumerate(results):
-            problems += [
-                f"run {number + 1}: {p}" if number else p for p in self._check(case, result)
-            ]
+            found = self._check(case, result, tag)
+            problems += [f"run {number + 1}: {text}" if number else text for text in found]
         last = results[-1]
         return Row(
             case.name,
@@ -180,14 +180,14 @@ class World:
             last.bpb,
         )
 
-    def _trial(self, case: Case, sandbox: Sandbox) -> TrialResult:
+    def _trial(self, case: Case, sandbox: Sandbox, tag: str) -> TrialResult:
         config = load_config(None, self._settings(case.settings)).config
         known = {
             "DATA": [str(self.cache), str(self.root / "text")],
             "SECRETS": [str(path) for path in self.secrets],
             "HOMES": [str(self.root / "home"), str(Path("~").expanduser())],
             "SOCKETS": [str(self.root / "lab.sock"), "\0" + self.mark],
-            "MARK": self.mark,
+            "MARK": f"{self.mark}-{tag}",
             "CANARY": str(self.canary),
         }
         lines = "".join(f"{name} = {value!r}\n" for name, value in known.items())
@@ -197,7 +197,11 @@ class World:
             "known.py": lines.encode(),
         }
         executor = LocalExecutor(
-            config, self.dataset, sandbox, scratch=self.scratch, submit_seconds=SUBMIT_SECONDS
+            config,
+            self.dataset,
+            sandbox,
+            scratch=self.root / "scratch" / tag,
+            submit_seconds=SUBMIT_SECONDS,
         )
         spec = TrialSpec(
             files=files,
@@ -219,7 +223,7 @@ class World:
             **{n: int(v) if v.is_integer() else v for n, v in changes.items()},
         }
 
-    def _check(self, case: Case, result: TrialResult) -> Iterator[str]:
+    def _check(self, case: Case, result: TrialResult, tag: str) -> Iterator[str]:
         """Yield what is not as it must be."""
         got = (str(result.outcome), result.reason)
         if not any(got[0] == o and r in ("", got[1]) for o, r in case.expected):
@@ -235,14 +239,15 @@ class World:
         for path in self.secrets:
             if path.read_text() != f"{KEY} {path.name}\n" or path.stat().st_mode & 0o777 != 0o666:
                 yield f"{path.name} was changed"
-        yield from self._check_leftovers()
+        yield from self._check_leftovers(tag)
         yield from self._check_numbers(case, result)
 
-    def _check_leftovers(self) -> Iterator[str]:
-        alive = survivors(self.mark)
+    def _check_leftovers(self, tag: str) -> Iterator[str]:
+        alive = survivors(f"{self.mark}-{tag}")
         if alive:
             yield f"processes {alive} are alive"
-        if self.scratch.is_dir() and any(path.is_dir() for path in self.scratch.iterdir()):
+        scratch = self.root / "scratch" / tag
+        if scratch.is_dir() and any(path.is_dir() for path in scratch.iterdir()):
             yield "folders are left"
         for place in ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"):
             with contextlib.suppress(OSError):
@@ -332,22 +337,28 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a dozen on the backends after the first"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="trials at a time")
     options = parser.parse_args()
     names = list(BACKENDS) if options.backend == "all" else [options.backend]
     sandboxes = [found.sandbox for name in names if (found := probe(name)).sandbox is not None]
     cases = [c for c in read_cases() if not options.only or any(w in c.name for w in options.only)]
     rows: list[Row] = []
+    started = time.monotonic()
     head = ("cheat", "sandbox", "verdict", "reason", "val_bpb", "s")
     print("{:<32} {:<11} {:<8} {:<16} {:>8} {:>6}".format(*head))
     with make_world() as world:
-        for number, sandbox in enumerate(sandboxes):
-            for case in cases:
-                if number and options.quick and case.name not in QUICK:
-                    continue
-                rows.append(world.run(case, sandbox))
-                print(show(rows[-1]), flush=True)
+        todo = [
+            (case, sandbox)
+            for number, sandbox in enumerate(sandboxes)
+            for case in cases
+            if not (number and options.quick and case.name not in QUICK)
+        ]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for row in pool.map(lambda pair: world.run(*pair), todo):
+                rows.append(row)
+                print(show(row), flush=True)
     wrong = [row for row in rows if row.problems]
-    total = sum(row.seconds for row in rows)
+    total = time.monotonic() - started
     print(
         f"{len(rows)} trials, {len(wrong)} not as expected, {total:.0f} s, sandboxes: {[s.name for s in sandboxes]}"
     )

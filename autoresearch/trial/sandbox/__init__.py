@@ -6,6 +6,7 @@ backends are bubblewrap, Landlock (both Linux), Seatbelt (macOS) and none.
 
 from autoresearch.trial.sandbox.choice import BackendReport, choose, report
 from autoresearch.trial.sandbox.policy import (
+    EXIT_LIMIT,
     GUARANTEES,
     Command,
     NoSandbox,
@@ -15,6 +16,7 @@ from autoresearch.trial.sandbox.policy import (
 )
 
 __all__ = [
+    "EXIT_LIMIT",
     "GUARANTEES",
     "BackendReport",
     "Command",

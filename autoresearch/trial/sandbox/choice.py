@@ -31,13 +31,11 @@ def choose(backend: str = "auto", *, is_unsafe_allowed: bool = False) -> Sandbox
 
     Args:
         backend: `auto`, or the one to insist on.
-        is_unsafe_allowed: The person asked for no sandbox, knowingly.
+        is_unsafe_allowed: Rather run without one than not at all; `none` is taken at its word.
 
     Raises:
         PrerequisiteError: none works (or not the one named) and `is_unsafe_allowed` is False.
     """
-    if is_unsafe_allowed:
-        return NoSandbox()
     names = list(BACKENDS) if backend == "auto" else [backend] if backend in BACKENDS else []
     tried = []
     for name in names:
@@ -45,6 +43,8 @@ def choose(backend: str = "auto", *, is_unsafe_allowed: bool = False) -> Sandbox
         if found.sandbox is not None:
             return found.sandbox
         tried.append(found)
+    if is_unsafe_allowed:
+        return NoSandbox()
     if backend == "none":
         raise PrerequisiteError(
             '`sandbox.backend = "none"` runs unread code with your rights',

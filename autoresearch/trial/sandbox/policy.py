@@ -20,6 +20,10 @@ GUARANTEES: Mapping[str, str] = {
 """What a backend may promise, in the order shown."""
 
 
+EXIT_LIMIT = 122
+"""How a child ends that broke a limit on disk or processes; one on memory ends it with SIGKILL."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """What one child is allowed; everything not named here does not exist for it."""

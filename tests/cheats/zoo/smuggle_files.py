@@ -21,6 +21,9 @@ PLACES = [
 ]
 
 
+PLACES = sorted({os.path.realpath(place) for place in PLACES if place})
+
+
 def plant(trial):
     for place in PLACES:
         name = place + "/zoo-note"
