@@ -16,7 +16,7 @@ from autoresearch.lab import decision as rule
 from autoresearch.lab.faults import reach
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
-from autoresearch.lab.trials import Trials
+from autoresearch.lab.trials import Trials, label_of
 from autoresearch.proposer.base import ProposerUnavailableError
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
 
@@ -151,6 +151,7 @@ class Loop:
             experiment.number, verdict, decision.reason, decision, self._parts.setup.key
         )
         if verdict is Verdict.KEEP:
+            self._parts.keep_caches(label_of(experiment, self._record.tag))
             self._record.update_worktree(self._record.tip())
         self._record.export_tsv()
         reach("exported")

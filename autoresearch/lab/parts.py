@@ -78,6 +78,8 @@ class Parts:
     """Called once at the end of a session that ran into a limit."""
     reserve_seconds: Callable[[Session], float] = lambda _: 0.0
     """Time the confirmation will need, kept free out of the hours."""
+    keep_caches: Callable[[str], None] = lambda _: None
+    """Told the label of the last trial of an experiment that is kept."""
     clock: Clock = field(default_factory=Clock)
     alerts: "queue.SimpleQueue[Alerted]" = field(default_factory=queue.SimpleQueue)
     """What other threads want a person to know; recorded by the loop's own thread."""

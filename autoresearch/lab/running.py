@@ -5,7 +5,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autoresearch import __version__
@@ -61,7 +61,7 @@ def run_session(
     with record.lock(), lock_device(lab.hardware):
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
-        recall(lab, session)
+        lab = recall(lab, session)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(
             config,
@@ -114,6 +114,7 @@ def run_session(
                 confirm=confirm if options.is_confirming else None,
                 reserve_seconds=reserve,
                 alerts=alerts,
+                keep_caches=lab.executor.keep_caches,
             )
         )
         return loop.run()
@@ -166,8 +167,9 @@ def check_setup(session: Session, lab: Lab, *, is_rebaseline: bool) -> None:
     )
 
 
-def recall(lab: Lab, session: Session) -> None:
-    """Give the executor what the baseline of this setup taught an earlier run."""
+def recall(lab: Lab, session: Session) -> Lab:
+    """Give the executor what an earlier run measured and chose under this setup."""
+    executor = lab.executor
     results = [
         t.result
         for e in session.experiments
@@ -175,11 +177,16 @@ def recall(lab: Lab, session: Session) -> None:
         if e.proposer == "baseline" and t.setup == lab.setup.key and t.result.ok
     ]
     for result in results:
-        if result.submit_seconds is not None and lab.executor.submit_seconds is None:
-            lab.executor.submit_seconds = result.submit_seconds
-        if "tolerance" in result.extra and lab.executor.tolerance is None:
-            lab.executor.tolerance = float(result.extra["tolerance"])
-            lab.executor.noise_nats = float(result.extra.get("difference_sd", 0.0))
+        if executor.submit_seconds is None:
+            executor.submit_seconds = result.submit_seconds
+        if executor.tolerance is None and "tolerance" in result.extra:
+            executor.tolerance = float(result.extra["tolerance"])
+            executor.noise_nats = float(result.extra.get("difference_sd", 0.0))
+    chosen = session.setups.get(lab.setup.key)
+    if chosen is None or not chosen.attention or chosen.attention == lab.setup.attention:
+        return lab
+    executor.use_attention(chosen.attention)
+    return replace(lab, setup=replace(lab.setup, attention=chosen.attention))
 
 
 def reference_number(session: Session, lab: Lab) -> int:

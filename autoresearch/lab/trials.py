@@ -71,7 +71,7 @@ class Trials:
             audit=audit or is_tip or self._random.random() < config.judge.audit_share,
             noise_bpb=None if best is None else rule.measure_noise(session).sd,
             suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
-            label=f"{session.tag}/{experiment.number}-{index}",
+            label=label_of(experiment, session.tag, index),
             keep_weights=config.trial.save_weights != "none",
             keep_cache=is_tip,
         )
@@ -104,3 +104,9 @@ class Trials:
             self._parts.clock.add(kind, part)
             known += part or 0.0
         self._parts.clock.add("other", max(0.0, seconds - known))
+
+
+def label_of(experiment: Experiment, tag: str, index: int | None = None) -> str:
+    """Return the label of a trial of an experiment; by default of its last one."""
+    number = len(experiment.trials) - 1 if index is None else index
+    return f"{tag}/{experiment.number}-{number}"

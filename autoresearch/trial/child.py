@@ -7,6 +7,7 @@ waits.
 Whatever ends train.py is told to the host by its type, so that nobody has to read a log to know why.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -16,6 +17,8 @@ from typing import Any, NoReturn
 
 from autoresearch.trial import channel as wire
 
+CACHES_VARIABLE = "AUTORESEARCH_CACHES"
+CACHE_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 EXIT_OOM = 77
 EXIT_EXCEPTION = 78
 
@@ -38,6 +41,7 @@ def main(mode: str, file: str) -> NoReturn:
         file: Of the snapshot, relative to the working directory.
     """
     sys.path.insert(0, str(Path.cwd()))
+    copy_caches()
     if mode == "train":
         _train(file)
     else:
@@ -45,6 +49,20 @@ def main(mode: str, file: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def copy_caches() -> None:
+    """Copy the compile caches this process may read to where it will write its own."""
+    shared = os.environ.pop(CACHES_VARIABLE, "")
+    if not shared:
+        return
+    import shutil
+
+    target = Path(os.environ[CACHE_VARIABLES[0]]).parent
+    for folder in shared.split(os.pathsep):
+        # Without a cache it only takes longer.
+        with contextlib.suppress(OSError):
+            shutil.copytree(folder, target, dirs_exist_ok=True)
 
 
 def run_file(file: str, name: str) -> types.ModuleType:

@@ -15,6 +15,7 @@ from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
 from autoresearch.trial import judge
+from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.judge import InvalidClaimError, Text
 from autoresearch.trial.judging import (
     Judged,
@@ -78,6 +79,7 @@ class LocalExecutor:
         self.tolerance = tolerance
         self.noise_nats = noise_nats
         self._cache = cache
+        self._caches = CompileCaches(cache / "compile") if cache else None
         self._environment = dict(environment or {})
         self._reference: np.ndarray | None = None
         self._config = config
@@ -112,13 +114,25 @@ class LocalExecutor:
                 if suspended_seconds() - slept > _SUSPEND_SECONDS:
                     result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
                     result["detail"] = "the machine slept while judging"
-        if result["outcome"] is Outcome.OK and spec.keep_cache and self.submit_seconds is None:
-            self.submit_seconds = trained.submit_seconds
+        if result["outcome"] is Outcome.OK and spec.keep_cache:
+            if self.submit_seconds is None:
+                self.submit_seconds = trained.submit_seconds
+            if self._caches is not None:
+                self._caches.keep(spec.label, is_baseline=True)
         if spec.keep_weights and result["outcome"] is Outcome.OK:
             result["weights_path"] = self._save_weights(spec, trained)
         if trained.weights is not None:
             trained.weights.close()
         return TrialResult(**result, total_seconds=time.monotonic() - began_at)
+
+    def use_attention(self, choice: str) -> None:
+        """Pass this choice of attention kernels to every process from now on."""
+        self._environment[_ATTENTION] = choice
+
+    def keep_caches(self, label: str) -> None:
+        """Let later trials use what the last trial compiled, if that was the trial `label`: it is kept."""
+        if self._caches is not None:
+            self._caches.keep(label)
 
     def close(self) -> None:
         """Release what is held between trials."""
@@ -148,6 +162,9 @@ class LocalExecutor:
             max_seconds_without_log=spec.max_seconds_without_log,
             divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
         )
+        caches = self._caches
+        if caches:
+            caches.drop()
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(Folder(self._scratch, spec.label, spec.files))
             feeder = FeederProcess(
@@ -162,8 +179,15 @@ class LocalExecutor:
                 file=self._file,
                 is_heard=True,
                 environment=self._environment,
+                caches=caches.for_training() if caches else (),
             )
             stack.callback(child.close)
+            since = time.time()
+
+            def take_caches() -> None:
+                if caches:
+                    caches.take(folder.cache, spec.label, since)
+
             training = Training(
                 child,
                 feeder,
@@ -173,6 +197,7 @@ class LocalExecutor:
                 vocab_size=self._dataset.vocab_size,
                 on_progress=on_progress,
                 stop=stop,
+                on_start=take_caches,
             )
             return training.run(), None
 
@@ -277,6 +302,7 @@ class LocalExecutor:
             reference=self._known_reference(spec.split),
             stop=stop,
             environment=self._environment,
+            caches=self._caches.for_judging() if self._caches else (),
             on_phase=tell,
         )
 

@@ -62,6 +62,7 @@ class Work:
         is_calibrating: Whether the tolerance is measured on these weights, by a second claim.
         noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
         reference: float16 (num_rows, context), nats of each target as the baseline claimed them.
+        caches: Compile caches the processes may read; none that a candidate wrote.
         on_phase: Told `claim` and `audit`.
     """
 
@@ -81,6 +82,7 @@ class Work:
     noise_nats: float = 0.0
     reference: np.ndarray | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    caches: tuple[Path, ...] = ()
     on_phase: Callable[[str], None] = lambda _: None
 
 
@@ -104,6 +106,7 @@ class JudgeProcess:
                 folder=self._folder,
                 file=work.file,
                 environment=work.environment,
+                caches=work.caches,
             )
         except BaseException:
             self._folder.__exit__()

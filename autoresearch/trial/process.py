@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.config import Config
@@ -52,6 +52,7 @@ class Child:
         folder: Snapshot and home; outlives the child.
         file: What to run, relative to the snapshot.
         environment: Added to the allow-list.
+        caches: Folders of compile caches it may read and copies for itself.
         is_heard: Whether its output is read; else it is thrown away.
 
     Raises:
@@ -67,6 +68,7 @@ class Child:
         folder: Folder,
         file: str,
         environment: Mapping[str, str] | None = None,
+        caches: Sequence[Path] = (),
         is_heard: bool = False,
     ) -> None:
         self.started_at = time.monotonic()
@@ -78,8 +80,12 @@ class Child:
             profile=profile,
             working_directory=folder.snapshot,
             home=folder.home,
-            read_only=(folder.snapshot,),
-            environment={**environment_for(theirs.fileno()), **(environment or {})},
+            read_only=(folder.snapshot, *caches),
+            environment={
+                **environment_for(theirs.fileno()),
+                **cache_environment(folder.cache, caches),
+                **(environment or {}),
+            },
             inherit=(theirs.fileno(),),
             needs_gpu=config.trial.device != "cpu",
             max_processes=config.sandbox.max_processes,
@@ -219,6 +225,13 @@ def environment_for(fd: int) -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         "PYTHONIOENCODING": "utf-8:backslashreplace",
     }
+
+
+def cache_environment(private: Path, caches: Sequence[Path]) -> dict[str, str]:
+    """Return the variables that say where compile caches are written, and what is there to begin with."""
+    shared = {child_module.CACHES_VARIABLE: os.pathsep.join(map(str, caches))} if caches else {}
+    places = zip(child_module.CACHE_VARIABLES, ("inductor", "triton"), strict=True)
+    return {**shared, **{name: str(private / place) for name, place in places}}
 
 
 class FeederProcess:

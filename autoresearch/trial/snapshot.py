@@ -28,6 +28,7 @@ class Folder:
             self.path = Path(tempfile.mkdtemp(prefix=f"{safe}-", dir=scratch)).resolve()
             self.snapshot = self.path / "snapshot"
             self.home = self.path / "home"
+            self.cache = self.home / ".cache"
             self.snapshot.mkdir()
             self.home.mkdir()
             # A sandbox that drops to another user must be able to pass through.

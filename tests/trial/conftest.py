@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from autoresearch.config import Config, load_config
 from autoresearch.data.dataset import Dataset
+from autoresearch.errors import PrerequisiteError
+from autoresearch.trial import host
 from autoresearch.trial.host import LocalExecutor
-from autoresearch.trial.sandbox import NoSandbox
+from autoresearch.trial.judge import Score
+from autoresearch.trial.judging import Judged
+from autoresearch.trial.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.types import TrialResult, TrialSpec
 
 
@@ -37,7 +42,7 @@ SETTINGS = {
     "data.workers": 1,
     "data.holdout_share": 0.1,
     "trial.max_seq_len": 64,
-    "trial.budget_seconds": 1.0,
+    "trial.budget_seconds": 0.5,
     "trial.startup_seconds": 60.0,
     "trial.device": "cpu",
     "judge.context": 64,
@@ -85,27 +90,48 @@ def configure(prepared: tuple[dict[str, Any], Dataset]) -> Callable[..., Config]
     return make
 
 
+@pytest.fixture(scope="session")
+def sandbox() -> Sandbox:
+    """The strongest sandbox of this machine."""
+    try:
+        return choose()
+    except PrerequisiteError:
+        return NoSandbox()
+
+
+@pytest.fixture
+def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave claim and audit out, for what is about training alone; the score is -1."""
+
+    def judged(work: Any, *_: Any) -> Judged:
+        return Judged(Score(bpb=-1.0, claimed_bpb=-1.0), {}, np.zeros(work.text.num_bytes.shape))
+
+    monkeypatch.setattr(host, "judge_weights", judged)
+
+
 @pytest.fixture
 def run(
-    configure: Callable[..., Config], dataset: Dataset, tmp_path: Path
+    configure: Callable[..., Config], dataset: Dataset, sandbox: Sandbox, tmp_path: Path
 ) -> Iterator[Callable[..., TrialResult]]:
-    """Return a function that runs a train.py for a second and gives its result."""
+    """Return a function that runs a train.py for a moment in the sandbox and gives its result."""
     executors: list[LocalExecutor] = []
 
     def go(
         text: str,
         *,
         spec: dict[str, Any] | None = None,
-        executor: dict[str, Any] | None = None,
+        executor: dict[str, Any] | LocalExecutor | None = None,
         on_progress: Any = None,
         stop: Any = None,
+        within: Sandbox = sandbox,
         **settings: Any,
     ) -> TrialResult:
         config = configure(**settings)
-        made = LocalExecutor(
-            config, dataset, NoSandbox(), scratch=tmp_path / "trials", **(executor or {})
-        )
-        executors.append(made)
+        if not isinstance(executor, LocalExecutor):
+            executor = LocalExecutor(
+                config, dataset, within, scratch=tmp_path / "trials", **(executor or {})
+            )
+        executors.append(executor)
         values: dict[str, Any] = {
             "files": {"train.py": text.encode()},
             "seed": 3,
@@ -113,7 +139,7 @@ def run(
             "label": "1-1",
             **(spec or {}),
         }
-        return made.run(TrialSpec(**values), on_progress=on_progress, stop=stop)
+        return executor.run(TrialSpec(**values), on_progress=on_progress, stop=stop)
 
     yield go
     for made in executors:

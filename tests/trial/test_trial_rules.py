@@ -1,4 +1,4 @@
-"""The contract between train.py and the lab, rule by rule, with real processes."""
+"""The contract between train.py and the lab, rule by rule, with real processes in the sandbox."""
 
 import os
 import subprocess
@@ -9,11 +9,56 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from trial_files import TRAIN, variant
 
+from autoresearch.trial import client
+from autoresearch.trial.child import describe
+from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import Outcome
 
-CLAIM_ONLY = {"audit_below": 0.0}
+pytestmark = pytest.mark.usefixtures("unjudged")
+
+# Each is tried, told by its words, and does no harm to the trial.
+MISUSES = variant(
+    (
+        "    trial.start()\n",
+        """    def refused(action, *arguments):
+        try:
+            action(*arguments)
+        except Exception as exc:
+            print("refused:", type(exc).__name__, exc)
+        else:
+            print("allowed:", action)
+
+    def after(**parts):
+        other = build_model(trial.vocab_size, trial.max_seq_len, trial.device)
+        for name, part in parts.items():
+            setattr(other, name, part)
+        return other
+
+    refused(trial.batches, B, T)
+    refused(trial.submit, model)
+    trial.start()
+    refused(trial.start)
+    refused(trial.batches, B, 65)
+    refused(trial.synthetic_batch, 0, T)
+    refused(trial.submit, nn.Linear(2, 2))
+    refused(trial.submit, after(extra=nn.Linear(2, 2)))
+    refused(trial.submit, after(mix=nn.Linear(2, 2)))
+""",
+    )
+)
+REFUSALS = [
+    "RuntimeError call `trial.start()` before `trial.batches()`",
+    "RuntimeError call `trial.start()` and train before",
+    "RuntimeError `trial.start()` was called twice",
+    "ValueError B must be at least 1 and T between 1 and max_seq_len=64",
+    "ValueError B must be at least 1",
+    "RuntimeError `submit`: the model lacks embed.weight",
+    "RuntimeError `submit`: the model has the unknown extra.weight",
+    "RuntimeError `submit`: the model has mix.weight (2, 2) instead of (32, 64)",
+]
 
 
 def test_outside_a_trial_it_says_what_to_run(tmp_path: Path) -> None:
@@ -32,53 +77,36 @@ def test_outside_a_trial_it_says_what_to_run(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_wrapped_and_cast_weights_are_taken_as_they_are(run) -> None:
-    text = variant(
-        (
-            "    trial.submit(model)",
-            """    model.double()
-    class Wrapper(nn.Module):
-        def __init__(self, inner):
-            super().__init__()
-            self.module = inner
-    class Compiled(nn.Module):
-        def __init__(self, inner):
-            super().__init__()
-            self._orig_mod = inner
-    model.mix = Compiled(model.mix)
-    trial.submit(Wrapper(Compiled(model)))""",
-        ),
-    )
-    result = run(text)
-    assert result.outcome is Outcome.OK, result
+def test_misuse_is_refused_with_words(run) -> None:
+    result = run(MISUSES)
+    assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    lines = [line for line in result.log_tail.splitlines() if line.startswith(("ref", "all"))]
+    assert len(lines) == len(REFUSALS), lines
+    for line, words in zip(lines, REFUSALS, strict=True):
+        assert line.startswith(f"refused: {words}"), line
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (("    trial.submit(model)", "    trial.submit(nn.Linear(2, 2))"), "lacks embed.weight"),
-        (
-            (
-                "    trial.submit(model)",
-                "    model.extra = nn.Linear(2, 2)\n    trial.submit(model)",
-            ),
-            "has the unknown extra.weight",
-        ),
-        (
-            ("    trial.submit(model)", "    model.mix = nn.Linear(2, 2)\n    trial.submit(model)"),
-            "instead of",
-        ),
-        (("    trial.start()", ""), "trial.start()"),
-        (("trial.batches(B, T)", "trial.batches(B, 65)"), "max_seq_len=64"),
-        (("def build_model", "def make_model"), "NameError"),
-    ],
-)
-def test_broken_contract_is_an_exception_with_words(run, change, words) -> None:
-    result = run(variant(change))
-    assert result.outcome is Outcome.CRASH
-    assert result.reason == "exception"
-    assert words in result.detail
+def test_without_build_model_nothing_starts(run) -> None:
+    result = run(variant(("def build_model", "def make_model")))
+    assert (result.outcome, result.reason) == (Outcome.CRASH, "exception")
+    assert "NameError" in result.detail
     assert result.bpb is None
+
+
+def test_wrappers_are_stripped_and_types_kept() -> None:
+    class Wrapper(torch.nn.Module):
+        def __init__(self, name: str, inner: torch.nn.Module) -> None:
+            super().__init__()
+            setattr(self, name, inner)
+
+    inner = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)).double()
+    shapes = {name: tuple(value.shape) for name, value in inner.state_dict().items()}
+    expected = inner.state_dict()
+    inner[1] = Wrapper("_orig_mod", inner[1])
+    state = client.clean_state(Wrapper("module", Wrapper("_orig_mod", inner)).state_dict(), shapes)
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert {value.dtype for value in state.values()} == {torch.float64}
 
 
 def test_any_shape_per_call_and_pure_progress(run) -> None:
@@ -99,14 +127,23 @@ def test_any_shape_per_call_and_pure_progress(run) -> None:
     for x, y in trial.batches(B, T):
 """,
         ),
-        ("    trial.submit(model)", "    assert trial.progress == 1.0\n    trial.submit(model)"),
+        (
+            "    trial.submit(model)",
+            """    assert trial.progress == 1.0
+    import time
+    trial._batches.deadline = time.monotonic() + 100
+    trial._batches._is_over = False
+    print("more", sum(1 for _ in trial._batches.stream(B, T, trial.device, lambda: None)))
+    trial.submit(model)""",
+        ),
     )
-    result = run(text, spec=CLAIM_ONLY)
+    result = run(text)
     assert result.outcome is Outcome.OK, result
     assert "nine 9" in result.log_tail
+    assert "more 0" in result.log_tail, "a batch came after the deadline"
 
 
-def test_seeds_are_set_and_one_process_only(run) -> None:
+def test_seeds_decide_and_one_process_only(run) -> None:
     text = variant(
         (
             "    trial = Trial.join()\n",
@@ -124,13 +161,20 @@ def test_seeds_are_set_and_one_process_only(run) -> None:
     os.wait()
 """,
         ),
+        (
+            "        trial.log(loss=loss, lr=LR)\n",
+            "        print(x.sum().item(), y.sum().item(), flush=True)\n",
+        ),
     )
-    first = run(text, spec=CLAIM_ONLY)
-    second = run(text, spec={**CLAIM_ONLY, "seed": 4})
-    assert first.outcome is Outcome.OK, first
-    assert "forked: a trial is one process on one device" in first.log_tail
-    draws = [r.log_tail.split("draws ")[1].split("\n")[0] for r in (first, second)]
-    assert draws[0] != draws[1]
+    results = [run(text, spec={"seed": seed}) for seed in (3, 3, 4)]
+    assert results[0].outcome is Outcome.OK, results[0]
+    assert "forked: a trial is one process on one device" in results[0].log_tail
+    draws = [r.log_tail.split("draws ")[1].split("\n")[0] for r in results]
+    tails = [r.log_tail.splitlines() for r in results]
+    batches = [[line for line in lines if line[0].isdigit()][:10] for lines in tails]
+    assert draws[0] == draws[1] != draws[2]
+    assert batches[0] == batches[1] != batches[2]
+    assert len(batches[0]) == 10
 
 
 def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
@@ -142,7 +186,7 @@ def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
     ring, feeder = trial._batches._ring, trial._batches._channel
     feeder.send("open", generation=1, batch=B, length=T)
     time.sleep(0.2)
-    assert feeder.receive(1)["type"] == "opened"
+    assert feeder.receive(5)["type"] == "opened"
     data = np.frombuffer(os.pread(ring, 10**6, 0), np.int32)
     assert not data.any() and not select.select([feeder], [], [], 0.1)[0]
     trial.start()
@@ -155,42 +199,17 @@ def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
 """,
         ),
     )
-    result = run(text, spec=CLAIM_ONLY)
+    result = run(text, trial__budget_seconds=2.0)
     assert result.outcome is Outcome.OK, result.detail + result.log_tail
     assert "two ahead" in result.log_tail
 
 
-def test_ignoring_the_deadline_is_overtime(run) -> None:
-    text = variant(
-        ("    trial.submit(model)", "    import time\n    time.sleep(60)\n    trial.submit(model)")
-    )
+@pytest.mark.parametrize("change", ["__import__('time').sleep(60)", "while True: model(x)"])
+def test_ignoring_the_deadline_is_overtime(run, change) -> None:
+    text = variant(("    trial.submit(model)", f"    {change}\n    trial.submit(model)"))
     result = run(text, executor={"submit_seconds": 0.1})
     assert (result.outcome, result.reason) == (Outcome.CRASH, "overtime")
     assert result.train_seconds < 6
-    text = variant(
-        (
-            "    trial.submit(model)",
-            "    while True:\n        model(x)\n",
-        )
-    )
-    result = run(text, executor={"submit_seconds": 0.1})
-    assert (result.outcome, result.reason) == (Outcome.CRASH, "overtime")
-
-
-def test_no_batch_is_taken_after_the_deadline(run) -> None:
-    text = variant(
-        (
-            "    trial.submit(model)",
-            """    import time
-    trial._batches.deadline = time.monotonic() + 100
-    trial._batches._is_over = False
-    print("more", sum(1 for _ in trial._batches.stream(B, T, trial.device, lambda: None)))
-    trial.submit(model)""",
-        )
-    )
-    result = run(text, spec=CLAIM_ONLY)
-    assert result.outcome is Outcome.OK, result
-    assert "more 0" in result.log_tail
 
 
 def test_never_submitting(run) -> None:
@@ -198,17 +217,19 @@ def test_never_submitting(run) -> None:
     assert (result.outcome, result.reason) == (Outcome.CRASH, "no_submission")
 
 
-def test_hanging_at_start_and_in_training(run) -> None:
-    text = variant(("    trial.start()", "    import time\n    time.sleep(99)"))
-    result = run(text, trial__startup_seconds=4.0)
-    assert (result.outcome, result.reason) == (Outcome.CRASH, "startup_timeout")
+def test_hanging_in_training(run) -> None:
     text = variant(("        optimizer.step()\n", "        __import__('time').sleep(99)\n"))
     result = run(text, trial__hung_seconds=0.5, trial__budget_seconds=8.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "hung")
     assert result.train_seconds < 6
 
 
-def test_a_daemon_dies_with_its_trial(run, tmp_path: Path) -> None:
+def test_hanging_at_start(run) -> None:
+    result = run("import time\ntime.sleep(99)\n", trial__startup_seconds=1.0)
+    assert (result.outcome, result.reason) == (Outcome.CRASH, "startup_timeout")
+
+
+def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:
     text = variant(
         (
             "    trial.submit(model)",
@@ -225,20 +246,23 @@ def test_a_daemon_dies_with_its_trial(run, tmp_path: Path) -> None:
     trial.submit(model)""",
         )
     )
-    result = run(text, spec=CLAIM_ONLY)
+    result = run(text, within=NoSandbox())
     assert result.outcome is Outcome.OK, result
     pid = int(result.log_tail.split("daemon ")[1].split()[0])
     assert not psutil.pid_exists(pid)
 
 
-def test_a_flood_of_output_is_bounded(run, tmp_path: Path) -> None:
+def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    monkeypatch.setenv("SOME_SETTING", "canary")
     text = variant(
         (
             "    trial.submit(model)",
             """    import os
     block = b"\\x1b[31mspam\\x07 " * 100_000
-    for _ in range(100):
+    for _ in range(30):
         os.write(1, block)
+    print(dict(os.environ))
     print("the end")
     trial.submit(model)""",
         )
@@ -246,13 +270,14 @@ def test_a_flood_of_output_is_bounded(run, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     result = run(
         text,
-        spec=CLAIM_ONLY,
         executor={"log_directory": logs},
         trial__max_log_bytes=100_000,
     )
     assert result.outcome is Outcome.OK, result
-    assert result.extra["num_log_bytes"] > 100_000_000
+    assert result.extra["num_log_bytes"] > 30_000_000
     assert len(result.log_tail) <= 16_000
+    assert "canary" not in result.log_tail
+    assert "'PATH'" in result.log_tail
     text = (logs / "1-1.log").read_text()
     assert len(text) < 110_000
     assert "\x1b" not in text
@@ -263,14 +288,9 @@ def test_a_flood_of_output_is_bounded(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason", "words"),
     [
-        ("raise MemoryError('much')", "oom", "MemoryError: much"),
         ("torch.empty(1 << 50)", "oom", "RuntimeError"),
-        ("raise torch.OutOfMemoryError('CUDA')", "oom", "OutOfMemoryError"),
         ("1 / 0", "exception", "ZeroDivisionError: division by zero (train.py line"),
-        ("print('CUDA out of memory'); raise ValueError('x')", "exception", "ValueError: x"),
         ("raise SystemExit(3)", "exception", "SystemExit: 3"),
-        ("import os; os.kill(os.getpid(), 9)", "oom", "SIGKILL"),
-        ("import os; os.kill(os.getpid(), 11)", "exception", "signal 11"),
         ("import os; os._exit(5)", "exception", "exit code 5"),
         ("loss = loss * float('nan')", "nan", "the loss became nan"),
         ("loss = loss + 1e6", "diverged", "above"),
@@ -283,25 +303,36 @@ def test_crashes_are_told_apart_by_type(run, line, reason, words) -> None:
     assert result.bpb is None
 
 
+@pytest.mark.parametrize(
+    ("number", "reason", "words"), [(9, "oom", "SIGKILL"), (11, "exception", "signal 11")]
+)
+def test_death_by_a_signal(run, number, reason, words) -> None:
+    result = run(f"import os\nos.kill(os.getpid(), {number})\n", within=NoSandbox())
+    assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result
+    assert words in result.detail
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind"),
+    [
+        (MemoryError("much"), "oom"),
+        (torch.OutOfMemoryError("CUDA"), "oom"),
+        (RuntimeError("MPS backend out of memory (allocated)"), "oom"),
+        (ValueError("CUDA out of memory"), "exception"),
+        (KeyError("x"), "exception"),
+    ],
+)
+def test_memory_is_told_by_type(exc, kind) -> None:
+    assert describe(exc, "train.py")["kind"] == kind
+
+
 def test_stop_ends_a_trial_soon(run) -> None:
     stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
+    threading.Timer(0.5, stop.set).start()
     started_at = time.monotonic()
     result = run(TRAIN, trial__budget_seconds=60.0, stop=stop)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "stopped")
-    assert time.monotonic() - started_at < 10
-
-
-def test_the_environment_is_an_allow_list(run, monkeypatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
-    monkeypatch.setenv("SOME_SETTING", "canary")
-    text = variant(
-        ("    trial.start()", "    import os\n    print(dict(os.environ))\n    trial.start()")
-    )
-    result = run(text, spec=CLAIM_ONLY)
-    assert result.outcome is Outcome.OK
-    assert "canary" not in result.log_tail
-    assert "OMP_NUM_THREADS" in result.log_tail or "PATH" in result.log_tail
+    assert time.monotonic() - started_at < 20
 
 
 def test_weights_have_a_cap(run) -> None:

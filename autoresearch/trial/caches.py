@@ -1,0 +1,150 @@
+"""Compile caches that outlive a trial: those of the baseline and of kept experiments, and no others.
+
+A train child compiles into its private home. When it asks for the clock, before any real text was seen, what it newly
+wrote is copied out (`take`). That copy is used by later trials only once its experiment is kept (`keep`), else it is
+dropped before the next trial starts. Later children see the kept copies read-only and copy them into their own home:
+what they write stays there. Judging sees only the baseline's.
+
+    <folder>/baseline/     what the first code measured under this setup wrote
+    <folder>/kept-<n>/     what each kept experiment added
+    <folder>/pending/      of the last trial, until it is decided
+
+The files are opaque here: never opened as what they are, links and odd files are left behind, size and number capped.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+MAX_BYTES = 1 << 30
+MAX_FILES = 20_000
+_MAX_KEPT = 32
+
+
+class CompileCaches:
+    """The compile caches of one setup.
+
+    Args:
+        folder: Where they are; made when needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._label = ""
+
+    def for_training(self) -> tuple[Path, ...]:
+        """Return the folders a train child may read."""
+        return (*self.for_judging(), *self._kept())
+
+    def for_judging(self) -> tuple[Path, ...]:
+        """Return the folder claim and audit may read: nothing in it was written by a candidate."""
+        baseline = self._folder / "baseline"
+        return (baseline,) if baseline.is_dir() else ()
+
+    def drop(self) -> None:
+        """Forget what the last trial wrote, unless it was kept."""
+        self._label = ""
+        shutil.rmtree(self._folder / "pending", ignore_errors=True)
+
+    def take(self, source: Path, label: str, since: float) -> None:
+        """Copy what a trial wrote into its cache; a failure only means that nothing is cached.
+
+        Args:
+            source: The cache folder in its private home; hostile.
+            label: Of the trial.
+            since: Seconds since the epoch; older files are copies of what is known.
+        """
+        self.drop()
+        pending = self._folder / "pending"
+        try:
+            if _copy_new(source, pending, since):
+                self._label = label
+                return
+        except OSError:
+            pass
+        self.drop()
+
+    def keep(self, label: str, *, is_baseline: bool = False) -> None:
+        """Let later trials use what the trial `label`, the last one, wrote.
+
+        Args:
+            label: Of the trial; if it is not the last one, nothing happens.
+            is_baseline: It ran the code at the tip: the first such is what judging may use.
+        """
+        pending, baseline = self._folder / "pending", self._folder / "baseline"
+        has_new = bool(self._label) and label == self._label
+        kept = self._kept()
+        with contextlib.suppress(OSError):
+            if is_baseline and not baseline.is_dir():
+                if has_new:
+                    pending.rename(baseline)
+                else:
+                    baseline.mkdir(parents=True)
+            elif has_new:
+                number = 1 + max((_number(path) for path in kept), default=0)
+                pending.rename(self._folder / f"kept-{number}")
+                for path in kept[: max(0, len(kept) + 1 - _MAX_KEPT)]:
+                    shutil.rmtree(path, ignore_errors=True)
+        if has_new:
+            self._label = ""
+
+    def _kept(self) -> tuple[Path, ...]:
+        return tuple(sorted(self._folder.glob("kept-*"), key=_number))
+
+
+def _number(path: Path) -> int:
+    text = path.name.partition("-")[2]
+    return int(text) if text.isdigit() else 0
+
+
+def _copy_new(source: Path, target: Path, since: float) -> bool:
+    """Copy new regular files below `source`, following no link; says whether there were any.
+
+    Raises:
+        OSError: something cannot be read or written, or it is too much.
+    """
+    num_files, num_bytes = 0, 0
+    for folder, names, files, folder_fd in os.fwalk(source, follow_symlinks=False):
+        names[:] = [name for name in names if name != "locks"]
+        place = target / Path(folder).relative_to(source)
+        is_made = False
+        for name in files:
+            with contextlib.ExitStack() as stack:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                try:
+                    fd = os.open(name, flags, dir_fd=folder_fd)
+                except OSError:
+                    continue
+                stack.callback(os.close, fd)
+                found = os.fstat(fd)
+                if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                    continue
+                if found.st_mtime < since:
+                    continue
+                num_files += 1
+                num_bytes += found.st_size
+                if num_files > MAX_FILES or num_bytes > MAX_BYTES:
+                    raise OSError("too much")
+                if not is_made:
+                    place.mkdir(parents=True, exist_ok=True)
+                    is_made = True
+                # Triton's launchers are shared objects and helper programs.
+                mode = 0o755 if found.st_mode & 0o100 else 0o644
+                _copy(fd, place / name, found.st_size, mode)
+                # Older than any later trial, so that it is not taken for new there.
+                os.utime(place / name, (since, since))
+    return num_files > 0
+
+
+def _copy(fd: int, target: Path, size: int, mode: int) -> None:
+    """Copy at most `size` bytes, so that a file that grows meanwhile ends."""
+    out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(out, "wb") as file:
+        while size > 0:
+            block = os.read(fd, min(size, 1 << 20))
+            if not block:
+                break
+            file.write(block)
+            size -= len(block)
