@@ -1,0 +1,182 @@
+"""The command line as scripts see it: exit codes, which stream says what, JSON errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoresearch import __version__
+from autoresearch.cli import VERBS, main
+
+ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
+
+
+def test_version_is_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"autoresearch {__version__}\n", "")
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert f"autoresearch {verb}" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["log", "--nonsense"], ["run", "--hours", "x"]]
+)
+def test_a_wrong_command_line_is_exit_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["log"],
+        ["show", "1"],
+        ["diff"],
+        ["report"],
+        ["try"],
+        ["run"],
+        ["revert", "1"],
+        ["note", "x"],
+    ],
+    ids=lambda a: a[0],
+)
+def test_outside_a_run_directory_is_exit_3_with_the_way_out(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"error: no run directory at `{tmp_path}`\n\n"
+        "hint: make one with `autoresearch init myrun`, then `cd myrun`\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--json", "log"], ["log", "--json"]])
+def test_an_error_as_json_is_on_stdout(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["kind"] == "not_a_run_directory"
+    assert err == ""
+
+
+def init(folder: Path, *more: str) -> int:
+    return main(["init", str(folder), "--preset", "cpu", *more])
+
+
+def test_init_twice_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init(tmp_path / "lab") == 0
+    (tmp_path / "lab" / "train.py").write_text("# mine\n")
+    (tmp_path / "lab" / "program.md").unlink()
+    capsys.readouterr()
+    assert init(tmp_path / "lab") == 0
+    err = capsys.readouterr().err
+    assert "wrote program.md" in err
+    assert (tmp_path / "lab" / "train.py").read_text() == "# mine\n"
+    assert (tmp_path / "lab" / "program.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--preset", "toaster"], "toaster"),
+        (["--template", "toaster"], "toaster"),
+        (["--tag", "a/b"], "a/b"),
+    ],
+)
+def test_init_refuses_what_it_does_not_know(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "lab"), *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_init_inside_a_repository_says_that_it_nests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".git").mkdir()
+    assert init(tmp_path / "lab") == 0
+    assert f"inside `{tmp_path}`" in capsys.readouterr().err
+
+
+def test_log_before_any_experiment_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init(tmp_path / "lab")
+    monkeypatch.chdir(tmp_path / "lab")
+    capsys.readouterr()
+    assert main(["log"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert "no experiment yet" in err
+
+
+def test_a_wrong_setting_names_file_key_and_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init(tmp_path / "lab")
+    monkeypatch.chdir(tmp_path / "lab")
+    with (tmp_path / "lab" / "autoresearch.toml").open("a") as file:
+        file.write("\n[decision]\nbaseline_trails = 4\n")
+    capsys.readouterr()
+    assert main(["run", "--show-config"]) == 2
+    err = capsys.readouterr().err
+    assert "`autoresearch.toml`" in err
+    assert "`decision.baseline_trails`" in err
+    assert "did you mean `decision.baseline_trials`?" in err
+
+
+def test_show_config_says_where_each_value_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init(tmp_path / "lab")
+    monkeypatch.chdir(tmp_path / "lab")
+    monkeypatch.setenv("AUTORESEARCH_DECISION_POLICY", "strict")
+    capsys.readouterr()
+    assert main(["run", "--show-config", "--json", "--hours", "8"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["session.hours"] == {"value": 8.0, "source": "flags"}
+    assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
+    assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
+    assert shown["judge.audit_share"]["source"] == "default"
+
+
+def test_run_before_prepare_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init(tmp_path / "lab")
+    monkeypatch.chdir(tmp_path / "lab")
+    capsys.readouterr()
+    assert main(["run"]) == 3
+    assert "hint: run `autoresearch prepare`" in capsys.readouterr().err
+
+
+def test_a_demo_is_never_made_in_a_folder_of_somebody_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    assert main(["demo", str(tmp_path / "thesis")]) == 2
+    assert "exists and is not a demo" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
