@@ -79,6 +79,7 @@ from autoresearch.types import (
 )
 
 _MAX_EVENT_BYTES = 900_000
+_MAX_FILE_BYTES = 1_000_000
 _MAX_LOOSE_OBJECTS = 4_000
 
 
@@ -282,7 +283,7 @@ class Record:
         if found is None:
             known = self.session().tip
             raise WorkError(
-                f"branch `{self.branch}` was deleted",
+                f"branch `{self.branch}` is not here: it was deleted, or never checked out in this clone",
                 hint=f"bring it back with `git branch {self.branch} {known[:12]}`"
                 if known
                 else f"make it with `autoresearch init --tag {self.tag}`",
@@ -413,7 +414,7 @@ class Record:
 
     def _tree(self, files: Mapping[str, bytes]) -> str:
         blobs = {
-            _file_name(path): Entry("100644", self.repository.write_blob(content))
+            _file_name(path): Entry("100644", self.repository.write_blob(_cut(content)))
             for path, content in files.items()
         }
         return self.repository.write_tree(blobs)
@@ -473,6 +474,7 @@ class Record:
         entries = self.repository.entries(proposal.parent)
         changed = dict(entries)
         for path, text in proposal.files.items():
+            _check_path(path)
             mode = entries[path].mode if path in entries else "100644"
             blob = self.repository.write_blob(text.encode("utf-8", "replace"))
             changed[path] = Entry(mode if mode == "100755" else "100644", blob)
@@ -794,6 +796,25 @@ def _line(event: Event) -> str:
             kind="record",
         )
     return line
+
+
+def _check_path(path: str) -> None:
+    parts = path.split("/")
+    if "\0" in path or any(p in ("", ".", "..") or p.lower() == ".git" for p in parts):
+        raise WorkError(
+            f"`{clean_line(path)}` is no path inside the run directory",
+            hint="name files relative to it, as `[task] editable` does",
+            kind="record",
+        )
+
+
+def _cut(content: bytes) -> bytes:
+    """Return the small file of an event, cut in the middle if it is not small."""
+    if len(content) <= _MAX_FILE_BYTES:
+        return content
+    half = _MAX_FILE_BYTES // 2
+    note = f"\n... [{len(content) - 2 * half} bytes left out] ...\n".encode()
+    return content[:half] + note + content[-half:]
 
 
 def _file_name(path: str) -> str:
