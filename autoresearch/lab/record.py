@@ -370,6 +370,12 @@ class Record:
 
     # Writing
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to write this record, against other threads and other processes."""
+        with self._lock, writing(self.repository, self.tag):
+            yield
+
     def append(
         self,
         event: Event,
@@ -386,7 +392,7 @@ class Record:
             commit: An experiment's commit, kept reachable as second parent.
             moves: Further refs to move in the same transaction.
         """
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             return self._append(event, files or {}, commit, moves)
 
     def _append(
@@ -574,7 +580,7 @@ class Record:
         Returns:
             The experiment's commit: for a keep that went on the branch, the new tip.
         """
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             session = self.session()
             experiment = session.experiment(number)
             event = VerdictGiven(
@@ -653,7 +659,7 @@ class Record:
 
     def update_worktree(self, commit: str) -> bool:
         """Give a clean working tree the files of `commit`; False if it was left as it is."""
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             is_hand = any(
                 e.commit == commit and e.proposer == "human" and e.verdict is Verdict.KEEP
                 for e in self.session().experiments
@@ -674,7 +680,7 @@ class Record:
         Returns:
             Whole texts to propose against the tip; None if they collide with what was kept meanwhile.
         """
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             given = self.worktree.given() or self.tip()
             self.worktree.take(edits, now())
             return self.carry(edits, given, self.tip())
