@@ -1,21 +1,16 @@
 """Requests from another terminal to a running session: stop, stop now, pause, resume.
 
-A request is a file under `.autoresearch/control/`. The verbs leave it with `request`; the loop holds a `Control`, asks
-it before each trial, and has its stop event set at once by `stop --now`. Requests that were meant for an earlier run
-are forgotten when a run starts.
+A request is a file under `.autoresearch/control/`. The verbs leave it with `request`, the loop looks with `poll`
+between trials and while one runs, and calls `clear` when it starts and when it ends: requests meant for an earlier run
+do nothing.
 """
 
 import contextlib
-import threading
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
 
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
-
-POLL_SECONDS = 0.5
 
 
 class Request(StrEnum):
@@ -77,59 +72,3 @@ def clear(run_directory: RunDirectory) -> None:
     """Forget all requests."""
     for what in Request:
         withdraw(run_directory, what)
-
-
-class Control:
-    """The loop's end: a context manager that lives as long as a run.
-
-    Args:
-        run_directory: Where the requests are left.
-        stop: Set at once when somebody asks for `stop --now`.
-    """
-
-    def __init__(self, run_directory: RunDirectory, stop: threading.Event) -> None:
-        self._run_directory = run_directory
-        self._stop = stop
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="control", daemon=True)
-        self.was_asked = False
-        """Whether somebody asked for a stop: the session ended by request, not by Ctrl-C."""
-
-    def __enter__(self) -> Self:
-        clear(self._run_directory)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-        clear(self._run_directory)
-
-    def _watch(self) -> None:
-        while not self._is_over.wait(POLL_SECONDS):
-            if poll(self._run_directory) is Request.STOP_NOW:
-                self.was_asked = True
-                self._stop.set()
-                return
-
-    def before_trial(self, on_pause: Callable[[bool], None] = lambda _: None) -> bool:
-        """Wait while the session is paused; True if it shall end now.
-
-        Args:
-            on_pause: Told True when a pause begins and False when it ends.
-        """
-        is_waiting = False
-        while not self._stop.is_set():
-            what = poll(self._run_directory)
-            if what in (Request.STOP, Request.STOP_NOW):
-                self.was_asked = True
-                break
-            if what is None:
-                if is_waiting:
-                    on_pause(False)
-                return False
-            if not is_waiting:
-                is_waiting = True
-                on_pause(True)
-            self._stop.wait(POLL_SECONDS)
-        return True

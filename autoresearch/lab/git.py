@@ -519,8 +519,9 @@ class Repository:
             RefLockedError: the person's git holds the index.
         """
         lines = []
+        nothing = "0" * len(self.ref("HEAD") or "0" * 40)
         for path, entry in entries.items():
-            mode, sha = (entry.mode, entry.sha) if entry else ("0", "0" * 40)
+            mode, sha = (entry.mode, entry.sha) if entry else ("0", nothing)
             lines.append(f"{mode} {sha}\t".encode() + os.fsencode(path) + b"\0")
         self.run("update-index", "-z", "--index-info", stdin=b"".join(lines))
 

@@ -79,6 +79,7 @@ from autoresearch.types import (
 )
 
 _MAX_EVENT_BYTES = 900_000
+_MAX_FILE_BYTES = 1_000_000
 _MAX_LOOSE_OBJECTS = 4_000
 
 
@@ -282,7 +283,7 @@ class Record:
         if found is None:
             known = self.session().tip
             raise WorkError(
-                f"branch `{self.branch}` was deleted",
+                f"branch `{self.branch}` is not here: it was deleted, or never checked out in this clone",
                 hint=f"bring it back with `git branch {self.branch} {known[:12]}`"
                 if known
                 else f"make it with `autoresearch init --tag {self.tag}`",
@@ -369,6 +370,12 @@ class Record:
 
     # Writing
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to write this record, against other threads and other processes."""
+        with self._lock, writing(self.repository, self.tag):
+            yield
+
     def append(
         self,
         event: Event,
@@ -385,7 +392,7 @@ class Record:
             commit: An experiment's commit, kept reachable as second parent.
             moves: Further refs to move in the same transaction.
         """
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             return self._append(event, files or {}, commit, moves)
 
     def _append(
@@ -413,7 +420,7 @@ class Record:
 
     def _tree(self, files: Mapping[str, bytes]) -> str:
         blobs = {
-            _file_name(path): Entry("100644", self.repository.write_blob(content))
+            _file_name(path): Entry("100644", self.repository.write_blob(_cut(content)))
             for path, content in files.items()
         }
         return self.repository.write_tree(blobs)
@@ -473,6 +480,7 @@ class Record:
         entries = self.repository.entries(proposal.parent)
         changed = dict(entries)
         for path, text in proposal.files.items():
+            _check_path(path)
             mode = entries[path].mode if path in entries else "100644"
             blob = self.repository.write_blob(text.encode("utf-8", "replace"))
             changed[path] = Entry(mode if mode == "100755" else "100644", blob)
@@ -572,7 +580,7 @@ class Record:
         Returns:
             The experiment's commit: for a keep that went on the branch, the new tip.
         """
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             session = self.session()
             experiment = session.experiment(number)
             event = VerdictGiven(
@@ -651,7 +659,7 @@ class Record:
 
     def update_worktree(self, commit: str) -> bool:
         """Give a clean working tree the files of `commit`; False if it was left as it is."""
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             is_hand = any(
                 e.commit == commit and e.proposer == "human" and e.verdict is Verdict.KEEP
                 for e in self.session().experiments
@@ -672,7 +680,7 @@ class Record:
         Returns:
             Whole texts to propose against the tip; None if they collide with what was kept meanwhile.
         """
-        with self._lock, writing(self.repository, self.tag):
+        with self.writing():
             given = self.worktree.given() or self.tip()
             self.worktree.take(edits, now())
             return self.carry(edits, given, self.tip())
@@ -794,6 +802,25 @@ def _line(event: Event) -> str:
             kind="record",
         )
     return line
+
+
+def _check_path(path: str) -> None:
+    parts = path.split("/")
+    if "\0" in path or any(p in ("", ".", "..") or p.lower() == ".git" for p in parts):
+        raise WorkError(
+            f"`{clean_line(path)}` is no path inside the run directory",
+            hint="name files relative to it, as `[task] editable` does",
+            kind="record",
+        )
+
+
+def _cut(content: bytes) -> bytes:
+    """Return the small file of an event, cut in the middle if it is not small."""
+    if len(content) <= _MAX_FILE_BYTES:
+        return content
+    half = _MAX_FILE_BYTES // 2
+    note = f"\n... [{len(content) - 2 * half} bytes left out] ...\n".encode()
+    return content[:half] + note + content[-half:]
 
 
 def _file_name(path: str) -> str:

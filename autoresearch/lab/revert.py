@@ -14,7 +14,6 @@ from autoresearch.events import Reverted, now
 from autoresearch.lab.git import ConflictError, Entry, RefMovedError, RefUpdate, Repository
 from autoresearch.lab.messages import revert_message
 from autoresearch.lab.names import branch_ref
-from autoresearch.lab.writing import writing
 from autoresearch.types import Experiment, Session, Verdict
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def apply(record: "Record", plan: RevertPlan) -> str:
     """
     repository = record.repository
     at = now()
-    with writing(repository, record.tag):
+    with record.writing():
         if record.sync_tip() != plan.tip:
             raise RefMovedError(
                 f"`{record.branch}` moved while the revert was prepared; nothing was changed",

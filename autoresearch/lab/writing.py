@@ -32,7 +32,7 @@ def writing(repository: Repository, tag: str) -> Iterator[None]:
         WorkError: another process writes for too long, or the folder cannot be written.
     """
     depths: dict[Path, int] = _held.__dict__.setdefault("depths", {})
-    path = write_lock_path(repository.git_dir)
+    path = write_lock_path(repository.common_dir)
     if depths.get(path):
         yield
         return

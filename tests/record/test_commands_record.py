@@ -21,7 +21,7 @@ from autoresearch.commands.revert import revert
 from autoresearch.commands.stop import pause, resume, stop
 from autoresearch.errors import UsageError, WorkError
 from autoresearch.lab import control
-from autoresearch.lab.control import Control, Request
+from autoresearch.lab.control import Request
 
 Call = Callable[..., Result]
 
@@ -128,46 +128,30 @@ def test_there_is_nothing_to_stop_where_nothing_runs(call: Call) -> None:
 
 
 def test_requests_reach_the_running_session(night: Night, call: Call) -> None:
-    import threading
-
     where = night.record.run_directory
-    control.request(where, Request.STOP)
-    event = threading.Event()
-    with night.record.lock(), Control(where, event) as asked:
-        assert control.poll(where) is None  # one of an earlier run
-        assert not asked.before_trial()
+    with night.record.lock():
         assert "pauses after the current trial" in call("pause").stderr
-        heard: list[bool] = []
-
-        def on_pause(is_paused: bool) -> None:
-            heard.append(is_paused)
-            if is_paused:
-                assert night.record.session().state == "paused"
-                assert "goes on" in call("resume").stderr
-
-        assert not asked.before_trial(on_pause)
-        assert heard == [True, False]
+        assert control.poll(where) is Request.PAUSE
+        assert night.record.session().state == "paused"
+        assert "goes on" in call("resume").stderr
+        assert control.poll(where) is None
         assert "was not paused" in call("resume").stderr
         assert _json(call("stop", "--json"))["pid"] == os.getpid()
-        assert asked.before_trial()
-        assert asked.was_asked
-        assert not event.is_set()
+        assert control.poll(where) is Request.STOP
         assert "ends now" in call("stop", "--now").stderr
-        assert event.wait(10.0)
-    assert control.poll(where) is None
+        assert control.poll(where) is Request.STOP_NOW
 
 
 HOLD = """
-import threading
+import time
 from pathlib import Path
-from autoresearch.lab.control import Control
+from autoresearch.lab import control
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
 with Record.open(RunDirectory(Path("."))) as record, record.lock():
-    stop = threading.Event()
-    with Control(record.run_directory, stop):
-        print("held", flush=True)
-        stop.wait()
+    print("held", flush=True)
+    while control.poll(record.run_directory) is None:
+        time.sleep(0.05)
 """
 
 

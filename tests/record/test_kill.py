@@ -98,28 +98,29 @@ def test_a_night_killed_at_a_step_goes_on(undisturbed: Path, tmp_path: Path, ste
     _check(root, undisturbed)
 
 
-def _kill_at_random(undisturbed: Path, root: Path, num: int, seed: int) -> int:
+def _kill_at_random(undisturbed: Path, root: Path, num: int, seed: int) -> None:
+    """Kill nights at random moments, `num` times in all, and check each when it has ended."""
     chance = random.Random(seed)
     began = time.monotonic()
     assert _run(root.with_name("timed")) == 0
     length = time.monotonic() - began
-    num_kills = 0
-    for n in range(num):
+    num_kills = num_nights = 0
+    while num_kills < num:
         if _run(root, kill_after=chance.uniform(0.15, 1.0) * length) == -9:
             num_kills += 1
             continue
         _check(root, undisturbed)
-        root = root.with_name(f"lab{n}")
+        num_nights += 1
+        root = root.with_name(f"lab{num_nights}")
     assert _run(root) == 0
     _check(root, undisturbed)
-    return num_kills
 
 
 def test_a_night_killed_at_random_moments_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    assert _kill_at_random(undisturbed, tmp_path / "lab", 10, seed=1)
+    _kill_at_random(undisturbed, tmp_path / "lab", 8, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_night_killed_two_hundred_times_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    assert _kill_at_random(undisturbed, tmp_path / "lab", 200, seed=2) > 50
+    _kill_at_random(undisturbed, tmp_path / "lab", 200, seed=2)

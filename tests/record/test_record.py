@@ -271,3 +271,51 @@ def test_create_builds_on_what_a_repository_holds(tmp_path: Path) -> None:
 def test_an_alert_may_hold_anything(night: Night) -> None:
     night.record.append(Alerted(text="x\0y\ny", command="rm -rf"))
     assert night.record.session().alerts[0].text == "x\u2400y\ny"
+
+
+@pytest.mark.parametrize("path", ["../x.py", "/etc/x", "a//b", ".git/hooks/x", "a/.GIT/x", "x\0"])
+def test_a_path_outside_the_run_directory_is_refused(night: Night, path: str) -> None:
+    from autoresearch.types import Proposal
+
+    proposal = Proposal(
+        description="x", files={path: "x"}, parent=night.record.tip(), proposer="command"
+    )
+    with pytest.raises(WorkError, match="no path inside"):
+        night.record.propose(proposal, 1, b"")
+
+
+def test_files_in_folders_and_new_files_are_kept(night: Night) -> None:
+    from autoresearch.types import Proposal
+
+    proposal = Proposal(
+        description="split it",
+        files={"model/deep/block.py": "x = 1\n", "train.py": TRAIN + "import model\n"},
+        parent=night.record.tip(),
+        proposer="command",
+        attachments={"big.log": b"x" * 3_000_000, "../../up": b"1"},
+    )
+    night.record.propose(proposal, 1, b"")
+    commit = night.record.keep(1)
+    assert night.record.update_worktree(commit)
+    assert (night.root / "model/deep/block.py").read_text() == "x = 1\n"
+    assert git(night.root, "status", "--porcelain") == ""
+    files = night.record.event_files(night.record.session().experiment(1).event)
+    assert set(files) == {"big.log", "up"}
+    assert len(files["big.log"]) < 1_000_100
+    night.record.revert("1")
+    assert not (night.root / "model/deep/block.py").exists()
+    assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_a_proposal_carried_over_keeps_its_prompt(night: Night) -> None:
+    first = night.propose(night.knob(3, 33), "ahead")
+    night.try_out(night.knob(9, 99))
+    carried = night.record.carry({"train.py": night.knob(3, 33)}, first.parent, night.record.tip())
+    assert carried is not None
+    night.record.rebase(1, carried, night.record.tip())
+    again = night.record.session().experiment(1)
+    assert (again.event, again.started_at) == (first.event, first.started_at)
+    assert again.parent == night.record.tip() != first.parent
+    night.trial(1, 1.3)
+    assert night.record.keep(1) == night.record.tip()
+    assert night.record.session().best == 1

@@ -8,6 +8,7 @@ import pytest
 from record_support import TRAIN, Night, git
 
 from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
 
 
 def _age(path: Path, seconds: float = 120.0) -> None:
@@ -196,3 +197,26 @@ def test_variables_of_a_surrounding_git_do_not_matter(
     monkeypatch.delenv("GIT_NAMESPACE")
     assert git(night.root, "status", "--porcelain") == ""
     assert len(night.record.session().experiments) == 2
+
+
+def test_a_repository_with_long_shas_works(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "--object-format=sha256", "-b", "autoresearch/nov21")
+    (tmp_path / "train.py").write_text(TRAIN)
+    with Record.create(RunDirectory(tmp_path), "nov21", ["train.py"]) as record:
+        (tmp_path / "autoresearch.toml").touch()
+        night = Night(record)
+        night.start()
+        night.try_out(night.knob(3, 33))
+        assert len(record.tip()) == 64
+        assert "KNOB_03 = 33" in (tmp_path / "train.py").read_text()
+        night.record.revert("1")
+        assert (tmp_path / "train.py").read_text() == TRAIN
+
+
+def test_packed_refs_and_a_collected_repository_work(night: Night) -> None:
+    git(night.root, "gc", "-q", "--prune=now")
+    assert not (night.root / ".git/refs/heads/autoresearch/nov21").exists()
+    night.try_out(night.knob(3, 33))
+    git(night.root, "pack-refs", "--all")
+    night.try_out(night.knob(4, 44))
+    assert night.record.session().best == 2

@@ -1,0 +1,111 @@
+"""What is due beside the experiments: weights put away, old files pruned, git packed, the session sent away.
+
+The loop calls `begin` once it holds the run directory, `after_verdict` between trials and `end` at the end. Nothing
+here may stop a night: what fails is told as an alert, once, and tried again the next time.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from autoresearch.config import Config
+from autoresearch.errors import AutoresearchError
+from autoresearch.lab.record import Record
+from autoresearch.lab.storage import drop_weights, keep_weights, prune
+from autoresearch.types import Experiment, Verdict
+
+PUSH_SECONDS = 60.0
+"""How long the end of a session waits for the last push."""
+
+
+class Upkeep:
+    """Keeps a run directory in order while a session runs.
+
+    Args:
+        record: The session.
+        config: Its settings.
+    """
+
+    def __init__(self, record: Record, config: Config) -> None:
+        self._record = record
+        self._config = config
+        self._push: threading.Thread | None = None
+        self._is_push_due = False
+        self._told: set[str] = set()
+
+    def begin(self) -> None:
+        """Make up for what a killed run did not get to: working tree, results.tsv."""
+        with self._quietly():
+            self._record.update_worktree(self._record.tip())
+        with self._quietly():
+            self._record.export_tsv()
+        self._record.maintain()
+
+    def after_verdict(self, number: int) -> None:
+        """Do what an experiment that was just judged makes due."""
+        experiment = self._record.session().experiment(number)
+        with self._quietly():
+            self._put_weights_away(experiment)
+        with self._quietly():
+            prune(self._record.run_directory, self._config.storage, self._record.session())
+        self._record.maintain()
+        if experiment.verdict is Verdict.KEEP:
+            self._start_push()
+
+    def end(self) -> None:
+        """Send what is left to send; waits a while for the network."""
+        self._start_push()
+        while self._push is not None and self._push.is_alive():
+            self._push.join(PUSH_SECONDS)
+            if self._push.is_alive() or not self._is_push_due:
+                return
+            self._start_push()
+
+    def _put_weights_away(self, experiment: Experiment) -> None:
+        """Keep the weights of the last good trial where the configuration asks for them, else delete them."""
+        written = [
+            Path(t.result.weights_path)
+            for t in experiment.trials
+            if t.result.weights_path and not t.confirmation
+        ]
+        policy = self._config.trial.save_weights
+        session = self._record.session()
+        there = [path for path in written if path.is_file()]
+        if there and policy != "none" and experiment.verdict is Verdict.KEEP:
+            path = there.pop()
+            keep_weights(self._record.run_directory, session.tag, experiment.number, path)
+        for path in there:
+            path.unlink(missing_ok=True)
+        drop_weights(self._record.run_directory, session, policy)
+
+    def _start_push(self) -> None:
+        """Send the session in the background; while one push is under way, remember that more is due."""
+        remote = self._config.session.push_after_keep
+        if not remote:
+            return
+        if self._push is not None and self._push.is_alive():
+            self._is_push_due = True
+            return
+        self._is_push_due = False
+        self._push = threading.Thread(target=self._send, args=(remote,), name="push", daemon=True)
+        self._push.start()
+
+    def _send(self, remote: str) -> None:
+        from autoresearch.lab.sharing import push
+
+        with self._quietly():
+            push(self._record, remote)
+
+    @contextlib.contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Tell a failure as an alert, the same one once."""
+        try:
+            yield
+        except (AutoresearchError, OSError) as exc:
+            text = exc.message if isinstance(exc, AutoresearchError) else str(exc)
+            if text not in self._told:
+                self._told.add(text)
+                with contextlib.suppress(AutoresearchError):
+                    hint = exc.hint if isinstance(exc, AutoresearchError) else None
+                    self._record.alert(text, hint or "")

@@ -1,0 +1,80 @@
+"""What is due beside the experiments never stops a night."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_support import SETUP, Night, git
+
+from autoresearch.config import Config, load_config
+from autoresearch.lab.record import Record
+from autoresearch.lab.storage import weights_path
+from autoresearch.lab.upkeep import Upkeep
+from autoresearch.types import Outcome, TrialResult, Verdict
+
+
+def _config(**overrides: Any) -> Config:
+    return load_config(None, {k.replace("__", "."): v for k, v in overrides.items()}).config
+
+
+def _judge(night: Night, knob: int, verdict: Verdict, weights: Path) -> None:
+    experiment = night.propose(night.knob(knob, 100 + knob), "x")
+    weights.write_bytes(b"w%d" % knob)
+    result = TrialResult(seed=0, outcome=Outcome.OK, bpb=1.0, weights_path=str(weights))
+    night.record.record_trial(experiment.number, result, setup=SETUP.key, started_at="")
+    night.record.judge(experiment.number, verdict, "gain", setup=SETUP.key)
+
+
+@pytest.mark.parametrize(("policy", "left"), [("none", []), ("best", [3]), ("kept", [1, 3])])
+def test_weights_are_put_away(night: Night, tmp_path: Path, policy: str, left: list[int]) -> None:
+    upkeep = Upkeep(night.record, _config(trial__save_weights=policy))
+    for knob, verdict in ((1, Verdict.KEEP), (2, Verdict.DISCARD), (3, Verdict.KEEP)):
+        _judge(night, knob, verdict, tmp_path / "scratch.bin")
+        upkeep.after_verdict(knob)
+        assert not (tmp_path / "scratch.bin").exists()
+    where = night.record.run_directory
+    assert [n for n in range(4) if weights_path(where, "nov21", n).exists()] == left
+
+
+def test_a_killed_run_is_made_up_for(night: Night) -> None:
+    experiment = night.propose(night.knob(3, 33), "x")
+    night.trial(1, 1.4)
+    night.record.keep(experiment.number)
+    Upkeep(night.record, _config()).begin()
+    assert git(night.root, "status", "--porcelain") == ""
+    assert "KNOB_03 = 33" in (night.root / "train.py").read_text()
+    assert (night.root / "results.tsv").read_text().count("\n") == 3
+
+
+def test_keeps_are_sent_away(night: Night, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "--bare", "r.git")
+    git(night.root, "remote", "add", "backup", str(tmp_path / "r.git"))
+    upkeep = Upkeep(night.record, _config(session__push_after_keep="backup"))
+    night.try_out(night.knob(3, 33))
+    upkeep.after_verdict(1)
+    night.try_out(night.knob(4, 44))
+    upkeep.after_verdict(2)
+    upkeep.end()
+    tip = git(tmp_path / "r.git", "rev-parse", "refs/heads/autoresearch/nov21")
+    assert tip == night.record.tip()
+    assert night.record.session().alerts == ()
+
+
+def test_a_push_that_fails_is_told_once(night: Night) -> None:
+    upkeep = Upkeep(night.record, _config(session__push_after_keep="nowhere"))
+    for n in (1, 2):
+        night.try_out(night.knob(n, 100 + n))
+        upkeep.after_verdict(n)
+        upkeep.end()
+    alerts = night.record.session().alerts
+    assert [a.text for a in alerts] == ["there is no remote `nowhere`"]
+    assert "git remote add" in alerts[0].command
+
+
+def test_a_deleted_branch_is_told(record: Record) -> None:
+    night = Night(record)
+    night.start()
+    git(night.root, "checkout", "-q", "--detach")
+    git(night.root, "branch", "-qD", "autoresearch/nov21")
+    Upkeep(record, _config()).begin()
+    assert "is not here" in record.session().alerts[0].text
