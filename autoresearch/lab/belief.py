@@ -47,7 +47,7 @@ class Estimate:
     """Posterior mean against the incumbent of its time, in bpb."""
     low: float | None = None
     high: float | None = None
-    """Central 90 % of the effect; kept experiments only."""
+    """Central 90 % of the effect; kept experiments only, and only where asked for."""
     level: float | None = None
     """Posterior mean of its true val_bpb; kept experiments and the baseline only."""
     level_sd: float | None = None
@@ -90,6 +90,7 @@ def read(
     *,
     candidate: Experiment | None = None,
     earlier: Sequence[Session] = (),
+    has_intervals: bool = False,
 ) -> Fold | None:
     """Read the session in order and return what is known of the incumbent.
 
@@ -99,6 +100,7 @@ def read(
         candidate: An experiment under decision: left out of the history, its seeds are provided for.
         earlier: Sessions whose candidates may teach the prior; those of another setup or another baseline
             are passed over.
+        has_intervals: Work out the intervals of kept effects too.
 
     Returns:
         None if nothing has a score in this setup yet.
@@ -110,7 +112,8 @@ def read(
     counts = Counter(t.result.seed for _, trials in steps for t in trials)
     counts.update(t.seed for t in (good_trials(candidate, setup) if candidate is not None else ()))
     seeds = {s: i for i, s in enumerate(sorted(s for s, n in counts.items() if n > 1))}
-    walk = _Walk(_place(session, setup), seeds, steps[0], _lessons(session, setup, earlier))
+    lessons = _lessons(session, setup, earlier)
+    walk = _Walk(_place(session, setup), seeds, steps[0], lessons, has_intervals=has_intervals)
     for experiment, trials in steps[1:]:
         walk.step(experiment, trials)
     return walk.end()
@@ -159,7 +162,10 @@ class _Walk:
         seeds: Mapping[int, int],
         first: tuple[Experiment, list[Trial]],
         lessons: Floats | float,
+        *,
+        has_intervals: bool,
     ) -> None:
+        self.has_intervals = has_intervals
         experiment, trials = first
         self.seeds = seeds
         self.estimates: dict[int, Estimate] = {}
@@ -183,7 +189,19 @@ class _Walk:
     def _stand(self, experiment: Experiment, trials: list[Trial], effect: Effect | None) -> None:
         self.incumbent = experiment
         self.commits[experiment.commit] = (experiment, trials)
-        self.estimates[experiment.number] = _standing(experiment.number, self.knowledge, effect)
+        self.estimates[experiment.number] = self._standing(experiment.number, effect)
+
+    def _standing(self, number: int, effect: Effect | None) -> Estimate:
+        is_shown = effect is not None and self.has_intervals
+        return Estimate(
+            number=number,
+            p_real=float(effect.below(0.0)) if effect is not None else None,
+            effect=float(effect.mean) if effect is not None else 0.0,
+            low=effect.quantile(0.05) if effect is not None and is_shown else None,
+            high=effect.quantile(0.95) if effect is not None and is_shown else None,
+            level=float(self.knowledge.level),
+            level_sd=float(self.knowledge.level_sd),
+        )
 
     def step(self, experiment: Experiment, trials: list[Trial]) -> None:
         """Take in one judged experiment."""
@@ -238,22 +256,15 @@ def return_to(
     return knowledge.forget_level(float(own.scores[0])).observe(own.scores, own.seeds, own.audit)
 
 
-def _standing(number: int, knowledge: Knowledge, effect: Effect | None) -> Estimate:
-    return Estimate(
-        number=number,
-        p_real=float(effect.below(0.0)) if effect is not None else None,
-        effect=float(effect.mean) if effect is not None else 0.0,
-        low=effect.quantile(0.05) if effect is not None else None,
-        high=effect.quantile(0.95) if effect is not None else None,
-        level=float(knowledge.level),
-        level_sd=float(knowledge.level_sd),
-    )
+def estimates(session: Session, *, has_intervals: bool = False) -> dict[int, Estimate]:
+    """Return what is believed of every measured experiment of the current setup, by number.
 
-
-def estimates(session: Session) -> dict[int, Estimate]:
-    """Return what is believed of every measured experiment of the current setup, by number."""
+    Args:
+        session: The record.
+        has_intervals: Work out the intervals of kept effects too.
+    """
     setup = setup_of(session, session.experiments[0] if session.experiments else None)
-    fold = read(session, setup)
+    fold = read(session, setup, has_intervals=has_intervals)
     return dict(fold.estimates) if fold is not None else {}
 
 

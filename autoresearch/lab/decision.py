@@ -143,7 +143,7 @@ def decide(
         estimate=float(effect.mean),
         low=effect.quantile(0.05),
         high=effect.quantile(0.95),
-        delta=delta,
+        delta=float(delta),
         noise=noise.sd,
         num_trials=len(trials),
         explanation=_explain(reason, p_real, delta, noise.sd, price, len(trials)),

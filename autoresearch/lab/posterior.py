@@ -171,7 +171,7 @@ class Effect:
         x = np.asarray(x, float)[..., None, None]
         sd = np.sqrt(self.variance)
         gain, null, harm, disaster = self.weights
-        total = np.where(
+        total: Floats = np.where(
             x < 0,
             gain
             * np.exp(
@@ -191,15 +191,13 @@ class Effect:
         low = float(np.min(self.measured)) - reach
         high = float(np.max(self.measured)) + reach
         low, high = min(low, -reach), max(high, reach)
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            if float(self.below(middle)) < p:
-                low = middle
-            else:
-                high = middle
+        for _ in range(5):
+            grid = np.linspace(low, high, 33)
+            first = int(np.searchsorted(np.maximum.accumulate(self.below(grid)), p))
+            low, high = float(grid[max(first - 1, 0)]), float(grid[min(first, 32)])
         # A share of exactly 0 is a step: what lies within rounding of it is it.
         edge = 0.5 * (low + high)
-        return 0.0 if abs(edge) < 1e-12 else edge
+        return 0.0 if abs(edge) < 2 * (high - low) + 1e-12 else edge
 
 
 @dataclass(frozen=True)

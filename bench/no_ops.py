@@ -1,0 +1,205 @@
+"""Real trials of true no-ops: how many does each policy keep?
+
+    python bench/no_ops.py [--count 20] [--seconds 10] [--preset demo] [--trials no_ops.json]
+
+Trains the template on `builtin:python`, then as many copies of it in which only a comment was added or a local
+variable renamed, each judged like any candidate. Every policy then decides over the same trials; where one asks for
+a re-test, that trial is run too. Every keep is false. With `--trials` the scores are kept in a file and a second
+call goes on from there.
+"""
+
+import argparse
+import ast
+import io
+import json
+import keyword
+import sys
+import tempfile
+import tokenize
+from dataclasses import replace
+from pathlib import Path
+
+from autoresearch.config import load_config
+from autoresearch.data.prepare import prepare
+from autoresearch.lab.assembly import Lab, assemble
+from autoresearch.lab.decision import decide, measure_noise, trial_seed
+from autoresearch.lab.scaffold import scaffold
+from autoresearch.types import (
+    Experiment,
+    Outcome,
+    Session,
+    State,
+    Trial,
+    TrialResult,
+    TrialSpec,
+    Verdict,
+)
+
+BASELINE_TRIALS = 3
+
+
+def local_names(text: str) -> list[str]:
+    """Local variables that occur as nothing else: no parameter, keyword, attribute or global."""
+    tree = ast.parse(text)
+    taken = set(keyword.kwlist)
+    assigned: dict[str, int] = {}
+    for node in ast.walk(tree):
+        if (isinstance(node, ast.keyword) and node.arg) or isinstance(node, ast.arg):
+            taken.add(node.arg)
+        elif isinstance(node, ast.Attribute):
+            taken.add(node.attr)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            taken.update(node.names)
+        elif isinstance(node, ast.alias):
+            taken.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            taken.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            assigned[node.id] = assigned.get(node.id, 0) + 1
+    for node in tree.body:
+        for part in ast.walk(node) if not isinstance(node, ast.FunctionDef | ast.ClassDef) else ():
+            if isinstance(part, ast.Name):
+                taken.add(part.id)
+    return sorted(name for name in assigned if name not in taken)
+
+
+def rename(text: str, old: str, new: str) -> str:
+    tokens = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME and token.string == old:
+            token = token._replace(string=new)
+        tokens.append((token.type, token.string))
+    return tokenize.untokenize(tokens)
+
+
+def no_ops(text: str, count: int) -> list[str]:
+    """Copies that do the same: odd ones with a renamed variable, even ones with a comment."""
+    names = local_names(text)
+    lines = text.splitlines(keepends=True)
+    places = [i for i, line in enumerate(lines) if line.startswith(("def ", "class "))]
+    found = []
+    for i in range(count):
+        if i % 2 and names:
+            name = names[(i // 2) % len(names)]
+            made = rename(text, name, f"{name}_{i}")
+        else:
+            at = places[(i // 2) % len(places)]
+            made = "".join([*lines[:at], f"# Note {i}: nothing changes here.\n", *lines[at:]])
+        ast.parse(made)
+        found.append(made)
+    return found
+
+
+class Trials:
+    """Runs what was not run yet and remembers it."""
+
+    def __init__(self, lab: Lab, texts: list[str], seconds: float, store: Path | None) -> None:
+        self.lab, self.texts, self.seconds, self.store = lab, texts, seconds, store
+        self.known: dict[str, list[float]] = {}
+        if store is not None and store.is_file():
+            self.known = json.loads(store.read_text())
+
+    def get(self, number: int, index: int) -> Trial:
+        """Trial `index` of copy `number`; 0 is the original."""
+        key = f"{number}-{index}"
+        seed = trial_seed(0, index)
+        if key not in self.known:
+            spec = TrialSpec(
+                files={"train.py": self.texts[number].encode()},
+                seed=seed,
+                budget_seconds=self.seconds,
+                audit=True,
+                label=f"no-ops/{key}",
+            )
+            result = self.lab.executor.run(spec)
+            if not result.ok or result.bpb is None:
+                sys.exit(f"trial {key} failed: {result.reason} {result.detail}\n{result.log_tail}")
+            self.known[key] = [result.bpb, result.audit_se or 0.0, result.tokens_per_second or 0.0]
+            print(f"trial {key}: {result.bpb:.6f}", file=sys.stderr, flush=True)
+            if self.store is not None:
+                self.store.write_text(json.dumps(self.known))
+        bpb, audit_se, speed = self.known[key]
+        result = TrialResult(
+            seed, Outcome.OK, bpb=bpb, audit_se=audit_se, tokens_per_second=speed, num_audited=1
+        )
+        return Trial(result, self.lab.setup.key, "2026-01-01T00:00:00Z", "")
+
+
+def experiment(number: int, trials: list[Trial], parent: int, setup: str) -> Experiment:
+    return Experiment(
+        number=number,
+        commit=f"c{number}",
+        parent=f"c{parent}" if number else "",
+        state=State.JUDGED if number == 0 else State.RUNNING,
+        description="no-op" if number else "baseline",
+        proposer="search" if number else "baseline",
+        verdict=Verdict.KEEP if number == 0 else None,
+        trials=tuple(trials),
+        setup=setup,
+    )
+
+
+def play(policy: str, trials: Trials, count: int) -> dict[str, object]:
+    """One session of a policy over the copies."""
+    lab = trials.lab
+    setup = lab.setup.key
+    config = lab.config.decision.model_copy(update={"policy": policy})
+    base = experiment(0, [trials.get(0, i) for i in range(BASELINE_TRIALS)], 0, setup)
+    session = Session("n", "autoresearch/n", (base,), setup=lab.setup)
+    kept, spent = [], 0
+    for number in range(1, count + 1):
+        incumbent = session.experiment(session.best)
+        own: list[Trial] = []
+        while True:
+            own.append(trials.get(number, len(own)))
+            spent += 1
+            new = experiment(number, own, session.best, setup)
+            now = replace(session, experiments=(*session.experiments, new))
+            decision = decide(new, incumbent, now, config)
+            if decision.action != "retest":
+                break
+        verdict = Verdict(decision.action)
+        new = replace(new, state=State.JUDGED, verdict=verdict, decision=decision)
+        best = number if verdict is Verdict.KEEP else session.best
+        session = replace(session, experiments=(*session.experiments, new), best=best)
+        if verdict is Verdict.KEEP:
+            kept.append(number)
+    noise = measure_noise(session)
+    best_bpb = session.experiment(session.best).val_bpb
+    return {
+        "policy": policy,
+        "kept": kept,
+        "trials": spent,
+        "recorded_gain": None if best_bpb is None else (base.val_bpb or 0.0) - best_bpb,
+        "noise": noise.sd,
+        "noise_low": noise.low,
+        "noise_high": noise.high,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--preset", default="demo")
+    parser.add_argument("--trials", type=Path, help="file that keeps the scores between calls")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made = scaffold(Path(folder) / "lab", preset=options.preset, tag="noops")
+        overrides = {"trial.budget_seconds": options.seconds, "data.source": "builtin:python"}
+        loaded = load_config(made.run_directory, overrides)
+        prepare(loaded.config)
+        lab = assemble(made.run_directory, loaded, is_unsafe_allowed=True)
+        text = (made.run_directory.root / "train.py").read_text()
+        texts = [text, *no_ops(text, options.count)]
+        trials = Trials(lab, texts, options.seconds, options.trials)
+        try:
+            rows = [play(p, trials, options.count) for p in ("greedy", "balanced", "strict")]
+        finally:
+            lab.executor.close()
+    for row in rows:
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
