@@ -359,3 +359,22 @@ def test_a_description_is_made_up_from_the_diff() -> None:
     assert describe({"train.py": TRAIN}, after) == "EMBEDDING_LR 0.6 -> 0.3"
     longer = {"train.py": TRAIN.replace("    LOCAL = 3\n", "    LOCAL = 4\n    print(1)\n")}
     assert describe({"train.py": TRAIN}, longer) == "train.py (+2 -1): LOCAL = 4"
+
+
+def test_a_local_ollama_model_is_unloaded_after_each_answer() -> None:
+    with serve(Say(status=404)) as server:
+        root = server.url.removesuffix("/v1")
+        proposer = LlmProposer(config(root, model="ollama_chat/some-model"))
+        assert proposer.provider.is_local
+        with pytest.raises(ProposerUnavailableError):
+            proposer.propose(context(), NEVER)
+    assert server.requests[0]["keep_alive"] == 0
+
+
+def test_an_error_nobody_knows_is_waited_for() -> None:
+    class StrangeError(Exception):
+        pass
+
+    assert faults.find_fault(StrangeError()).action == "wait"
+    assert faults.find_fault(ConnectionResetError()).sentence == "`{model}` cannot be reached"
+    assert faults.find_fault(TimeoutError()).is_billed
