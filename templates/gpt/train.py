@@ -39,7 +39,7 @@ ACCUMULATE = 2  # forward passes in an optimizer step; range 1 to 64
 MATRIX_LR = 0.04  # Muon, all matrices inside blocks; range 0.002 to 0.2
 EMBED_LR = 0.8  # AdamW, token and value embeddings; range 0.02 to 4
 HEAD_LR = 0.004  # AdamW, output matrix; range 0.0002 to 0.05
-SCALAR_LR = 0.5  # AdamW, residual and input scalars; range 0.01 to 2
+SCALAR_LR = 0.5  # AdamW, shortcut scalars, a hundredth of it residual scalars; range 0.01 to 2
 MATRIX_DECAY = 0.2  # cautious weight decay of matrices, fades with the schedule; range 0 to 1
 EMBED_DECAY = 0.001  # weight decay of the embeddings; range 0 to 0.1
 MOMENTUM = 0.95  # Muon's average over steps; range 0.8 to 0.99
@@ -57,7 +57,7 @@ def norm(x: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A matrix kept in float32 and used in the dtype of its input; no bias."""
+    """A matrix kept in float32 and used in the dtype of its input (autocast by hand); no bias."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__(num_in, num_out, bias=False)
@@ -88,6 +88,11 @@ class Attention(nn.Module):
         return self.out(attend(q, k, v, self.window).flatten(2))
 
 
+def look_up(embed: nn.Embedding, idx: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows of a table kept in float32, in `dtype`: idx (B, T) -> (B, T, channels)."""
+    return F.embedding(idx, embed.weight.to(dtype))
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair of channels of x (B, T, H, D) by its angle; cos, sin are (T, 1, D / 2)."""
     a, b = x.chunk(2, dim=-1)
@@ -95,15 +100,23 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention, then an MLP with ReLU^2 (So 2021), each on a normed residual stream."""
+    """Attention, then an MLP with ReLU^2 (So 2021), each on a normed residual stream.
+
+    What comes in is mixed with the embedded tokens x0 by two learned scalars.
+    """
 
     def __init__(self, window: int, has_value_embed: bool) -> None:
         super().__init__()
+        self.residual = nn.Parameter(torch.tensor(1.0))
+        self.shortcut = nn.Parameter(torch.tensor(0.1))
         self.attention = Attention(window, has_value_embed)
         self.up = Linear(WIDTH, MLP_RATIO * WIDTH)
         self.down = Linear(MLP_RATIO * WIDTH, WIDTH)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, x0: Tensor, cos: Tensor, sin: Tensor, value: Tensor | None
+    ) -> Tensor:
+        x = self.residual.to(x.dtype) * x + self.shortcut.to(x.dtype) * x0
         x = x + self.attention(norm(x), cos, sin, value)
         return x + self.down(F.relu(self.up(norm(x))).square())
 
@@ -131,9 +144,6 @@ class GPT(nn.Module):
         self.head = Linear(WIDTH, vocab_size)
         if TIED_HEAD:
             self.head.weight = self.embed.weight
-        # x <- residual[i] * x + inputs[i] * x0 before block i (x0 the embedded tokens).
-        self.residual = nn.Parameter(torch.ones(DEPTH))
-        self.inputs = nn.Parameter(torch.full((DEPTH,), 0.1))
         half = torch.arange(0, HEAD_SIZE, 2, dtype=torch.float32) / HEAD_SIZE
         angles = torch.outer(torch.arange(max_seq_len, dtype=torch.float32), ROPE_BASE**-half)
         self.register_buffer("cos", angles.cos().unsqueeze(1), persistent=False)  # (max, 1, D / 2)
@@ -161,12 +171,13 @@ class GPT(nn.Module):
         dtype = compute_dtype(idx.device)
         T = idx.size(1)
         cos, sin = self.cos[:T].to(dtype), self.sin[:T].to(dtype)
-        x = x0 = norm(self.embed(idx).to(dtype))
+        x = x0 = norm(look_up(self.embed, idx, dtype))
         for i, block in enumerate(self.blocks):
-            x = self.residual[i].to(dtype) * x + self.inputs[i].to(dtype) * x0
             name = str(i)
-            value = self.value_embeds[name](idx).to(dtype) if name in self.value_embeds else None
-            x = block(x, cos, sin, value)
+            value = None
+            if name in self.value_embeds:
+                value = look_up(self.value_embeds[name], idx, dtype)
+            x = block(x, x0, cos, sin, value)
         return norm(x)
 
     def forward(self, idx: Tensor) -> Tensor:
@@ -182,6 +193,11 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the GPU has it in hardware, else float32."""
     is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if is_fast else torch.float32
+
+
+def wants_compile(device: torch.device) -> bool:
+    """Compilation pays on CUDA and costs more than it gives elsewhere in minutes of training."""
+    return device.type == "cuda"
 
 
 def build_model(vocab_size: int, max_seq_len: int, device: torch.device | str) -> nn.Module:
@@ -254,6 +270,8 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             shapes.setdefault(tuple(p.shape[-2:]), []).append(p)
         super().__init__([{"params": group} for group in shapes.values()], defaults)
+        self.is_compiled = wants_compile(params[0].device)
+        self.update = torch.compile(muon_update, dynamic=False) if self.is_compiled else muon_update
 
     @torch.no_grad()
     def step(self) -> None:
@@ -269,10 +287,10 @@ class Muon(torch.optim.Optimizer):
                 state["rates"] = torch.zeros(3, device=weights.device)
             rates = torch.tensor([group["lr"], group["momentum"], group["weight_decay"]])
             state["rates"].copy_(rates, non_blocking=True)
-            if weights.is_cuda:  # another depth is another N: compile for any
+            if self.is_compiled:  # another depth is another N: compile for any
                 for stack in (weights, grads, state["average"], state["variance"]):
                     torch._dynamo.maybe_mark_dynamic(stack, 0)
-            new = muon_update(weights, grads, state["average"], state["variance"], state["rates"])
+            new = self.update(weights, grads, state["average"], state["variance"], state["rates"])
             parts = new.split([p.numel() // shape.numel() for p in params])
             torch._foreach_copy_(params, [n.view_as(p) for n, p in zip(parts, params, strict=True)])
 
@@ -281,16 +299,18 @@ def build_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks, AdamW for everything else."""
     scale = (WIDTH / 768) ** -0.5
     named = list(model.blocks.named_parameters())
-    matrices = [p for name, p in named if not name.endswith("gate.weight")]
     gates = [p for name, p in named if name.endswith("gate.weight")]
+    matrices = [p for name, p in named if p.ndim > 1 and not name.endswith("gate.weight")]
+    residuals = [block.residual for block in model.blocks]
+    shortcuts = [block.shortcut for block in model.blocks]
     embeds = [e.weight for e in model.value_embeds.values()]
     if not TIED_HEAD:
         embeds.append(model.embed.weight)
     groups = [
         {"params": embeds, "lr": EMBED_LR * scale, "weight_decay": EMBED_DECAY},
         {"params": [model.head.weight], "lr": HEAD_LR * scale, "weight_decay": 0.0},
-        {"params": [model.inputs], "lr": SCALAR_LR, "weight_decay": 0.0},
-        {"params": [model.residual, *gates], "lr": SCALAR_LR * 0.01, "weight_decay": 0.0},
+        {"params": shortcuts, "lr": SCALAR_LR, "weight_decay": 0.0},
+        {"params": residuals + gates, "lr": SCALAR_LR * 0.01, "weight_decay": 0.0},
     ]
     adam = torch.optim.AdamW(
         [g for g in groups if g["params"]], betas=(BETA1, BETA2), eps=1e-10, fused=True
@@ -324,11 +344,10 @@ class Trainer:
         self.model = model
         self.optimizers = build_optimizers(model)
         self.loss_of = loss_of
-        if model.embed.weight.is_cuda:
+        if wants_compile(model.embed.weight.device):
             for block in model.blocks:  # one block compiled serves all of its kind
                 block.compile(dynamic=False)
             self.loss_of = torch.compile(loss_of, dynamic=False)
-            globals()["muon_update"] = torch.compile(muon_update)
 
     def accumulate(self, x: Tensor, y: Tensor) -> Tensor:
         """Add the gradient of one batch; return its loss."""
@@ -345,10 +364,24 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
     def warm_up(self, x: Tensor, y: Tensor) -> None:
-        """Compile and allocate on random tokens at learning rate 0, then forget the statistics."""
-        for _ in range(2):
-            self.accumulate(x, y)
-            self.step(0.0)
+        """Compile and allocate on random tokens at learning rate 0, then forget the statistics.
+
+        Raises:
+            torch.OutOfMemoryError: a step does not fit; says which constant to set to what.
+        """
+        try:
+            for _ in range(2):
+                self.accumulate(x, y)
+                self.step(0.0)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise torch.OutOfMemoryError(
+                f"ROWS = {ROWS} rows of CONTEXT = {CONTEXT} do not fit in memory: set ROWS ="
+                f" {ROWS // 2} and ACCUMULATE = {2 * ACCUMULATE}, the same tokens in a step"
+                if ROWS > 1
+                else "not even one row fits in memory: halve CONTEXT, then WIDTH"
+            ) from error
         for optimizer in self.optimizers:
             optimizer.state.clear()
 

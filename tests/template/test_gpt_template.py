@@ -153,3 +153,68 @@ def test_weights_decay_only_where_the_update_agrees():
     decayed = module.muon_update(weights, grads, *state(), torch.tensor([0.1, 0.0, 0.5]))
     is_decayed = (plain - decayed).abs() > 1e-7
     assert torch.equal(is_decayed, (weights - plain) * weights > 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(8, "set ROWS = 4 and ACCUMULATE = 2, the same tokens"), (1, "halve CONTEXT, then WIDTH")],
+)
+def test_a_step_that_does_not_fit_says_what_to_set(rows, message, monkeypatch):
+    trial = FakeTrial()
+    module = load(trial, ROWS=rows)
+
+    def full(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(module, "loss_of", full)
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        module.main()
+
+
+def test_other_errors_of_the_warm_up_stay_as_they_are(monkeypatch):
+    module = load(FakeTrial())
+
+    def broken(*_):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(module, "loss_of", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        module.main()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_another_depth_compiles_nothing_of_the_optimizer_anew():
+    from torch._dynamo.testing import CompileCounter
+
+    module = load(FakeTrial(), DEPTH=3)
+    counter = CompileCounter()
+    update = torch.compile(module.muon_update, dynamic=False, backend=counter)
+    module.wants_compile = lambda _device: True
+    for depth in (2, 3, 6):
+        module.DEPTH = depth
+        model = module.build_model(64, 64, "cpu")
+        muon = module.build_optimizers(model)[1]
+        muon.update = update
+        x = torch.randint(64, (2, 32))
+        module.loss_of(model.features(x), model.head.weight, x).backward()
+        muon.step()
+        assert counter.frame_count == 3  # one for each shape of matrix
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_one_compiled_block_serves_all_of_its_kind():
+    from torch._dynamo.testing import CompileCounter
+
+    module = load(FakeTrial(), DEPTH=6, LONG_EVERY=6, SHORT_WINDOW=16)
+    counter = CompileCounter()
+    model = module.build_model(64, 64, "cpu")
+    keys = list(model.state_dict())
+    for block in model.blocks:
+        block.compile(dynamic=False, backend=counter)
+    x = torch.randint(64, (2, 64))
+    compiled = model(x)
+    assert counter.frame_count <= 4  # with and without a value embedding, short and long
+    assert list(model.state_dict()) == keys
+    eager = module.build_model(64, 64, "cpu")
+    eager.load_state_dict(model.state_dict())
+    torch.testing.assert_close(eager(x), compiled)
