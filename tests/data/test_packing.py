@@ -92,6 +92,51 @@ def test_best_fit_takes_the_longest_that_fits():
     assert starts[1] == [6, 6, 4, 4]
 
 
+def slow_rows(store, width, seed):
+    """Pack one epoch by scanning a list, as the definition says it."""
+    packer = Packer(store, seed=seed, num_epochs=1)
+    packer._cut_again(width)
+    stream = [p for w in packer._windows for p in zip(*(a.tolist() for a in w), strict=True)]
+    size = packer._buffer_pieces
+    buffer: list[tuple[int, int, int]] = []
+
+    def refill():
+        while stream and len(buffer) < 2 * size:
+            buffer.append(stream.pop(0))
+
+    rows = []
+    while True:
+        if len(buffer) < size:
+            refill()
+        row: list[int] = []
+        while len(row) <= width:
+            row.append(BOS)
+            gap = width + 1 - len(row)
+            if gap == 0:
+                break
+            if not buffer:
+                refill()
+            if not buffer:
+                return rows
+            longest = max((p[2] for p in buffer if p[2] <= gap), default=0)
+            wanted = longest or max(p[2] for p in buffer)
+            chunk, start, length = buffer.pop([p[2] for p in buffer].index(wanted))
+            if not longest:
+                buffer.append((chunk, start + gap, length - gap))
+                length = gap
+            row += store.chunks[chunk].tokens[start : start + length].tolist()
+        rows.append(row)
+
+
+@given(st.lists(lengths, min_size=1, max_size=3), st.integers(1, 40), st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_rows_are_those_of_the_slow_definition(chunks, width, seed):
+    store = make_store(*chunks)
+    out = np.empty((5000, width + 1), np.int64)
+    rows = Packer(store, seed=seed, num_epochs=1).fill(out)
+    assert out[:rows].tolist() == slow_rows(store, width, seed)
+
+
 def test_a_store_without_tokens_is_refused():
     with pytest.raises(ValueError, match="no tokens"):
         Packer(make_store([]), seed=0)
