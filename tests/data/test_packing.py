@@ -92,6 +92,32 @@ def test_best_fit_takes_the_longest_that_fits():
     assert starts[1] == [6, 6, 4, 4]
 
 
+@given(
+    lengths,
+    st.lists(
+        st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(0, 2)), min_size=1, max_size=8
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_taken_back_is_served_again(chunk, steps):
+    store = make_store(chunk, chunk)
+    packer = Packer(store, seed=3, num_epochs=1)
+    batches: list[np.ndarray] = []
+    for batch, width, num_back in [*steps, (5000, 2, 0)]:
+        out = np.full((batch, width + 1), -1)
+        batches.append(out[: packer.fill(out)])
+        num_back = min(num_back, len(batches))
+        if num_back:
+            unseen = batches[-num_back:]
+            del batches[-num_back:]
+            packer.take_back(num_back, sum(b.shape[0] * (b.shape[1] - 1) for b in unseen))
+    served = np.concatenate([b[b != BOS] for b in batches])
+    assert len(np.unique(served)) == len(served)
+    assert packer.num_tokens == sum(b.shape[0] * (b.shape[1] - 1) for b in batches)
+    # What did not fill a last row is lost, once for each time the stream ran dry.
+    assert store.num_tokens - len(served) <= sum(w for _, w, _ in [*steps, (1, 2, 0)])
+
+
 def slow_rows(store, width, seed):
     """Pack one epoch by scanning a list, as the definition says it."""
     packer = Packer(store, seed=seed, num_epochs=1)
