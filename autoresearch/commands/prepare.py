@@ -108,7 +108,11 @@ def prepare_and_show(
             unit = "B" if now.unit == "bytes" else now.unit
             show.update(now.phase, now.done, now.total or None, unit=unit, detail=now.detail)
 
-        summary = make(config, on_progress=on_progress, offline=offline)
+        try:
+            summary = make(config, on_progress=on_progress, offline=offline)
+        except KeyboardInterrupt:
+            mode.say("`autoresearch prepare` goes on where it was", style="hint")
+            raise
     if mode.is_json:
         mode.json(summary.to_json())
     else:

@@ -167,15 +167,26 @@ def build(run: Run, listing: Listing) -> Dataset:
                 **_totals(run, units, built, entries),
             }
             write_json(built / MANIFEST_NAME, manifest)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():  # Damaged: a whole one would have been found.
-                shutil.rmtree(target)
-            built.replace(target)
-            dataset = Dataset.open(target)
+            dataset = _install(built, target)
     write_json(
         cache_directory() / "requests" / f"{run.request}.json",
         {"key": key, "source": run.source, "fingerprint": mark},
     )
+    return dataset
+
+
+def _install(built: Path, target: Path) -> Dataset:
+    """Rename a whole dataset into place; the same one may have come there meanwhile."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    dataset = whole(target)
+    if dataset is None:
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            built.replace(target)
+        except OSError:
+            if whole(target) is None:
+                raise
+        dataset = Dataset.open(target)
     return dataset
 
 

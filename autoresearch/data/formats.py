@@ -267,6 +267,8 @@ class Reader:
                     for batch in batches:
                         column = batch.column(0)
                         del batch
+                        if not pa.types.is_string(column.type):
+                            column = column.cast(pa.large_string())
                         kind = pa.large_binary() if pa.types.is_large_string(column.type) else None
                         texts = column.cast(kind or pa.binary())
                         del column
@@ -369,15 +371,19 @@ def open_parquet(path: str, text_column: str) -> Any:
         file = pq.ParquetFile(path, buffer_size=READ_BYTES, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as exc:
         raise damaged(path, exc) from exc
-    texts = [
-        f.name
-        for f in file.schema_arrow
-        if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
-    ]
+    texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
     if text_column not in texts:
         file.close()
         raise missing_column(path, text_column, texts)
     return file
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def missing_column(place: str, name: str, others: list[str]) -> AutoresearchError:

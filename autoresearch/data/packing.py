@@ -28,6 +28,9 @@ WINDOW_TOKENS = 64_000_000
 MIN_BUFFER_PIECES, MAX_BUFFER_PIECES = 16, 1024
 """At most a quarter of an epoch is in the buffer, so that few texts do not come many times in a row."""
 
+MAX_TAKEN_BACK = 2
+"""As many batches wait for a reader."""
+
 _Pieces = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Chunk index, first token in the chunk, number of tokens; one entry a piece."""
 
@@ -64,6 +67,7 @@ class Packer:
         self._position = 0
         self._buffer_pieces = 0
         self._queues: list[deque[tuple[int, int]]] = []
+        self._served: deque[list[tuple[int, int, int]]] = deque(maxlen=MAX_TAKEN_BACK)
         self._mask = 0
         self._count = 0
 
@@ -81,12 +85,29 @@ class Packer:
         if width - 1 != self._limit:
             self._cut_again(width - 1)
         rows = 0
-        while rows < batch and self._fill_row(out[rows]):
+        served: list[tuple[int, int, int]] = []
+        self._served.append(served)
+        while rows < batch and self._fill_row(out[rows], served):
             rows += 1
         self.num_tokens += rows * (width - 1)
         return rows
 
-    def _fill_row(self, row: npt.NDArray[Any]) -> bool:
+    def take_back(self, num_fills: int, num_tokens: int) -> None:
+        """Serve again, first, what the last fills served, because nobody saw it.
+
+        For a reader that goes over to another shape while batches wait for it.
+
+        Args:
+            num_fills: At most `MAX_TAKEN_BACK`.
+            num_tokens: Of those fills, as counted: B * T each.
+        """
+        taken = [self._served.pop() for _ in range(min(num_fills, len(self._served)))]
+        pieces = np.array([p for fill in reversed(taken) for p in fill], dtype=np.int64)
+        self._pending = _join(pieces.reshape(-1, 3), self._pending, self._position)
+        self._position = 0
+        self.num_tokens -= num_tokens
+
+    def _fill_row(self, row: npt.NDArray[Any], served: list[tuple[int, int, int]]) -> bool:
         if self._count < self._buffer_pieces:
             self._refill()
         queues, tokens, bos = self._queues, self._tokens, self._bos
@@ -119,6 +140,7 @@ class Packer:
                 queues[rest].append((chunk, start + gap))
                 mask |= 1 << rest
                 length = gap
+            served.append((chunk, start, length))
             stop = position + length
             row[position:stop] = tokens[chunk][start : start + length]
             position = stop
@@ -158,9 +180,7 @@ class Packer:
             for chunk, start in queue
         ]
         array = np.array(buffered, dtype=np.int64).reshape(-1, 3)
-        rest = tuple(
-            np.concatenate([array[:, i], self._pending[i][self._position :]]) for i in range(3)
-        )
+        rest = _join(array, self._pending, self._position)
         self._limit = limit
         epoch = sum(
             len(o) - 1 + len(t) // limit for o, t in zip(self._offsets, self._tokens, strict=True)
@@ -168,7 +188,7 @@ class Packer:
         self._buffer_pieces = min(MAX_BUFFER_PIECES, max(MIN_BUFFER_PIECES, epoch // 8))
         self._queues = [deque() for _ in range(limit + 1)]
         self._mask = self._count = self._position = 0
-        self._pending = _cut((rest[0], rest[1], rest[2]), limit)
+        self._pending = _cut(rest, limit)
 
     def _epochs(self, seed: int) -> Iterator[_Pieces]:
         """Yield windows of whole documents, shuffled, one epoch after another."""
@@ -201,6 +221,12 @@ class Packer:
 def _no_pieces() -> _Pieces:
     empty = np.empty(0, dtype=np.int64)
     return empty, empty, empty
+
+
+def _join(first: npt.NDArray[np.int64], then: _Pieces, position: int) -> _Pieces:
+    """Return the rows of `first` (n, 3), then what follows `position`."""
+    chunks, starts, lengths = (np.concatenate([first[:, i], then[i][position:]]) for i in range(3))
+    return chunks, starts, lengths
 
 
 def _cut(pieces: _Pieces, limit: int) -> _Pieces:

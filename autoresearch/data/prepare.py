@@ -15,6 +15,8 @@ import errno
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,15 +56,11 @@ def prepare(
     Raises:
         AutoresearchError: the source is missing, damaged, too small, or there is no space.
     """
-    from filelock import FileLock
-
     started = time.monotonic()
     source = _source(config.data)
     run = Run(config, source, request_key(config.data, source), on_progress)
     try:
-        locks = cache_directory() / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{run.request}.lock"):
+        with _alone(run):
             dataset = _find_hub(run)
             listing = None
             if dataset is None:
@@ -141,6 +139,25 @@ def _problem(path: Path, size: int, digest: str) -> str:
     if file_sha256(path) != digest:
         return f"`{path}` does not match its checksum"
     return ""
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Hold the lock of a request; says so if another process has it."""
+    from filelock import FileLock, Timeout
+
+    locks = cache_directory() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{run.request}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        run.begin("wait", 0, "another `prepare` is at work on the same data")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _size(path: Path) -> int:

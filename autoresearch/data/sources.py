@@ -20,6 +20,8 @@ HUB_PREFIX = "hf://datasets/"
 BUILTINS = ("builtin:python", "builtin:packages")
 MIN_UNIT_BYTES, MAX_UNIT_BYTES = 1 << 20, 48 << 20
 MIN_PART_BYTES, MIN_GROUPED_PART_BYTES, MAX_PART_BYTES = 4096, 65_536, 1 << 20
+TEXT_PER_PACKED_BYTE = 3
+"""A guess, for progress and `max_bytes`."""
 NUM_GROUPED_FILES = 100
 """With fewer text files than this the parts of a file are split apart, else they stay together."""
 
@@ -250,4 +252,5 @@ def _ranges(file: SourceFile, target: int, part: int, column: str) -> Iterator[t
             stop = min(file.size, start + step)
             yield make(start, stop), stop - start
     else:
-        yield make(0, file.size), file.size
+        packed = file.kind in {"jsonl.gz", "jsonl.zst"}
+        yield make(0, file.size), file.size * (TEXT_PER_PACKED_BYTE if packed else 1)

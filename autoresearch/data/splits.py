@@ -118,19 +118,19 @@ def _drop_duplicates(
     held_out = np.empty(0, dtype=np.uint64)  # Sorted.
     counts: dict[str, int] = {}
     for split in ("validation", "test"):
-        counts[split] = 0
         index = SPLITS.index(split)
-        for scan, array in zip(scans, labels, strict=True):
-            mine = np.flatnonzero(array == index)
-            texts = scan.text[: len(array)][mine]
-            new, first = np.unique(texts, return_index=True)
-            keep = first[~_contains(held_out, new)]
-            again = np.ones(len(mine), dtype=bool)
-            again[keep] = False
-            array[mine[again]] = DROPPED
-            counts[split] += int(again.sum())
-            if len(keep):
-                held_out = np.union1d(held_out, texts[keep])
+        mine = [np.flatnonzero(array == index) for array in labels]
+        parts = [scan.text[at] for scan, at in zip(scans, mine, strict=True)]
+        texts = np.concatenate([held_out[:0], *parts])
+        new, first = np.unique(texts, return_index=True)
+        keep = np.zeros(len(texts), dtype=bool)
+        keep[first[~_contains(held_out, new)]] = True
+        counts[split] = int(len(texts) - keep.sum())
+        start = 0
+        for array, at in zip(labels, mine, strict=True):
+            array[at[~keep[start : start + len(at)]]] = DROPPED
+            start += len(at)
+        held_out = np.union1d(held_out, new)
     counts["train"] = 0
     for scan, array in zip(scans, labels, strict=True):
         known = (array == 0) & _contains(held_out, scan.text[: len(array)])

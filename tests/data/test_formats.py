@@ -188,9 +188,14 @@ def test_damage_inside_a_parquet_file_is_told(tmp_path):
         read(path, "parquet", stop=1)
 
 
-def test_parquet_nulls_and_large_strings(tmp_path):
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
+)
+def test_parquet_nulls_and_kinds_of_strings(tmp_path, kind):
     path = tmp_path / "a.parquet"
-    table = pa.table({"text": pa.array(["one", None, "three"], pa.large_string())})
+    table = pa.table({"text": pa.array(["one", None, "three"], pa.string()).cast(kind)})
     pq.write_table(table, path)
     found, reader = read(path, "parquet", stop=1)
     assert found == [b"one", b"three"]

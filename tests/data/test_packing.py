@@ -92,6 +92,77 @@ def test_best_fit_takes_the_longest_that_fits():
     assert starts[1] == [6, 6, 4, 4]
 
 
+@given(
+    lengths,
+    st.lists(
+        st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(0, 2)), min_size=1, max_size=8
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_taken_back_is_served_again(chunk, steps):
+    store = make_store(chunk, chunk)
+    packer = Packer(store, seed=3, num_epochs=1)
+    batches: list[np.ndarray] = []
+    for batch, width, num_back in [*steps, (5000, 2, 0)]:
+        out = np.full((batch, width + 1), -1)
+        batches.append(out[: packer.fill(out)])
+        num_back = min(num_back, len(batches))
+        if num_back:
+            unseen = batches[-num_back:]
+            del batches[-num_back:]
+            packer.take_back(num_back, sum(b.shape[0] * (b.shape[1] - 1) for b in unseen))
+    served = np.concatenate([b[b != BOS] for b in batches])
+    assert len(np.unique(served)) == len(served)
+    assert packer.num_tokens == sum(b.shape[0] * (b.shape[1] - 1) for b in batches)
+    # What did not fill a last row is lost, once for each time the stream ran dry.
+    assert store.num_tokens - len(served) <= sum(w for _, w, _ in [*steps, (1, 2, 0)])
+
+
+def slow_rows(store, width, seed):
+    """Pack one epoch by scanning a list, as the definition says it."""
+    packer = Packer(store, seed=seed, num_epochs=1)
+    packer._cut_again(width)
+    stream = [p for w in packer._windows for p in zip(*(a.tolist() for a in w), strict=True)]
+    size = packer._buffer_pieces
+    buffer: list[tuple[int, int, int]] = []
+
+    def refill():
+        while stream and len(buffer) < 2 * size:
+            buffer.append(stream.pop(0))
+
+    rows = []
+    while True:
+        if len(buffer) < size:
+            refill()
+        row: list[int] = []
+        while len(row) <= width:
+            row.append(BOS)
+            gap = width + 1 - len(row)
+            if gap == 0:
+                break
+            if not buffer:
+                refill()
+            if not buffer:
+                return rows
+            longest = max((p[2] for p in buffer if p[2] <= gap), default=0)
+            wanted = longest or max(p[2] for p in buffer)
+            chunk, start, length = buffer.pop([p[2] for p in buffer].index(wanted))
+            if not longest:
+                buffer.append((chunk, start + gap, length - gap))
+                length = gap
+            row += store.chunks[chunk].tokens[start : start + length].tolist()
+        rows.append(row)
+
+
+@given(st.lists(lengths, min_size=1, max_size=3), st.integers(1, 40), st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_rows_are_those_of_the_slow_definition(chunks, width, seed):
+    store = make_store(*chunks)
+    out = np.empty((5000, width + 1), np.int64)
+    rows = Packer(store, seed=seed, num_epochs=1).fill(out)
+    assert out[:rows].tolist() == slow_rows(store, width, seed)
+
+
 def test_a_store_without_tokens_is_refused():
     with pytest.raises(ValueError, match="no tokens"):
         Packer(make_store([]), seed=0)

@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from autoresearch.data import build as build_module
 from autoresearch.data import prepare as prepare_module
@@ -167,6 +169,49 @@ def test_a_full_disk_is_told(make_config, source, monkeypatch):
     with pytest.raises(AutoresearchError, match="no space left") as caught:
         prepare(make_config(source))
     assert caught.value.kind == "disk"
+
+
+def test_a_second_call_waits_for_the_first(make_config, tmp_path, source):
+    config = make_config(source)
+    locks = tmp_path / "cache" / "locks"
+    locks.mkdir(parents=True)
+    key = prepare_module.request_key(config.data, str(source))
+    seen, done = [], []
+    waits = threading.Event()
+
+    def on_progress(now):
+        seen.append(now.phase)
+        if now.phase == "wait":
+            waits.set()
+
+    thread = threading.Thread(target=lambda: done.append(prepare(config, on_progress=on_progress)))
+    with FileLock(locks / f"{key}.lock"):
+        thread.start()
+        assert waits.wait(20)
+        assert seen == ["wait"]
+    thread.join(60)
+    assert done[0].is_new
+
+
+def test_the_same_dataset_may_come_meanwhile(make_config, tmp_path, source, monkeypatch):
+    config = make_config(source)
+    first = prepare(config)
+    whole = build_module.whole
+    calls = []
+
+    def late(path):
+        calls.append(path)
+        return None if len(calls) < 3 else whole(path)
+
+    monkeypatch.setattr(build_module, "whole", late)
+    monkeypatch.setattr(build_module.shutil, "rmtree", lambda *args, **kwargs: None)
+    (
+        tmp_path
+        / "cache"
+        / "requests"
+        / f"{prepare_module.request_key(config.data, str(source))}.json"
+    ).unlink()
+    assert prepare(config).key == first.key
 
 
 def test_memory_limits_the_workers(make_config, tmp_path, monkeypatch):
