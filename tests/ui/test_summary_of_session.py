@@ -179,3 +179,15 @@ def test_a_session_of_one_proposal_can_be_summed_up():
     )  # fmt: skip
     session = Session(tag="t", branch="autoresearch/t", experiments=(e,), state="running")
     assert s.summarize(session, sessions.NOW).best is e
+
+
+def test_memory_creep_is_told():
+    session = sessions.night(20)
+    assert not s.summarize(session).marks
+    best = session.experiment(session.best)
+    fat = replace(best.trials[0], result=replace(best.trials[0].result, peak_memory_mb=60_000.0))
+    changed = tuple(
+        replace(e, trials=(fat,)) if e.number == session.best else e for e in session.experiments
+    )
+    found = s.summarize(replace(session, experiments=changed)).marks
+    assert found == ("the best needs 36% more memory than the baseline",)
