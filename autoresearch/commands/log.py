@@ -79,6 +79,10 @@ def log(
     if is_watching:
         _watch(mode, record, wanted, is_tsv=is_tsv)
         return
+    if not record.has_journal and record.repository.refs("refs/remotes/"):
+        from autoresearch.lab.names import FETCH
+
+        mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")
     show_session(
         mode,
         record.session(),

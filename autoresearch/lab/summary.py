@@ -30,6 +30,8 @@ STALL = 12
 """Experiments without a convincing keep after which a session counts as stalled."""
 RECENT = 20
 """Experiments that alerts look back on."""
+MEMORY_GROWTH = 0.1
+"""Growth of peak memory from the baseline to the best that is worth a word."""
 DRIFT = 0.03
 """Relative difference in tokens/s between trials of the same code that is worth a word."""
 
@@ -187,7 +189,7 @@ def summarize(
     gpu = sum(seconds.get(kind, 0.0) for kind in ("train", "startup", "judge"))
     since = num_since_gain(judged)
     running = next((e for e in session.experiments if e.state is State.RUNNING), None)
-    command, note = next_step(session, num_kept=len(kept))
+    command, note = next_step(session)
     return Summary(
         baseline_bpb=baseline_bpb,
         best_bpb=best_bpb,
@@ -218,7 +220,7 @@ def summarize(
         steps=ladder(session, baseline, noise),
         running=running if session.state == "running" else None,
         doing=present if session.state == "running" else None,
-        marks=marks(session),
+        marks=marks(session, baseline, best),
         alerts=alerts(session, judged),
         next_command=command,
         next_note=note,
@@ -395,7 +397,9 @@ def running_best(session: Session) -> list[tuple[int, float]]:
     return [(e.number, e.val_bpb) for e in found if e.val_bpb is not None]
 
 
-def marks(session: Session) -> tuple[str, ...]:
+def marks(
+    session: Session, baseline: Experiment | None, best: Experiment | None
+) -> tuple[str, ...]:
     """Return what limits the trust in the numbers of a session."""
     found = []
     if session.is_unsafe:
@@ -404,6 +408,12 @@ def marks(session: Session) -> tuple[str, ...]:
         found.append("validation visible: this text source can be read inside the sandbox")
     if len(session.setups) > 1:
         found.append(f"{len(session.setups)} setups: numbers are compared only within one")
+    before = peak_memory_mb(baseline) if baseline else None
+    after = peak_memory_mb(best) if best else None
+    if before and after and baseline and best and baseline.setup == best.setup:
+        growth = after / before - 1
+        if growth > MEMORY_GROWTH:
+            found.append(f"the best needs {growth:.0%} more memory than the baseline")
     return tuple(found)
 
 
@@ -444,7 +454,7 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     return tuple(found)
 
 
-def next_step(session: Session, *, num_kept: int) -> tuple[str, str]:
+def next_step(session: Session) -> tuple[str, str]:
     """Return the command to type next and what it gives."""
     if session.state == "new" or not session.experiments:
         return "autoresearch run --hours 8", "measure the baseline and start"
@@ -452,8 +462,10 @@ def next_step(session: Session, *, num_kept: int) -> tuple[str, str]:
         return "autoresearch log --watch", "follow it"
     if session.state == "paused":
         return "autoresearch resume", "go on"
-    if num_kept:
-        return "autoresearch diff baseline best", "what changed"
+    if session.kept:
+        added = sum(e.lines_added for e in session.kept)
+        removed = sum(e.lines_removed for e in session.kept)
+        return "autoresearch diff baseline best", f"+{added} -{removed} lines in the kept changes"
     return "autoresearch run", "go on"
 
 

@@ -317,7 +317,7 @@ def _limit_parts(tally: Tally, elapsed: float) -> list[str]:
     experiments = tally.limits.get("experiments") or 0
     left_in_number = experiments - tally.num_this_run if experiments else None
     known = [n for n in (left_in_time, left_in_number) if n is not None]
-    if known:
+    if known and min(known) > 0:
         about = "~" if left_in_time is not None and min(known) == left_in_time else ""
-        parts.append(f"{about}{max(min(known), 0):.0f} more")
+        parts.append(f"{about}{min(known):.0f} more")
     return parts

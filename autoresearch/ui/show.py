@@ -189,7 +189,21 @@ def _curves(e: Experiment, details: Details, width: int, utf8: bool) -> list[Tex
     drawn = chart(series, width=min(width, 100), height=12)
     if not drawn or len(loss_points(details.curve)) < 2:
         return []
-    return [Text(), styled("training loss", "heading"), *drawn]
+    return [Text(), styled("training loss", "heading"), *drawn, *_last_tenth(series)]
+
+
+def _last_tenth(series: Sequence[Series]) -> list[Text]:
+    """Return the mean loss of the last tenth of each curve: what the drawing is too coarse for."""
+    means = []
+    for s in series:
+        if len(s.points) > 1:
+            start = s.points[-1][0] * 0.9
+            values = [y for x, y in s.points if x >= start]
+            means.append((s.label, sum(values) / len(values)))
+    line = Text(" " * 9 + "last tenth: " + ", ".join(f"{label} {m:.4f}" for label, m in means))
+    if len(means) == 2:
+        line.append(f", difference {means[0][1] - means[1][1]:+.4f}")
+    return [line]
 
 
 def _next(e: Experiment) -> Text:

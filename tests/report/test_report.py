@@ -1,6 +1,7 @@
 import io
 import json
 import re
+import shlex
 import shutil
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -415,3 +416,16 @@ def test_text_has_enough_contrast_in_light_and_dark():
             assert contrast(colors["ink"], colors[ground]) >= 4.5, ground
         for mark in ("keep", "doubtful", "crash", "other", "third"):
             assert contrast(colors[f"plot-{mark}"], colors["paper"]) >= 3, mark
+
+
+def test_a_clone_says_how_to_fetch_the_record_and_then_shows_it(lab, tmp_path, monkeypatch):
+    import subprocess
+
+    before = call("log").stdout
+    subprocess.run(["git", "clone", "-q", str(lab), str(tmp_path / "clone")], check=True)
+    monkeypatch.chdir(tmp_path / "clone")
+    result = call("log")
+    assert result.exit_code == 0
+    fetch = re.search(r"`(git fetch .*)`", result.stderr)[1]
+    subprocess.run(shlex.split(fetch), check=True)
+    assert call("log").stdout == before

@@ -1,0 +1,193 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import sessions
+
+from autoresearch.lab import summary as s
+from autoresearch.types import Alert, Decision, Experiment, Outcome, Session, State, Verdict
+
+
+def test_empty_session_has_no_numbers():
+    found = s.summarize(sessions.empty(), sessions.NOW)
+    assert found.baseline_bpb is None
+    assert found.delta is None
+    assert found.keep_rate is None
+    assert found.trajectory == "new"
+    assert found.next_command == "autoresearch run --hours 8"
+    assert found.alerts == ()
+
+
+def test_headline_is_best_minus_baseline():
+    session = sessions.night()
+    found = s.summarize(session, sessions.NOW)
+    best = session.experiment(session.best)
+    assert found.delta == pytest.approx(best.val_bpb - 0.9979)
+    assert found.relative == pytest.approx(found.delta / 0.9979)
+    assert found.num_by_verdict == {"keep": 25, "discard": 94, "crash": 4, "invalid": 2}
+    assert found.num_by_reason["crash"] == {"nan": 2, "oom": 2}
+    assert found.steps[-1].cumulative == pytest.approx(found.delta)
+    assert sum(step.delta for step in found.steps) == pytest.approx(found.delta)
+
+
+def test_noise_comes_from_the_last_decision_else_from_the_baseline():
+    session = sessions.night(5)
+    assert s.noise_of(session) == (sessions.NOISE, 3)
+    only = replace(session, experiments=session.experiments[:1], best=0)
+    assert s.noise_of(only)[0] == pytest.approx(0.00025)
+    one = replace(only, experiments=(sessions.baseline(num_trials=1),))
+    assert s.noise_of(one) == (None, 1)
+
+
+def test_a_confirmation_of_an_earlier_best_does_not_count():
+    session = sessions.night()
+    assert s.summarize(session).confirmation is not None
+    old = tuple(replace(c, candidate=6) for c in session.confirmations)
+    assert s.summarize(replace(session, confirmations=old)).confirmation is None
+
+
+def test_confirmation_trials_do_not_change_what_an_experiment_took():
+    e = sessions.night(5).experiment(1)
+    extra = replace(e.trials[0], confirmation="c1")
+    assert s.total_seconds(replace(e, trials=(*e.trials, extra))) == s.total_seconds(e)
+    assert s.peak_memory_mb(replace(e, trials=(extra,))) is None
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word", "since"),
+    [("", "new", 0), ("ddd", "new", 3), ("dk", "improving", 0), ("k" + "d" * 5, "improving", 5),
+     ("k" + "d" * 12, "plateau", 12), ("d" * 12, "stuck", 12), ("l" * 12, "stuck", 12)],
+)  # fmt: skip
+def test_trend(verdicts, word, since):
+    """k: a convincing keep, l: one that may be luck, d: a discard."""
+    experiments = [sessions.baseline()]
+    for i, letter in enumerate(verdicts, 1):
+        keep = letter in "kl"
+        experiments.append(
+            sessions.experiment(
+                i, Verdict.KEEP if keep else Verdict.DISCARD, bpb=0.99, incumbent=0.991,
+                at=sessions.START, reason="gain" if keep else "no_gain",
+                p={"k": 0.97, "l": 0.6, "d": 0.1}[letter],
+            )
+        )  # fmt: skip
+    session = replace(sessions.empty(), experiments=tuple(experiments))
+    found = s.summarize(session)
+    assert (found.trajectory, found.num_since_gain) == (word, since)
+
+
+def test_a_simpler_keep_is_not_called_luck():
+    e = sessions.experiment(
+        1, Verdict.KEEP, bpb=0.998, incumbent=0.998, at=sessions.START, reason="simpler", p=0.4
+    )
+    assert not s.is_doubtful(e)
+
+
+def crash(number, reason="oom"):
+    return sessions.experiment(
+        number, Verdict.CRASH, bpb=None, incumbent=1.0, at=sessions.START, reason=reason
+    )
+
+
+def test_repeated_crashes_need_a_person():
+    session = sessions.night(10)
+    crashed = replace(session, experiments=(*session.experiments, *map(crash, (11, 12, 13))))
+    texts = [a.text for a in s.summarize(crashed).alerts]
+    assert any("3 of the last 13 experiments crashed with oom" in text for text in texts)
+    assert not s.summarize(session).alerts
+
+
+def test_alerts_of_the_lab_come_newest_first_and_once():
+    alerts = (Alert("one", "t1"), Alert("two", "t2"), Alert("one", "t3"))
+    found = s.summarize(replace(sessions.night(5), alerts=alerts)).alerts
+    assert [a.text for a in found] == ["one", "two"]
+
+
+def test_a_dead_session_says_how_it_goes_on():
+    first = s.summarize(replace(sessions.running(), state="dead")).alerts[0]
+    assert first.command == "autoresearch run"
+
+
+def test_drift_between_trials_of_the_same_code_is_told():
+    base = sessions.baseline()
+    slow = replace(base.trials[1], result=replace(base.trials[1].result, tokens_per_second=1.5e6))
+    session = replace(
+        sessions.empty(),
+        experiments=(replace(base, trials=(base.trials[0], slow, base.trials[2])),),
+    )
+    assert any("tokens/s" in a.text for a in s.summarize(session).alerts)
+
+
+def test_time_of_a_running_session_goes_on_to_now():
+    session = replace(sessions.running(), wall_seconds=0.0, started_at="2026-11-21T07:00:00Z")
+    assert s.summarize(session, sessions.NOW).wall_seconds == 120
+
+
+def test_seconds_by_kind_fall_back_on_the_trials():
+    session = replace(sessions.night(3), busy=())
+    found = s.seconds_by_kind(session)
+    assert found["train"] == pytest.approx(300 * 6)
+    assert found["startup"] == pytest.approx(21.5 * 6)
+
+
+def test_tainted_and_test_trials_do_not_count_as_good():
+    e = sessions.baseline()
+    tainted = replace(e.trials[0], result=replace(e.trials[0].result, outcome=Outcome.TAINTED))
+    test = replace(e.trials[0], result=replace(e.trials[0].result, split="test"))
+    assert s.good_trials(replace(e, trials=(tainted, test))) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "what", "seconds"),
+    [
+        (
+            {"type": "progress", "phase": "train", "seconds": 10, "budget_seconds": 300},
+            "train",
+            20.0,
+        ),
+        (
+            {"type": "progress", "phase": "train", "seconds": 299, "budget_seconds": 300},
+            "train",
+            300,
+        ),
+        (
+            {"type": "progress", "phase": "claim", "seconds": 5, "budget_seconds": 300},
+            "claim",
+            15.0,
+        ),
+        ({"type": "phase", "name": "propose"}, "propose", 10.0),
+    ],
+)
+def test_status_is_brought_forward(status, what, seconds):
+    at = (sessions.NOW - timedelta(seconds=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    found = s.doing({"at": at, "number": 4, **status}, sessions.NOW)
+    assert (found.what, found.number, found.seconds) == (what, 4, seconds)
+    assert s.doing(None, sessions.NOW) is None
+
+
+def test_only_what_is_under_trial_runs():
+    session = sessions.running()
+    found = s.at_present(session, s.Doing("train", 20))
+    assert [e.number for e in found.experiments if e.state is State.RUNNING] == [20]
+    stopped = s.at_present(replace(session, state="interrupted"), None)
+    assert not [e for e in stopped.experiments if e.state is State.RUNNING]
+
+
+def test_a_session_of_one_proposal_can_be_summed_up():
+    e = Experiment(
+        number=0, commit="", parent="", state=State.PROPOSED, description="baseline",
+        proposer="baseline", decision=Decision("keep", "baseline"),
+    )  # fmt: skip
+    session = Session(tag="t", branch="autoresearch/t", experiments=(e,), state="running")
+    assert s.summarize(session, sessions.NOW).best is e
+
+
+def test_memory_creep_is_told():
+    session = sessions.night(20)
+    assert not s.summarize(session).marks
+    best = session.experiment(session.best)
+    fat = replace(best.trials[0], result=replace(best.trials[0].result, peak_memory_mb=60_000.0))
+    changed = tuple(
+        replace(e, trials=(fat,)) if e.number == session.best else e for e in session.experiments
+    )
+    found = s.summarize(replace(session, experiments=changed)).marks
+    assert found == ("the best needs 36% more memory than the baseline",)
