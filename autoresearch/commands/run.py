@@ -46,6 +46,13 @@ def run(
             "--unsafe-no-sandbox", help="Run unread code without isolation; every report says so."
         ),
     ] = False,
+    is_waiting_for_gpu: Annotated[
+        bool, typer.Option("--wait-gpu", help="Wait until no other process uses the GPU.")
+    ] = False,
+    notify: Annotated[
+        str | None,
+        typer.Option("--notify", metavar="CMD", help="Command told of keeps, pauses and the end."),
+    ] = None,
     is_config_shown: Annotated[
         bool, typer.Option("--show-config", help="Print each setting and its source, and stop.")
     ] = False,
@@ -59,6 +66,8 @@ def run(
 
     Ends at the first limit reached. Ctrl-C ends the trial under way, records it and prints the line that resumes.
     """
+    import shlex
+
     from autoresearch.lab.assembly import open_run_directory
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
@@ -66,6 +75,7 @@ def run(
         "session.hours": hours,
         "session.experiments": experiments,
         "session.max_cost": max_cost,
+        "session.notify": None if notify is None else shlex.split(notify),
         "proposer.kind": proposer,
         "proposer.model": model,
         "proposer.ahead": ahead,
@@ -98,7 +108,12 @@ def run(
         max_cost_usd=config.session.max_cost,
     )
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
-    options = RunOptions(limits, is_rebaseline=is_rebaseline, is_confirming=not is_unconfirmed)
+    options = RunOptions(
+        limits,
+        is_rebaseline=is_rebaseline,
+        is_confirming=not is_unconfirmed,
+        is_waiting_for_gpu=is_waiting_for_gpu,
+    )
     code = run_and_show(shared, lab, record, options)
     raise typer.Exit(code)
 

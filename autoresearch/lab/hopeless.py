@@ -23,6 +23,8 @@ COLLAPSE_AFTER = 0.15
 """Share of the budget that must be over before throughput is judged."""
 SPEED_TOLERANCE = 0.01
 """Relative difference in tokens per second that luck does not explain: worth one sigma of bpb."""
+CONTENDED_SHARE = 0.15
+"""Part of the incumbent's tokens per second by which an alike trial may fall short before it is repeated."""
 SAME_MEMORY = 0.02
 
 
@@ -95,6 +97,21 @@ def speed_mark(candidate: Experiment, incumbent: Experiment, setup: str) -> str:
     if abs(change) <= max(SPEED_TOLERANCE, 2 * own_spread):
         return ""
     return f"tokens/s {change:+.1%} from the incumbent's without a cause in the change: was the machine shared?"
+
+
+def is_contended(result: TrialResult, incumbent: Experiment, setup: str) -> bool:
+    """Whether a trial ran so much slower than the incumbent's alike ones that it measured the machine.
+
+    `CONTENDED_SHARE`, or three times what the incumbent's own trials vary by where that is more.
+    """
+    theirs, usual = good_trials(incumbent, setup), speed_of(incumbent, setup)
+    if not result.ok or not result.tokens_per_second or not theirs or not usual:
+        return False
+    if not _is_alike(result, theirs[-1]):
+        return False
+    speeds = [t.tokens_per_second for t in theirs if t.tokens_per_second]
+    spread = (max(speeds) - min(speeds)) / usual
+    return 1 - result.tokens_per_second / usual > max(CONTENDED_SHARE, 3 * spread)
 
 
 def _is_alike(a: TrialResult, b: TrialResult) -> bool:

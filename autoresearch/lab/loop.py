@@ -17,6 +17,7 @@ from autoresearch.lab.faults import reach
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.lab.trials import Trials, label_of
+from autoresearch.lab.upkeep import Upkeep
 from autoresearch.proposer.base import ProposerUnavailableError
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
 
@@ -32,6 +33,8 @@ class Loop:
         self._config = parts.config
         self._ideas = Ideas(parts)
         self._trials = Trials(parts, self._prepare)
+        self._upkeep = Upkeep(parts.record, parts.config)
+        self._is_paused = False
 
     def run(self) -> str:
         """Run to the end and return the reason it ended, as in `SessionEnded.reason`.
@@ -42,6 +45,7 @@ class Loop:
         """
         reason, detail = "error", ""
         control.clear(self._parts.run_directory)
+        self._upkeep.begin()
         try:
             reason, detail = self._run()
         except StopSeenError:
@@ -64,6 +68,8 @@ class Loop:
                     busy={k: round(v, 3) for k, v in self._parts.clock.busy.items()},
                 )
             )
+            self._upkeep.tell(f"session {self._record.tag} ended: {reason} {detail}".rstrip())
+            self._upkeep.end()
         return reason
 
     def _run(self) -> tuple[str, str]:
@@ -76,8 +82,12 @@ class Loop:
             if request is control.Request.STOP:
                 return "stopped", ""
             if request is control.Request.PAUSE:
+                if not self._is_paused:
+                    self._upkeep.tell(f"session {self._record.tag} is paused")
+                self._is_paused = True
                 self._wait(PAUSE_SECONDS, "paused")
                 continue
+            self._is_paused = False
             try:
                 self._step()
             except ProposerUnavailableError as exc:
@@ -154,6 +164,7 @@ class Loop:
             self._parts.keep_caches(label_of(experiment, self._record.tag))
             self._record.update_worktree(self._record.tip())
         self._record.export_tsv()
+        self._upkeep.after_verdict(experiment.number)
         reach("exported")
 
     # -- the baseline and other commits at the tip --------------------------------------------

@@ -13,6 +13,7 @@ from autoresearch.config import Loaded
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.lab.assembly import Lab, lock_device
+from autoresearch.lab.awake import is_on_battery, kept_awake
 from autoresearch.lab.faults import reach
 from autoresearch.lab.limits import Limits
 from autoresearch.paths import RunDirectory
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from autoresearch.proposer.preview import Preview
 
 
+GPU_WAIT_SECONDS = 10.0
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What a person asked of one `run`."""
@@ -30,6 +34,8 @@ class RunOptions:
     limits: Limits
     is_rebaseline: bool = False
     is_confirming: bool = True
+    is_waiting_for_gpu: bool = False
+    """Wait until no other process uses the GPU, rather than only say so."""
 
 
 def run_session(
@@ -58,7 +64,8 @@ def run_session(
     from autoresearch.proposer.registry import make_proposer
 
     config = lab.config
-    with record.lock(), lock_device(lab.hardware):
+    emit = _one_at_a_time(emit)
+    with record.lock(), lock_device(lab.hardware), kept_awake():
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
         lab = recall(lab, session)
@@ -74,6 +81,7 @@ def run_session(
         first_number = first_counted(record, session)
         record.append(started_event(lab, record, options, first_number), commit=record.tip())
         reach("session_started")
+        _look_around(record, options, emit, stop)
 
         def confirm(session: Session) -> object:
             if not config.session.confirm_trials or session.best == 0:
@@ -118,6 +126,39 @@ def run_session(
             )
         )
         return loop.run()
+
+
+def _one_at_a_time(
+    emit: Callable[[Event | Progress | Phase], None],
+) -> Callable[[Event | Progress | Phase], None]:
+    """Return `emit` for use by several threads."""
+    lock = threading.Lock()
+
+    def emit_alone(event: Event | Progress | Phase) -> None:
+        with lock:
+            emit(event)
+
+    return emit_alone
+
+
+def _look_around(
+    record: "Record",
+    options: RunOptions,
+    emit: Callable[[Event | Progress | Phase], None],
+    stop: threading.Event,
+) -> None:
+    """Say, or wait out, what would disturb the night: a GPU in use, a battery."""
+    from autoresearch.hardware import gpu_processes
+
+    if is_on_battery():
+        record.alert("the machine runs on its battery")
+    others = gpu_processes()
+    if others and not options.is_waiting_for_gpu:
+        names = ", ".join(f"{p.name} ({p.pid})" for p in others)
+        record.alert(f"other processes use the GPU: {names}", "autoresearch run --wait-gpu")
+    while options.is_waiting_for_gpu and others and not stop.wait(GPU_WAIT_SECONDS):
+        emit(Phase(name="wait", detail="for the GPU"))
+        others = gpu_processes()
 
 
 def preview_next(run_directory: RunDirectory, loaded: Loaded, record: "Record") -> "Preview":

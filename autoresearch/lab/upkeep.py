@@ -5,6 +5,7 @@ here may stop a night: what fails is told as an alert, once, and tried again the
 """
 
 import contextlib
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,20 @@ class Upkeep:
         self._record.maintain()
         if experiment.verdict is Verdict.KEEP:
             self._start_push()
+            self.tell(f"kept #{number}: {experiment.description}")
+
+    def tell(self, text: str) -> None:
+        """Run the person's `notify` command with `text` as its last argument; never waits for it."""
+        command = self._config.session.notify
+        if command:
+            with self._quietly():
+                subprocess.Popen(
+                    [*command, text],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
 
     def end(self) -> None:
         """Send what is left to send; waits a while for the network."""

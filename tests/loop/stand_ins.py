@@ -41,7 +41,14 @@ class FormulaExecutor:
         values = {k: float(v) for k, v in re.findall(r"^([A-Z]+) = (-?[\d.]+)", text, re.MULTILINE)}
         if on_progress is not None:
             on_progress(
-                Progress(number=0, label=spec.label, phase="train", seconds=1, budget_seconds=2)
+                Progress(
+                    number=0,
+                    label=spec.label,
+                    phase="train",
+                    seconds=1,
+                    budget_seconds=2,
+                    num_tokens=500,
+                )
             )
         base = TrialResult(
             seed=spec.seed,

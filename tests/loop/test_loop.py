@@ -2,12 +2,17 @@
 
 import dataclasses
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from stand_ins import TRAIN, variant
 
 from autoresearch.errors import PrerequisiteError, WorkError
+from autoresearch.events import Progress
+from autoresearch.lab import control
+from autoresearch.paths import RunDirectory
 from autoresearch.proposer.base import EditFailedError, ProposerUnavailableError
 from autoresearch.types import Outcome, Proposal, State, TrialSpec, Usage, Verdict
 
@@ -184,3 +189,62 @@ def test_program_md_is_read_for_every_proposal(night: Any) -> None:
     night.run([variant(LR=0.5), variant(LR=0.6)], experiments=2)
     programs = [context.program for context in night.proposer.history]
     assert programs == ["after trial 3\n", "after trial 4\n"]
+
+
+def test_a_trial_much_slower_than_its_code_explains_is_repeated_once(night: Any) -> None:
+    real = night.executor.run
+
+    def slow(spec: TrialSpec, **kwargs: Any) -> Any:
+        result = real(spec, **kwargs)
+        late = len(night.executor.specs) > 3
+        return dataclasses.replace(result, tokens_per_second=300.0 if late else 500.0)
+
+    night.executor.run = slow
+    night.run([variant(LR=2.0)], experiments=1)
+    trials = night.session.experiment(1).trials
+    assert [t.result.reason for t in trials] == ["contention", ""]
+    assert night.session.experiment(1).verdict is Verdict.KEEP
+
+
+def test_a_collapse_of_throughput_ends_the_trial(night: Any) -> None:
+    real = night.executor.run
+
+    def crawl(spec: TrialSpec, *, on_progress: Any, stop: Any) -> Any:
+        result = real(spec, on_progress=None, stop=None)
+        if len(night.executor.specs) > 3:
+            on_progress(
+                Progress(
+                    number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=10
+                )
+            )
+            assert stop.is_set()
+            return dataclasses.replace(result, outcome=Outcome.TAINTED, reason="stopped")
+        return result
+
+    night.executor.run = crawl
+    night.run([variant(LR=2.0)], experiments=1)
+    experiment = night.session.experiment(1)
+    assert (experiment.verdict, experiment.reason) == (Verdict.CRASH, "slow")
+    assert not night.stop.is_set()
+
+
+def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = ["sh", "-c", f'echo "$0" >> {told}']
+    night.run([variant(LR=2.0)], experiments=1, **{"session.notify": script})
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and (not told.exists() or told.read_text().count("\n") < 2):
+        time.sleep(0.05)
+    lines = sorted(told.read_text().splitlines())
+    assert lines == ["kept #1: try LR = 2.0", "session t ended: experiments"]
+
+
+def test_a_request_to_stop_ends_after_the_trial(night: Any) -> None:
+    def ask(spec: TrialSpec) -> None:
+        if len(night.executor.specs) == 4:
+            control.request(RunDirectory(night.root), control.Request.STOP)
+
+    night.executor.before_trial = ask
+    assert night.run([variant(LR=2.0), variant(LR=2.5)]) == "stopped"
+    assert night.session.experiment(1).verdict is Verdict.KEEP
+    assert len(night.session.experiments) == 2
