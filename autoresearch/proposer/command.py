@@ -255,17 +255,7 @@ class CommandProposer:
             return edits.Refusal(
                 "out_of_scope_edit", f"{names}{more} may not be made, only {allowed} changed"
             )
-        in_flight = {
-            edits.identity({**context.files, **p.files}): clean(p.description, 100)
-            for p in context.in_flight
-        }
-        refusal = edits.check_files(
-            context.files,
-            found.files,
-            max_lines=context.max_lines,
-            tried=context.tried,
-            in_flight=in_flight,
-        )
+        refusal = edits.check_change(context, found.files)
         return refusal or self._proposal(context, found.files, found, usage, prompt, outputs)
 
     def _proposal(
@@ -291,7 +281,7 @@ class CommandProposer:
                 self._config.price_out, 0.0
             )
             return money.add(usage, Usage(cost_usd=cost / 1e6))
-        if usage.cost_usd is None and not self._is_cost_told:
+        if usage.cost_usd is None and run.code == 0 and not self._is_cost_told:
             self._is_cost_told = True
             self._notify(
                 f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept",
