@@ -5,24 +5,24 @@ and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standa
 limit, and writes what it meant to `IDEA.md`.
 """
 
-import contextlib
 import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.proposer import edits, money
+from autoresearch.proposer.agent_process import (
+    AgentRun,
+    node_folders,
+    program_folders,
+    run_agent,
+)
 from autoresearch.proposer.agents import agent_of, command_line
 from autoresearch.proposer.answers import clean, parse_answer
 from autoresearch.proposer.base import (
@@ -41,24 +41,11 @@ from autoresearch.trial.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Usage
 
 _PROMPT_TOKENS = 60_000
-_MAX_OUTPUT = 1 << 20
 _CHECK_SECONDS = 60.0
-_POLL_SECONDS = 0.05
 _COMMON = (
     *("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
-
-
-@dataclass(frozen=True)
-class _Run:
-    """How one call of the command went."""
-
-    code: int | None
-    """None: it was killed at the time limit."""
-    output: str
-    errors: str
-    seconds: float
 
 
 class CommandProposer:
@@ -179,7 +166,7 @@ class CommandProposer:
         stop: threading.Event,
         usage: Usage,
         cost_left: float | None,
-    ) -> _Run:
+    ) -> AgentRun:
         left = None if cost_left is None else cost_left - (usage.cost_usd or 0.0)
         if left is not None and left <= 0:
             raise CostLimitError("`--max-cost` is spent", retry_seconds=None, usage=usage)
@@ -205,58 +192,25 @@ class CommandProposer:
         prompt: str,
         stop: threading.Event,
         limit_seconds: float,
-    ) -> _Run:
-        """Run a command in the scratch folder until it ends, the time is up or `stop` is set."""
-        program = shutil.which(line[0]) or line[0]
+    ) -> AgentRun:
+        program = Path(shutil.which(line[0]) or line[0])
         policy = Policy(
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
-            read_only=program_folders(Path(program)),
-            environment=self._environment(Path(program)),
+            read_only=program_folders(program),
+            environment=self._environment(program),
             needs_network=True,
         )
         # Codex keeps no helpers in a home that is the temporary folder itself.
-        inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", program, *line[1:]]
-        command = self._sandbox.wrap(inner, policy)
-        began = time.monotonic()
-        with (
-            tempfile.TemporaryFile() as given,
-            tempfile.TemporaryFile() as output,
-            tempfile.TemporaryFile() as errors,
-        ):
-            given.write(prompt.encode("utf-8", "replace"))
-            given.seek(0)
-            try:
-                process = subprocess.Popen(
-                    command.argv,
-                    env=dict(command.env),
-                    cwd=command.cwd,
-                    pass_fds=command.pass_fds,
-                    stdin=given,
-                    stdout=output,
-                    stderr=errors,
-                    start_new_session=True,
-                )
-            except OSError as exc:
-                return _Run(127, "", str(exc), 0.0)
-            is_over = False
-            while process.poll() is None and not stop.is_set() and not is_over:
-                is_over = time.monotonic() - began > limit_seconds
-                sizes = os.fstat(output.fileno()).st_size + os.fstat(errors.fileno()).st_size
-                is_over = is_over or sizes > 64 * _MAX_OUTPUT
-                time.sleep(_POLL_SECONDS)
-            is_killed = process.returncode is None
-            kill_tree(process)
-            seconds = time.monotonic() - began
-            code = None if is_killed else process.returncode
-            return _Run(code, _tail(output), _tail(errors), seconds)
+        inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *line[1:]]
+        return run_agent(self._sandbox.wrap(inner, policy), prompt, stop, limit_seconds)
 
     def _environment(self, program: Path) -> dict[str, str]:
         """Return all that the agent sees of the environment."""
         names = (*_COMMON, *self._agent.variables, *self._config.pass_env)
         env = {name: os.environ[name] for name in names if name in os.environ}
-        folders = [str(program.parent), *_node_folders(), "/usr/local/bin", "/usr/bin", "/bin"]
+        folders = [str(program.parent), *node_folders(), "/usr/local/bin", "/usr/bin", "/bin"]
         return {
             **env,
             "PATH": os.pathsep.join(dict.fromkeys(folders)),
@@ -269,7 +223,7 @@ class CommandProposer:
 
     # -- what came of it ----------------------------------------------------------------------
 
-    def _raise_unless_done(self, run: _Run, usage: Usage) -> None:
+    def _raise_unless_done(self, run: AgentRun, usage: Usage) -> None:
         if run.code == 0:
             self._num_failures = 0
             return
@@ -301,17 +255,7 @@ class CommandProposer:
             return edits.Refusal(
                 "out_of_scope_edit", f"{names}{more} may not be made, only {allowed} changed"
             )
-        in_flight = {
-            edits.identity({**context.files, **p.files}): clean(p.description, 100)
-            for p in context.in_flight
-        }
-        refusal = edits.check_files(
-            context.files,
-            found.files,
-            max_lines=context.max_lines,
-            tried=context.tried,
-            in_flight=in_flight,
-        )
+        refusal = edits.check_change(context, found.files)
         return refusal or self._proposal(context, found.files, found, usage, prompt, outputs)
 
     def _proposal(
@@ -330,14 +274,14 @@ class CommandProposer:
         }
         return make_proposal("command", context, files, headings, usage, attachments)
 
-    def _usage(self, run: _Run) -> Usage:
+    def _usage(self, run: AgentRun) -> Usage:
         usage = read_usage(run.output, run.seconds)
         if usage.cost_usd is None and usage.tokens_in and self._config.price_in >= 0:
             cost = usage.tokens_in * self._config.price_in + usage.tokens_out * max(
                 self._config.price_out, 0.0
             )
             return money.add(usage, Usage(cost_usd=cost / 1e6))
-        if usage.cost_usd is None and not self._is_cost_told:
+        if usage.cost_usd is None and run.code == 0 and not self._is_cost_told:
             self._is_cost_told = True
             self._notify(
                 f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept",
@@ -376,50 +320,7 @@ def read_usage(output: str, seconds: float) -> Usage:
     return Usage(1, tokens_in, tokens_out, tokens_cached, cost, seconds)
 
 
-def program_folders(program: Path) -> tuple[Path, ...]:
-    """Return the folders an installed program needs to be read from, behind links too."""
-    found: list[Path] = []
-    for path in (program.absolute(), program.resolve()):
-        parts = path.parts
-        if "node_modules" in parts:
-            found.append(Path(*parts[: parts.index("node_modules") + 1]))
-        else:
-            found.append(path if path.parent == Path("~").expanduser() else path.parent)
-    found += [Path(folder).parent for folder in _node_folders()]
-    system = (Path("/usr"), Path("/bin"), Path("/"))
-    kept = [
-        p
-        for p in dict.fromkeys(found)
-        if p.exists() and not any(s in (p, *p.parents) for s in system[:2])
-    ]
-    return tuple(p for p in kept if p != Path("/"))
-
-
-def _node_folders() -> list[str]:
-    node = shutil.which("node")
-    return [str(Path(node).resolve().parent)] if node else []
-
-
-def kill_tree(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process and all it started, and wait for it."""
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _tail(file: Any) -> str:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _MAX_OUTPUT))
-    return bytes(file.read()).decode("utf-8", "replace")
-
-
-def _last_words(run: _Run) -> str:
+def _last_words(run: AgentRun) -> str:
     for text in (run.errors, run.output):
         lines = [line for line in text.splitlines() if line.strip()]
         if lines:

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from autoresearch.proposer import constants
+from autoresearch.proposer.answers import clean
+from autoresearch.proposer.base import Context
+
 Reason = Literal[
     "edit_failed", "out_of_scope_edit", "no_op", "seed_only", "syntax", "too_long", "duplicate"
 ]
@@ -44,6 +48,47 @@ def identity(files: Mapping[str, str]) -> str:
         digest.update(f"{path}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()[:16]
+
+
+def check_change(
+    context: Context, files: Mapping[str, str], *, max_lines: int | None = None
+) -> Refusal | None:
+    """Return why a change may not be tried in this session, or None.
+
+    Args:
+        context: What is known; its files are the incumbent's.
+        files: Path -> text after the change.
+        max_lines: None takes the context's.
+    """
+    in_flight = {
+        identity({**context.files, **p.files}): clean(p.description, 100) for p in context.in_flight
+    }
+    refusal = check_files(
+        context.files,
+        files,
+        max_lines=context.max_lines if max_lines is None else max_lines,
+        tried=context.tried,
+        in_flight=in_flight,
+    )
+    if refusal is not None or not context.in_flight:
+        return refusal
+    # One made before the last keep will hold the same files only once it is rebased.
+    mine = changed_constants(context.files, files)
+    for p in context.in_flight:
+        if mine and dict(p.parameters) == mine:
+            return Refusal(
+                "duplicate", f"the same change is under trial now: {clean(p.description, 100)}"
+            )
+    return None
+
+
+def changed_constants(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, float]:
+    """Return the constants a change sets, by name; empty if it changes anything else too."""
+    paths = [path for path in before if after.get(path, before[path]) != before[path]]
+    if len(paths) != 1 or paths[0] != next(iter(before)):
+        return {}
+    changes = constants.changed(before[paths[0]], after[paths[0]])
+    return {name: float(value) for name, value in (changes or {}).items()}
 
 
 def check_files(

@@ -214,17 +214,7 @@ class LlmProposer:
                 else ""
             )
             return edits.Refusal("edit_failed", f"{cut}{exc}")
-        in_flight = {
-            edits.identity({**context.files, **p.files}): clean(p.description, 100)
-            for p in context.in_flight
-        }
-        refusal = edits.check_files(
-            context.files,
-            files,
-            max_lines=context.max_lines,
-            tried=context.tried,
-            in_flight=in_flight,
-        )
+        refusal = edits.check_change(context, files)
         return refusal or make_proposal(
             "llm", context, files, talk.answer.headings, talk.usage, self._attachments(talk)
         )
@@ -316,9 +306,6 @@ def make_proposal(
     attachments: Mapping[str, bytes],
 ) -> Proposal:
     """Return a proposal with the texts an agent gave; a description is made up from the diff if it gave none."""
-    first = next(iter(context.files))
-    changes = constants.changed(context.files[first], files[first])
-    is_alone = all(files[path] == context.files[path] for path in context.files if path != first)
     description = clean(headings.get("description", ""), MAX_DESCRIPTION)
     return Proposal(
         description=description or describe(context.files, files),
@@ -329,7 +316,7 @@ def make_proposal(
         expected_effect=headings.get("expected effect", ""),
         theme=clean(headings.get("theme", ""), 40).lower(),
         note=clean(headings.get("note", ""), 400),
-        parameters={k: float(v) for k, v in (changes or {}).items()} if is_alone else {},
+        parameters=edits.changed_constants(context.files, files),
         usage=usage,
         attachments=attachments,
     )

@@ -119,26 +119,7 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
         limits: The token budget; mandatory parts (rules, train.py) are kept even beyond it.
         count: Counts tokens of a text.
     """
-    names = ", ".join(f"`{path}`" for path in context.files)
-    rules = texts.RULES.format(
-        files=names, budget=context.budget_seconds, max_lines=context.max_lines
-    )
-    answer_format = (
-        texts.AGENT_FORMAT.format(files=names)
-        if limits.is_agent
-        else texts.FORMAT.format(first=next(iter(context.files)))
-    )
-    fixed = [
-        ("rules", rules, True),
-        ("format", answer_format, True),
-        ("setup", _setup(context), True),
-        (
-            "program",
-            _program(context.program, int(limits.num_tokens * _PROGRAM_SHARE), count),
-            True,
-        ),
-        ("files", _files(context.files), True),
-    ]
+    fixed = _fixed(context, limits, count)
     last = [
         ("in_flight", _in_flight(context), False),
         ("limits", _limits(context), False),
@@ -167,6 +148,30 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
 
 
 # -- mandatory parts ---------------------------------------------------------------------------
+
+
+def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, str, bool]]:
+    """The parts that hardly change: rules, format, setup, program.md, the files."""
+    names = ", ".join(f"`{path}`" for path in context.files)
+    rules = texts.RULES.format(
+        files=names, budget=context.budget_seconds, max_lines=context.max_lines
+    )
+    answer_format = (
+        texts.AGENT_FORMAT.format(files=names)
+        if limits.is_agent
+        else texts.FORMAT.format(first=next(iter(context.files)))
+    )
+    return [
+        ("rules", rules, True),
+        ("format", answer_format, True),
+        ("setup", _setup(context), True),
+        (
+            "program",
+            _program(context.program, int(limits.num_tokens * _PROGRAM_SHARE), count),
+            True,
+        ),
+        ("files", _files(context.files), True),
+    ]
 
 
 def _setup(context: Context) -> str:

@@ -80,9 +80,6 @@ class SearchProposer:
         ranges = self._ranges(program, path, context.session)
         history = _read_history(context, ranges)
         rng = random.Random(_mix(context.session.seed, context.number))
-        in_flight = {
-            edits.identity({**context.files, **p.files}): p.description for p in context.in_flight
-        }
         for attempt in range(_MAX_ATTEMPTS):
             if stop.is_set():
                 raise CancelledError("the search was stopped")
@@ -92,13 +89,8 @@ class SearchProposer:
             if not changes or program.broken(changes) is not None:
                 continue
             files = {**context.files, path: constants.replace(program, changes)}
-            refusal = edits.check_files(
-                context.files,
-                files,
-                max_lines=max(context.max_lines, len(program.text.splitlines())),
-                tried=context.tried,
-                in_flight=in_flight,
-            )
+            longest = max(context.max_lines, len(program.text.splitlines()))
+            refusal = edits.check_change(context, files, max_lines=longest)
             if refusal is None:
                 return _proposal(context, program, changes, files, history)
         raise ProposerUnavailableError(

@@ -126,6 +126,9 @@ def test_refuses_what_is_in_flight() -> None:
     first = propose(context())
     second = propose(context(in_flight=(first,)))
     assert second.files != first.files
+    moved = replace(first, files={"train.py": TRAIN.replace("LOCAL = 3", "LOCAL = 4")})
+    third = propose(context(in_flight=(moved,)))
+    assert third.parameters != first.parameters
 
 
 @pytest.mark.parametrize(("bpb", "is_up"), [(1.49, True), (1.52, False)])

@@ -1,0 +1,118 @@
+"""Runs one command to its end, its time limit or a stop, with its output bounded and all it started killed."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch.trial.sandbox import Command
+
+_MAX_OUTPUT = 1 << 20
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class AgentRun:
+    """How one call of the command went."""
+
+    code: int | None
+    """None: it was killed at the time limit."""
+    output: str
+    errors: str
+    seconds: float
+
+
+def run_agent(
+    command: Command, prompt: str, stop: threading.Event, limit_seconds: float
+) -> AgentRun:
+    """Run a command with a prompt on its standard input.
+
+    Args:
+        command: What to start, as the sandbox wrapped it.
+        prompt: Text for its standard input.
+        stop: Set when the session ends; the command is killed.
+        limit_seconds: The command is killed after this time.
+    """
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
+        given.write(prompt.encode("utf-8", "replace"))
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                command.argv,
+                env=dict(command.env),
+                cwd=command.cwd,
+                pass_fds=command.pass_fds,
+                stdin=given,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            return AgentRun(127, "", str(exc), 0.0)
+        is_over = False
+        while process.poll() is None and not stop.is_set() and not is_over:
+            is_over = time.monotonic() - began > limit_seconds
+            sizes = os.fstat(output.fileno()).st_size + os.fstat(errors.fileno()).st_size
+            is_over = is_over or sizes > 64 * _MAX_OUTPUT
+            time.sleep(_POLL_SECONDS)
+        is_killed = process.returncode is None
+        kill_tree(process)
+        seconds = time.monotonic() - began
+        code = None if is_killed else process.returncode
+        return AgentRun(code, _tail(output), _tail(errors), seconds)
+
+
+def program_folders(program: Path) -> tuple[Path, ...]:
+    """Return the folders an installed program needs to be read from, behind links too."""
+    found: list[Path] = []
+    for path in (program.absolute(), program.resolve()):
+        parts = path.parts
+        if "node_modules" in parts:
+            found.append(Path(*parts[: parts.index("node_modules") + 1]))
+        else:
+            found.append(path if path.parent == Path("~").expanduser() else path.parent)
+    found += [Path(folder).parent for folder in node_folders()]
+    system = (Path("/usr"), Path("/bin"), Path("/"))
+    kept = [
+        p
+        for p in dict.fromkeys(found)
+        if p.exists() and not any(s in (p, *p.parents) for s in system[:2])
+    ]
+    return tuple(p for p in kept if p != Path("/"))
+
+
+def node_folders() -> list[str]:
+    """Return the folder of node, if it is installed."""
+    node = shutil.which("node")
+    return [str(Path(node).resolve().parent)] if node else []
+
+
+def kill_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and all it started, and wait for it."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tail(file: Any) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _MAX_OUTPUT))
+    return bytes(file.read()).decode("utf-8", "replace")
