@@ -201,7 +201,7 @@ def test_another_depth_compiles_nothing_of_the_optimizer_anew():
         assert counter.frame_count == 3  # one for each shape of matrix
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 def test_one_compiled_block_serves_all_of_its_kind():
     from torch._dynamo.testing import CompileCounter
 

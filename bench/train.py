@@ -1,0 +1,189 @@
+"""Measures the train.py template on this machine: speed, memory, start-up, judging and val_bpb, by preset.
+
+    python bench/train.py --seconds 60            # every preset that fits the device, and the reference
+    python bench/train.py --seconds 300 --presets h100 --json
+
+Each row is a real trial: sandboxed where a sandbox works, fed and judged by the lab, audit included. No network:
+the text is `builtin:packages` unless `--source` names another; so val_bpb compares rows of one table only.
+Rows: a preset of the template; `reference`, bench/reference_trainer.py at the same shape; `public`, the
+template at the constants of the best published recipe for an H100 (GPU presets only). `start` is the start-up
+of a first trial, `again` that of a second one with the compile caches of the first.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import types
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from autoresearch import presets
+from autoresearch.config import Config, load_config
+from autoresearch.data.prepare import open_dataset, prepare
+from autoresearch.hardware import Hardware, describe, mfu_percent
+from autoresearch.lab.attention import VARIABLE, choose_attention
+from autoresearch.trial.host import LocalExecutor
+from autoresearch.trial.sandbox import Sandbox, choose
+from autoresearch.types import TrialResult, TrialSpec
+
+REFERENCE = Path(__file__).parent / "reference_trainer.py"
+SHAPE = ("DEPTH", "WIDTH", "NUM_HEADS", "CONTEXT", "ROWS", "ACCUMULATE")
+PUBLIC = {
+    "DEPTH": 9,
+    "ROPE_BASE": 200_000.0,
+    "EMBED_LR": 0.8,
+    "COOLDOWN": 0.75,
+    "FINAL_LR": 0.05,
+    "INIT_SCALE": 0.68,
+    "LONG_EVERY": 5,
+}
+
+
+def fitting(hardware: Hardware) -> list[str]:
+    """Return the presets that can run here: those of the device's size and below, `cpu` on a CPU."""
+    chosen = presets.choose_preset(hardware).name
+    by_memory = ["h100", "24gb", "12gb", "8gb"]
+    return by_memory[by_memory.index(chosen) :] if chosen in by_memory else [chosen]
+
+
+def rows_of(names: list[str], is_gpu: bool) -> list[tuple[str, str, str]]:
+    """Return (row name, preset, text of train.py)."""
+    rows = []
+    for name in names:
+        text = presets.render("gpt", name)["train.py"]
+        constants = presets.load_preset(name).constants
+        rows.append((name, name, text))
+        if is_gpu:
+            rows.append((f"{name} public", name, presets.set_constants(text, PUBLIC)))
+        shape = {key: constants[key] for key in SHAPE}
+        plain = presets.set_constants(REFERENCE.read_text(encoding="utf-8"), shape)
+        rows.append((f"{name} reference", name, plain))
+    return rows
+
+
+def run(
+    config: Config, sandbox: Sandbox, attention: str, text: str, seconds: float, scratch: Path
+) -> tuple[TrialResult, TrialResult]:
+    """Return the result of a first trial, short where only its start-up counts, and of a second."""
+    executor = LocalExecutor(
+        config,
+        open_dataset(config),
+        sandbox,
+        scratch=scratch,
+        environment={VARIABLE: attention},
+    )
+    files = {"train.py": text.encode()}
+    try:
+        first = executor.run(
+            TrialSpec(files=files, seed=0, budget_seconds=2.0, label="cold", keep_cache=True)
+        )
+        second = executor.run(TrialSpec(files=files, seed=1, budget_seconds=seconds, label="warm"))
+    finally:
+        executor.close()
+    return first, second
+
+
+def mfu(text: str, config: Config, result: TrialResult, peak: float | None) -> float | None:
+    """Return MFU in percent of a row of the template; None for another model or an unknown peak."""
+    if "SHORT_WINDOW" not in text or not result.tokens_per_second or peak is None:
+        return None
+    module = types.ModuleType("train")
+    exec(compile(text, "train.py", "exec"), module.__dict__)
+    model = module.build_model(config.data.vocab_size, config.trial.max_seq_len, "meta")
+    context = module.CONTEXT
+    windows = [block.attention.window or context for block in model.blocks]
+    seen = [sum(min(t, w) + 1 for t in range(context)) / context for w in windows]
+    return mfu_percent(
+        result.tokens_per_second,
+        num_matrix_params=sum(p.numel() for p in model.blocks.parameters())
+        + model.head.weight.numel(),
+        attention_tokens=sum(seen) / len(seen),
+        attention_width=module.NUM_HEADS * module.HEAD_SIZE,
+        depth=module.DEPTH,
+        peak=peak,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="budget of a trial")
+    parser.add_argument("--presets", default="", help="comma-separated; default: those that fit")
+    parser.add_argument("--source", default="builtin:packages")
+    parser.add_argument("--max-bytes", type=int, default=0, help="text to read; 0 is all")
+    parser.add_argument("--unsafe-no-sandbox", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    hardware = describe()
+    names = options.presets.split(",") if options.presets else fitting(hardware)
+    sandbox = choose(is_unsafe_allowed=options.unsafe_no_sandbox)
+    found = []
+    is_gpu = hardware.kind in ("cuda", "rocm")
+    say(f"{hardware.name}, torch {hardware.torch}, {hardware.cores} cores, sandbox {sandbox.name}")
+    for row, preset, text in rows_of(names, is_gpu):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            root.chmod(0o755)
+            settings = {
+                f"{section}.{key}": value
+                for section, table in presets.load_preset(preset).settings.items()
+                for key, value in table.items()
+            }
+            settings |= {"data.source": options.source, "data.max_bytes": options.max_bytes}
+            settings["trial.budget_seconds"] = options.seconds
+            config = load_config(None, settings).config
+            prepare(config)
+            unigram = open_dataset(config).unigram_bpb
+            attention = choose_attention(hardware, max_seq_len=config.trial.max_seq_len).choice
+            first, second = run(config, sandbox, attention, text, options.seconds, root)
+        values = {
+            "row": row,
+            "attention": attention,
+            "unigram_bpb": unigram,
+            "cold_startup_seconds": first.startup_seconds,
+            "mfu_percent": mfu(text, config, second, hardware.peak_tflops),
+            **{k: v for k, v in asdict(second).items() if k not in ("curve", "log_tail", "extra")},
+        }
+        found.append(values)
+        if not options.json:
+            show(values)
+        if not second.ok:
+            say(f"{row}: {second.outcome} {second.reason}: {second.detail}")
+    if options.json:
+        print(json.dumps({"hardware": hardware.to_json(), "rows": found}, default=str, indent=2))
+
+
+def show(values: dict[str, Any]) -> None:
+    """Print one row; the header before the first."""
+    columns = (
+        ("row", "row", "<18", ""),
+        ("val_bpb", "bpb", ">9", ".6f"),
+        ("unigram", "unigram_bpb", ">8", ".4f"),
+        ("tok/s", "tokens_per_second", ">10", ",.0f"),
+        ("mfu %", "mfu_percent", ">6", ".1f"),
+        ("steps", "num_steps", ">6", "d"),
+        ("MB", "peak_memory_mb", ">8", ",.0f"),
+        ("start s", "cold_startup_seconds", ">8", ".1f"),
+        ("again s", "startup_seconds", ">8", ".1f"),
+        ("submit s", "submit_seconds", ">9", ".2f"),
+        ("judge s", "judge_seconds", ">8", ".1f"),
+        ("total s", "total_seconds", ">8", ".1f"),
+    )
+    if not getattr(show, "has_header", False):
+        print(" ".join(format(title, width) for title, _, width, _ in columns), flush=True)
+        show.has_header = True  # type: ignore[attr-defined]
+    cells = []
+    for _, key, width, style in columns:
+        value = values[key]
+        cells.append(format("-" if value is None else format(value, style), width))
+    print(" ".join(cells), flush=True)
+
+
+def say(text: str) -> None:
+    """Print talk to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
