@@ -124,7 +124,8 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
     from autoresearch.ui import format as f
 
     did = f"in {f.duration(summary.seconds)}" if summary.is_new else "already; nothing to do"
-    revision = f" ({summary.revision[:12]})" if summary.revision else ""
+    short = summary.revision[:12] if len(summary.revision) == 40 else summary.revision
+    revision = f" ({short})" if short else ""
     mode.say(f"prepared {summary.source}{revision} {did}")
     for split, counts in summary.splits.items():
         rows = summary.eval_rows.get(split)

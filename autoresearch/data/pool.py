@@ -53,7 +53,8 @@ class Pool:
         for worker in self._workers:
             worker.kill()
         for thread in self._threads:
-            thread.join()
+            with contextlib.suppress(RuntimeError):  # An interrupt came before its start.
+                thread.join()
         for worker in self._workers:
             worker.wait()
             for pipe in (worker.stdin, worker.stdout):

@@ -1,8 +1,13 @@
 """`autoresearch prepare`: what it prints, in each mode, and its exit codes."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 
 from autoresearch.cli import main
@@ -109,3 +114,26 @@ def test_errors(folder, capsys, arguments, code, words):
 def test_help_imports_nothing_heavy(folder, capsys):
     assert main(["prepare", "--help"]) == 0
     assert "--text-column" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_at_once_and_says_how_to_go_on(folder):
+    command = [sys.executable, "-m", "autoresearch", "prepare", "--source", "builtin:python"]
+    process = subprocess.Popen(
+        [*command, "--max-bytes", "8000000"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen = ""
+    while "tokenizer ..." not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    workers = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "`autoresearch prepare` goes on where it was" in rest
+    assert "Traceback" not in rest
+    assert workers
+    assert not psutil.wait_procs(workers, timeout=10)[1]

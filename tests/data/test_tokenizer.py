@@ -1,5 +1,6 @@
 """The tokenizer gives back what it was given, in any piece size, on any number of threads."""
 
+import re
 import subprocess
 import sys
 
@@ -39,6 +40,58 @@ def test_pieces_join_to_the_text(text, limit):
     for piece in pieces:
         piece.decode()
         assert len(piece) <= limit
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(
+            [
+                "a",
+                "Zb",
+                "'s",
+                "'",
+                " ",
+                "  ",
+                "\n",
+                "\r\n",
+                "\n\n",
+                "\t",
+                "1",
+                "12.",
+                "-",
+                "é",
+                "中",
+                "\u00a0",
+                "#!",
+            ]
+        )
+        | st.text(max_size=3),
+        max_size=40,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_safe_cuts_do_not_change_the_ids(tokenizer, parts):
+    data = "".join(parts).encode()
+    whole = tokenizer.encode_bytes(data).tolist()
+    for at in range(1, len(data)):
+        after_line = data[at - 1 : at] == b"\n" and 0x21 <= data[at] <= 0x7E
+        if after_line or re.fullmatch(rb"[A-Za-z] [A-Za-z]", data[at - 1 : at + 2]):
+            left, right = tokenizer.encode_bytes(data[:at]), tokenizer.encode_bytes(data[at:])
+            assert [*left, *right] == whole
+
+
+@given(text=st.text(alphabet="ab \n\t1-", min_size=40, max_size=400), limit=st.integers(16, 40))
+@settings(max_examples=200, deadline=None)
+def test_texts_are_cut_at_safe_places_where_there_are_any(text, limit):
+    data = text.encode()
+    at = 0
+    for piece in list(cut_text(data, limit))[:-1]:
+        window = range(at + limit // 2, at + limit)
+        at += len(piece)
+        is_safe = data[at - 1 : at] == b"\n" and 0x21 <= data[at] <= 0x7E
+        is_safe |= bool(re.fullmatch(rb"[A-Za-z] [A-Za-z]", data[at - 1 : at + 2]))
+        lines = [i for i in window if data[i : i + 1] == b"\n" and 0x21 <= data[i + 1] <= 0x7E]
+        assert is_safe or not lines
 
 
 def test_long_texts_give_the_ids_of_the_whole(tokenizer):
