@@ -185,8 +185,8 @@ def summarize(
     chances = [p for e in kept if (p := p_real(e)) is not None]
     effects = [e.decision.estimate for e in kept if e.decision and e.decision.estimate is not None]
     wall = wall_seconds(session, now)
-    seconds = seconds_by_kind(session)
-    gpu = sum(seconds.get(kind, 0.0) for kind in ("train", "startup", "judge"))
+    seconds = seconds_by_kind(session, wall)
+    gpu = sum(seconds.get(kind, 0.0) for kind in ("train", "startup", "judge", "confirm"))
     since = num_since_gain(judged)
     running = next((e for e in session.experiments if e.state is State.RUNNING), None)
     command, note = next_step(session)
@@ -306,13 +306,25 @@ def wall_seconds(session: Session, now: datetime | None) -> float:
     return max((now - started).total_seconds(), 0.0) if started else 0.0
 
 
-def seconds_by_kind(session: Session) -> dict[str, float]:
-    """Return seconds by `types.Busy` kind; from the trials where the record has no stretches."""
+def seconds_by_kind(session: Session, wall: float = 0.0) -> dict[str, float]:
+    """Return seconds by `types.Busy` kind; from the trials where the record has no stretches.
+
+    Args:
+        session: The session.
+        wall: Seconds in all. What of them the record does not name is `confirm` as far as confirmations took it.
+    """
     total: dict[str, float] = defaultdict(float)
     if session.busy:
         for stretch in session.busy:
             total[stretch.kind] += stretch.seconds
-        return dict(total)
+        spent = sum(
+            t.result.total_seconds or 0.0
+            for e in session.experiments
+            for t in e.trials
+            if t.confirmation
+        )
+        total["confirm"] += max(min(spent, wall - sum(total.values())), 0.0)
+        return {kind: value for kind, value in total.items() if value}
     for e in session.experiments:
         for trial in e.trials:
             r = trial.result

@@ -26,6 +26,7 @@ KIND_WORDS = {
     "train": "training",
     "startup": "start-up",
     "judge": "judging",
+    "confirm": "confirmation",
     "propose": "waiting for the proposer",
     "wait": "waiting",
     "other": "other",
@@ -244,7 +245,11 @@ def _verdict(s: Summary) -> list[str]:
         sentences.append(
             "Unconfirmed: best and baseline were not measured again on fresh seeds and the test split."
         )
-    if s.num_kept and s.num_real is not None:
+    if s.num_kept == 1 and s.num_real is not None:
+        sentences.append(
+            f"One change was kept; it is an improvement with probability {s.num_real:.2f}."
+        )
+    elif s.num_kept and s.num_real is not None:
         doubtful = ""
         if s.doubtful:
             doubtful = f"; {len(s.doubtful)} may be luck ({_numbers(s.doubtful)})"
@@ -280,7 +285,8 @@ def _cards(session: Session, s: Summary) -> list[Card]:
     elif s.baseline_bpb is not None:
         cards.append(Card(f.bpb(s.baseline_bpb), "val_bpb of the baseline"))
     if s.confirmation is not None:
-        cards.append(Card(f.delta(s.confirmation.delta), "confirmed on the test split"))
+        word = "confirmed" if s.confirmation.high < 0 else "not certain"
+        cards.append(Card(f.delta(s.confirmation.delta), f"{word} on the test split"))
     if s.num_tried:
         cards.append(
             Card(f"{s.num_kept} of {s.num_tried}", "kept", f"keep rate {f.percent(s.keep_rate)}")

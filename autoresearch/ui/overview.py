@@ -264,8 +264,9 @@ def _spend(session: Session, summary: Summary) -> list[Text]:
 
 def device_word(session: Session) -> str:
     """Return `CPU` or `GPU`."""
+    kind = str(session.hardware.get("kind", "")).casefold()
     name = (session.setup.gpu if session.setup else "").casefold()
-    return "CPU" if not name or "cpu" in name else "GPU"
+    return "CPU" if kind == "cpu" or not name or "cpu" in name else "GPU"
 
 
 def _trend(summary: Summary) -> list[Text]:

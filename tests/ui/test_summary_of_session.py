@@ -129,6 +129,19 @@ def test_seconds_by_kind_fall_back_on_the_trials():
     assert found["startup"] == pytest.approx(21.5 * 6)
 
 
+def test_time_the_record_does_not_name_is_the_confirmation_as_far_as_it_goes():
+    session = sessions.night(3)
+    e = session.experiments[0]
+    extra = replace(e.trials[0], confirmation="c1")
+    session = replace(
+        session, experiments=(replace(e, trials=(*e.trials, extra)), *session.experiments[1:])
+    )
+    known = sum(b.seconds for b in session.busy)
+    assert s.seconds_by_kind(session, known + 1000)["confirm"] == extra.result.total_seconds
+    assert s.seconds_by_kind(session, known + 50)["confirm"] == pytest.approx(50)
+    assert "confirm" not in s.seconds_by_kind(session, known - 50)
+
+
 def test_tainted_and_test_trials_do_not_count_as_good():
     e = sessions.baseline()
     tainted = replace(e.trials[0], result=replace(e.trials[0].result, outcome=Outcome.TAINTED))
