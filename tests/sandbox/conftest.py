@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "ubuntu-24.04": {"changes_user": False, "abi": 4},
     "debian-12": {"changes_user": False, "abi": 2},
     "ubuntu-22.04": {"abi": 1},
+    "container": {"has_broker": False},
 }
 """How the backends run elsewhere, as far as this machine can play it."""
 

@@ -17,11 +17,12 @@ pytestmark = pytest.mark.parametrize(
     "sandbox",
     [
         "bubblewrap",
-        "bubblewrap/same-user",
+        pytest.param("bubblewrap/same-user", marks=pytest.mark.slow),
         "landlock",
-        "landlock/ubuntu-24.04",
-        "landlock/debian-12",
+        pytest.param("landlock/ubuntu-24.04", marks=pytest.mark.slow),
+        pytest.param("landlock/debian-12", marks=pytest.mark.slow),
         "landlock/ubuntu-22.04",
+        "landlock/container",
     ],
     indirect=True,
 )
@@ -68,7 +69,7 @@ print("connected")
     assert child.out == "connected\n", child.err
 
 
-def test_local_sockets_reach_only_the_private_home(run, place):
+def test_local_sockets_reach_only_the_private_home(run, place, sandbox):
     path = place / "lab.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(str(path))
@@ -96,7 +97,8 @@ results["relative"] = attempt(lambda: connect("own"))
             abstract.listen()
             found = attempts(run, code, str(path))
     own = {found.pop("own"), found.pop("relative")}
-    assert own == {"did it: None"}
+    has_broker = getattr(sandbox, "has_broker", True)
+    assert own == {"did it: None" if has_broker else "ConnectionRefusedError"}
     assert not [name for name, result in found.items() if result.startswith("did")]
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from autoresearch.trial.sandbox import keeper
+
 
 def test_torch_and_the_package_import(run):
     code = """
@@ -72,3 +74,26 @@ if __name__ == "__main__":
 """
     child = run(code)
     assert child.out == "b'abc'\n", child.err
+
+
+@pytest.mark.parametrize("sandbox", ["landlock/container"], indirect=True)
+def test_semaphores_work_without_a_broker(run):
+    code = """
+import multiprocessing as mp
+lock = mp.get_context("fork").Lock()
+with lock:
+    print("locked")
+"""
+    child = run(code)
+    assert child.out == "locked\n", child.err
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"], indirect=True)
+def test_a_private_run_directory_of_root_in_a_container(run, place, monkeypatch):
+    """Root without the capability to read past file modes, in a home that is its own."""
+    monkeypatch.setattr(keeper, "kept_capabilities", lambda: 0)
+    (place / "snapshot").mkdir()
+    (place / "snapshot" / "x.txt").write_text("read")
+    place.chmod(0o700)
+    child = run("import os; print(open('x.txt').read()); open(os.environ['HOME'] + '/y', 'w')")
+    assert child.out == "read\n", child.err

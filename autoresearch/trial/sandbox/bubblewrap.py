@@ -17,6 +17,7 @@ from autoresearch.trial.sandbox import keeper, places
 from autoresearch.trial.sandbox.policy import GUARANTEES, Command, Policy, child_environment
 from autoresearch.trial.sandbox.seccomp import FilterOptions, build_filter
 
+_BOUND = (Path("/usr"), Path("/bin"), Path("/lib"))
 _SHARED = ("/dev/shm", "/tmp")  # noqa: S108
 _KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 """Root without a user namespace of its own would be their owner."""
@@ -49,7 +50,7 @@ class Bubblewrap:
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
         env = child_environment(policy)
-        uid = keeper.throwaway_uid() if self.changes_user else None
+        uid = keeper.throwaway_uid() if self.changes_user and _can_drop(policy) else None
         is_private = policy.profile == "judge"
         if uid is not None and not is_private:
             keeper.give(policy.home, uid)
@@ -76,21 +77,22 @@ class Bubblewrap:
                 "mode": "keep",
                 "backend": self.name,
                 "filter": build_filter(options).hex(),
-                "bubblewrap": [*self._arguments(argv, policy), "--", *inner],
+                "bubblewrap": [*self._arguments(argv, policy, uid), "--", *inner],
                 "inherit": list(policy.inherit),
                 "home": str(policy.home),
+                "uid": None,
                 "wipe": False,
             }
         )
         return Command(outer, env, policy.inherit, None)
 
-    def _arguments(self, argv: Sequence[str], policy: Policy) -> Iterator[str]:
+    def _arguments(self, argv: Sequence[str], policy: Policy, uid: int | None) -> Iterator[str]:
         yield from (self.program, "--die-with-parent", "--new-session")
         yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "trial")
         if not policy.needs_network:
             yield "--unshare-net"
         yield from ("--cap-drop", "ALL")
-        if self.changes_user:
+        if uid is not None:
             for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_DAC_READ_SEARCH"):
                 yield from ("--cap-add", capability)
         else:
@@ -101,15 +103,22 @@ class Bubblewrap:
         for folder in _SHARED:
             yield from self._memory_folder(folder, policy.disk_mb)
         yield from _system(policy)
-        yield from _bind_programs(argv, policy)
         home = str(policy.home)
+        programs = _programs(argv, policy)
+        shown = [
+            path
+            for path in (*policy.read_only, policy.working_directory)
+            if path != policy.home and policy.home not in path.parents
+        ]
+        yield from _parents((*programs, policy.home, *shown))
+        for path in programs:
+            yield from ("--ro-bind", str(path), str(path))
         if policy.profile == "judge":
             yield from self._memory_folder(home, policy.disk_mb)
         else:
             yield from ("--bind", home, home)
-        for path in (*policy.read_only, policy.working_directory):
-            if path != policy.home and policy.home not in path.parents:
-                yield from ("--ro-bind", str(path), str(path))
+        for path in shown:
+            yield from ("--ro-bind", str(path), str(path))
         for folder in ("/dev", "/"):
             yield from ("--remount-ro", folder)
         yield from ("--seccomp", "{filter}")
@@ -117,6 +126,14 @@ class Bubblewrap:
     def _memory_folder(self, path: str, size_mb: int) -> tuple[str, ...]:
         size = ("--size", str(size_mb << 20)) if self.has_quota else ()
         return ("--perms", "1777", *size, "--tmpfs", path)
+
+
+def _can_drop(policy: Policy) -> bool:
+    """Whether a stranger may read what is bound in; the folders above it are new ones."""
+    return keeper.kept_capabilities() != 0 or all(
+        keeper.is_open(path)
+        for path in (*places.interpreter_paths(), *policy.read_only, policy.working_directory)
+    )
 
 
 def _system(policy: Policy) -> Iterator[str]:
@@ -134,12 +151,18 @@ def _system(policy: Policy) -> Iterator[str]:
             yield from ("--ro-bind-try", name, name)
 
 
-def _bind_programs(argv: Sequence[str], policy: Policy) -> Iterator[str]:
+def _programs(argv: Sequence[str], policy: Policy) -> list[Path]:
     paths = places.interpreter_paths()
     paths += places.program_paths(argv[0], policy.environment.get("PATH"))
-    for path in dict.fromkeys(paths):
-        if not places.is_inside(path, (Path("/usr"), Path("/bin"), Path("/lib"))):
-            yield from ("--ro-bind", str(path), str(path))
+    return [path for path in dict.fromkeys(paths) if not places.is_inside(path, _BOUND)]
+
+
+def _parents(paths: Sequence[Path]) -> Iterator[str]:
+    """Make the folders above what is bound in, so that any uid may pass; bubblewrap's own are private."""
+    folders = {folder for path in paths for folder in path.parents if len(folder.parts) > 1}
+    for folder in sorted(folders - {Path("/tmp")}):  # noqa: S108
+        if not places.is_inside(folder, _BOUND):
+            yield from ("--perms", "0755", "--dir", str(folder))
 
 
 def variants() -> list[Bubblewrap]:

@@ -67,6 +67,25 @@ def throwaway_uid() -> int:
             return uid
 
 
+def is_open(path: Path) -> bool:
+    """Whether anybody may read a file, or a folder and what lies directly in it."""
+    try:
+        if path.is_dir():
+            inner = [entry.stat() for entry in os.scandir(path) if not entry.is_symlink()]
+            return path.stat().st_mode & 0o5 == 0o5 and all(s.st_mode & 0o4 for s in inner)
+        return bool(path.stat().st_mode & 0o4)
+    except OSError:
+        return False
+
+
+def is_passable(path: Path) -> bool:
+    """Whether anybody may come to a path through the folders above it."""
+    try:
+        return all(folder.stat().st_mode & 0o1 for folder in path.resolve().parents)
+    except OSError:
+        return False
+
+
 def give(folder: Path, uid: int) -> None:
     """Make `uid` the owner of a folder and of all in it; links are not followed."""
     os.chown(folder, uid, uid, follow_symlinks=False)

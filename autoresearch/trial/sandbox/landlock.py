@@ -54,7 +54,7 @@ class Landlock:
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
         env = child_environment(policy, package=_package_link())
-        uid = keeper.throwaway_uid() if self.changes_user else None
+        uid = keeper.throwaway_uid() if self.changes_user and _can_drop(policy) else None
         if uid is not None:
             keeper.give(policy.home, uid)
         options = FilterOptions(
@@ -84,9 +84,22 @@ class Landlock:
             "has_broker": self.has_broker,
             "has_session": self.abi < 6,
             "needs_network": policy.needs_network,
-            "rules": list(_rules(argv, policy)),
+            "rules": [*_rules(argv, policy), *self._shared(uid)],
         }
         return Command(keeper.launch(spec), env, policy.inherit, None)
+
+    def _shared(self, uid: int | None) -> list[tuple[str, str]]:
+        """Without a broker a throw-away uid may use names in /dev/shm: all it leaves is its own, and goes."""
+        return [] if self.has_broker or uid is None else [("/dev/shm", "shared")]  # noqa: S108
+
+
+def _can_drop(policy: Policy) -> bool:
+    """Whether a stranger may read, and come to, what the child needs."""
+    needed = (*places.interpreter_paths(), *policy.read_only, policy.working_directory)
+    return keeper.kept_capabilities() != 0 or (
+        all(keeper.is_open(path) for path in needed)
+        and all(keeper.is_passable(path) for path in (*needed, policy.home))
+    )
 
 
 def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:

@@ -69,6 +69,7 @@ _RIGHTS = {
     "list": _READ_DIR,
     "write": _FILE_RIGHTS | _READ_DIR | _CREATE | _REFER,
     "device": _READ_FILE | _WRITE_FILE | _READ_DIR | _IOCTL,
+    "shared": _READ_FILE | _WRITE_FILE | _TRUNCATE | 0x20 | 0x100,
     "update": _READ_FILE | _WRITE_FILE | _READ_DIR,
 }
 
@@ -613,6 +614,17 @@ def wipe(folder: str) -> None:
             continue
 
 
+def remove_shared(uid: int) -> None:
+    """Remove the names in /dev/shm that a throw-away uid left; nobody else has it."""
+    with os.scandir("/dev/shm") as entries:  # noqa: S108
+        for entry in entries:
+            try:
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    os.unlink(entry.path)
+            except OSError:
+                continue
+
+
 class Keeper:
     """Starts the child, watches it, and leaves nothing of it."""
 
@@ -648,6 +660,8 @@ class Keeper:
         if not self.broken and self.group.was_out_of_memory():
             self.broken = f"memory limit of {self.spec['memory_mb']} MB"
         self.group.remove()
+        if self.spec["uid"] is not None:
+            remove_shared(self.spec["uid"])
         if self.spec["wipe"]:
             wipe(self.spec["home"])
         if self.broken:

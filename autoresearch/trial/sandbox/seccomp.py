@@ -275,7 +275,7 @@ def _landlock_blocks(options: FilterOptions) -> list[tuple[str, list[Instruction
     if options.has_broker:
         names = ("connect", "link", "linkat", "unlink", "unlinkat")
         blocks += [(name, _give(NOTIFY)) for name in names]
-    else:
+    elif not options.needs_network:
         blocks.append(("connect", _give(_refuse(errno.ECONNREFUSED))))
     return blocks
 
@@ -297,6 +297,9 @@ def _opening(index: int, options: FilterOptions) -> list[Instruction]:
 
 def _sockets(options: FilterOptions) -> list[Instruction]:
     local = _local() if not options.has_private_names else _give(ALLOW)
+    if options.needs_network and not (options.has_private_names or options.has_broker):
+        # Connections are open then, and nobody looks where to.
+        local = _give(_refuse(errno.EPERM))
     block: list[Instruction] = [_argument(0), (_JEQ, 0, len(local), _UNIX), *local]
     if options.needs_network:
         # Route lookups (protocol 0) are the only netlink a resolver needs.
