@@ -53,6 +53,7 @@ class Upkeep:
         self._record.maintain()
         if experiment.verdict is Verdict.KEEP:
             self._start_push()
+        if experiment.verdict is Verdict.KEEP and experiment.commit != experiment.parent:
             self.tell(f"kept #{number}: {experiment.description}")
 
     def tell(self, text: str) -> None:
@@ -60,13 +61,14 @@ class Upkeep:
         command = self._config.session.notify
         if command:
             with self._quietly():
-                subprocess.Popen(
+                process = subprocess.Popen(
                     [*command, text],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
                 )
+                threading.Thread(target=process.wait, daemon=True).start()
 
     def end(self) -> None:
         """Send what is left to send; waits a while for the network."""
