@@ -236,7 +236,7 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
     while time.monotonic() < deadline and (not told.exists() or told.read_text().count("\n") < 2):
         time.sleep(0.05)
     lines = sorted(told.read_text().splitlines())
-    assert lines == ["kept #1: try LR = 2.0", "session t ended: experiments"]
+    assert lines == ["kept #1: try LR = 2.0 # learning rate", "session t ended: experiments"]
 
 
 def test_a_request_to_stop_ends_after_the_trial(night: Any) -> None:
