@@ -1,0 +1,136 @@
+"""The real loop with a trainer and a proposer that are formulas: `python loop_driver.py ROOT NUM`.
+
+It may be killed at any instant and started again, and ends with the same record as a night nobody disturbed.
+"""
+
+import random
+import re
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from autoresearch.config import load_config
+from autoresearch.events import Progress, SessionStarted
+from autoresearch.lab.faults import reach
+from autoresearch.lab.limits import Limits
+from autoresearch.lab.loop import Loop
+from autoresearch.lab.parts import Parts
+from autoresearch.lab.record import Record
+from autoresearch.lab.running import first_counted
+from autoresearch.lab.upkeep import Upkeep
+from autoresearch.paths import RunDirectory
+from autoresearch.proposer.ahead import Ahead
+from autoresearch.proposer.base import Context
+from autoresearch.types import CurvePoint, Outcome, Proposal, Setup, TrialResult, TrialSpec
+
+FILES = {
+    "train.py": "LR = 1.0\n\n\n\nWIDTH = 8\n",
+    "program.md": "# program\n",
+    "autoresearch.toml": "",
+    ".gitignore": ".autoresearch/\nresults.tsv\n",
+}
+SETUP = Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000)
+RATES = [1.5, 0.5, -1.0, 2.0, 2.5, 9.0, 3.0]
+
+
+class FormulaExecutor:
+    """Scores a train.py by its constants; best at LR 3."""
+
+    def run(
+        self,
+        spec: TrialSpec,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrialResult:
+        """Pass the steps of a trial."""
+        reach("snapshot_written")
+        text = spec.files["train.py"].decode()
+        rate = float(re.findall(r"^LR = (\S+)", text, re.MULTILINE)[0])
+        reach("trial_started")
+        if on_progress is not None:
+            on_progress(
+                Progress(number=0, label=spec.label, phase="train", seconds=1, budget_seconds=2)
+            )
+        if rate < 0:
+            return TrialResult(seed=spec.seed, outcome=Outcome.CRASH, reason="nan")
+        reach("weights_in")
+        bpb = 1.0 + 0.01 * (rate - 3.0) ** 2 + random.Random(spec.seed).gauss(0, 0.0002)
+        reach("claimed")
+        reach("audited")
+        return TrialResult(
+            seed=spec.seed, outcome=Outcome.OK, split=spec.split, bpb=bpb, claimed_bpb=bpb,
+            audit_se=0.0, num_audited=64, num_tokens=1000, total_seconds=2.2,
+            curve=(CurvePoint(1.0, 500, 2.0),), log_tail="step 10\n",
+        )  # fmt: skip
+
+
+class FormulaProposer:
+    """Proposes what the number of the experiment says."""
+
+    kind = "search"
+
+    def propose(self, context: Context, stop: threading.Event) -> Proposal:
+        """Return the next rate on the list."""
+        rate = RATES[(context.number - 1) % len(RATES)] + context.number // (len(RATES) + 1)
+        return Proposal(
+            description=f"LR to {rate}",
+            files={"train.py": re.sub(r"^LR = .*", f"LR = {rate}", context.files["train.py"])},
+            parent=context.parent,
+            proposer="search",
+            attachments={"prompt.md": b"x" * 2000},
+        )
+
+    def check(self) -> str:
+        """Say that it works."""
+        return "a formula answers"
+
+
+def make(root: Path) -> Record:
+    """Return the record of a run directory, made where it is missing."""
+    root.mkdir(exist_ok=True)
+    for path, text in FILES.items():
+        if not (root / path).exists():
+            (root / path).write_text(text)
+    return Record.create(RunDirectory(root), "nov21", list(FILES))
+
+
+def main() -> None:
+    """Begin or go on, to the end."""
+    root, num = Path(sys.argv[1]), int(sys.argv[2])
+    with make(root) as record, record.lock():
+        session = record.session()
+        if session.state == "finished":
+            return
+        config = load_config(record.run_directory).config
+        first = first_counted(record, session)
+        record.append(
+            SessionStarted(
+                tag="nov21", tip=record.tip(), setup=vars(SETUP), seed=0, proposer="search",
+                limits={"first_number": first},
+            ),
+            commit=record.tip(),
+        )  # fmt: skip
+        reach("session_started")
+        Upkeep(record, config).begin()
+        Loop(
+            Parts(
+                run_directory=record.run_directory,
+                config=config,
+                record=record,
+                executor=FormulaExecutor(),
+                ahead=Ahead(FormulaProposer(), 0),
+                setup=SETUP,
+                hardware={},
+                limits=Limits(experiments=num),
+                emit=lambda _: None,
+                stop=threading.Event(),
+                first_number=first,
+            )
+        ).run()
+        reach("session_ended")
+
+
+if __name__ == "__main__":
+    main()
