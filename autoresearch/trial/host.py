@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ _SUSPEND_SECONDS = 2.0
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
 _ALLOWANCE_SECONDS = 1.0
 _ALLOWANCE_SHARE = 0.005
+# Of the budget are left when the claim process is started on a GPU.
+_EARLY_SECONDS = 30.0
 _ATTENTION = "AUTORESEARCH_ATTENTION"
 _REFERENCE_NAME = "reference.npy"
 # The same before the baseline's own submit time is known.
@@ -188,6 +191,14 @@ class LocalExecutor:
                 if caches:
                     caches.take(folder.cache, spec.label, since)
 
+            early: list[JudgeProcess] = []
+
+            def start_claim(device: str) -> None:
+                # Imports torch while the GPU trains, no more; on a CPU it would take the trainer's.
+                if device != "cpu":
+                    work = replace(self._work(spec, stop), device=device)
+                    early.append(JudgeProcess(work, "claim"))
+
             training = Training(
                 child,
                 feeder,
@@ -198,8 +209,18 @@ class LocalExecutor:
                 on_progress=on_progress,
                 stop=stop,
                 on_start=take_caches,
+                on_late=start_claim,
+                late_seconds=min(_EARLY_SECONDS, spec.budget_seconds / 2),
             )
-            return training.run(), None
+            # What judging needs is read while the child imports torch.
+            self._work(spec, stop)
+            try:
+                trained = training.run()
+            except BaseException:
+                for process in early:
+                    process.__exit__()
+                raise
+            return trained, early[0] if early else None
 
     def _judge(
         self,
@@ -211,7 +232,28 @@ class LocalExecutor:
     ) -> dict[str, Any]:
         """Return the fields of the result that judging gives."""
         began_at = time.monotonic()
-        work = self._work(spec, trained, on_progress, stop)
+        assert trained.weights is not None
+
+        def tell(phase: str) -> None:
+            if on_progress is not None:
+                on_progress(
+                    Progress(
+                        number=number_of(spec.label),
+                        label=spec.label,
+                        phase=phase,
+                        seconds=time.monotonic() - began_at,
+                        budget_seconds=spec.budget_seconds,
+                        num_tokens=trained.num_tokens or 0,
+                        num_steps=trained.num_steps or 0,
+                    )
+                )
+
+        work = replace(
+            self._work(spec, stop),
+            weights=memoryview(trained.weights),
+            device=trained.device,
+            on_phase=tell,
+        )
         fields: dict[str, Any]
         try:
             judged: Judged = judge_weights(work, early)
@@ -261,38 +303,16 @@ class LocalExecutor:
             self._reference = load_array(self._cache / _REFERENCE_NAME, shape)
         return self._reference
 
-    def _work(
-        self,
-        spec: TrialSpec,
-        trained: Trained,
-        on_progress: Callable[[Progress], None] | None,
-        stop: threading.Event,
-    ) -> Work:
-        began_at = time.monotonic()
-        assert trained.weights is not None
-
-        def tell(phase: str) -> None:
-            if on_progress is not None:
-                on_progress(
-                    Progress(
-                        number=number_of(spec.label),
-                        label=spec.label,
-                        phase=phase,
-                        seconds=time.monotonic() - began_at,
-                        budget_seconds=spec.budget_seconds,
-                        num_tokens=trained.num_tokens or 0,
-                        num_steps=trained.num_steps or 0,
-                    )
-                )
-
+    def _work(self, spec: TrialSpec, stop: threading.Event) -> Work:
+        """Return what judging needs but the weights."""
         return Work(
             config=self._config,
             sandbox=self._sandbox,
             scratch=self._scratch,
             spec=spec,
             file=self._file,
-            weights=memoryview(trained.weights),
-            device=trained.device,
+            weights=memoryview(b""),
+            device="cpu",
             vocab_size=self._dataset.vocab_size,
             text=self._text(spec.split),
             training=self._training_rows,
@@ -303,7 +323,6 @@ class LocalExecutor:
             stop=stop,
             environment=self._environment,
             caches=self._caches.for_judging() if self._caches else (),
-            on_phase=tell,
         )
 
     @property

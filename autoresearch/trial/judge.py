@@ -49,7 +49,7 @@ class Text:
 
     Attributes:
         rows: int32 (num_rows, context + 1); inputs are all but the last token, targets all but the first.
-        num_bytes: int64 (num_rows, context), bytes of each target; 0 where it does not count.
+        num_bytes: int32 (num_rows, context), bytes of each target; 0 where it does not count.
     """
 
     rows: np.ndarray
@@ -59,7 +59,7 @@ class Text:
     def make(cls, rows: np.ndarray, token_bytes: np.ndarray) -> "Text":
         """Take rows (num_rows, context + 1) and the bytes of each token of the vocabulary."""
         rows = np.ascontiguousarray(rows, dtype=np.int32)
-        return cls(rows, np.asarray(token_bytes, np.int64)[rows[:, 1:]])
+        return cls(rows, np.asarray(token_bytes, np.int32)[rows[:, 1:]])
 
     @property
     def counts(self) -> np.ndarray:
@@ -70,7 +70,7 @@ class Text:
     @property
     def total_bytes(self) -> int:
         """Bytes of all targets."""
-        return int(self.num_bytes.sum())
+        return int(self.num_bytes.sum(dtype=np.int64))
 
 
 @dataclass(frozen=True)

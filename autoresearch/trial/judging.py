@@ -55,7 +55,7 @@ class Work:
     """What judging needs to know of the trial and the data.
 
     Attributes:
-        weights: The bytes that were submitted.
+        weights: The bytes that were submitted; none yet while a process only warms up.
         device: Where it trained: `cuda`, `mps` or `cpu`.
         training: Gives int (n, context + 1) fresh rows of training text.
         tolerance: Nats an audited position may be off.
@@ -119,6 +119,10 @@ class JudgeProcess:
     def __exit__(self, *_: object) -> None:
         self._child.close()
         self._folder.__exit__()
+
+    def give(self, work: Work) -> None:
+        """Tell one that was started before there were weights what it is to judge."""
+        self._work = work
 
     def wait_warm(self) -> None:
         """Wait until it has imported torch and nothing else."""
@@ -283,6 +287,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
             # It has imported torch by the time the claim is done; it sees train.py only afterwards.
             early = stack.enter_context(JudgeProcess(work, "audit"))
         with claim_process or JudgeProcess(work, "claim") as process:
+            process.give(work)
             process.wait_warm()
             batch_rows = process.load(min(work.config.judge.batch_rows, len(work.text.rows)))
             log_p = _claim(work, process, batch_rows)

@@ -83,6 +83,8 @@ class Training:
         on_progress: Told a few times a second.
         stop: Ends the training when set.
         on_start: Called when the child asks for the clock, before it runs.
+        on_late: Called once with the device when `late_seconds` of the budget are left.
+        late_seconds: See `on_late`.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class Training:
         on_progress: Callable[[Progress], None] | None,
         stop: threading.Event,
         on_start: Callable[[], None] = lambda: None,
+        on_late: Callable[[str], None] = lambda _: None,
+        late_seconds: float = 0.0,
     ) -> None:
         self._child = child
         self._feeder = feeder
@@ -107,6 +111,9 @@ class Training:
         self._on_progress = on_progress
         self._stop = stop
         self._on_start = on_start
+        self._on_late = on_late
+        self._late_seconds = late_seconds
+        self._is_late = False
         self._meter = MemoryMeter(child.pid)
         self._result = Trained(output=Output(config.trial.max_log_bytes))
         self._phase = "startup"
@@ -344,6 +351,9 @@ class Training:
             return
         self._check_overtime(now)
         self._check_hung(now)
+        if not self._is_late and now > self._deadline - self._late_seconds:
+            self._is_late = True
+            self._on_late(self._result.device)
 
     def _check_overtime(self, now: float) -> None:
         if now > self._deadline + self._limits.allowance_seconds:

@@ -2,20 +2,23 @@
 
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from trial_files import TRAIN
 
 from autoresearch.config import Config, load_config
 from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
 from autoresearch.trial import host
+from autoresearch.trial.client import encode_weights
 from autoresearch.trial.host import LocalExecutor
-from autoresearch.trial.judge import Score
-from autoresearch.trial.judging import Judged
+from autoresearch.trial.judge import Score, Text
+from autoresearch.trial.judging import Judged, Work, judge_weights
 from autoresearch.trial.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.types import TrialResult, TrialSpec
 
@@ -107,6 +110,41 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
         return Judged(Score(bpb=-1.0, claimed_bpb=-1.0), {}, np.zeros(work.text.num_bytes.shape))
 
     monkeypatch.setattr(host, "judge_weights", judged)
+
+
+@pytest.fixture
+def judge_text(
+    configure: Callable[..., Config], dataset: Dataset, sandbox: Sandbox, tmp_path: Path
+) -> Iterator[Callable[..., Judged]]:
+    """Return a function that judges the untrained weights of a train.py in fresh processes."""
+    folder = tmp_path / "trials"
+
+    def go(text: str, *, work: dict[str, Any] | None = None, **settings: Any) -> Judged:
+        config = configure(**settings)
+        namespace: dict[str, Any] = {"__name__": "train"}
+        exec(compile(TRAIN, "train.py", "exec"), namespace)
+        model = namespace["build_model"](dataset.vocab_size, config.trial.max_seq_len, "cpu")
+        header, tensors = encode_weights(model.state_dict())
+        rows = np.asarray(dataset.eval_rows("validation", 64, config.judge.eval_tokens))
+        training = np.random.default_rng(0).integers(dataset.vocab_size, size=(4096, 65))
+        values: dict[str, Any] = {
+            "config": config,
+            "sandbox": sandbox,
+            "scratch": folder,
+            "spec": TrialSpec({"train.py": text.encode()}, 3, 1.0),
+            "file": "train.py",
+            "weights": memoryview(b"".join([header, *(t.numpy().tobytes() for t in tensors)])),
+            "device": "cpu",
+            "vocab_size": dataset.vocab_size,
+            "text": Text.make(rows, dataset.token_bytes),
+            "training": lambda count: training[:count].astype(np.int32),
+            "tolerance": config.judge.tolerance,
+            "stop": threading.Event(),
+        }
+        return judge_weights(Work(**{**values, **(work or {})}))
+
+    yield go
+    assert not list(folder.glob("*/")), "judging left its folder"
 
 
 @pytest.fixture

@@ -1,9 +1,13 @@
 """Cheats and accidents that judging must catch, with real train.py files; and odd honest models it must not."""
 
+import json
+
 import pytest
 from trial_files import TRAIN, variant
 
-from autoresearch.types import Outcome
+from autoresearch.trial.judge import InvalidClaimError
+from autoresearch.trial.judging import JudgingFailedError
+from autoresearch.types import TrialSpec
 
 LOOK_AHEAD = variant(
     (
@@ -67,6 +71,18 @@ NAN_IN_EVAL = variant(
 )
 
 
+# Two claims of the same weights never agree: what a GPU does a little, here a lot.
+RESTLESS = variant(
+    (
+        "        return self.head(torch.tanh(self.mix(torch.cat([x, past], dim=2))))",
+        """        logits = self.head(torch.tanh(self.mix(torch.cat([x, past], dim=2))))
+        import os
+        torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
+        return logits + 0.12 * torch.rand_like(logits[:, :, :1]) * torch.arange(logits.shape[2]).remainder(2)""",
+    )
+)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -76,26 +92,29 @@ NAN_IN_EVAL = variant(
         pytest.param(NAN_IN_EVAL, "bad_claim", id="nan"),
     ],
 )
-def test_cheats_are_invalid(run, text, reason) -> None:
-    result = run(text, judge__audit_positions=128)
-    assert (result.outcome, result.reason) == (Outcome.INVALID, reason), result
-    assert result.bpb is None
-    assert result.detail
+def test_cheats_are_invalid(judge_text, text, reason) -> None:
+    with pytest.raises(InvalidClaimError) as caught:
+        judge_text(text, judge__audit_positions=128)
+    assert caught.value.reason == reason
+    assert caught.value.detail
 
 
-def test_a_failing_model_is_a_crash_with_words_before_it_saw_text(run) -> None:
+def test_a_failing_model_is_a_crash_with_words_before_it_saw_text(judge_text) -> None:
     text = variant(
         (
             "        x = self.embed(idx)\n",
             "        x = self.embed(idx)\n        assert self.training, 'never eval'\n",
         )
     )
-    result = run(text)
-    assert (result.outcome, result.reason) == (Outcome.CRASH, "exception")
-    assert "while judging: AssertionError: never eval (train.py line" in result.detail
+    with pytest.raises(
+        JudgingFailedError, match="while judging: AssertionError: never eval"
+    ) as caught:
+        judge_text(text)
+    assert caught.value.reason == "exception"
+    assert "(train.py line" in caught.value.detail
 
 
-def test_a_model_that_fails_on_text_may_not_say_a_word(run) -> None:
+def test_a_model_that_fails_on_text_may_not_say_a_word(judge_text) -> None:
     text = variant(
         (
             "        x = self.embed(idx)\n",
@@ -107,34 +126,34 @@ def test_a_model_that_fails_on_text_may_not_say_a_word(run) -> None:
 """,
         )
     )
-    result = run(text)
-    assert (result.outcome, result.reason) == (Outcome.CRASH, "exception")
-    assert result.detail == "`forward` failed in the claim of judging"
+    with pytest.raises(JudgingFailedError) as caught:
+        judge_text(text)
+    assert caught.value.reason == "exception"
+    assert caught.value.detail == "`forward` failed in the claim of judging"
 
 
-def test_a_claim_that_is_late_is_bad(run) -> None:
-    text = variant(
-        (
-            "        x = self.embed(idx)\n",
-            "        x = self.embed(idx)\n        if not self.training:\n            __import__('time').sleep(100)\n",
-        )
-    )
-    result = run(text, judge__timeout_seconds=6.0)
-    assert (result.outcome, result.reason) == (Outcome.INVALID, "bad_claim")
-    assert "late" in result.detail
+def test_a_claim_that_is_late_is_bad(judge_text) -> None:
+    with pytest.raises(InvalidClaimError, match="late") as caught:
+        judge_text("import time\ntime.sleep(100)\n" + TRAIN, judge__timeout_seconds=1.5)
+    assert caught.value.reason == "bad_claim"
 
 
-def test_dropout_in_training_is_honest(run) -> None:
-    text = variant(("torch.tanh(self.mix(", "F.dropout(self.mix(")).replace(
-        "dim=2))))", "dim=2)), 0.1, self.training))"
-    )
-    assert run(text).outcome is Outcome.OK
-
-
-def test_bfloat16_logits_are_honest(run) -> None:
-    text = variant(("        return self.head(", "        return 1.0 * self.head(")).replace(
-        "dim=2))))", "dim=2)))).bfloat16()"
-    )
-    result = run(text.replace("model(x).flatten", "model(x).float().flatten"))
-    assert result.outcome is Outcome.OK, result
+def test_bfloat16_logits_with_dropout_in_training_are_honest(judge_text) -> None:
+    text = variant(("torch.tanh(self.mix(", "F.dropout(self.mix("))
+    text = text.replace("dim=2))))", "dim=2)), 0.1, self.training)).bfloat16()")
     assert text != TRAIN
+    judged = judge_text(
+        text, work={"spec": TrialSpec({"train.py": text.encode()}, 3, 1.0, noise_bpb=0.02)}
+    )
+    assert judged.score.audit_se < 1e-3
+    assert judged.extra["audit_power"] >= 0.99 or judged.score.num_audited == len(judged.log_p)
+    assert 0 < judged.extra["smallest_leak_bpb"] < 1
+    assert 0 < judged.extra["audit_targeted"] < judged.score.num_audited
+
+
+def test_the_tolerance_is_what_two_claims_of_the_baseline_differ_by(judge_text) -> None:
+    judged = judge_text(RESTLESS, work={"is_calibrating": True, "tolerance": 0.01})
+    assert 0.01 < judged.extra["calibration_difference"] < 0.2
+    assert judged.extra["tolerance"] == pytest.approx(1.5 * judged.extra["calibration_difference"])
+    assert judged.score.num_audited
+    json.dumps(judged.extra)

@@ -1,0 +1,159 @@
+"""Compile caches: kept ones are seen by later trials, those of discarded ones and odd files by nobody."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from trial_files import TRAIN, variant
+
+from autoresearch.trial.caches import CompileCaches
+from autoresearch.trial.host import LocalExecutor
+from autoresearch.types import Outcome
+
+SHOW = """
+import os, pathlib
+place = pathlib.Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+seen = sorted(p.name for p in place.glob("*"))
+"""
+WRITES = variant(
+    (
+        "    trial.start()\n",
+        """    print("seen", seen)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "NAME").write_text("x")
+    trial.start()
+    (place / "NAME-late").write_text("validation text")
+""",
+    ),
+    prologue=SHOW,
+)
+# In judging `build_model` may say a word before it has seen text.
+JUDGE_SEES = variant(
+    (
+        "    return Model(",
+        "    if __name__ == 'train':\n        raise ValueError(f'seen {seen}')\n    return Model(",
+    ),
+    prologue=SHOW,
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    place = tmp_path / "home"
+    (place / "inductor" / "ab").mkdir(parents=True)
+    return place
+
+
+def names(paths: tuple[Path, ...]) -> set[str]:
+    return {p.name for folder in paths for p in folder.rglob("*") if p.is_file()}
+
+
+def test_only_what_is_kept_is_used_and_only_the_baseline_in_judging(tmp_path, home) -> None:
+    caches = CompileCaches(tmp_path / "caches")
+    since = time.time() - 1
+    for name, is_kept in (("base", True), ("poison", False), ("good", True)):
+        (home / "inductor" / "ab" / name).write_text(name)
+        caches.drop()
+        caches.take(home, name, since)
+        assert name not in names(caches.for_training())
+        if is_kept:
+            caches.keep(name, is_baseline=name == "base")
+        (home / "inductor" / "ab" / name).unlink()
+    caches.drop()
+    again = CompileCaches(tmp_path / "caches")
+    assert names(again.for_training()) == {"base", "good"}
+    assert names(again.for_judging()) == {"base"}
+    assert not (tmp_path / "caches" / "pending").exists()
+
+
+def test_a_label_that_is_not_the_last_trial_keeps_nothing(tmp_path, home) -> None:
+    caches = CompileCaches(tmp_path / "caches")
+    (home / "file").write_text("x")
+    caches.take(home, "t/2-0", 0.0)
+    caches.keep("t/1-0")
+    assert caches.for_training() == ()
+
+
+def test_a_baseline_that_compiled_nothing_leaves_no_room_for_a_candidate(tmp_path, home) -> None:
+    caches = CompileCaches(tmp_path / "caches")
+    caches.take(home, "0", 0.0)
+    caches.keep("0", is_baseline=True)
+    (home / "file").write_text("x")
+    caches.take(home, "1", 0.0)
+    caches.keep("1", is_baseline=True)
+    assert names(caches.for_judging()) == set()
+    assert names(caches.for_training()) == {"file"}
+
+
+def test_odd_files_stay_behind(tmp_path, home, monkeypatch) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    (home / "file").write_text("new")
+    (home / "inherited").write_text("old")
+    os.utime(home / "inherited", (1.0, 1.0))
+    (home / "link").symlink_to(secret)
+    (home / "folder").symlink_to(tmp_path)
+    os.link(secret, home / "hard")
+    os.mkfifo(home / "fifo")
+    caches = CompileCaches(tmp_path / "caches")
+    caches.take(home, "1", time.time() - 60)
+    caches.keep("1")
+    assert names(caches.for_training()) == {"file"}
+    monkeypatch.setattr("autoresearch.trial.caches.MAX_BYTES", 2)
+    caches.take(home, "2", time.time() - 60)
+    caches.keep("2")
+    assert len(caches.for_training()) == 1
+    caches.take(tmp_path / "nowhere", "3", 0.0)
+
+
+def test_through_trials_in_the_sandbox(run, configure, dataset, sandbox, tmp_path) -> None:
+    executor = LocalExecutor(
+        configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+
+    def trial(name: str, *, is_tip: bool = False) -> str:
+        result = run(
+            WRITES.replace("NAME", name),
+            executor=executor,
+            spec={"label": name, "keep_cache": is_tip, "audit_below": None if is_tip else 0.0},
+        )
+        assert result.outcome is Outcome.OK, result
+        return result.log_tail.split("seen ")[1].splitlines()[0]
+
+    assert trial("base", is_tip=True) == "[]"
+    assert trial("poison") == "['base']"
+    assert trial("good") == "['base']"
+    executor.keep_caches("good")
+    result = run(JUDGE_SEES, executor=executor, spec={"label": "judge"})
+    assert "seen ['base']" in result.detail
+    assert trial("last") == "['base', 'good']"
+
+
+COMPILED = TRAIN.replace(
+    "    x, y = trial.synthetic_batch(B, T)\n    model(x)\n",
+    """    compiled = torch.compile(model)
+    x, y = trial.synthetic_batch(B, T)
+    compiled(x).sum().backward()
+""",
+).replace("F.cross_entropy(model(x)", "F.cross_entropy(compiled(x)")
+
+
+@pytest.mark.slow
+def test_a_second_start_of_a_compiled_model_is_quicker(
+    run, configure, dataset, sandbox, tmp_path, unjudged
+) -> None:
+    config = configure(trial__startup_seconds=240.0)
+    executor = LocalExecutor(
+        config, dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+    seconds = []
+    for number in range(2):
+        result = run(
+            COMPILED,
+            executor=executor,
+            spec={"label": str(number), "keep_cache": True},
+        )
+        assert result.outcome is Outcome.OK, result
+        seconds.append(result.startup_seconds)
+    assert seconds[1] < 0.7 * seconds[0], seconds
