@@ -297,7 +297,7 @@ class Repository:
         return self._line("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
 
     def write_tree(self, entries: Mapping[str, Entry]) -> str:
-        """Store a tree of files (paths with `/`) and return its sha."""
+        """Store a tree of files (paths with `/`, in bytes order as git wants it) and return its sha."""
         here: dict[str, Entry] = {}
         below: dict[str, dict[str, Entry]] = {}
         for path, entry in entries.items():
@@ -308,12 +308,15 @@ class Repository:
                 here[first] = entry
         for name, inner in below.items():
             here[name] = Entry(TREE, self.write_tree(inner))
-        lines = [
-            f"{e.mode.zfill(6)} {'tree' if e.mode == TREE else 'blob'} {e.sha}\t".encode()
-            + os.fsencode(name)
-            for name, e in here.items()
-        ]
-        return self._line("mktree", "-z", stdin=b"".join(line + b"\0" for line in lines))
+        ordered = sorted(
+            (os.fsencode(name) + (b"/" if e.mode == TREE else b""), e) for name, e in here.items()
+        )
+        content = b"".join(
+            b"%s %s\0%s" % (e.mode.encode(), name.rstrip(b"/"), bytes.fromhex(e.sha))
+            for name, e in ordered
+        )
+        # Not `git mktree`, which does not read core.fsync.
+        return self._line("hash-object", "-w", "-t", "tree", "--stdin", stdin=content)
 
     def write_commit(self, tree: str, parents: Iterable[str], message: str, at: str) -> str:
         """Store a commit and return its sha; no ref moves.

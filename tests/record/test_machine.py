@@ -1,5 +1,6 @@
 """A full disk, a folder that cannot be written, a directory that was renamed, no git: said, and survived."""
 
+import json
 import os
 import shutil
 import stat
@@ -16,7 +17,7 @@ from autoresearch.paths import RunDirectory
 
 FAKE_GIT = """#!/bin/sh
 if [ -e {flag} ]; then
-  case "$1" in hash-object|mktree|commit-tree|update-ref|update-index)
+  case "$1" in hash-object|commit-tree|update-ref|update-index)
     if [ "$1" = "$(cat {flag})" ]; then
       echo "error: unable to write file: No space left on device" >&2; exit 128; fi ;;
   esac
@@ -36,7 +37,7 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return flag
 
 
-@pytest.mark.parametrize("command", ["hash-object", "mktree", "commit-tree", "update-ref"])
+@pytest.mark.parametrize("command", ["hash-object", "commit-tree", "update-ref"])
 def test_a_full_disk_stops_cleanly_and_the_session_goes_on_after(
     full_disk: Path, make_record: object, tmp_path: Path, command: str
 ) -> None:
@@ -156,3 +157,23 @@ def test_a_linked_working_tree_has_its_own_lock(night: Night, tmp_path: Path) ->
         assert record.repository.common_dir == night.record.repository.git_dir
         record.append(Noted(text="from the other"))
     assert night.record.session().notes[-1].text == "from the other"
+
+
+def test_every_object_and_ref_is_flushed_to_the_disk(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace"
+    repository = night.record.repository
+    monkeypatch.setattr(
+        repository, "_environment", {**repository._environment, "GIT_TRACE2_EVENT": str(trace)}
+    )
+    night.record.append(Noted(text="x"), files={"a": b"content", "b/c": b"more"})
+    flushed, command = set(), ""
+    for line in trace.read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "cmd_name":
+            command = event["name"]
+            flushed.discard(command)
+        if event.get("category") == "fsync" and event["value"] != "0":
+            flushed.add(command)
+    assert flushed == {"hash-object", "commit-tree", "update-ref"}
