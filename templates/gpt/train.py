@@ -8,6 +8,7 @@ Shapes: B rows, T tokens, C = WIDTH, H = NUM_HEADS, D = HEAD_SIZE, V = vocabular
 """
 
 import gc
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,10 @@ class Linear(nn.Linear):
 
 class Attention(nn.Module):
     """Causal attention: one QKV matrix, RoPE (Su 2021), QK norm (Henry 2020), gated value
-    embeddings (value residual: Zhou 2024)."""
+    embeddings (value residual: Zhou 2024), windows in most blocks (Beltagy 2020).
+
+    `attend(q, k, v, window)` is exact and uses the kernel that was measured fastest on this machine.
+    """
 
     def __init__(self, window: int, has_value_embed: bool) -> None:
         super().__init__()
@@ -102,7 +106,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Block(nn.Module):
     """Attention, then an MLP with ReLU^2 (So 2021), each on a normed residual stream.
 
-    What comes in is mixed with the embedded tokens x0 by two learned scalars.
+    What comes in is mixed with the embedded tokens x0 by two learned scalars (modded-nanogpt).
     """
 
     def __init__(self, window: int, has_value_embed: bool) -> None:
@@ -232,15 +236,15 @@ POLAR_EXPRESS = (
 
 
 def muon_update(
-    weights: Tensor, grads: Tensor, average: Tensor, variance: Tensor, rates: Tensor
+    weights: Tensor, grads: Tensor, average: Tensor, variance: Tensor, rates: Iterable
 ) -> Tensor:
     """Return weights (N, R, C) after one step of Muon (Jordan 2024) with Nesterov momentum.
 
     The orthogonal update is scaled row by row by a running variance (NorMuon: Li et al. 2025),
     and weights decay only where that agrees with the update (cautious: Chen et al. 2025).
-    `rates` holds learning rate, momentum and decay: tensors, so that nothing compiles again.
+    `rates` holds learning rate, momentum and decay; a tensor where this is compiled, once for all.
     """
-    lr, momentum, decay = rates.unbind()
+    lr, momentum, decay = rates
     average.lerp_(grads, 1.0 - momentum)
     g = grads.lerp(average, momentum)
     x = g.bfloat16() if g.is_cuda else g
@@ -284,13 +288,12 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["average"] = torch.zeros_like(weights)
                 state["variance"] = torch.zeros_like(weights[:, :, :1])
-                state["rates"] = torch.zeros(3, device=weights.device)
-            rates = torch.tensor([group["lr"], group["momentum"], group["weight_decay"]])
-            state["rates"].copy_(rates, non_blocking=True)
+            rates = (group["lr"], group["momentum"], group["weight_decay"])
             if self.is_compiled:  # another depth is another N: compile for any
+                rates = torch.tensor(rates).to(weights.device, non_blocking=True)
                 for stack in (weights, grads, state["average"], state["variance"]):
                     torch._dynamo.maybe_mark_dynamic(stack, 0)
-            new = self.update(weights, grads, state["average"], state["variance"], state["rates"])
+            new = self.update(weights, grads, state["average"], state["variance"], rates)
             parts = new.split([p.numel() // shape.numel() for p in params])
             torch._foreach_copy_(params, [n.view_as(p) for n, p in zip(parts, params, strict=True)])
 
@@ -323,7 +326,7 @@ def build_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
 
 
 def schedule(progress: float) -> float:
-    """Share of the peak learning rate: flat, then a line down to FINAL_LR."""
+    """Share of the peak learning rate: flat, then a line down to FINAL_LR (Hagele 2024)."""
     left = min(1.0, (1.0 - progress) / max(COOLDOWN, 1e-9))
     return FINAL_LR + (1.0 - FINAL_LR) * left
 

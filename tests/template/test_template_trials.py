@@ -65,3 +65,33 @@ def test_what_a_flat_script_cannot_have_is_said(run_trial):
     result = run_trial(files)
     assert result.outcome is Outcome.CRASH
     assert "a trial has no text to encode" in result.detail
+
+
+@pytest.mark.slow
+def test_the_cpu_preset_clearly_learns_in_15_seconds(tmp_path, monkeypatch):
+    """The promise for two free cores: a quarter below what token frequencies give."""
+    from autoresearch.config import load_config
+    from autoresearch.data.prepare import open_dataset, prepare
+    from autoresearch.trial.host import LocalExecutor
+    from autoresearch.trial.sandbox import NoSandbox
+    from autoresearch.types import TrialSpec
+
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path / "cache"))
+    files = presets.render("gpt", "cpu")
+    settings = {
+        f"{section}.{key}": value
+        for section, table in presets.load_preset("cpu").settings.items()
+        for key, value in table.items()
+    }
+    settings |= {"trial.budget_seconds": 15.0, "data.max_bytes": 20_000_000}
+    config = load_config(None, settings).config
+    prepare(config)
+    dataset = open_dataset(config)
+    executor = LocalExecutor(config, dataset, NoSandbox(), scratch=tmp_path / "trials")
+    spec = TrialSpec(
+        files={"train.py": files["train.py"].encode()}, seed=0, budget_seconds=15.0, label="0-1"
+    )
+    result = executor.run(spec)
+    executor.close()
+    assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    assert result.bpb < 0.75 * dataset.unigram_bpb
