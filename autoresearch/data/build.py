@@ -166,6 +166,8 @@ def build(run: Run, listing: Listing) -> Dataset:
                 **skipped,
                 **_totals(run, units, built, entries),
             }
+            for left_over in built.glob(".*.tmp"):  # Of workers that were killed.
+                left_over.unlink()
             write_json(built / MANIFEST_NAME, manifest)
             dataset = _install(built, target)
     write_json(
