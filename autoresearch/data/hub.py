@@ -97,21 +97,40 @@ def choose(files: Sequence[HubFile], shards: int) -> tuple[list[HubFile], list[s
     return [HubFile(f.name, f.size, f.sha256, split) for f, split in pinned], notes
 
 
-def list_hub(
-    source: str, shards: int, *, offline: bool, begin: Callable[[int, str], Callable[[int], None]]
-) -> Listing:
-    """List a dataset and bring its chosen files here.
+@dataclass(frozen=True)
+class HubPlan:
+    """What a hub source consists of, and what of it is here."""
+
+    source: str
+    name: str
+    sha: str
+    files: tuple[HubFile, ...]
+    missing: tuple[HubFile, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(f.size for f in self.files)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Of the files that must be fetched."""
+        return sum(f.size for f in self.missing)
+
+
+def plan_hub(source: str, shards: int, *, offline: bool) -> HubPlan:
+    """Ask the hub what there is, choose, and see what is here already.
 
     Args:
         source: `hf://datasets/OWNER/NAME[@revision]`.
         shards: Training shards to take.
         offline: Use only what is stored here; so does HF_HUB_OFFLINE.
-        begin: Called with the bytes to fetch and a detail; returns what is called with bytes fetched.
 
     Raises:
         UsageError: there is no such dataset, revision, or no file that can be read.
         PrerequisiteError: no access, or offline and not all here.
-        AutoresearchError: the network failed, a file is not what the hub says, no space.
+        AutoresearchError: the network failed.
     """
     name, revision = parse(source)
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
@@ -122,8 +141,7 @@ def list_hub(
             hint="run `autoresearch prepare` once with a network",
         )
     listed = stored if offline else _ask(source, name, revision)
-    everything = [HubFile(**f) for f in listed["files"]]
-    files, notes = choose(everything, shards)
+    files, notes = choose([HubFile(**f) for f in listed["files"]], shards)
     if not files:
         raise UsageError(
             f"`{source}` has no .parquet, .jsonl, .txt or .md file",
@@ -133,29 +151,38 @@ def list_hub(
     if not offline:
         write_json(_stored_path(source), listed)
     sha = str(listed["sha"])
-    here = [_find_here(name, sha, f) for f in files]
-    missing = [f for f, path in zip(files, here, strict=True) if path is None]
+    missing = [f for f in files if _find_here(name, sha, f) is None]
     if missing and offline:
         raise PrerequisiteError(
             f"{len(missing)} of {len(files)} files of `{source}` are not on this machine, and this call"
             " is offline",
             hint="run `autoresearch prepare` once with a network",
         )
-    if missing:
-        size = sum(f.size for f in missing)
-        _check_space(size)
-        advance = begin(size, f"{len(missing)} files, {size / 1e6:,.0f} MB")
-        _fetch_all(name, sha, missing, advance)
-        here = [_find_here(name, sha, f) for f in files]
+    return HubPlan(source, name, sha, tuple(files), tuple(missing), tuple(notes))
+
+
+def fetch(plan: HubPlan, advance: Callable[[int], None]) -> Listing:
+    """Bring the files of a plan here.
+
+    Args:
+        plan: From `plan_hub`.
+        advance: Called in this thread with bytes fetched.
+
+    Raises:
+        AutoresearchError: the network failed, a file is not what the hub says, no space.
+    """
+    if plan.missing:
+        _check_space(plan.missing_bytes)
+        _fetch_all(plan.name, plan.sha, plan.missing, advance)
     found = []
-    for file, path in zip(files, here, strict=True):
+    for file in plan.files:
+        path = _find_here(plan.name, plan.sha, file)
         if path is None:
             raise _wrong(file.name, "is not in the hub's cache after the download")
         stat = path.stat()
         kind = kind_of(Path(file.name)) or "text"
-        # The time of a download is no part of what the file is.
         found.append(SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns, file.split))
-    return Listing(source, tuple(found), revision=sha, notes=tuple(notes))
+    return Listing(plan.source, tuple(found), revision=plan.sha, notes=plan.notes)
 
 
 def _stored_path(source: str) -> Path:
@@ -262,7 +289,7 @@ def _fetch(name: str, sha: str, file: HubFile, meter: "_Meter") -> None:
     """Fetch one file and compare it with the listing; a wrong one is fetched once more."""
     from huggingface_hub import hf_hub_download
 
-    def fetch(force: bool) -> Path:
+    def get(force: bool) -> Path:
         path = hf_hub_download(
             name,
             file.name,
@@ -276,7 +303,7 @@ def _fetch(name: str, sha: str, file: HubFile, meter: "_Meter") -> None:
         return Path(path)
 
     for is_last in (False, True):
-        path: Path = _patiently(partial(fetch, is_last), file.name)
+        path: Path = _patiently(partial(get, is_last), file.name)
         problem = _problem(path, file)
         if not problem:
             return
