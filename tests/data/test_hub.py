@@ -33,7 +33,7 @@ def server(texts, monkeypatch, tmp_path):
     hub = Hub(NAME, files)
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("autoresearch.data.patience.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     yield hub
     hub.close()
