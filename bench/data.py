@@ -66,11 +66,14 @@ def plain_batches(
 
 
 def rate(step: Callable[[], int], seconds: float) -> float:
-    """Return how much a second a step does, by what it returns; the first call is not counted."""
+    """Return how much a second of one core a step does, by what it returns; the first call is not counted.
+
+    Seconds are those of the CPU, so that other work on the machine does not count.
+    """
     step()
     done = 0
-    began = time.perf_counter()
-    while (took := time.perf_counter() - began) < seconds:
+    began = time.process_time()
+    while (took := time.process_time() - began) < seconds:
         done += step()
     return done / took
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, state
+from autoresearch.commands import DryRunOption, JsonOption, QuietOption, state
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
@@ -45,6 +45,7 @@ def prepare(
     is_check: Annotated[
         bool, typer.Option("--check", help="Verify the checksums of what was prepared, and stop.")
     ] = False,
+    is_dry_run: DryRunOption = False,
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
 ) -> None:
@@ -72,6 +73,9 @@ def prepare(
     config = load_config(run_directory, flags).config
     if is_check:
         _check(mode, config)
+        return
+    if is_dry_run:
+        _show_plan(mode, config, offline=offline)
         return
     prepare_and_show(mode, config, offline=offline)
     stored = load_config(run_directory).config.data.model_dump()
@@ -147,6 +151,29 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
     )
     for warning in summary.warnings:
         mode.warn(warning)
+
+
+def _show_plan(mode: "OutputMode", config: "Config", *, offline: bool) -> None:
+    import dataclasses
+
+    from autoresearch.data.prepare import plan
+    from autoresearch.ui import format as f
+
+    planned = plan(config, offline=offline)
+    if mode.is_json:
+        mode.json(dataclasses.asdict(planned))
+    elif planned.is_done:
+        mode.say(f"{planned.source} is prepared already; nothing to do")
+    else:
+        fetched = f", {f.size(planned.download_bytes)} to fetch" if planned.download_bytes else ""
+        mode.say(
+            f"would prepare {planned.source}: {planned.num_files:,} files,"
+            f" {f.size(planned.num_bytes)}{fetched}"
+        )
+        mode.say(
+            f"  needs at most {f.size(planned.disk_bytes)} of disk;"
+            f" {f.size(planned.free_bytes)} are free"
+        )
 
 
 def _check(mode: "OutputMode", config: "Config") -> None:

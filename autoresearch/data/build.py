@@ -166,6 +166,8 @@ def build(run: Run, listing: Listing) -> Dataset:
                 **skipped,
                 **_totals(run, units, built, entries),
             }
+            for left_over in built.glob(".*.tmp"):  # Of workers that were killed.
+                left_over.unlink()
             write_json(built / MANIFEST_NAME, manifest)
             dataset = _install(built, target)
     write_json(
@@ -220,13 +222,18 @@ def total_memory_mb() -> int:
     return total // 1_000_000
 
 
+def disk_needed(num_bytes: int) -> int:
+    """Return bytes of disk for the shards and rows of `num_bytes` of text, estimated from above."""
+    return int(num_bytes * DISK_SHARE) + (64 << 20)
+
+
 def _check_space(num_bytes: int) -> None:
     """Raise unless there is room for the tokens of `num_bytes` of text.
 
     Raises:
         AutoresearchError: there is not.
     """
-    needed = int(num_bytes * DISK_SHARE) + (64 << 20)
+    needed = disk_needed(num_bytes)
     folder = cache_directory()
     free = shutil.disk_usage(folder).free
     if free < needed:

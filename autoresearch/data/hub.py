@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -22,15 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.data.dataset import DataSplit, write_json
+from autoresearch.data.patience import patiently
 from autoresearch.data.shards import file_sha256
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile, kind_of
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
 
 MAX_DOWNLOADS = 8
-MAX_ATTEMPTS = 5
-RETRY_SECONDS = 1.0
-"""Wait after the first failure; doubles. A server's own `Retry-After` up to a minute is honoured."""
 REST_BYTES = 200_000_000
 """Space that must stay free beside what is fetched."""
 
@@ -97,21 +94,40 @@ def choose(files: Sequence[HubFile], shards: int) -> tuple[list[HubFile], list[s
     return [HubFile(f.name, f.size, f.sha256, split) for f, split in pinned], notes
 
 
-def list_hub(
-    source: str, shards: int, *, offline: bool, begin: Callable[[int, str], Callable[[int], None]]
-) -> Listing:
-    """List a dataset and bring its chosen files here.
+@dataclass(frozen=True)
+class HubPlan:
+    """What a hub source consists of, and what of it is here."""
+
+    source: str
+    name: str
+    sha: str
+    files: tuple[HubFile, ...]
+    missing: tuple[HubFile, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(f.size for f in self.files)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Of the files that must be fetched."""
+        return sum(f.size for f in self.missing)
+
+
+def plan_hub(source: str, shards: int, *, offline: bool) -> HubPlan:
+    """Ask the hub what there is, choose, and see what is here already.
 
     Args:
         source: `hf://datasets/OWNER/NAME[@revision]`.
         shards: Training shards to take.
         offline: Use only what is stored here; so does HF_HUB_OFFLINE.
-        begin: Called with the bytes to fetch and a detail; returns what is called with bytes fetched.
 
     Raises:
         UsageError: there is no such dataset, revision, or no file that can be read.
         PrerequisiteError: no access, or offline and not all here.
-        AutoresearchError: the network failed, a file is not what the hub says, no space.
+        AutoresearchError: the network failed.
     """
     name, revision = parse(source)
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
@@ -122,8 +138,7 @@ def list_hub(
             hint="run `autoresearch prepare` once with a network",
         )
     listed = stored if offline else _ask(source, name, revision)
-    everything = [HubFile(**f) for f in listed["files"]]
-    files, notes = choose(everything, shards)
+    files, notes = choose([HubFile(**f) for f in listed["files"]], shards)
     if not files:
         raise UsageError(
             f"`{source}` has no .parquet, .jsonl, .txt or .md file",
@@ -133,29 +148,38 @@ def list_hub(
     if not offline:
         write_json(_stored_path(source), listed)
     sha = str(listed["sha"])
-    here = [_find_here(name, sha, f) for f in files]
-    missing = [f for f, path in zip(files, here, strict=True) if path is None]
+    missing = [f for f in files if _find_here(name, sha, f) is None]
     if missing and offline:
         raise PrerequisiteError(
             f"{len(missing)} of {len(files)} files of `{source}` are not on this machine, and this call"
             " is offline",
             hint="run `autoresearch prepare` once with a network",
         )
-    if missing:
-        size = sum(f.size for f in missing)
-        _check_space(size)
-        advance = begin(size, f"{len(missing)} files, {size / 1e6:,.0f} MB")
-        _fetch_all(name, sha, missing, advance)
-        here = [_find_here(name, sha, f) for f in files]
+    return HubPlan(source, name, sha, tuple(files), tuple(missing), tuple(notes))
+
+
+def fetch(plan: HubPlan, advance: Callable[[int], None]) -> Listing:
+    """Bring the files of a plan here.
+
+    Args:
+        plan: From `plan_hub`.
+        advance: Called in this thread with bytes fetched.
+
+    Raises:
+        AutoresearchError: the network failed, a file is not what the hub says, no space.
+    """
+    if plan.missing:
+        _check_space(plan.missing_bytes)
+        _fetch_all(plan.name, plan.sha, plan.missing, advance)
     found = []
-    for file, path in zip(files, here, strict=True):
+    for file in plan.files:
+        path = _find_here(plan.name, plan.sha, file)
         if path is None:
             raise _wrong(file.name, "is not in the hub's cache after the download")
         stat = path.stat()
         kind = kind_of(Path(file.name)) or "text"
-        # The time of a download is no part of what the file is.
         found.append(SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns, file.split))
-    return Listing(source, tuple(found), revision=sha, notes=tuple(notes))
+    return Listing(plan.source, tuple(found), revision=plan.sha, notes=plan.notes)
 
 
 def _stored_path(source: str) -> Path:
@@ -226,7 +250,7 @@ def _ask(source: str, name: str, revision: str) -> dict[str, Any]:
     def ask() -> Any:
         return api.dataset_info(name, revision=revision, files_metadata=True, timeout=30)
 
-    info = _patiently(ask, source)
+    info = patiently(ask, source)
     files = [
         {
             "name": s.rfilename,
@@ -262,7 +286,7 @@ def _fetch(name: str, sha: str, file: HubFile, meter: "_Meter") -> None:
     """Fetch one file and compare it with the listing; a wrong one is fetched once more."""
     from huggingface_hub import hf_hub_download
 
-    def fetch(force: bool) -> Path:
+    def get(force: bool) -> Path:
         path = hf_hub_download(
             name,
             file.name,
@@ -276,7 +300,7 @@ def _fetch(name: str, sha: str, file: HubFile, meter: "_Meter") -> None:
         return Path(path)
 
     for is_last in (False, True):
-        path: Path = _patiently(partial(fetch, is_last), file.name)
+        path: Path = patiently(partial(get, is_last), file.name)
         problem = _problem(path, file)
         if not problem:
             return
@@ -338,91 +362,3 @@ class _Meter:
                 return None
 
         return Bar
-
-
-def _patiently(call: Callable[[], Any], what: str) -> Any:
-    """Call again after failures that pass: network, 429, 5xx; others become errors in words."""
-    import httpx
-    from huggingface_hub import errors
-
-    pause = RETRY_SECONDS
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            return call()
-        except (
-            errors.HfHubHTTPError,
-            httpx.HTTPError,
-            errors.LocalEntryNotFoundError,
-            OSError,
-        ) as exc:
-            status = _status(exc)
-            is_passing = status is None or status in {408, 429} or status >= 500
-            if isinstance(exc, InterruptedError) or _is_no_space(exc):
-                raise
-            if not is_passing or attempt == MAX_ATTEMPTS:
-                raise _explain(exc, status, what) from exc
-            time.sleep(max(pause, _asked_pause(exc)))
-            pause *= 2
-    raise AssertionError("unreachable")
-
-
-def _is_no_space(exc: BaseException) -> bool:
-    import errno
-
-    return isinstance(exc, OSError) and exc.errno == errno.ENOSPC
-
-
-def _responses(exc: BaseException | None) -> Any:
-    while exc is not None:
-        response = getattr(exc, "response", None)
-        if response is not None:
-            return response
-        exc = exc.__cause__ or exc.__context__
-    return None
-
-
-def _status(exc: BaseException) -> int | None:
-    response = _responses(exc)
-    return None if response is None else int(response.status_code)
-
-
-def _asked_pause(exc: BaseException) -> float:
-    response = _responses(exc)
-    value = "" if response is None else response.headers.get("Retry-After", "")
-    return min(60.0, float(value)) if value.isdigit() else 0.0
-
-
-def _explain(exc: BaseException, status: int | None, what: str) -> AutoresearchError:
-    from huggingface_hub import errors
-
-    if isinstance(exc, errors.GatedRepoError) or status == 403:
-        return PrerequisiteError(
-            f"no access to `{what}`",
-            hint="accept its terms on its page, then set HF_TOKEN or run `hf auth login`",
-            kind="data_missing",
-        )
-    if isinstance(exc, errors.RevisionNotFoundError):
-        return UsageError(
-            f"`{what}` has no such revision", hint="leave `@revision` out for the newest"
-        )
-    if isinstance(exc, errors.RepositoryNotFoundError) or status == 401:
-        return PrerequisiteError(
-            f"there is no dataset `{what}`, or it needs a token",
-            hint="check the name; if it is private, set HF_TOKEN or run `hf auth login`",
-            kind="data_missing",
-        )
-    if status == 404:
-        return UsageError(f"the hub has no `{what}`", hint="check the name", kind="data_invalid")
-    if status == 429:
-        return AutoresearchError(
-            f"the hub refuses more requests for `{what}` (429)",
-            hint="run `autoresearch prepare` again later: it goes on where it was; HF_TOKEN raises the limit",
-            kind="data_missing",
-        )
-    reason = str(exc).strip().splitlines()
-    return AutoresearchError(
-        f"could not fetch `{what}`: {reason[0][:200] if reason else type(exc).__name__}",
-        hint="check the network (a mirror is set by HF_ENDPOINT), then run `autoresearch prepare` again:"
-        " it goes on where it was",
-        kind="data_missing",
-    )

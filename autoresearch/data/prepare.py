@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from autoresearch.config import Config, DataConfig
 from autoresearch.data import sources
-from autoresearch.data.build import Run, build, fingerprint, hash_of, whole
+from autoresearch.data.build import Run, build, disk_needed, fingerprint, hash_of, whole
 from autoresearch.data.dataset import (
     DAMAGED_NAME,
     FORMAT,
@@ -34,11 +34,20 @@ from autoresearch.data.dataset import (
 )
 from autoresearch.data.shards import file_sha256
 from autoresearch.data.sources import HUB_PREFIX, Listing
-from autoresearch.data.summary import OnProgress, PrepareProgress, PrepareSummary
+from autoresearch.data.summary import OnProgress, PreparePlan, PrepareProgress, PrepareSummary
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.paths import cache_directory, find_run_directory
 
-__all__ = ["PrepareProgress", "PrepareSummary", "check", "open_dataset", "prepare", "request_key"]
+__all__ = [
+    "PreparePlan",
+    "PrepareProgress",
+    "PrepareSummary",
+    "check",
+    "open_dataset",
+    "plan",
+    "prepare",
+    "request_key",
+]
 
 
 def prepare(
@@ -75,6 +84,53 @@ def prepare(
     except OSError as exc:
         raise _explain(exc) from exc
     return _summary(run, dataset, rows, is_new=is_new, seconds=time.monotonic() - started)
+
+
+def plan(config: Config, *, offline: bool = False) -> PreparePlan:
+    """Say what `prepare` would do; fetches and writes nothing but the listing of a hub dataset.
+
+    The disk it needs is an estimate from above: hub files are packed text, and what they unpack to is
+    known only when they are here.
+
+    Raises:
+        AutoresearchError: the source is missing, or the network failed.
+    """
+    source = _source(config.data)
+    run = Run(config, source, request_key(config.data, source), None)
+    hub = source.startswith(HUB_PREFIX)
+    download = 0
+    dataset = _find_hub(run)
+    if hub:
+        from autoresearch.data.hub import plan_hub
+
+        if dataset is None:
+            planned = plan_hub(source, config.data.shards, offline=offline)
+            num_files, num_bytes, download = (
+                len(planned.files),
+                planned.num_bytes,
+                planned.missing_bytes,
+            )
+        else:
+            num_files = num_bytes = 0
+    else:
+        listing = sources.list_local(source)
+        num_files, num_bytes = len(listing.files), listing.num_bytes
+        dataset = _find(run, listing)
+    text = num_bytes * sources.TEXT_PER_PACKED_BYTE if hub else num_bytes
+    if config.data.max_bytes:
+        text = min(text, config.data.max_bytes)
+    folder = cache_directory()
+    while not folder.exists():
+        folder = folder.parent
+    return PreparePlan(
+        source=source,
+        is_done=dataset is not None,
+        num_files=num_files,
+        num_bytes=num_bytes,
+        download_bytes=download,
+        disk_bytes=0 if dataset else download + disk_needed(text),
+        free_bytes=shutil.disk_usage(folder).free,
+    )
 
 
 def open_dataset(config: Config) -> Dataset:
@@ -190,15 +246,14 @@ def _read_request(request: str) -> dict[str, Any]:
 def _list(run: Run, *, offline: bool) -> Listing:
     run.begin("list", 0)
     if run.source.startswith(HUB_PREFIX):
-        from autoresearch.data.hub import list_hub
+        from autoresearch.data.hub import fetch, plan_hub
 
-        listing = list_hub(
-            run.source,
-            run.data.shards,
-            offline=offline,
-            begin=lambda total, detail: run.begin("download", total, detail),
-        )
-        run.end("download", listing.num_bytes)
+        plan = plan_hub(run.source, run.data.shards, offline=offline)
+        size = plan.missing_bytes
+        detail = f"{len(plan.missing)} files, {size / 1e6:,.0f} MB" if plan.missing else ""
+        listing = fetch(plan, run.begin("download", size, detail) if size else lambda _: None)
+        if size:
+            run.end("download", size)
     else:
         listing = sources.list_local(run.source)
     return listing

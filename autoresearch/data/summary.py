@@ -62,3 +62,18 @@ class PrepareSummary:
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON values."""
         return {**asdict(self), "path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """What `prepare` would do."""
+
+    source: str
+    is_done: bool
+    num_files: int
+    num_bytes: int
+    """Of the files."""
+    download_bytes: int
+    disk_bytes: int
+    """Needed, download included; an estimate from above."""
+    free_bytes: int

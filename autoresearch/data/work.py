@@ -6,6 +6,7 @@ written atomically, so that an interrupted `prepare` finds what is done.
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,9 +45,8 @@ def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """
     unit, folder = unit_from_json(job["unit"]), Path(job["folder"])
     reader = Reader(job["text_column"], folder / BIG_LOCK)
-    texts: list[int] = []
-    groups: list[int] = []
-    sizes: list[int] = []
+    # Eight bytes a document and not a list of objects: a packed file of 10 GB is one unit.
+    texts, groups, sizes = array("Q"), array("Q"), array("Q")
     total = 0
     for part in unit.ranges:
         before = total

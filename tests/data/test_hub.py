@@ -10,7 +10,7 @@ import pytest
 
 from autoresearch.data import hub as hub_module
 from autoresearch.data.hub import HubFile, choose, parse
-from autoresearch.data.prepare import check, open_dataset, prepare
+from autoresearch.data.prepare import check, open_dataset, plan, prepare
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,7 +33,7 @@ def server(texts, monkeypatch, tmp_path):
     hub = Hub(NAME, files)
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("autoresearch.data.patience.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     yield hub
     hub.close()
@@ -196,6 +196,17 @@ def test_no_space_is_told_before_the_download(server, make_config, monkeypatch):
         prepare(make_config(SOURCE))
     assert caught.value.kind == "disk"
     assert not any(p.startswith("/signed/") for _, p, _ in server.requests)
+
+
+def test_a_plan_fetches_nothing(server, make_config):
+    config = make_config(SOURCE, shards=2)
+    planned = plan(config)
+    assert planned.num_files == 4
+    assert planned.download_bytes == planned.num_bytes > 10_000
+    assert planned.disk_bytes > planned.download_bytes
+    assert not any(p.startswith("/signed/") for _, p, _ in server.requests)
+    prepare(config)
+    assert plan(config).is_done
 
 
 def test_choice_of_files():

@@ -85,6 +85,17 @@ def test_check(folder, capsys):
     assert json.loads(capsys.readouterr().out) == {"ok": True}
 
 
+def test_dry_run_writes_nothing(folder, capsys):
+    assert main(["prepare", "--dry-run"]) == 0
+    err = normal(capsys.readouterr().err, folder)
+    assert err.startswith("would prepare FOLDER/text.jsonl: 1 files, ")
+    assert "are free" in err
+    assert not (folder / "cache").exists()
+    main(["prepare", "--quiet"])
+    assert main(["prepare", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["is_done"] is True
+
+
 def test_flags_that_run_would_not_know_are_told(folder, capsys):
     (folder / "other").mkdir()
     (folder / "text.jsonl").rename(folder / "other" / "text.jsonl")

@@ -71,8 +71,11 @@ def test_kill_9_and_again(make_config, tmp_path, source, phase, count):
     work = tmp_path / "cache" / "work"
     kept = {p: p.stat().st_mtime_ns for p in work.rglob("unit-*.json")}
     assert bool(kept) == (phase == "tokenise")
+    if kept:
+        (next(iter(kept)).parent / "dataset" / ".train-00001.arrow.7.tmp").write_bytes(b"half")
     seen = []
     summary = prepare(config, on_progress=seen.append)
+    assert not list(summary.path.rglob(".*"))
     if phase == "tokenise":
         # Only the units that were not written are tokenised again.
         size = source.stat().st_size
