@@ -84,6 +84,8 @@ class OutputMode:
         """
         env = os.environ if environ is None else environ
         out, err = stdout or sys.stdout, stderr or sys.stderr
+        for stream in (out, err):
+            _forgive(stream)
         dumb = env.get("TERM", "") in {"dumb", "unknown"}
         out_tty, err_tty = _is_terminal(out), _is_terminal(err)
         kind: Kind = "plain"
@@ -200,6 +202,14 @@ def print_error(mode: OutputMode, error: AutoresearchError) -> None:
         mode.json(error.to_json())
     else:
         mode.err.print(render_error(error), soft_wrap=True)
+
+
+def _forgive(stream: IO[str]) -> None:
+    """Print `?` where a stream cannot encode a character, instead of failing."""
+    if "utf" not in (getattr(stream, "encoding", "") or "").lower() and hasattr(
+        stream, "reconfigure"
+    ):
+        stream.reconfigure(errors="replace")
 
 
 def _is_terminal(stream: IO[str]) -> bool:

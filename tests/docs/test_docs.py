@@ -90,3 +90,14 @@ def test_the_reference_is_made_from_the_code():
     assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == module.reference(), (
         message
     )
+
+
+def test_the_python_example_runs(lab, monkeypatch, capsys):
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    block = re.search(r"## Python\n\n((?: {4}.*\n|\n)+)", text)[1]
+    (lab.parent / "myrun").symlink_to(lab)
+    monkeypatch.chdir(lab.parent)
+    names = {}
+    exec("\n".join(line[4:] for line in block.split("\n")), names)
+    assert names["table"].num_rows == 25
+    assert capsys.readouterr().out.startswith("23 0.99375")

@@ -429,3 +429,22 @@ def test_a_clone_says_how_to_fetch_the_record_and_then_shows_it(lab, tmp_path, m
     fetch = re.search(r"`(git fetch .*)`", result.stderr)[1]
     subprocess.run(shlex.split(fetch), check=True)
     assert call("log").stdout == before
+
+
+def test_a_stream_that_is_not_utf8_gets_question_marks(lab, monkeypatch):
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    import autoresearch
+
+    (lab / "results.tsv").write_text(FOREIGN.replace("GeLU", "\u6df1 \U0001f680"), encoding="utf-8")
+    root = str(Path(autoresearch.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-m", "autoresearch", "log", "--from", "results.tsv"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": root},
+        capture_output=True,
+        check=True,
+    )
+    assert b"switch to ? ? activation" in done.stdout
