@@ -1,12 +1,13 @@
 """The files of a trial, written out from its git tree into a private folder."""
 
-import shutil
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from autoresearch.errors import AutoresearchError, WorkError
+from autoresearch.trial.sandbox.launcher import wipe
 
 
 class Folder:
@@ -45,7 +46,11 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        # Not by shutil: a child may have left folders that are locked, or too deep for it.
+        with contextlib.suppress(OSError):
+            wipe(str(self.path))
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

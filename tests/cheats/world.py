@@ -202,6 +202,7 @@ class World:
             sandbox,
             scratch=self.root / "scratch" / tag,
             submit_seconds=SUBMIT_SECONDS,
+            cache=self.root / "compiled" / tag,
         )
         spec = TrialSpec(
             files=files,

@@ -408,3 +408,31 @@ print("kept it")
     assert "kept it" not in child.out
     assert child.code != 0
     assert "memory limit of 200 MB exceeded" in child.err
+
+
+def test_folders_too_deep_to_count(run, place):
+    code = """
+import os, time
+os.chdir(os.environ["HOME"])
+for _ in range(2500):
+    os.mkdir("d"); os.chdir("d")
+time.sleep(5)
+print("unseen")
+"""
+    child = run(code)
+    assert child.code == 122, child.err
+    assert "nested folders exceeded" in child.err
+    subprocess.run(["rm", "-rf", *place.glob("home*")], check=True)
+
+
+def test_a_judge_leaves_no_deep_folders(run, place):
+    code = """
+import os
+os.chdir(os.environ["HOME"])
+open("x", "w").close()
+os.symlink("/etc", "link")
+for _ in range(1500):
+    os.mkdir("d"); os.mkdir("e"); os.chdir("d")
+"""
+    child = run(code, profile="judge")
+    assert not [p for home in place.glob("home*") for p in home.iterdir()], child.err

@@ -37,6 +37,8 @@ else:
     import _signal as signal  # the public module brings enum and re, a third of the start
 
 TICK_SECONDS = 0.25
+MAX_DEPTH = 200
+MAX_ENTRIES = 300_000
 MESSAGE = "autoresearch-sandbox: "
 EXIT_LIMIT = 122
 """The child was ended for a limit on disk or processes (for memory: SIGKILL, as the kernel does)."""
@@ -580,38 +582,72 @@ def usage(pids: Iterable[int]) -> tuple[int, int]:
     return memory >> 20, threads
 
 
-def disk_mb(folder: str) -> int:
-    """Return what a folder holds in MB, by blocks, symbolic links not followed."""
-    total, todo = 0, [folder]
+def measure(folder: str) -> tuple[int, str]:
+    """Return what a folder holds in MB, by blocks, and what is wrong with its shape.
+
+    Symbolic links are not followed. A tree that is too deep or too full to be looked through is told as such: its
+    contents could not be counted.
+    """
+    total = num_entries = 0
+    todo = [(folder, 0)]
     while todo:
+        path, depth = todo.pop()
         try:
-            with os.scandir(todo.pop()) as entries:
+            with os.scandir(path) as entries:
                 for entry in entries:
+                    num_entries += 1
                     try:
                         total += entry.stat(follow_symlinks=False).st_blocks
                         if entry.is_dir(follow_symlinks=False):
-                            todo.append(entry.path)
+                            todo.append((entry.path, depth + 1))
                     except OSError:
                         continue
         except OSError:
             continue
-    return total >> 11
+        if depth > MAX_DEPTH:
+            return total >> 11, f"limit of {MAX_DEPTH} nested folders"
+        if num_entries > MAX_ENTRIES:
+            return total >> 11, f"limit of {MAX_ENTRIES} files"
+    return total >> 11, ""
 
 
 def wipe(folder: str) -> None:
-    """Remove everything in a folder, without following a symbolic link."""
-    with os.scandir(folder) as entries:
-        listed = list(entries)
-    for entry in listed:
+    """Remove everything in a folder, without following a symbolic link, however deep it is.
+
+    Folders in folders are first moved to the top, so that no path grows and nothing recurses.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    top = os.open(folder, flags)
+    number, before = 0, None
+    while (names := os.listdir(top)) and names != before:
+        before = names
+        for name in names:
+            try:
+                if os.stat(name, dir_fd=top, follow_symlinks=False).st_mode & 0o170000 == 0o040000:
+                    os.chmod(name, 0o700, dir_fd=top)
+                inner = os.open(name, flags, dir_fd=top)
+            except OSError:
+                remove(name, top)
+                continue
+            for child in os.listdir(inner):
+                number += 1
+                try:
+                    os.rename(child, f"{number}.wiped", src_dir_fd=inner, dst_dir_fd=top)
+                except OSError:
+                    remove(child, inner)
+            os.close(inner)
+            remove(name, top)
+    os.close(top)
+
+
+def remove(name: str, folder: int) -> None:
+    """Remove one file or empty folder of an open folder."""
+    for remover in (os.unlink, os.rmdir):
         try:
-            if entry.is_dir(follow_symlinks=False):
-                os.chmod(entry.path, 0o700)
-                wipe(entry.path)
-                os.rmdir(entry.path)
-            else:
-                os.unlink(entry.path)
+            remover(name, dir_fd=folder)
         except OSError:
             continue
+        return
 
 
 def remove_shared(uid: int) -> None:
@@ -688,6 +724,8 @@ class Keeper:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            # When memory runs out, the child goes before the lab.
+            try_put("/proc/self/oom_score_adj", 800)
             self.group.join()
             if self.spec["backend"] == "bubblewrap":
                 self.become_bubblewrap()
@@ -746,8 +784,11 @@ class Keeper:
                 else:
                     poll.unregister(descriptor)
             if self.should_stop or time.monotonic() >= next_look:
+                began = time.monotonic()
                 self.look()
-                next_look = time.monotonic() + TICK_SECONDS
+                # A full folder takes long to look through: at most a tenth of the time goes into it.
+                now = time.monotonic()
+                next_look = now + max(TICK_SECONDS, 10 * (now - began))
             if (self.should_stop or self.broken) and not is_killed:
                 is_killed = True
                 self.kill_tree()
@@ -757,8 +798,10 @@ class Keeper:
         spec = self.spec
         if os.getppid() != self.parent:
             self.should_stop = True
-        if disk_mb(spec["home"]) > spec["disk_mb"]:
-            self.broken = f"disk limit of {spec['disk_mb']} MB"
+        disk_mb, problem = measure(spec["home"])
+        if disk_mb > spec["disk_mb"]:
+            problem = f"disk limit of {spec['disk_mb']} MB"
+        self.broken = problem
         if not self.group.directories:
             memory, threads = usage(descendants(os.getpid()))
             if spec["memory_mb"] and memory > spec["memory_mb"]:
