@@ -1,0 +1,78 @@
+"""What a resumed run takes over from the record for its trials."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autoresearch.lab.running import recall
+from autoresearch.types import (
+    Experiment,
+    Outcome,
+    Session,
+    Setup,
+    State,
+    Trial,
+    TrialResult,
+)
+
+SETUP = Setup("gpu", "2.13", "1", 300.0, "data", "1", 128, 1000, "cudnn+varlen")
+
+
+class Executor:
+    """Holds what it is given."""
+
+    submit_seconds: float | None = None
+    tolerance: float | None = None
+    noise_nats: float | None = None
+    attention = ""
+
+    def use_attention(self, choice: str) -> None:
+        """Note it."""
+        self.attention = choice
+
+
+@dataclass(frozen=True)
+class Lab:
+    """As much of a lab as is needed."""
+
+    setup: Setup
+    executor: Executor
+
+
+def session_of(proposer: Any, setup: Setup = SETUP) -> Session:
+    extra = {"tolerance": 0.4, "difference_sd": 0.01}
+    result = TrialResult(1, Outcome.OK, bpb=1.0, submit_seconds=0.7, extra=extra)
+    experiment = Experiment(
+        0,
+        "c",
+        "p",
+        State.JUDGED,
+        "baseline",
+        proposer,
+        trials=(
+            Trial(replace(result, extra={}), setup.key, "", ""),
+            Trial(result, setup.key, "", ""),
+        ),
+        setup=setup.key,
+    )
+    return Session("t", "b", (experiment,), setup=setup, setups={setup.key: setup})
+
+
+def recalled(session: Session) -> tuple[Any, Executor]:
+    executor = Executor()
+    lab: Any = Lab(replace(SETUP, attention="flash+folded"), executor)
+    return recall(lab, session), executor
+
+
+def test_a_baseline_of_this_setup_is_recalled() -> None:
+    lab, executor = recalled(session_of("baseline"))
+    assert (executor.submit_seconds, executor.tolerance, executor.noise_nats) == (0.7, 0.4, 0.01)
+    assert executor.attention == lab.setup.attention == "cudnn+varlen"
+
+
+def test_nothing_is_taken_from_a_candidate_or_another_setup() -> None:
+    _, executor = recalled(session_of("llm"))
+    assert executor.tolerance is None
+    lab, executor = recalled(session_of("baseline", replace(SETUP, gpu="other")))
+    assert executor.tolerance is None
+    assert executor.attention == ""
+    assert lab.setup.attention == "flash+folded"
