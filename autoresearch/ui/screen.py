@@ -79,9 +79,9 @@ class Screen:
     def above(self, lines: Sequence[Text | str]) -> None:
         """Print whole lines above the rows."""
         with self._lock:
-            erase, rows = self._erase(), self._frame[0] if self._frame else None
+            erase, rows = self._erase(), self._frame[0] if self._frame else ""
             text = "".join(self._ansi(line, None) + "\n" for line in lines)
-            if rows is not None:
+            if rows:
                 text += rows + "\n"
             self._write(_BEGIN + erase + text + _END)
 
