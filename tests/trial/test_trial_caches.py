@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from trial_files import TRAIN, variant
+from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.host import LocalExecutor
-from autoresearch.types import Outcome
+from autoresearch.types import Outcome, TrialResult
 
 SHOW = """
 import os, pathlib
@@ -26,15 +26,13 @@ WRITES = variant(
     (place / "NAME-late").write_text("validation text")
 """,
     ),
-    prologue=SHOW,
-)
-# In judging `build_model` may say a word before it has seen text.
-JUDGE_SEES = variant(
+    # In judging `build_model` may say a word before it has seen text.
     (
         "    return Model(",
-        "    if __name__ == 'train':\n        raise ValueError(f'seen {seen}')\n    return Model(",
+        "    if __name__ == 'train':\n        raise ValueError(f'judge {seen}')\n    return Model(",
     ),
     prologue=SHOW,
+    base=COUNTS,
 )
 
 
@@ -107,27 +105,25 @@ def test_odd_files_stay_behind(tmp_path, home, monkeypatch) -> None:
     caches.take(tmp_path / "nowhere", "3", 0.0)
 
 
-def test_through_trials_in_the_sandbox(run, configure, dataset, sandbox, tmp_path) -> None:
+def test_through_trials_in_the_sandbox(
+    run, configure, dataset, sandbox, tmp_path, unjudged, monkeypatch
+) -> None:
     executor = LocalExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
 
-    def trial(name: str, *, is_tip: bool = False) -> str:
-        result = run(
-            WRITES.replace("NAME", name),
-            executor=executor,
-            spec={"label": name, "keep_cache": is_tip, "audit_below": None if is_tip else 0.0},
-        )
-        assert result.outcome is Outcome.OK, result
-        return result.log_tail.split("seen ")[1].splitlines()[0]
+    def trial(name: str, *, is_tip: bool = False) -> TrialResult:
+        text = WRITES.replace("NAME", name)
+        return run(text, executor=executor, spec={"label": name, "keep_cache": is_tip})
 
-    assert trial("base", is_tip=True) == "[]"
-    assert trial("poison") == "['base']"
-    assert trial("good") == "['base']"
+    base, poison, good = trial("base", is_tip=True), trial("poison"), trial("good")
     executor.keep_caches("good")
-    result = run(JUDGE_SEES, executor=executor, spec={"label": "judge"})
-    assert "seen ['base']" in result.detail
-    assert trial("last") == "['base', 'good']"
+    monkeypatch.undo()
+    last = trial("last")
+    assert [r.outcome for r in (base, poison, good)] == [Outcome.OK] * 3
+    seen = [r.log_tail.split("seen ")[1].strip() for r in (base, poison, good, last)]
+    assert seen == ["[]", "['base']", "['base']", "['base', 'good']"]
+    assert "judge ['base']" in last.detail
 
 
 COMPILED = TRAIN.replace(

@@ -1,5 +1,6 @@
 """The contract between train.py and the lab, rule by rule, with real processes in the sandbox."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from trial_files import TRAIN, variant
+from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial import client
 from autoresearch.trial.child import describe
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import Outcome
+
+counts = functools.partial(variant, base=COUNTS)
 
 pytestmark = pytest.mark.usefixtures("unjudged")
 
@@ -87,7 +90,7 @@ def test_misuse_is_refused_with_words(run) -> None:
 
 
 def test_without_build_model_nothing_starts(run) -> None:
-    result = run(variant(("def build_model", "def make_model")))
+    result = run(counts(("def build_model", "def make_model")))
     assert (result.outcome, result.reason) == (Outcome.CRASH, "exception")
     assert "NameError" in result.detail
     assert result.bpb is None
@@ -144,7 +147,7 @@ def test_any_shape_per_call_and_pure_progress(run) -> None:
 
 
 def test_seeds_decide_and_one_process_only(run) -> None:
-    text = variant(
+    text = counts(
         (
             "    trial = Trial.join()\n",
             """    import os, random
@@ -162,7 +165,7 @@ def test_seeds_decide_and_one_process_only(run) -> None:
 """,
         ),
         (
-            "        trial.log(loss=loss, lr=LR)\n",
+            "        trial.log(loss=loss)\n",
             "        print(x.sum().item(), y.sum().item(), flush=True)\n",
         ),
     )
@@ -178,7 +181,7 @@ def test_seeds_decide_and_one_process_only(run) -> None:
 
 
 def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
-    text = variant(
+    text = counts(
         (
             "    trial.start()\n",
             """    import os, select, time
@@ -206,19 +209,24 @@ def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
 
 @pytest.mark.parametrize("change", ["__import__('time').sleep(60)", "while True: model(x)"])
 def test_ignoring_the_deadline_is_overtime(run, change) -> None:
-    text = variant(("    trial.submit(model)", f"    {change}\n    trial.submit(model)"))
+    text = counts(("    trial.submit(model)", f"    {change}\n    trial.submit(model)"))
     result = run(text, executor={"submit_seconds": 0.1})
     assert (result.outcome, result.reason) == (Outcome.CRASH, "overtime")
     assert result.train_seconds < 6
 
 
 def test_never_submitting(run) -> None:
-    result = run(variant(("    trial.submit(model)", "    pass")))
+    result = run(counts(("    trial.submit(model)", "    pass")))
     assert (result.outcome, result.reason) == (Outcome.CRASH, "no_submission")
 
 
 def test_hanging_in_training(run) -> None:
-    text = variant(("        optimizer.step()\n", "        __import__('time').sleep(99)\n"))
+    text = counts(
+        (
+            "            counts += ",
+            "            __import__('time').sleep(99)\n            counts += ",
+        )
+    )
     result = run(text, trial__hung_seconds=0.5, trial__budget_seconds=8.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "hung")
     assert result.train_seconds < 6
@@ -230,7 +238,7 @@ def test_hanging_at_start(run) -> None:
 
 
 def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:
-    text = variant(
+    text = counts(
         (
             "    trial.submit(model)",
             """    import os, signal, sys, time
@@ -255,7 +263,7 @@ def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:
 def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     monkeypatch.setenv("SOME_SETTING", "canary")
-    text = variant(
+    text = counts(
         (
             "    trial.submit(model)",
             """    import os
@@ -289,25 +297,32 @@ def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monk
     ("line", "reason", "words"),
     [
         ("torch.empty(1 << 50)", "oom", "RuntimeError"),
-        ("1 / 0", "exception", "ZeroDivisionError: division by zero (train.py line"),
-        ("raise SystemExit(3)", "exception", "SystemExit: 3"),
-        ("import os; os._exit(5)", "exception", "exit code 5"),
         ("loss = loss * float('nan')", "nan", "the loss became nan"),
         ("loss = loss + 1e6", "diverged", "above"),
     ],
 )
-def test_crashes_are_told_apart_by_type(run, line, reason, words) -> None:
-    result = run(variant(("        trial.log(loss", f"        {line}\n        trial.log(loss")))
+def test_crashes_in_training_are_told_apart(run, line, reason, words) -> None:
+    result = run(counts(("        trial.log(loss", f"        {line}\n        trial.log(loss")))
     assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result
     assert words in result.detail
     assert result.bpb is None
 
 
 @pytest.mark.parametrize(
-    ("number", "reason", "words"), [(9, "oom", "SIGKILL"), (11, "exception", "signal 11")]
+    ("line", "reason", "words"),
+    [
+        ("1 / 0", "exception", "ZeroDivisionError: division by zero (train.py line 2)"),
+        ("raise SystemExit(3)", "exception", "SystemExit: 3"),
+        ("raise MemoryError('much')", "oom", "MemoryError: much"),
+        ("print('CUDA out of memory'); raise ValueError('x')", "exception", "ValueError: x"),
+        ("import os; os._exit(5)", "exception", "exit code 5"),
+        ("import os; os.kill(os.getpid(), 9)", "oom", "SIGKILL"),
+        ("import os; os.kill(os.getpid(), 11)", "exception", "signal 11"),
+        ("def broken(:", "exception", "SyntaxError"),
+    ],
 )
-def test_death_by_a_signal(run, number, reason, words) -> None:
-    result = run(f"import os\nos.kill(os.getpid(), {number})\n", within=NoSandbox())
+def test_crashes_before_it_joined_are_told_apart(run, line, reason, words) -> None:
+    result = run(f"import sys\n{line}\n")
     assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result
     assert words in result.detail
 
@@ -330,20 +345,20 @@ def test_stop_ends_a_trial_soon(run) -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     started_at = time.monotonic()
-    result = run(TRAIN, trial__budget_seconds=60.0, stop=stop)
+    result = run(COUNTS, trial__budget_seconds=60.0, stop=stop)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "stopped")
     assert time.monotonic() - started_at < 20
 
 
 def test_weights_have_a_cap(run) -> None:
-    text = variant(("32, 3e-3, 32", "32, 3e-3, 2048"))
+    text = counts(("SIZE = 8, 32, 1", "SIZE = 8, 32, 1000"))
     result = run(text, trial__max_weights_mb=1)
     assert result.outcome is Outcome.CRASH
     assert "at most 1 MB" in result.detail
 
 
 def test_a_protocol_breaker_is_a_crash(run) -> None:
-    text = variant(
+    text = counts(
         ("    trial.start()", "    trial._channel.send_bytes(b'\\xff' * 64)\n    trial.start()")
     )
     result = run(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from trial_files import TRAIN, variant
+from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial.client import decode_weights
 from autoresearch.trial.host import LocalExecutor
@@ -122,6 +122,6 @@ def test_on_a_gpu_the_claim_process_warms_up_early(run, monkeypatch) -> None:
             self._result.device = "cpu"
 
     monkeypatch.setattr(Training, "_handle", on_a_gpu)
-    result = run(TRAIN, spec={"audit_below": 0.0}, trial__budget_seconds=2.0)
+    result = run(COUNTS, spec={"audit_below": 0.0}, trial__budget_seconds=2.0)
     assert result.outcome is Outcome.OK, result
     assert started == [("claim", "cuda", b"")]
