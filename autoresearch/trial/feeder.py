@@ -85,8 +85,15 @@ class Feeder:
     """Serves one trial; see the module."""
 
     def __init__(
-        self, host: Channel, child: Channel, ring: Ring, counters: Counters, max_seq_len: int
+        self,
+        host: Channel,
+        child: Channel,
+        ring: Ring,
+        counters: Counters,
+        packer: Packer,
+        max_seq_len: int,
     ) -> None:
+        self._packer = packer
         self._host = host
         self._child = child
         self._ring = ring
@@ -95,7 +102,7 @@ class Feeder:
         self._deadline: float | None = None
         self._is_over = False
 
-    def run(self, packer: Packer) -> None:
+    def run(self) -> None:
         """Serve until the host or the child is gone, or the child breaks the rules."""
         while True:
             wait = None if self._deadline is None else self._deadline - time.monotonic()
@@ -112,7 +119,7 @@ class Feeder:
                 if time.monotonic() >= self._deadline:
                     self._end()
                 else:
-                    self._fill(packer)
+                    self._fill()
 
     def _hear_host(self) -> bool:
         if not self._host.poll():
@@ -152,9 +159,17 @@ class Feeder:
         if self._is_over:
             self._child.send("end")
             return
+        self._take_back()
         self._ring.open(generation, batch, length)
         self._counters["num_opens"] += 1
         self._child.send("opened", generation=generation)
+
+    def _take_back(self) -> None:
+        """Serve again, in the new shape, what waits in the slots: the child did not take it."""
+        if self._ring.generation:
+            waiting = NUM_SLOTS - len(self._ring.free)
+            batch, length = self._ring.shape
+            self._packer.take_back(waiting, waiting * batch * length)
 
     def _take(self, message: dict[str, Any]) -> None:
         """The child copied a slot: count it, and have it filled again."""
@@ -171,11 +186,11 @@ class Feeder:
         self._counters["num_steps"] += 1
         self._counters["taken_at_ns"] = time.monotonic_ns()
 
-    def _fill(self, packer: Packer) -> None:
+    def _fill(self) -> None:
         while self._ring.free:
             slot = self._ring.free.pop(0)
-            packer.fill(self._ring.slots[slot])
-            self._counters["epoch"] = int(packer.epoch)
+            self._packer.fill(self._ring.slots[slot])
+            self._counters["epoch"] = int(self._packer.epoch)
             if self._deadline is None or time.monotonic() >= self._deadline:
                 self._ring.slots[slot] = 0
                 self._end()
@@ -197,11 +212,11 @@ def main(argv: list[str]) -> int:
     store = Dataset.open(Path(setup["path"])).store("train")
     packer = Packer(store, seed=int(setup["seed"]))
     host.send("opened")
-    feeder = Feeder(
-        host, child, Ring(ring_fd), Counters(counters_fd, writable=True), int(setup["max_seq_len"])
-    )
+    counters = Counters(counters_fd, writable=True)
+    max_seq_len = int(setup["max_seq_len"])
+    feeder = Feeder(host, child, Ring(ring_fd), counters, packer, max_seq_len)
     try:
-        feeder.run(packer)
+        feeder.run()
     except (ClosedError, ProtocolError):
         return 0
     return 0
