@@ -91,8 +91,8 @@ THRESHOLD_SLACK = 0.5
 MARKED_IN_A_ROW = 2
 """Experiments at another speed after which the incumbent is measured again."""
 PLATEAU_AHEAD = 10
-PLATEAU_PROBABILITY = 0.4
-"""A plateau: the next `PLATEAU_AHEAD` experiments bring a real gain with less than this probability."""
+PLATEAU_PROBABILITY = 0.3
+"""A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 PLATEAU_MEMORY = 20.0
 """Experiments after which what an experiment says about the rate of finding weighs half."""
 PLATEAU_PRIOR = (1.0, 9.0)
@@ -356,15 +356,15 @@ def _is_of_loop(trial: Trial, setup: str) -> bool:
 def is_plateau(session: Session, config: Config | DecisionConfig | None = None) -> bool:  # noqa: ARG001
     """Whether the next experiments will hardly find anything, judging by the latest ones.
 
-    Each experiment counts as a find with its probability of being real, crashes as none; the rate of finding
-    gets a beta posterior in which old experiments fade. A plateau is when the next ten bring a real gain with
-    probability under 0.4. The number of discards alone decides nothing.
+    Each experiment counts as a find with its probability of a gain above half the noise, crashes as none; the rate of finding
+    gets a beta posterior in which old experiments fade. A plateau is when the next ten bring such a gain with
+    probability under 0.3. The number of discards alone decides nothing.
     """
     return finding_probability(session) < PLATEAU_PROBABILITY
 
 
 def finding_probability(session: Session, ahead: int = PLATEAU_AHEAD) -> float:
-    """Return the probability that the next `ahead` experiments bring a real gain."""
+    """Return the probability that the next `ahead` experiments bring a gain above half the noise."""
     known = estimates(session)
     finds, misses = PLATEAU_PRIOR
     judged = [
@@ -375,7 +375,7 @@ def finding_probability(session: Session, ahead: int = PLATEAU_AHEAD) -> float:
     for age, experiment in enumerate(reversed(judged)):
         weight = 0.5 ** (age / PLATEAU_MEMORY)
         estimate = known.get(experiment.number)
-        real = estimate.p_real if estimate is not None else None
+        real = estimate.p_clear if estimate is not None else None
         if real is None:
             real = 1.0 if experiment.verdict is Verdict.KEEP else 0.0
         finds += weight * real

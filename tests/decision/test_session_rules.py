@@ -57,6 +57,13 @@ def test_a_sentinel_that_drifted_moves_what_candidates_must_beat(lab, decision_c
     assert estimates(lab.session(moved))[0].level == pytest.approx(1.02, abs=0.001)
 
 
+def test_the_verdict_says_which_trials_it_rests_on(lab):
+    base = lab.experiment(0, (*BASE, 1.02), decision=Decision("keep", "baseline", num_trials=3))
+    assert estimates(lab.session(base))[0].level == pytest.approx(1.02, abs=0.001)
+    together = lab.experiment(0, (*BASE, 1.02), decision=Decision("keep", "baseline", num_trials=4))
+    assert estimates(lab.session(together))[0].level == pytest.approx(1.005, abs=0.001)
+
+
 def test_a_measured_tip_is_a_level_not_an_idea(lab, decision_config):
     base = lab.experiment(0, BASE)
     tip = lab.experiment(1, [1.004], verdict=Verdict.KEEP, proposer="human", parent="c1")
