@@ -356,9 +356,9 @@ def _is_of_loop(trial: Trial, setup: str) -> bool:
 def is_plateau(session: Session, config: Config | DecisionConfig | None = None) -> bool:  # noqa: ARG001
     """Whether the next experiments will hardly find anything, judging by the latest ones.
 
-    Each experiment counts as a find with its probability of a gain above half the noise, crashes as none; the rate of finding
-    gets a beta posterior in which old experiments fade. A plateau is when the next ten bring such a gain with
-    probability under 0.3. The number of discards alone decides nothing.
+    Each experiment counts as a find with its probability of a gain above half the noise, crashes as none; the
+    rate of finding gets a beta posterior in which old experiments fade. A plateau is when the next ten bring such a
+    gain with probability under 0.3. The number of discards alone decides nothing.
     """
     return finding_probability(session) < PLATEAU_PROBABILITY
 
