@@ -32,6 +32,8 @@ from autoresearch.lab.posterior import (
 )
 from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
 
+CLEAR_SHARE = 0.5
+"""Part of the noise that a gain must exceed to count as a find."""
 EARLIER_SHARE = 0.5
 """Weight of what an earlier session taught about the prior: its ideas were other ones."""
 
@@ -43,6 +45,8 @@ class Estimate:
     number: int
     p_real: float | None
     """Probability that it improves on the incumbent of its time; None for the baseline."""
+    p_clear: float | None
+    """Probability that it improves by more than half the noise."""
     effect: float
     """Posterior mean against the incumbent of its time, in bpb."""
     low: float | None = None
@@ -196,12 +200,16 @@ class _Walk:
         return Estimate(
             number=number,
             p_real=float(effect.below(0.0)) if effect is not None else None,
+            p_clear=self._clear(effect) if effect is not None else None,
             effect=float(effect.mean) if effect is not None else 0.0,
             low=effect.quantile(0.05) if effect is not None and is_shown else None,
             high=effect.quantile(0.95) if effect is not None and is_shown else None,
             level=float(self.knowledge.level),
             level_sd=float(self.knowledge.level_sd),
         )
+
+    def _clear(self, effect: Effect) -> float:
+        return float(effect.below(-CLEAR_SHARE * float(self.knowledge.noise)))
 
     def step(self, experiment: Experiment, trials: list[Trial]) -> None:
         """Take in one judged experiment."""
@@ -223,7 +231,10 @@ class _Walk:
             self._stand(experiment, trials, effect)
         else:
             self.estimates[experiment.number] = Estimate(
-                experiment.number, float(effect.below(0.0)), float(effect.mean)
+                experiment.number,
+                float(effect.below(0.0)),
+                self._clear(effect),
+                float(effect.mean),
             )
 
     def _sentinels(self, before: str | None) -> None:

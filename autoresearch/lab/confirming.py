@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from autoresearch.config import Config
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Confirmed, Event, Phase, Progress, now
+from autoresearch.lab.belief import measure_noise
 from autoresearch.lab.confirmation import (
     affordable_pairs,
     carry_over,
@@ -98,6 +99,8 @@ class Bench:
     conditions: Conditions
     stop: threading.Event
     emit: Emit
+    noise_bpb: float
+    """The audit of each trial is as sharp as this noise asks for."""
     results: dict[str, list[TrialResult]] = field(default_factory=dict)
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int], max_seconds: float | None) -> bool:
@@ -148,6 +151,7 @@ class Bench:
                 budget_seconds=self.conditions.budget_seconds,
                 split=self.conditions.split,
                 audit=True,
+                noise_bpb=self.noise_bpb,
                 label=f"{self.record.tag}/{arm.number}-{index}",
             )
             started_at = now()
@@ -218,7 +222,7 @@ def run_confirmation(
     name = f"{kind}-{reference}-{candidate}"
     conditions = conditions_of(session, name, budget_seconds=budget_seconds, changes=changes)
     seeds = _seeds(session, conditions, num_trials, max_seconds)
-    bench = Bench(record, executor, conditions, stop, emit)
+    bench = Bench(record, executor, conditions, stop, emit, measure_noise(session).sd)
     if not bench.run(arms, seeds, max_seconds):
         return None
     note = ", ".join(f"{name}={value}" for name, value in (changes or {}).items())
@@ -262,7 +266,7 @@ def run_each(
         return []
     conditions = conditions_of(session, f"each-{best.number}")
     seeds = _seeds(session, conditions, num_trials, max_seconds, num_arms=len(arms))
-    bench = Bench(record, executor, conditions, stop, emit)
+    bench = Bench(record, executor, conditions, stop, emit, measure_noise(session).sd)
     if not bench.run(arms, seeds, max_seconds):
         return []
     found = []

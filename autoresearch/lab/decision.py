@@ -33,7 +33,16 @@ from autoresearch.lab.noise import (
     trial_seed,
 )
 from autoresearch.lab.posterior import Effect
-from autoresearch.types import Decision, Experiment, Session, State, Trial, TrialResult, Verdict
+from autoresearch.types import (
+    Decision,
+    Experiment,
+    Outcome,
+    Session,
+    State,
+    Trial,
+    TrialResult,
+    Verdict,
+)
 
 __all__ = [
     "Estimate",
@@ -79,9 +88,11 @@ TIE_SHARE = 0.5
 """Part of the noise within which fewer lines count as equal."""
 THRESHOLD_SLACK = 0.5
 """Part of the noise by which `keep_threshold` errs on the side of auditing."""
+MARKED_IN_A_ROW = 2
+"""Experiments at another speed after which the incumbent is measured again."""
 PLATEAU_AHEAD = 10
 PLATEAU_PROBABILITY = 0.3
-"""A plateau: the next `PLATEAU_AHEAD` experiments bring a real gain with less than this probability."""
+"""A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 PLATEAU_MEMORY = 20.0
 """Experiments after which what an experiment says about the rate of finding weighs half."""
 PLATEAU_PRIOR = (1.0, 9.0)
@@ -302,9 +313,7 @@ def _last_doubtful(
     low, high = level - 100 * reach, level + reach
     for _ in range(40):
         middle = 0.5 * (low + high)
-        trial = TrialResult(
-            seed=trial_seed(session.seed, 0), outcome=best.trials[0].result.outcome, bpb=middle
-        )
+        trial = TrialResult(seed=trial_seed(session.seed, 0), outcome=Outcome.OK, bpb=middle)
         own = sample([trial], fold.seeds)
         effect = knowledge.effect(own.scores, own.seeds, own.audit)
         if float(effect.below(tie)) > line:
@@ -315,9 +324,11 @@ def _last_doubtful(
 
 
 def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
-    """Whether the incumbent should be run again: `sentinel_every` experiments since its last trial.
+    """Whether the incumbent should be run again.
 
-    The machine may have drifted meanwhile; and each such trial sharpens the incumbent's level and the noise.
+    It is after `sentinel_every` experiments since its last trial, because the machine may have drifted meanwhile;
+    and after two in a row that ran at another speed without a cause, because then it probably has. Each such trial
+    sharpens the incumbent's level and the noise.
     """
     best = next((e for e in session.experiments if e.number == session.best), None)
     if config.sentinel_every == 0 or best is None or best.verdict is not Verdict.KEEP:
@@ -326,12 +337,16 @@ def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
     last = max((t.started_at for t in best.trials if _is_of_loop(t, setup)), default=None)
     if last is None:
         return False
-    since = sum(
-        any(t.started_at > last and _is_of_loop(t, setup) for t in e.trials)
-        for e in session.experiments
-        if e.number != best.number and e.state is State.JUDGED
-    )
-    return since >= config.sentinel_every
+    since = [
+        e
+        for e in sorted(session.experiments, key=lambda e: e.number)
+        if e.number != best.number
+        and e.state is State.JUDGED
+        and any(t.started_at > last and _is_of_loop(t, setup) for t in e.trials)
+    ]
+    marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
+    is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
+    return is_odd or len(since) >= config.sentinel_every
 
 
 def _is_of_loop(trial: Trial, setup: str) -> bool:
@@ -341,15 +356,15 @@ def _is_of_loop(trial: Trial, setup: str) -> bool:
 def is_plateau(session: Session, config: Config | DecisionConfig | None = None) -> bool:  # noqa: ARG001
     """Whether the next experiments will hardly find anything, judging by the latest ones.
 
-    Each experiment counts as a find with its probability of being real, crashes as none; the rate of finding
-    gets a beta posterior in which old experiments fade. A plateau is when the next ten bring a real gain with
-    probability under 0.3. The number of discards alone decides nothing.
+    Each experiment counts as a find with its probability of a gain above half the noise, crashes as none; the
+    rate of finding gets a beta posterior in which old experiments fade. A plateau is when the next ten bring such a
+    gain with probability under 0.3. The number of discards alone decides nothing.
     """
     return finding_probability(session) < PLATEAU_PROBABILITY
 
 
 def finding_probability(session: Session, ahead: int = PLATEAU_AHEAD) -> float:
-    """Return the probability that the next `ahead` experiments bring a real gain."""
+    """Return the probability that the next `ahead` experiments bring a gain above half the noise."""
     known = estimates(session)
     finds, misses = PLATEAU_PRIOR
     judged = [
@@ -360,7 +375,7 @@ def finding_probability(session: Session, ahead: int = PLATEAU_AHEAD) -> float:
     for age, experiment in enumerate(reversed(judged)):
         weight = 0.5 ** (age / PLATEAU_MEMORY)
         estimate = known.get(experiment.number)
-        real = estimate.p_real if estimate is not None else None
+        real = estimate.p_clear if estimate is not None else None
         if real is None:
             real = 1.0 if experiment.verdict is Verdict.KEEP else 0.0
         finds += weight * real

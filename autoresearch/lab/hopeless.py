@@ -10,6 +10,7 @@ Trade-off: no pruning by loss curves. On this task better candidates are often b
 case is a twentieth to a fifth more experiments; `Kill` is the seam for it.
 """
 
+import threading
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -79,6 +80,59 @@ def killed(result: TrialResult, kill: Kill) -> TrialResult:
         bpb=None,
         extra={**result.extra, "seconds_saved": round(kill.seconds_saved, 1)},
     )
+
+
+class TrialStop(threading.Event):
+    """Set for one trial alone, and whenever the whole session is stopped."""
+
+    def __init__(self, session_stop: threading.Event) -> None:
+        super().__init__()
+        self._session_stop = session_stop
+
+    def is_set(self) -> bool:
+        """Whether the trial should end."""
+        return super().is_set() or self._session_stop.is_set()
+
+
+class Watch:
+    """Watches one trial and stops it when it has become hopeless.
+
+    Give `stop` and `hear` to the executor and pass its result through `settle`:
+
+        watch = Watch(session_stop, speed_of(incumbent, setup))
+        result = watch.settle(executor.run(spec, on_progress=watch.hear, stop=watch.stop))
+
+    Args:
+        session_stop: Stops the trial too, and then nothing is settled.
+        reference_tokens_per_second: The incumbent's.
+        is_intended: The idea says that it trades speed for something.
+    """
+
+    def __init__(
+        self,
+        session_stop: threading.Event,
+        reference_tokens_per_second: float | None,
+        *,
+        is_intended: bool = False,
+    ) -> None:
+        self.stop = TrialStop(session_stop)
+        self.kill: Kill | None = None
+        self._session_stop = session_stop
+        self._reference = reference_tokens_per_second
+        self._is_intended = is_intended
+
+    def hear(self, progress: Progress) -> None:
+        """Take note of progress; sets `stop` once it is hopeless."""
+        if self.kill is None:
+            self.kill = collapse(progress, self._reference, is_intended=self._is_intended)
+            if self.kill is not None:
+                self.stop.set()
+
+    def settle(self, result: TrialResult) -> TrialResult:
+        """Return the result with the reason it was stopped for, if it was stopped here."""
+        if self.kill is None or result.outcome is not Outcome.TAINTED:
+            return result
+        return result if self._session_stop.is_set() else killed(result, self.kill)
 
 
 def speed_mark(candidate: Experiment, incumbent: Experiment, setup: str) -> str:

@@ -97,8 +97,14 @@ def is_measured_tip(experiment: Experiment) -> bool:
 def split_at_verdict(
     experiment: Experiment, trials: list[Trial]
 ) -> tuple[list[Trial], list[Trial]]:
-    """Return the trials the verdict rests on, and those run later as sentinels."""
+    """Return the trials the verdict rests on, and those run later as sentinels.
+
+    Told by the number of trials the verdict names, else by the clock.
+    """
     judged = experiment.judged_at
+    known = experiment.decision.num_trials if experiment.decision is not None else 0
+    if known and all(t.setup == experiment.setup for t in trials):
+        return trials[:known], trials[known:]
     now = [t for t in trials if not judged or t.started_at <= judged] or trials[:1]
     return now, trials[len(now) :]
 

@@ -1,13 +1,14 @@
 """What rests on the whole session: sentinels, marks, hopeless trials, what earlier sessions taught."""
 
+import threading
 from dataclasses import replace
 
 import pytest
 
 from autoresearch.events import Progress
 from autoresearch.lab.decision import decide, estimates, is_sentinel_due, keep_threshold
-from autoresearch.lab.hopeless import collapse, killed, speed_mark
-from autoresearch.types import Outcome, TrialResult, Verdict
+from autoresearch.lab.hopeless import Watch, collapse, killed, speed_mark
+from autoresearch.types import Decision, Outcome, TrialResult, Verdict
 
 BASE = (1.0000, 1.0004, 0.9996)
 
@@ -33,6 +34,20 @@ def test_sentinel_after_so_many_experiments(lab, decision_config):
     assert not is_sentinel_due(lab.session(), config)
 
 
+def test_sentinel_after_two_odd_speeds(lab, decision_config):
+    base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0))
+    mark = Decision("discard", "no_gain", mark="tokens/s -5.0%")
+    tried = [
+        replace(at(lab.experiment(i, [1.001], verdict=Verdict.DISCARD), hour(i)), decision=mark)
+        for i in (1, 2)
+    ]
+    config = decision_config(sentinel_every=25)
+    assert not is_sentinel_due(lab.session(base, tried[0]), config)
+    assert is_sentinel_due(lab.session(base, *tried), config)
+    calm = replace(tried[1], decision=Decision("discard", "no_gain"))
+    assert not is_sentinel_due(lab.session(base, tried[0], calm), config)
+
+
 def test_a_sentinel_that_drifted_moves_what_candidates_must_beat(lab, decision_config):
     base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0), judged=hour(1))
     moved = at(lab.experiment(0, (*BASE, 1.02)), hour(0), hour(0), hour(0), hour(5), judged=hour(1))
@@ -40,6 +55,13 @@ def test_a_sentinel_that_drifted_moves_what_candidates_must_beat(lab, decision_c
     after = keep_threshold(lab.session(moved), decision_config())
     assert after > before + 0.015
     assert estimates(lab.session(moved))[0].level == pytest.approx(1.02, abs=0.001)
+
+
+def test_the_verdict_says_which_trials_it_rests_on(lab):
+    base = lab.experiment(0, (*BASE, 1.02), decision=Decision("keep", "baseline", num_trials=3))
+    assert estimates(lab.session(base))[0].level == pytest.approx(1.02, abs=0.001)
+    together = lab.experiment(0, (*BASE, 1.02), decision=Decision("keep", "baseline", num_trials=4))
+    assert estimates(lab.session(together))[0].level == pytest.approx(1.005, abs=0.001)
 
 
 def test_a_measured_tip_is_a_level_not_an_idea(lab, decision_config):
@@ -121,6 +143,22 @@ def test_collapse_of_throughput_ends_a_trial():
     result = killed(TrialResult(1, Outcome.TAINTED, "stopped"), kill)
     assert (result.outcome, result.reason, result.bpb) == (Outcome.CRASH, "slow", None)
     assert "1.3 minutes saved" in result.detail
+
+
+def test_a_watch_stops_its_trial_only():
+    session_stop = threading.Event()
+    watch = Watch(session_stop, 1000.0)
+    watch.hear(training(20.0, 19000))
+    assert not watch.stop.is_set()
+    watch.hear(training(30.0, 2000))
+    assert watch.stop.is_set()
+    assert not session_stop.is_set()
+    stopped = TrialResult(1, Outcome.TAINTED, "stopped")
+    assert watch.settle(stopped).reason == "slow"
+    assert watch.settle(TrialResult(1, Outcome.OK, bpb=1.0)).ok
+    session_stop.set()
+    assert watch.settle(stopped) is stopped
+    assert Watch(session_stop, None).stop.is_set()
 
 
 @pytest.mark.parametrize(
