@@ -180,3 +180,37 @@ def test_lines_are_aligned_and_safe():
     assert first == "FAIL  git                not found"
     assert second.strip() == "hint: `install it`"
     assert screen.summary([finding]) == "missing: git"
+
+
+def test_a_gpu_in_use_is_not_disturbed_by_measuring(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "gpu_processes", lambda: [machine.GpuProcess(7, "python", None)])
+    monkeypatch.setattr(attention, "_measure", lambda _values: pytest.fail("measured"))
+    (found,) = run(doctor._attention, torch={"is_cuda": True}, hardware=HARDWARE)
+    assert (found.status, found.text) == ("skip", "not measured (the GPU is in use)")
+
+
+def test_measuring_again_does_not_change_what_sessions_use(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    times = iter((1.0, 3.0))
+
+    def measure(_values):
+        full = {"cudnn": next(times), "flash": 2.0}
+        best = min(full, key=full.get)
+        return {"choice": f"{best}+folded", "full": full, "windowed": {}, "refused": {}}
+
+    monkeypatch.setattr(attention, "_measure", measure)
+    assert attention.choose_attention(HARDWARE).choice == "cudnn+folded"
+    assert attention.choose_attention(HARDWARE, is_fresh=True).choice == "flash+folded"
+    assert attention.choose_attention(HARDWARE).choice == "cudnn+folded"
+    assert attention.stored_attention(HARDWARE).choice == "cudnn+folded"
+
+
+def test_a_window_slower_than_none_is_told(monkeypatch):
+    found = attention.Attention("cudnn+folded", "measured", {"cudnn": 1.0}, {"folded": 2.5}, {})
+    monkeypatch.setattr(attention, "choose_attention", lambda *_a, **_k: found)
+    monkeypatch.setattr(machine, "gpu_processes", list)
+    (finding,) = run(doctor._attention, torch={"is_cuda": True}, hardware=HARDWARE)
+    assert finding.status == "warn"
+    assert finding.text == "cudnn+folded (ms: cudnn 1.00; with a window: folded 2.50)"
+    assert "SHORT_WINDOW = 0" in finding.hint
