@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 
+import jsonschema
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from autoresearch import hardware as machine
 from autoresearch.commands import doctor as command
 from autoresearch.lab import attention, doctor
 from autoresearch.ui import findings as screen
+from autoresearch.ui.jsonlog import schema
 
 HARDWARE = dataclasses.replace(machine.describe("cpu"), kind="cuda", name="NVIDIA H100 80GB HBM3")
 
@@ -41,6 +43,7 @@ def test_the_whole_of_it_on_this_machine(quick_torch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke("--json")
     found = json.loads(result.stdout)
+    jsonschema.validate(found, schema("doctor"))
     assert result.exit_code == found["exit_code"]
     names = [f["name"] for f in found["findings"]]
     for name in ("python", "torch", "device", "attention", "git", "disk cache", "proposer"):
