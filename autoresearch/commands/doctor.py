@@ -32,7 +32,7 @@ def doctor(
             mode.data(screen.render(finding))
     code = exit_code(found)
     if mode.is_json:
-        mode.json({"exit_code": code, "findings": [f.to_json() for f in found]})
+        mode.json({"schema": 1, "exit_code": code, "findings": [f.to_json() for f in found]})
     else:
         mode.say(screen.summary(found))
     if code:

@@ -50,7 +50,7 @@ def choose_attention(
     Args:
         hardware: Where trials run.
         max_seq_len: Context measured at; windows are an eighth of it.
-        is_fresh: Measure again although it was measured before.
+        is_fresh: Measure again although it was measured before; what was stored first stays stored.
         shape: Fields of `trial.attention.Shape` that differ from its defaults; for tests.
 
     Raises:
@@ -61,26 +61,46 @@ def choose_attention(
         return Attention(chosen, "environment")
     if hardware.kind not in ("cuda", "rocm") and shape is None:
         return Attention()
-    values = {
-        "device": "cuda" if hardware.kind in ("cuda", "rocm") else "cpu",
-        "context": max_seq_len,
-        "window": max(16, max_seq_len // 8),
-        "rows": max(1, 32_768 // max_seq_len),
-        **(shape or {}),
-    }
-    key = [hardware.name, hardware.torch, hardware.driver, values]
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_directory() / "attention" / f"{digest}.json"
-    if not is_fresh:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            return Attention(**{**stored, "source": "cached"})
+    values = _values(hardware, max_seq_len) | (shape or {})
+    path = _path(hardware, values)
+    stored = None if is_fresh else _load(path)
+    if stored is not None:
+        return stored
     report = _measure(values)
     found = Attention(
         report["choice"], "measured", report["full"], report["windowed"], report["refused"]
     )
-    _store(path, dataclasses.asdict(found))
+    if not path.exists():
+        _store(path, dataclasses.asdict(found))
     return found
+
+
+def stored_attention(hardware: Hardware, *, max_seq_len: int = 2048) -> Attention | None:
+    """Return what was measured before on this machine, None if nothing was."""
+    return _load(_path(hardware, _values(hardware, max_seq_len)))
+
+
+def _values(hardware: Hardware, max_seq_len: int) -> dict[str, Any]:
+    """Fields of `trial.attention.Shape`."""
+    return {
+        "device": "cuda" if hardware.kind in ("cuda", "rocm") else "cpu",
+        "context": max_seq_len,
+        "window": max(16, max_seq_len // 8),
+        "rows": max(1, 32_768 // max_seq_len),
+    }
+
+
+def _path(hardware: Hardware, values: dict[str, Any]) -> Path:
+    key = [hardware.name, hardware.torch, hardware.driver, values]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_directory() / "attention" / f"{digest}.json"
+
+
+def _load(path: Path) -> Attention | None:
+    try:
+        return Attention(**{**json.loads(path.read_text(encoding="utf-8")), "source": "cached"})
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:

@@ -102,10 +102,10 @@ def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Fi
         ("device", _device),
         ("bf16", _bf16),
         ("compiler", _compiler),
-        ("attention", _attention),
         ("git", _git),
         ("sandbox", _sandbox),
         ("run directory", lambda s: _run_directory(s, start)),
+        ("attention", _attention),
         ("disk", _disk),
         ("data", _data),
         ("keys", _keys),
@@ -247,15 +247,22 @@ def _compiler(state: _State) -> Iterator[Finding]:
 
 
 def _attention(state: _State) -> Iterator[Finding]:
-    from autoresearch.lab.attention import choose_attention
+    from autoresearch.lab.attention import choose_attention, stored_attention
 
     if not state.torch or state.hardware is None:
         yield Finding("attention", "skip", "torch does not work")
         return
-    if state.is_quick and state.torch.get("is_cuda"):
-        yield Finding("attention", "skip", "not measured (`--quick`)")
-        return
-    found = choose_attention(state.hardware, is_fresh=True)
+    context = state.loaded.config.trial.max_seq_len if state.loaded else 2048
+    is_busy = state.hardware.kind == "cuda" and bool(machine.gpu_processes())
+    if state.torch.get("is_cuda") and (state.is_quick or is_busy):
+        stored = stored_attention(state.hardware, max_seq_len=context)
+        why = "`--quick`" if state.is_quick else "the GPU is in use"
+        if stored is None:
+            yield Finding("attention", "skip", f"not measured ({why})")
+            return
+        found = stored
+    else:
+        found = choose_attention(state.hardware, max_seq_len=context, is_fresh=True)
     data = asdict(found)
     if not found.full:
         yield Finding("attention", "ok", f"{found.choice} ({found.source})", data=data)

@@ -1,5 +1,7 @@
 """Attention kernels give what the definition gives."""
 
+import itertools
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -90,3 +92,42 @@ def test_flex_agrees_on_a_cpu(window):
     finally:
         attention.use(attention.Choice())
     torch.testing.assert_close(out, reference(q, k, v, window), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("window", [0, 7])
+def test_varlen_gets_rows_laid_end_to_end(window, monkeypatch):
+    """The glue around the CUDA kernel, with the kernel's documented meaning in its place."""
+    from torch.nn.attention import varlen
+
+    asked = []
+
+    def kernel(q, k, v, starts_q, starts_k, longest_q, longest_k, *, window_size):
+        asked.append((starts_q.tolist(), starts_k.tolist(), longest_q, longest_k, window_size))
+        ends = starts_q.tolist()
+        rows = [
+            reference(*(t[a:b].unsqueeze(0) for t in (q, k, v)), max(window_size[0], 0))[0]
+            for a, b in itertools.pairwise(ends)
+        ]
+        return torch.cat(rows)
+
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 20, 3, 2, 16).unbind(2)  # slices of one tensor, as from fused QKV
+    out = attention._varlen(q, k, v, window)
+    starts = [0, 20, 40, 60]
+    assert asked == [(starts, starts, 20, 20, (window or -1, 0))]
+    torch.testing.assert_close(out, reference(q, k, v, window), atol=2e-5, rtol=1e-4)
+
+
+def test_a_kernel_that_fails_or_is_wrong_is_refused(monkeypatch):
+    monkeypatch.setattr(attention, "_unfit", lambda name, **_: "" if name != "flex" else "no")
+    monkeypatch.setattr(attention, "_masked", lambda q, *_: q * 0)
+    try:
+        report = attention.measure(
+            attention.Shape(rows=1, context=32, num_heads=1, head_size=16, window=8), repeats=1
+        )
+    finally:
+        attention.use(attention.Choice())
+    assert "differs by" in report.refused["masked"]
+    assert "fa3" in report.refused
+    assert attention.parse(report.choice).windowed != "masked"

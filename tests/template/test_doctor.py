@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 
+import jsonschema
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from autoresearch import hardware as machine
 from autoresearch.commands import doctor as command
 from autoresearch.lab import attention, doctor
 from autoresearch.ui import findings as screen
+from autoresearch.ui.jsonlog import schema
 
 HARDWARE = dataclasses.replace(machine.describe("cpu"), kind="cuda", name="NVIDIA H100 80GB HBM3")
 
@@ -41,6 +43,7 @@ def test_the_whole_of_it_on_this_machine(quick_torch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke("--json")
     found = json.loads(result.stdout)
+    jsonschema.validate(found, schema("doctor"))
     assert result.exit_code == found["exit_code"]
     names = [f["name"] for f in found["findings"]]
     for name in ("python", "torch", "device", "attention", "git", "disk cache", "proposer"):
@@ -180,3 +183,37 @@ def test_lines_are_aligned_and_safe():
     assert first == "FAIL  git                not found"
     assert second.strip() == "hint: `install it`"
     assert screen.summary([finding]) == "missing: git"
+
+
+def test_a_gpu_in_use_is_not_disturbed_by_measuring(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "gpu_processes", lambda: [machine.GpuProcess(7, "python", None)])
+    monkeypatch.setattr(attention, "_measure", lambda _values: pytest.fail("measured"))
+    (found,) = run(doctor._attention, torch={"is_cuda": True}, hardware=HARDWARE)
+    assert (found.status, found.text) == ("skip", "not measured (the GPU is in use)")
+
+
+def test_measuring_again_does_not_change_what_sessions_use(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    times = iter((1.0, 3.0))
+
+    def measure(_values):
+        full = {"cudnn": next(times), "flash": 2.0}
+        best = min(full, key=full.get)
+        return {"choice": f"{best}+folded", "full": full, "windowed": {}, "refused": {}}
+
+    monkeypatch.setattr(attention, "_measure", measure)
+    assert attention.choose_attention(HARDWARE).choice == "cudnn+folded"
+    assert attention.choose_attention(HARDWARE, is_fresh=True).choice == "flash+folded"
+    assert attention.choose_attention(HARDWARE).choice == "cudnn+folded"
+    assert attention.stored_attention(HARDWARE).choice == "cudnn+folded"
+
+
+def test_a_window_slower_than_none_is_told(monkeypatch):
+    found = attention.Attention("cudnn+folded", "measured", {"cudnn": 1.0}, {"folded": 2.5}, {})
+    monkeypatch.setattr(attention, "choose_attention", lambda *_a, **_k: found)
+    monkeypatch.setattr(machine, "gpu_processes", list)
+    (finding,) = run(doctor._attention, torch={"is_cuda": True}, hardware=HARDWARE)
+    assert finding.status == "warn"
+    assert finding.text == "cudnn+folded (ms: cudnn 1.00; with a window: folded 2.50)"
+    assert "SHORT_WINDOW = 0" in finding.hint

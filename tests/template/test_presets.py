@@ -79,3 +79,16 @@ def test_setting_a_constant_keeps_its_comment():
     assert presets.set_constants("A = 1  # one\nB = 2\n", {"A": 3}) == "A = 3  # one\nB = 2\n"
     with pytest.raises(KeyError):
         presets.set_constants("A = 1\n", {"C": 3})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_search_finds_a_range_for_every_constant(name):
+    from autoresearch.proposer import constants, space
+
+    chosen = presets.load_preset(name)
+    program = constants.parse(presets.render("gpt", name)["train.py"])
+    known = {"max_seq_len": chosen.settings["trial"]["max_seq_len"]}
+    ranges = {c.name: space.find_range(c, known) for c in program.constants}
+    assert {"DEPTH", "WIDTH", "ROWS", "MATRIX_LR", "COOLDOWN"} <= set(ranges)
+    assert [key for key, found in ranges.items() if found is None] == []
+    assert ranges["CONTEXT"].high <= known["max_seq_len"]
