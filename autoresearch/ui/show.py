@@ -162,13 +162,11 @@ def _trial(index: int, trial: Trial) -> list[Cell]:
     r = trial.result
     style = "" if r.ok else "crash"
     outcome = f.clean(f"{r.outcome.value} {r.reason}").strip()
-    if trial.confirmation:
-        outcome += " (confirmation)"
     return [
         Cell(str(index)),
         Cell(str(r.seed)),
         Cell(f.bpb(r.bpb), "metric"),
-        Cell(r.split),
+        Cell(f"{r.split}, fresh" if trial.confirmation else r.split),
         Cell(str(r.num_audited) if r.num_audited else "no"),
         Cell(f.count(r.num_tokens)),
         Cell(f.count(r.tokens_per_second)),
