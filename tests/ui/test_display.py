@@ -229,7 +229,7 @@ def test_finished_experiments_scroll_above_the_rows(capsys):
     text = file.getvalue()
     assert "  19  keep            0.994000  -0.000600  0.97   5m41s  [red]idea[/red]\n" in text
     assert "\x1b[2J" not in text
-    assert text.endswith("\x1b[?25h")
+    assert text.endswith("\x1b[0J")
     assert "FINISHED" in capsys.readouterr().out
 
 
