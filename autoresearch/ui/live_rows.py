@@ -79,7 +79,8 @@ class RowsDisplay:
         """Note the event; print a line above the rows where it finishes something."""
         with self._lock:
             self._tally.handle(event)
-            line = None if self._is_single else event_line(event, self._tally, self._screen.width)
+            is_shown = not self._is_single or isinstance(event, TrialJudged)
+            line = event_line(event, self._tally, self._screen.width) if is_shown else None
             if line is not None:
                 self._screen.above([line])
 
@@ -189,7 +190,11 @@ def live_rows(
 ) -> list[Text]:
     """Return the fixed rows; their number never changes within one display."""
     rule = styled(("\u2500" if utf8 else "-") * (width - 1), "muted")
-    rows = [rule, _idea_row(tally, width), _trial_row(tally, width, utf8, clock)]
+    rows = [
+        rule,
+        _idea_row(tally, width, is_single=is_single),
+        _trial_row(tally, width, utf8, clock),
+    ]
     if not is_single:
         rows.append(_next_row(tally, clock))
         rows.append(_night_row(tally, width, clock))
@@ -202,8 +207,11 @@ def _label(text: str) -> Text:
     return styled(f"{text:<9} ", "label")
 
 
-def _idea_row(tally: Tally, width: int) -> Text:
+def _idea_row(tally: Tally, width: int, *, is_single: bool = False) -> Text:
     number = tally.current
+    if is_single:
+        detail = f.clean(tally.phase.detail) if tally.phase else ""
+        return _label("  trial").append(detail or "starting", style="metric")
     if number is None:
         line = _label("")
         word = LAB_WORDS.get(tally.phase.name, "") if tally.phase else "starting"

@@ -2,9 +2,11 @@
 
 No full-screen mode, so the scrollback stays whole. Each frame is one write inside a synchronised update, and only when
 something changed: no flicker. When the terminal has become narrower, its own wrapping of the last frame is counted,
-so no remains are left. What other code prints to stdout or stderr meanwhile appears above the block.
+so no remains are left. The cursor stays visible: a process that is killed leaves a sane terminal. What other code
+prints to stdout or stderr meanwhile appears above the block.
 """
 
+import atexit
 import io
 import os
 import sys
@@ -17,7 +19,6 @@ from rich.console import Console
 from rich.text import Text
 
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
-_HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_DOWN = "\x1b[0J"
 
 
@@ -43,9 +44,9 @@ class Screen:
         return max(columns or 80, 20)
 
     def open(self) -> None:
-        """Hide the cursor and take over stdout and stderr."""
+        """Take over stdout and stderr; given back when the process ends, whatever happens."""
         with self._lock:
-            self._write(_HIDE)
+            atexit.register(self.close)
             for name in ("stdout", "stderr"):
                 stream = getattr(sys, name)
                 if stream is self._file or _is_tty(stream):
@@ -61,7 +62,7 @@ class Screen:
             for name, stream in self._replaced:
                 setattr(sys, name, stream)
             self._replaced = []
-            self._write(_SHOW)
+            atexit.unregister(self.close)
 
     def draw(self, rows: Sequence[Text]) -> None:
         """Show `rows`, each cut to one line, in place of the last ones."""

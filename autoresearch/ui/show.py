@@ -39,6 +39,7 @@ TRIALS = (
     Column("bpb"),
     Column("split"),
     Column("audited", align="right", drop=2),
+    Column("+-", align="right", drop=6),
     Column("tokens", align="right"),
     Column("tok/s", align="right", drop=1),
     Column("mem", align="right"),
@@ -162,14 +163,13 @@ def _trial(index: int, trial: Trial) -> list[Cell]:
     r = trial.result
     style = "" if r.ok else "crash"
     outcome = f.clean(f"{r.outcome.value} {r.reason}").strip()
-    if trial.confirmation:
-        outcome += " (confirmation)"
     return [
         Cell(str(index)),
         Cell(str(r.seed)),
         Cell(f.bpb(r.bpb), "metric"),
-        Cell(r.split),
+        Cell(f"{r.split}, fresh" if trial.confirmation else r.split),
         Cell(str(r.num_audited) if r.num_audited else "no"),
+        Cell(f.NONE if r.audit_se is None else f"{r.audit_se:.6f}"),
         Cell(f.count(r.num_tokens)),
         Cell(f.count(r.tokens_per_second)),
         Cell(f.memory(r.peak_memory_mb)),

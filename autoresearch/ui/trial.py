@@ -67,7 +67,8 @@ def trial_lines(result: TrialResult, *, width: int = 100, utf8: bool = True) -> 
         if r.num_audited:
             head.append(f"   audited at {r.num_audited} positions", style="default")
             if r.audit_se is not None:
-                head.append(f", standard error {r.audit_se:.6f}", style="default")
+                size = f"{r.audit_se:.6f}" if r.audit_se >= 5e-7 else "below 0.000001"
+                head.append(f", standard error {size}", style="default")
         else:
             head.append("   claimed, not audited", style="default")
         lines.append(head)

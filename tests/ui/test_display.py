@@ -229,7 +229,7 @@ def test_finished_experiments_scroll_above_the_rows(capsys):
     text = file.getvalue()
     assert "  19  keep            0.994000  -0.000600  0.97   5m41s  [red]idea[/red]\n" in text
     assert "\x1b[2J" not in text
-    assert text.endswith("\x1b[?25h")
+    assert text.endswith("\x1b[0J")
     assert "FINISHED" in capsys.readouterr().out
 
 
@@ -296,3 +296,15 @@ def test_a_single_trial_leaves_stdout_alone(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "event=progress" in err
+
+
+def test_a_single_trial_is_named_by_its_phase():
+    display, _ = rows_display()
+    display._tally.handle(Phase(name="trial", detail="working tree"))
+    display._tally.handle(
+        Progress(number=0, label="try", phase="train", seconds=1, budget_seconds=2)
+    )
+    rows = live_rows(display._tally, width=80, utf8=True, clock=1000.0, is_single=True)
+    assert "working tree" in rows[1].plain
+    assert "baseline" not in rows[1].plain
+    assert len(rows) == 4
