@@ -98,6 +98,8 @@ class Repository:
         """Shared by all working trees of the repository."""
         self._environment = _environment(root, git_dir, common_dir)
         self._lock = threading.RLock()
+        self.kept_open: tuple[int, ...] = ()
+        """Descriptors that git commands inherit: the write lock lives until the last command is done."""
         self._reader: subprocess.Popen[bytes] | None = None
 
     # Opening and closing
@@ -193,7 +195,7 @@ class Repository:
             RefMovedError, RefLockedError: see there.
         """
         merged = {**self._environment, **(environment or {})}
-        return _execute(args, stdin, merged, self.root, ok)[1]
+        return _execute(args, stdin, merged, self.root, ok, self.kept_open)[1]
 
     def _read(self, name: str) -> tuple[str, str, bytes] | None:
         """Return (sha, type, content) of any object name, or None where there is none."""
@@ -590,6 +592,7 @@ def _execute(
     environment: Mapping[str, str],
     root: Path,
     ok: Iterable[int] = (0,),
+    kept_open: Sequence[int] = (),
 ) -> tuple[int, bytes]:
     try:
         done = subprocess.run(
@@ -599,6 +602,7 @@ def _execute(
             cwd=root,
             env=environment,
             start_new_session=True,
+            pass_fds=kept_open,
             check=False,
         )
     except OSError as exc:

@@ -90,9 +90,9 @@ class Lock:
             os.close(file)
 
     @property
-    def is_held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._file is not None
+    def descriptor(self) -> int | None:
+        """The file that holds the lock, for children that shall keep it held; None when it is not held."""
+        return self._file
 
     def _sign(self, file: int) -> None:
         pid = os.getpid()

@@ -123,56 +123,52 @@ class Record:
         return cls(run_directory, repository, tag)
 
     @classmethod
-    def create(
-        cls,
-        run_directory: RunDirectory,
-        tag: str,
-        paths: Sequence[str],
-        *,
-        start: str | None = None,
-    ) -> Self:
+    def create(cls, run_directory: RunDirectory, tag: str, paths: Sequence[str]) -> Self:
         """Make branch `autoresearch/<tag>` with the given files of the working tree, or open it where it is.
 
-        HEAD goes to the branch, the index gets the files, nothing in the working tree changes.
+        HEAD goes to the branch, the index gets the files, nothing in the working tree changes. May be killed and called
+        again.
 
         Args:
             run_directory: Where; a repository is made if there is none.
             tag: Name of the session.
             paths: Files to commit, relative to the run directory.
-            start: Commit to build on; None: where HEAD is.
         """
         repository = Repository.init(run_directory.root, tag)
         record = cls(run_directory, repository, tag)
         record._ensure_state()
-        branch = branch_ref(tag)
-        existing = repository.ref(branch)
-        parent = existing or start or repository.ref("HEAD")
+        with record.writing():
+            record._begin_branch(paths)
+        return record
+
+    def _begin_branch(self, paths: Sequence[str]) -> None:
+        repository, branch = self.repository, branch_ref(self.tag)
+        existing, here = repository.ref(branch), repository.ref("HEAD")
+        if existing and here != existing and repository.head() != branch:
+            return  # the person is elsewhere and stays there
+        parent = existing or here
         entries = repository.entries(parent) if parent else {}
-        mine: dict[str, Entry] = {}
+        missing: dict[str, Entry] = {}
         for path in paths:
-            content = read_file(run_directory.root / path)
-            if content is not None and (path not in entries or not existing):
-                content = content.replace(b"\r\n", b"\n")
-                mode = entries[path].mode if path in entries else "100644"
-                mine[path] = Entry(mode, repository.write_blob(content))
-        changed = {p: e for p, e in mine.items() if entries.get(p) != e}
-        if parent and not changed:
-            commit = parent
-        else:
-            tree = repository.write_tree({**entries, **changed})
+            content = read_file(self.run_directory.root / path)
+            if content is not None and path not in entries:
+                blob = repository.write_blob(content.replace(b"\r\n", b"\n"))
+                missing[path] = Entry("100644", blob)
+        if missing:  # first, so that a kill leaves no file that seems to be deleted
+            repository.stage(dict(missing))
+        commit = parent
+        if parent is None or missing:
+            tree = repository.write_tree({**entries, **missing})
             parents = [parent] if parent else []
-            commit = repository.write_commit(tree, parents, f"Begin session {tag}\n", now())
-        updates = [RefUpdate(worktree_ref(tag), commit, None)]
-        if commit != existing:
-            updates.insert(0, RefUpdate(branch, commit, existing or ""))
-        if commit != existing or not record.worktree.given():
-            with writing(repository, tag):
-                repository.update_refs(updates, "init")
+            commit = repository.write_commit(tree, parents, f"Begin session {self.tag}\n", now())
+        assert commit is not None
+        if commit != existing or not self.worktree.given():
+            updates = [RefUpdate(worktree_ref(self.tag), commit, None)]
+            if commit != existing:
+                updates.append(RefUpdate(branch, commit, existing or ""))
+            repository.update_refs(updates, "init")
         if repository.head() != branch:
             repository.set_head(branch)
-        if changed:
-            repository.stage(dict(changed))
-        return record
 
     def close(self) -> None:
         """End the helper process of the repository."""

@@ -4,6 +4,7 @@ git locks a ref by a file `<ref>.lock`; a git that is killed leaves it, and ever
 each of our writers holds `.git/autoresearch/write.lock` (a kernel lock that ends with its holder) and leaves a mark
 beside it while a ref transaction is under way. Whoever finds the mark while holding the lock knows that the lock files
 of these refs are a dead writer's, and removes exactly those. Any other lock file is somebody else's and is named.
+The git commands of a writer inherit its lock, so one that outlives a killed lab is waited for.
 """
 
 import contextlib
@@ -49,6 +50,8 @@ def writing(repository: Repository, tag: str) -> Iterator[None]:
         clear_wreck(repository, tag, mark)
         _touch(mark)
         depths[path] = 1
+        assert lock.descriptor is not None
+        repository.kept_open = (lock.descriptor,)
         try:
             yield
         except GitKilledError:
@@ -58,6 +61,7 @@ def writing(repository: Repository, tag: str) -> Iterator[None]:
             raise
         finally:
             depths[path] = 0
+            repository.kept_open = ()
         _unmark(mark)
     finally:
         lock.release()

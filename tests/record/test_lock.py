@@ -1,6 +1,7 @@
 """Locks, live and dead sessions, wrecks of killed writers."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from record_support import Night
 
 import autoresearch
 from autoresearch.errors import WorkError
+from autoresearch.events import Noted
 from autoresearch.lab import control, lock
 from autoresearch.lab.record import Record
 
@@ -145,3 +147,35 @@ def test_requests_reach_the_loop(record: Record) -> None:
     assert control.poll(where) is control.Request.STOP_NOW
     control.clear(where)
     assert control.poll(where) is None
+
+
+def test_a_git_command_that_outlives_its_lab_is_waited_for(night: Night, tmp_path: Path) -> None:
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\nif [ "$1" = update-ref ]; then touch {tmp_path}/begun; sleep 3\n'
+        f'exec {shutil.which("git")} "$@" >/dev/null; fi\n'  # or it would die of its answer
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    slow.chmod(0o755)
+    note = """
+import sys
+from pathlib import Path
+from autoresearch.events import Noted
+from autoresearch.lab.record import Record
+from autoresearch.paths import RunDirectory
+Record.open(RunDirectory(Path(sys.argv[1]))).append(Noted(text="late"))
+"""
+    environment = {
+        **os.environ,
+        "PATH": f"{slow.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(autoresearch.__file__).parents[1]),
+    }
+    with subprocess.Popen([sys.executable, "-c", note, str(night.root)], env=environment) as lab:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)  # it has its input
+        lab.kill()
+    assert night.record.session().notes == ()
+    night.record.append(Noted(text="after"))
+    assert [n.text for n in night.record.session().notes] == ["late", "after"]

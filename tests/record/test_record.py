@@ -319,3 +319,23 @@ def test_a_proposal_carried_over_keeps_its_prompt(night: Night) -> None:
     night.trial(1, 1.3)
     assert night.record.keep(1) == night.record.tip()
     assert night.record.session().best == 1
+
+
+def test_create_can_be_killed_and_called_again(record: Record) -> None:
+    root = record.run_directory.root
+    git(root, "update-ref", "-d", "refs/heads/autoresearch/nov21")
+    git(root, "update-ref", "-d", "refs/autoresearch/nov21/worktree")
+    (root / ".git" / "index").unlink()
+    paths = ["train.py", "program.md", "autoresearch.toml", ".gitignore"]
+    with Record.create(record.run_directory, "nov21", paths) as again:
+        assert set(again.files(again.tip())) == set(paths)
+    assert git(root, "status", "--porcelain") == ""
+
+
+def test_create_leaves_a_person_on_another_branch(night: Night) -> None:
+    git(night.root, "checkout", "-q", "-b", "mine")
+    git(night.root, "commit", "-q", "--allow-empty", "-m", "mine")
+    with Record.create(night.record.run_directory, "nov21", ["train.py"]) as record:
+        assert record.tip() == night.record.tip()
+    assert git(night.root, "branch", "--show-current") == "mine"
+    assert git(night.root, "status", "--porcelain") == ""
