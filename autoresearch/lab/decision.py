@@ -91,7 +91,7 @@ THRESHOLD_SLACK = 0.5
 MARKED_IN_A_ROW = 2
 """Experiments at another speed after which the incumbent is measured again."""
 PLATEAU_AHEAD = 10
-PLATEAU_PROBABILITY = 0.3
+PLATEAU_PROBABILITY = 0.35
 """A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 PLATEAU_MEMORY = 20.0
 """Experiments after which what an experiment says about the rate of finding weighs half."""
@@ -358,7 +358,7 @@ def is_plateau(session: Session, config: Config | DecisionConfig | None = None) 
 
     Each experiment counts as a find with its probability of a gain above half the noise, crashes as none; the
     rate of finding gets a beta posterior in which old experiments fade. A plateau is when the next ten bring such a
-    gain with probability under 0.3. The number of discards alone decides nothing.
+    gain with probability under 0.35. The number of discards alone decides nothing.
     """
     return finding_probability(session) < PLATEAU_PROBABILITY
 
