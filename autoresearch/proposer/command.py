@@ -284,8 +284,9 @@ class CommandProposer:
         if usage.cost_usd is None and run.code == 0 and not self._is_cost_told:
             self._is_cost_told = True
             self._notify(
-                f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept",
-                "set `[proposer] price_in` and `price_out` if it reports tokens",
+                f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept"
+                " (set `[proposer] price_in` and `price_out` if it reports tokens)",
+                "",
             )
         return usage
 

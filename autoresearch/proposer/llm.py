@@ -35,7 +35,7 @@ from autoresearch.proposer.provider import Provider, ProviderError, StoppedError
 from autoresearch.types import Proposal, ProposerKind, Usage
 
 Notify = Callable[[str, str], None]
-"""Told once of something a person should know: a sentence, and what to type about it."""
+"""Told of something a person should know: a sentence, and a command to type about it, or an empty text."""
 
 MAX_FAILED_ANSWERS = 10
 """So many useless answers in a row pause the model."""
@@ -283,17 +283,15 @@ class LlmProposer:
         return error.fault.sentence.format(model=self.provider.model)
 
     def _hint(self, error: ProviderError) -> str:
-        names = self.provider.key_names() or [
-            self._config.api_key_env or "the provider's key variable"
-        ]
-        return error.fault.hint.format(model=self.provider.model, key=names[0])
+        return error.fault.hint.format(model=self.provider.model, key=self.provider.key_name)
 
     def _tell_unknown_price(self) -> None:
         if self.provider.price is None and not self._is_price_told:
             self._is_price_told = True
             self._notify(
-                f"the price of `{self.provider.model}` is not known: tokens are counted, `--max-cost` is not kept",
-                "set `[proposer] price_in` and `price_out`",
+                f"the price of `{self.provider.model}` is not known: tokens are counted, `--max-cost` is not kept"
+                " (set `[proposer] price_in` and `price_out`)",
+                "",
             )
 
 

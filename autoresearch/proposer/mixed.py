@@ -86,6 +86,7 @@ class WithFallback:
         self._next_try = 0.0
         self._is_told = False
         self._reason = ""
+        self._hint = ""
 
     @property
     def is_outage(self) -> bool:
@@ -156,7 +157,11 @@ class WithFallback:
     def _stand_in(self, context: Context, stop: threading.Event, usage: Usage) -> Proposal:
         if not self._is_told:
             self._is_told = True
-            self._notify(f"{self._reason}: {self.second.kind} proposes meanwhile", self._hint)
+            hint = f" ({self._hint})" if self._hint else ""
+            self._notify(
+                f"{self._reason}: {self.second.kind} proposes meanwhile{hint}",
+                "autoresearch doctor",
+            )
         try:
             return _with_usage(self.second.propose(context, stop), usage)
         except ProposerUnavailableError as exc:

@@ -162,6 +162,11 @@ class Provider:
             return os.environ.get("OPENAI_API_KEY") or "none"
         return None
 
+    @property
+    def key_name(self) -> str:
+        """Return the variable that holds the key, set or not."""
+        return self._config.api_key_env or f"{(self._provider_name or 'provider').upper()}_API_KEY"
+
     def key_names(self) -> list[str]:
         """Return the variables that must be set and are not."""
         if self._config.api_key_env:

@@ -117,7 +117,10 @@ def test_a_long_one_hands_over_and_back(clock: Clock) -> None:
     clock.now += 61
     assert both.propose(context(), NEVER).proposer == "llm"
     assert not both.is_outage
-    assert told == ["`m` is down: search proposes meanwhile", "the llm proposer answers again"]
+    assert told == [
+        "`m` is down: search proposes meanwhile (wait)",
+        "the llm proposer answers again",
+    ]
 
 
 @pytest.mark.parametrize("seconds", [600.0, None])
