@@ -1,8 +1,10 @@
 """What honest training code does must work inside: torch, compile, workers, safetensors."""
 
+import sys
+
 import pytest
 
-from autoresearch.trial.sandbox import keeper
+from autoresearch.trial.sandbox import keeper, places
 
 
 def test_torch_and_the_package_import(run):
@@ -97,3 +99,15 @@ def test_a_private_run_directory_of_root_in_a_container(run, place, monkeypatch)
     place.chmod(0o700)
     child = run("import os; print(open('x.txt').read()); open(os.environ['HOME'] + '/y', 'w')")
     assert child.out == "read\n", child.err
+
+
+def test_packages_of_the_person_are_found(run, place, monkeypatch):
+    """`pip install --user` puts them below the real home, which the child does not have."""
+    own = place / "own" / "site-packages"
+    own.mkdir(parents=True)
+    (own / "zoo_module.py").write_text("value = 7")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(own)])
+    places.interpreter_paths.cache_clear()
+    child = run("import zoo_module, autoresearch; print(zoo_module.value)")
+    places.interpreter_paths.cache_clear()
+    assert child.out == "7\n", child.err

@@ -78,7 +78,7 @@ def interpreter_paths() -> tuple[Path, ...]:
     found += [Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     for program in (sys.executable, getattr(sys, "_base_executable", sys.executable)):
         found.append(Path(program).resolve().parent)
-    found.append(_LIBRARY)
+    found += [_LIBRARY, *_other_packages()]
     return _without_nested([path for path in found if path.exists()])
 
 
@@ -126,15 +126,26 @@ def package_environment(folder: Path | None = None) -> dict[str, str]:
     Args:
         folder: Where a backend shows the package; None: where it lies.
     """
+    others = list(_other_packages())
     installed = [Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib")]
-    if _LIBRARY.parent in installed:
-        return {}
-    return {"PYTHONPATH": str(folder or _LIBRARY.parent)}
+    if _LIBRARY.parent not in [*installed, *others]:
+        others.insert(0, folder or _LIBRARY.parent)
+    return {"PYTHONPATH": os.pathsep.join(map(str, others))} if others else {}
 
 
 def package_folder() -> Path:
     """Return the folder of the package `autoresearch`."""
     return _LIBRARY
+
+
+def _other_packages() -> tuple[Path, ...]:
+    """Return folders of packages outside the interpreter's own: a person's own, or on PYTHONPATH.
+
+    Inside the home is another, so the interpreter does not find them by itself.
+    """
+    prefixes = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve())
+    folders = [Path(name) for name in sys.path if name.endswith(("site-packages", "dist-packages"))]
+    return tuple(f for f in folders if f.is_dir() and not is_inside(f.resolve(), prefixes))
 
 
 def _without_nested(paths: list[Path]) -> tuple[Path, ...]:
