@@ -486,12 +486,13 @@ def confirm_session(
         PrerequisiteError: the machine is not the one the session was measured on, or is in use.
     """
     from autoresearch.lab.assembly import lock_device
-    from autoresearch.lab.running import check_setup
+    from autoresearch.lab.running import check_setup, recall
 
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
     with record.lock(), lock_device(lab.hardware):
         session = record.session()
         check_setup(session, lab, is_rebaseline=False)
+        lab = recall(lab, session)
         if not session.kept:
             raise UsageError(
                 f"session `{session.tag}` has kept nothing that could be confirmed",

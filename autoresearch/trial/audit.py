@@ -124,20 +124,21 @@ def plan(num_rows: int, minimum: int, spread: Spread, leak_nats: float | None = 
     Returns:
         The best there is where the rows do not suffice; its `power` says so.
     """
+
+    def power(num_uniform: int, num_targeted: int) -> float | None:
+        if leak_nats is None:
+            return None
+        return catch_probability(num_uniform, num_targeted, leak_nats, spread)
+
     size = min(minimum, num_rows)
     while True:
-        splits = [round(size * share) for share in _SPLITS]
-        if leak_nats is None:
-            # What one audit of this size would see at best.
-            leaks = [smallest_leak(size - n, n, spread) for n in splits]
-            num = splits[leaks.index(min(leaks))]
-            return Plan(size - num, num, None, min(leaks))
-        powers = [catch_probability(size - n, n, leak_nats, spread) for n in splits]
-        power = max(powers)
-        if power >= POWER or size >= num_rows:
-            num = splits[powers.index(power)]
-            return Plan(size - num, num, power, smallest_leak(size - num, num, spread))
+        splits = [(size - round(size * share), round(size * share)) for share in _SPLITS]
+        powers = [power(*split) or 0.0 for split in splits]
+        if leak_nats is None or max(powers) >= POWER or size >= num_rows:
+            break
         size = min(num_rows, math.ceil(size * _GROWTH))
+    plans = [Plan(u, t, power(u, t), smallest_leak(u, t, spread)) for u, t in splits]
+    return min(plans, key=lambda found: (-min(found.power or 0.0, POWER), found.smallest_leak))
 
 
 def frequency_reference(text: Text) -> np.ndarray:
