@@ -76,7 +76,9 @@ def demo(
         )
         lab = assemble(made.run_directory, loaded, is_unsafe_allowed=True)
     record = Record.open(made.run_directory, made.tag)
-    code = run_and_show(shared, lab, record, RunOptions(Limits(experiments=experiments)))
+    code = run_and_show(
+        shared, lab, record, RunOptions(Limits(experiments=experiments)), is_end_shown=False
+    )
     if code:
         raise typer.Exit(code)
     show_log(mode, made.run_directory, made.tag)

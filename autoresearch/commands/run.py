@@ -118,7 +118,9 @@ def run(
     raise typer.Exit(code)
 
 
-def run_and_show(shared: State, lab: object, record: object, options: object) -> int:
+def run_and_show(
+    shared: State, lab: object, record: object, options: object, *, is_end_shown: bool = True
+) -> int:
     """Run a session under the display that fits the terminal and return the exit code.
 
     Args:
@@ -126,6 +128,7 @@ def run_and_show(shared: State, lab: object, record: object, options: object) ->
         lab: `lab.assembly.Lab`.
         record: `lab.record.Record`.
         options: `lab.running.RunOptions`.
+        is_end_shown: Whether to end with the summary of the session.
     """
     import threading
 
@@ -141,7 +144,7 @@ def run_and_show(shared: State, lab: object, record: object, options: object) ->
     if lab.is_unsafe:
         mode.warn("trials run without a sandbox: unread code can read your files and keys")
     stop = threading.Event()
-    display = make_display(mode)
+    display = make_display(mode, is_end_shown=is_end_shown)
     display.start(record.session())
     try:
         with stop_on_signals(stop, mode.say):
