@@ -40,7 +40,7 @@ def parameters() -> Iterator[object]:
             yield pytest.param(case, backend, marks=marks, id=f"{case.name}-{backend}")
 
 
-@pytest.mark.parametrize(("case", "backend"), parameters())
+@pytest.mark.parametrize(("case", "backend"), list(parameters()))
 def test_the_verdict(case, backend, world, monkeypatch):
     sandbox = probe(backend).sandbox
     if sandbox is None:
