@@ -146,7 +146,13 @@ class Loop:
                 failure = Decision("discard", last.reason, explanation=last.detail)
                 self._judge(experiment, verdict, failure)
                 return
-            decision = rule.decide(experiment, incumbent, session, self._config.decision)
+            decision = rule.decide(
+                experiment,
+                incumbent,
+                session,
+                self._config.decision,
+                earlier=self._parts.earlier,
+            )
             reach("decided")
             is_audited = all(t.result.num_audited for t in trials)
             if decision.action == "retest" or (decision.action == "keep" and not is_audited):

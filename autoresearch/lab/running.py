@@ -59,7 +59,8 @@ def run_session(
     from autoresearch.lab.confirmation import confirmation_reserve_seconds
     from autoresearch.lab.confirming import run_confirmation
     from autoresearch.lab.loop import Loop
-    from autoresearch.lab.parts import Parts, trial_seconds
+    from autoresearch.lab.parts import Clock, Parts, trial_seconds
+    from autoresearch.lab.sessions import sessions
     from autoresearch.proposer.ahead import Ahead
     from autoresearch.proposer.registry import make_proposer
 
@@ -83,6 +84,15 @@ def run_session(
         reach("session_started")
         _look_around(record, options, emit, stop)
 
+        clock = Clock()
+        earlier = tuple(
+            other
+            for other in (
+                sessions(lab.run_directory) if config.decision.learn_across_sessions else ()
+            )
+            if other.tag != record.tag
+        )
+
         def confirm(session: Session) -> object:
             if not config.session.confirm_trials or session.best == 0:
                 return None
@@ -95,6 +105,7 @@ def run_session(
                 candidate=session.best,
                 num_trials=config.session.confirm_trials,
                 kind="session",
+                max_seconds=options.limits.seconds_left(clock.elapsed),
                 stop=stop,
                 emit=emit,
             )
@@ -122,6 +133,8 @@ def run_session(
                 confirm=confirm if options.is_confirming else None,
                 reserve_seconds=reserve,
                 alerts=alerts,
+                clock=clock,
+                earlier=earlier,
                 keep_caches=lab.executor.keep_caches,
             )
         )

@@ -1,7 +1,6 @@
 """Trials of the loop: what is run with which seed and audit, how it is recorded, where the time went."""
 
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +8,7 @@ from dataclasses import replace
 from autoresearch.events import Progress, now
 from autoresearch.lab import decision as rule
 from autoresearch.lab.faults import reach
-from autoresearch.lab.hopeless import Kill, collapse, is_contended, killed, speed_of
+from autoresearch.lab.hopeless import Watch, is_contended, speed_of
 from autoresearch.lab.parts import Parts
 from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec
 
@@ -45,15 +44,14 @@ class Trials:
         self._parts.phase("trial", experiment.description, experiment.number)
         started_at = now()
         began = time.monotonic()
-        stop = _TrialStop(self._parts.stop)
+        watch = Watch(self._parts.stop, self._usual_speed(experiment, session))
         result = self._parts.executor.run(
-            spec, on_progress=self._on_progress(experiment, session, stop), stop=stop
+            spec, on_progress=self._on_progress(experiment, watch), stop=watch.stop
         )
         self._account(result, time.monotonic() - began)
         self._parts.check_stop()
-        if stop.kill is not None:
-            result = killed(result, stop.kill)
-        elif self._is_contended(result, session, trials):
+        result = watch.settle(result)
+        if self._is_contended(result, session, trials):
             result = replace(result, outcome=Outcome.TAINTED, reason="contention")
         tainted = [t for t in trials[-MAX_TAINTED:] if t.result.outcome is Outcome.TAINTED]
         if result.outcome is Outcome.TAINTED and len(tainted) == MAX_TAINTED:
@@ -83,14 +81,14 @@ class Trials:
             keep_cache=is_tip,
         )
 
-    def _on_progress(
-        self, experiment: Experiment, session: Session, stop: "_TrialStop"
-    ) -> Callable[[Progress], None]:
+    def _usual_speed(self, experiment: Experiment, session: Session) -> float | None:
+        """Return the incumbent's tokens per second, for another experiment to be compared with."""
         incumbent = self._parts.incumbent(session)
-        usual = None
-        if incumbent is not None and incumbent.number != experiment.number:
-            usual = speed_of(incumbent, self._parts.setup.key)
+        if incumbent is None or incumbent.number == experiment.number:
+            return None
+        return speed_of(incumbent, self._parts.setup.key)
 
+    def _on_progress(self, experiment: Experiment, watch: Watch) -> Callable[[Progress], None]:
         def heard(progress: Progress) -> None:
             progress = replace(progress, number=experiment.number)
             self._parts.emit(progress)
@@ -98,10 +96,7 @@ class Trials:
             if clock - self._last_status >= STATUS_SECONDS:
                 self._last_status = clock
                 self._record.set_status({"type": progress.type, **vars(progress)})
-            kill = collapse(progress, usual)
-            if kill is not None and stop.kill is None:
-                stop.kill = kill
-                stop.set()
+            watch.hear(progress)
             self._beside()
 
         return heard
@@ -129,18 +124,6 @@ class Trials:
             self._parts.clock.add(kind, part)
             known += part or 0.0
         self._parts.clock.add("other", max(0.0, seconds - known))
-
-
-class _TrialStop(threading.Event):
-    """Ends one trial: when the session ends, or when the trial is hopeless."""
-
-    def __init__(self, session: threading.Event) -> None:
-        super().__init__()
-        self._session = session
-        self.kill: Kill | None = None
-
-    def is_set(self) -> bool:
-        return super().is_set() or self._session.is_set()
 
 
 def label_of(experiment: Experiment, tag: str, index: int | None = None) -> str:
