@@ -15,7 +15,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put it.")] = Path("autoresearch-demo"),
     experiments: Annotated[
         int, typer.Option("--experiments", metavar="N", min=1, help="Experiments to run.")
-    ] = 6,
+    ] = 5,
     seconds: Annotated[
         float | None,
         typer.Option("--seconds", metavar="S", min=1, help="Training seconds per trial."),

@@ -63,7 +63,9 @@ class Ideas:
             if exc.usage.num_calls:
                 self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
             raise
-        except CancelledError:
+        except CancelledError as exc:
+            if exc.usage.num_calls:
+                self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
             self._parts.check_stop()
             return False
         if proposal is None:
@@ -91,6 +93,9 @@ class Ideas:
         )
         if files is None:
             self._parts.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
+            return False
+        if files == texts_at(self._record, onto):
+            self._parts.append(Abandoned(number=experiment.number, reason="duplicate"))
             return False
         self._record.rebase(experiment.number, files, onto)
         return True

@@ -18,7 +18,7 @@ from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.lab.trials import Trials, label_of
 from autoresearch.lab.upkeep import Upkeep
-from autoresearch.proposer.base import ProposerUnavailableError
+from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
 
 PAUSE_SECONDS = 2.0
@@ -90,6 +90,8 @@ class Loop:
             self._is_paused = False
             try:
                 self._step()
+            except CostLimitError as exc:
+                return "max_cost", exc.message
             except ProposerUnavailableError as exc:
                 if exc.retry_seconds is None:
                     return "proposer", exc.message

@@ -13,7 +13,11 @@ from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Progress
 from autoresearch.lab import control
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer.base import EditFailedError, ProposerUnavailableError
+from autoresearch.proposer.base import (
+    CostLimitError,
+    EditFailedError,
+    ProposerUnavailableError,
+)
 from autoresearch.types import Outcome, Proposal, State, TrialSpec, Usage, Verdict
 
 
@@ -248,3 +252,20 @@ def test_a_request_to_stop_ends_after_the_trial(night: Any) -> None:
     assert night.run([variant(LR=2.0), variant(LR=2.5)]) == "stopped"
     assert night.session.experiment(1).verdict is Verdict.KEEP
     assert len(night.session.experiments) == 2
+
+
+def test_a_proposal_that_the_tip_already_holds_is_abandoned(night: Any) -> None:
+    text = TRAIN.replace("# a script", "# another script")
+    night.run([variant(LR=2.5), variant(LR=2.5), text], experiments=2, ahead=1)
+    session = night.session
+    assert session.experiment(1).verdict is Verdict.KEEP
+    assert (session.experiment(2).state, session.experiment(2).reason) == (
+        State.ABANDONED,
+        "duplicate",
+    )
+
+
+def test_the_cost_limit_of_a_call_ends_the_session_as_such(night: Any) -> None:
+    limit = CostLimitError("the next call could cost $1", retry_seconds=None)
+    assert night.run([limit]) == "max_cost"
+    assert night.session.stop_reason == "max_cost"
