@@ -44,6 +44,13 @@ def cheats(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kill the lab at every step and at random moments, and compare the records."""
+    install(session, "-e", ".[dev]")
+    session.run("python", "bench/faults.py", *session.posargs)
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a GPU."""
     install(session, "-e", ".[dev]")

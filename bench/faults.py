@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "record")
 
 from kill_support import kill_at_random, kill_at_step, run_night
 
-from autoresearch.lab import faults
+from autoresearch import faults
 
 NUM = 4
 

@@ -23,6 +23,12 @@ def init(
     tag: Annotated[
         str | None, typer.Option("--tag", metavar="TAG", help="Name of the session [today's date].")
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="RESULT", help="Begin with a tag's best, an experiment or a commit."
+        ),
+    ] = None,
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
 ) -> None:
@@ -33,7 +39,7 @@ def init(
     from autoresearch.lab.scaffold import scaffold
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
-    made = scaffold(folder, preset=preset, template=template, tag=tag)
+    made = scaffold(folder, preset=preset, template=template, tag=tag, source=source)
     root = made.run_directory.root
     if mode.is_json:
         mode.json(

@@ -24,6 +24,14 @@ def run(
         typer.Option("--max-cost", metavar="USD", min=0, help="Stop when proposing cost this."),
     ] = None,
     tag: TagOption = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RESULT",
+            help="Begin session --tag with a tag's best, an experiment or a commit.",
+        ),
+    ] = None,
     proposer: Annotated[
         str | None, typer.Option("--proposer", help="search, llm or command.")
     ] = None,
@@ -86,12 +94,21 @@ def run(
 
         print_settings(shared.mode, loaded)
         return
+    from autoresearch.errors import UsageError
     from autoresearch.lab.assembly import assemble
     from autoresearch.lab.limits import Limits, limit_seconds
     from autoresearch.lab.record import Record
     from autoresearch.lab.running import RunOptions
+    from autoresearch.lab.sessions import begin_from
 
     config = loaded.config
+    if source is not None:
+        if tag is None:
+            raise UsageError(
+                "`--from` needs the name of the new session",
+                hint="for example `autoresearch run --tag second --from best`",
+            )
+        begin_from(run_directory, tag, source).close()
     record = Record.open(run_directory, tag)
     if is_dry:
         from autoresearch.lab.running import preview_next

@@ -1,13 +1,13 @@
 """Puts a lab together from a run directory: configuration, data, sandbox, executor, setup."""
 
+import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.config import Config, Loaded, load_config
-from autoresearch.errors import PrerequisiteError
-from autoresearch.paths import RunDirectory, cache_directory, find_run_directory
+from autoresearch.paths import RunDirectory, find_run_directory
 from autoresearch.types import Setup
 
 if TYPE_CHECKING:
@@ -117,43 +117,18 @@ def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setu
     )
 
 
-def lock_device(hardware: "Hardware") -> Any:
+def lock_device(
+    hardware: "Hardware", run_directory: RunDirectory
+) -> contextlib.AbstractContextManager[object]:
     """Return a lock on the GPU, held as a context manager; on a CPU nothing is locked.
 
     Raises:
-        PrerequisiteError: on entering, when another run holds the GPU.
+        WorkError: on entering, when another run holds the GPU (kind `locked`); names it.
     """
-    import contextlib
+    from autoresearch.lab.lock import gpu_lock
 
     if hardware.kind == "cpu":
         return contextlib.nullcontext()
-    return _device_lock(cache_directory() / "locks" / f"{hardware.kind}-0.lock", hardware.name)
-
-
-def _device_lock(path: Path, name: str) -> Any:
-    import contextlib
-    import os
-
-    from filelock import FileLock, Timeout
-
-    @contextlib.contextmanager
-    def held() -> Any:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        holder = path.with_suffix(".holder")
-        try:
-            lock.acquire()
-        except Timeout as exc:
-            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            raise PrerequisiteError(
-                f"`{name}` is in use by {who}",
-                hint="end that run with `autoresearch stop` in its directory, or wait for it",
-                kind="locked",
-            ) from exc
-        try:
-            holder.write_text(f"`{Path.cwd()}` (process {os.getpid()})", encoding="utf-8")
-            yield
-        finally:
-            lock.release()
-
-    return held()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES")
+    index = (visible or "0").split(",")[0]
+    return gpu_lock(f"{hardware.kind}-{index}", f"`{run_directory.root}`")

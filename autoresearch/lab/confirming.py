@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from autoresearch.config import Config
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Confirmed, Event, Phase, Progress, now
+from autoresearch.faults import reach
 from autoresearch.lab.belief import measure_noise
 from autoresearch.lab.confirmation import (
     affordable_pairs,
@@ -435,6 +436,7 @@ def _conclude(
         record.alert(f"#{candidate} is not confirmed: {why}", "autoresearch confirm")
         return None
     record.append(Confirmed(confirmation=dataclasses.asdict(found)))
+    reach("confirmed")
     return found
 
 
@@ -489,7 +491,7 @@ def confirm_session(
     from autoresearch.lab.running import check_setup, recall
 
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
-    with record.lock(), lock_device(lab.hardware):
+    with record.lock(), lock_device(lab.hardware, lab.run_directory):
         session = record.session()
         check_setup(session, lab, is_rebaseline=False)
         lab = recall(lab, session)

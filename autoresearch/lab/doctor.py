@@ -4,6 +4,7 @@ A check never raises and never hangs: torch is asked in processes of their own, 
 changed on the machine but the cache of measured attention kernels.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from autoresearch import hardware as machine
 from autoresearch.config import Loaded, load_config
-from autoresearch.errors import AutoresearchError
+from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.hardware import Hardware
 from autoresearch.paths import RunDirectory, cache_directory, find_run_directory
 
@@ -402,5 +403,11 @@ def _proposer(state: _State) -> Iterator[Finding]:
     if state.is_quick and kind != "search":
         yield Finding("proposer", "skip", f"`{kind}` not asked (`--quick`)")
         return
-    answer = make_proposer(state.loaded.config).check()
+    from autoresearch.trial.sandbox import choose
+
+    config = state.loaded.config
+    sandbox = None
+    with contextlib.suppress(PrerequisiteError):  # Told by a line of its own.
+        sandbox = choose(config.sandbox.backend)
+    answer = make_proposer(config, sandbox=sandbox).check()
     yield Finding("proposer", "ok", answer, data={"kind": kind})

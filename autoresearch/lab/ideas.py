@@ -7,8 +7,8 @@ from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.events import Abandoned, Spent
+from autoresearch.faults import reach
 from autoresearch.lab import decision as rule
-from autoresearch.lab.faults import reach
 from autoresearch.lab.parts import Parts, StopSeenError, next_number
 from autoresearch.lab.record import Record
 from autoresearch.proposer.base import (

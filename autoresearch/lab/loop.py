@@ -11,9 +11,9 @@ import time
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
+from autoresearch.faults import reach
 from autoresearch.lab import control
 from autoresearch.lab import decision as rule
-from autoresearch.lab.faults import reach
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.lab.trials import Trials, label_of
@@ -68,6 +68,7 @@ class Loop:
                     busy={k: round(v, 3) for k, v in self._parts.clock.busy.items()},
                 )
             )
+            reach("session_ended")
             self._upkeep.tell(f"session {self._record.tag} ended: {reason} {detail}".rstrip())
             self._upkeep.end()
         return reason

@@ -31,9 +31,9 @@ from autoresearch.events import (
     VerdictGiven,
     now,
 )
+from autoresearch.faults import reach
 from autoresearch.lab import control
 from autoresearch.lab.clean import clean_json, clean_line, clean_text
-from autoresearch.lab.faults import reach
 from autoresearch.lab.fold import (
     CURVE_FILE,
     LOG_FILE,

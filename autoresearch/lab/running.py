@@ -12,9 +12,9 @@ from autoresearch import __version__
 from autoresearch.config import Loaded
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
+from autoresearch.faults import reach
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake
-from autoresearch.lab.faults import reach
 from autoresearch.lab.limits import Limits
 from autoresearch.paths import RunDirectory
 from autoresearch.types import Session
@@ -66,7 +66,7 @@ def run_session(
 
     config = lab.config
     emit = _one_at_a_time(emit)
-    with record.lock(), lock_device(lab.hardware), kept_awake():
+    with record.lock(), lock_device(lab.hardware, lab.run_directory), kept_awake():
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
         lab = recall(lab, session)

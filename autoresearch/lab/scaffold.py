@@ -25,7 +25,12 @@ class Scaffold:
 
 
 def scaffold(
-    folder: Path, *, preset: str = "auto", template: str = "gpt", tag: str | None = None
+    folder: Path,
+    *,
+    preset: str = "auto",
+    template: str = "gpt",
+    tag: str | None = None,
+    source: str | None = None,
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
 
@@ -34,6 +39,7 @@ def scaffold(
         preset: `auto` chooses from the hardware.
         template: Folder under templates/.
         tag: Name of the session; None takes today's date, `nov21`.
+        source: Begin the session with this tag's best, experiment or commit of the same directory.
 
     Raises:
         UsageError: the folder is a file, the preset or the template is unknown, the tag is refused.
@@ -41,6 +47,7 @@ def scaffold(
     """
     from autoresearch.hardware import describe
     from autoresearch.lab.record import Record, current_tag
+    from autoresearch.lab.sessions import begin_from
     from autoresearch.presets import choose_preset, render
 
     folder = folder.expanduser().resolve()
@@ -62,9 +69,12 @@ def scaffold(
         written.append(name)
     run_directory = RunDirectory(folder)
     outer = None if (folder / ".git").exists() else outer_repository(folder)
-    tag = tag or current_tag(folder) or default_tag()
-    with Record.create(run_directory, tag, tuple(files)):
-        pass
+    tag = tag or (None if source else current_tag(folder)) or default_tag()
+    if source is not None:
+        begin_from(run_directory, tag, source).close()
+    else:
+        with Record.create(run_directory, tag, tuple(files)):
+            pass
     return Scaffold(
         run_directory=run_directory,
         tag=tag,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoresearch.events import Progress, now
+from autoresearch.faults import reach
 from autoresearch.lab import decision as rule
-from autoresearch.lab.faults import reach
 from autoresearch.lab.hopeless import Watch, is_contended, speed_of
 from autoresearch.lab.parts import Parts
 from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec

@@ -43,6 +43,6 @@ def try_working_tree(
         audit=True,
         label="try",
     )
-    with lock_device(lab.hardware):
+    with lock_device(lab.hardware, lab.run_directory):
         emit(Phase(name="trial", detail="working tree"))
         return lab.executor.run(spec, on_progress=emit, stop=stop)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.errors import WorkError
-from autoresearch.lab.faults import reach
+from autoresearch.faults import reach
 from autoresearch.lab.git import SYMLINK, Entry, RefLockedError, RefUpdate, Repository
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
 from autoresearch.paths import STATE_NAME

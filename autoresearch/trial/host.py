@@ -15,6 +15,7 @@ from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
+from autoresearch.faults import reach
 from autoresearch.trial import judge
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.judge import InvalidClaimError, Text
@@ -170,6 +171,7 @@ class LocalExecutor:
             caches.drop()
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(Folder(self._scratch, spec.label, spec.files))
+            reach("snapshot_written")
             feeder = FeederProcess(
                 self._dataset.path, seed=spec.seed, max_seq_len=trial.max_seq_len
             )
@@ -185,6 +187,7 @@ class LocalExecutor:
                 caches=caches.for_training() if caches else (),
             )
             stack.callback(child.close)
+            reach("trial_started")
             since = time.time()
 
             def take_caches() -> None:
@@ -220,6 +223,8 @@ class LocalExecutor:
                 for process in early:
                     process.__exit__()
                 raise
+            if trained.weights is not None:
+                reach("weights_in")
             return trained, early[0] if early else None
 
     def _judge(
@@ -389,8 +394,8 @@ class LocalExecutor:
         if self._log_directory is None or not spec.label:
             return
         with contextlib.suppress(OSError):
-            self._log_directory.mkdir(parents=True, exist_ok=True)
             path = self._log_directory / f"{spec.label}.log"
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(trained.output.text, encoding="utf-8")
 
     def _save_weights(self, spec: TrialSpec, trained: Trained) -> str | None:
@@ -398,6 +403,7 @@ class LocalExecutor:
         assert trained.weights is not None
         path = self._scratch / f"{spec.label or 'trial'}.safetensors"
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.write(trained.weights)
         except OSError:

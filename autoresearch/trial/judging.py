@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from autoresearch.config import Config
+from autoresearch.faults import reach
 from autoresearch.trial import audit, judge
 from autoresearch.trial import channel as wire
 from autoresearch.trial.child import EXIT_EXCEPTION, EXIT_OOM
@@ -293,6 +294,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
             log_p = _claim(work, process, batch_rows)
         judge.check_claim(log_p, work.text)
         claimed = judge.claimed_score(log_p, work.text)
+        reach("claimed")
         claimed_at = time.monotonic()
         extra: dict[str, Any] = {
             "judge_version": judge.JUDGE_VERSION,
@@ -308,6 +310,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
             extra.update(figures)
         score, figures = _audit(work, log_p, claimed, batch_rows, early)
         extra.update(figures)
+        reach("audited")
         extra["audit_seconds"] = round(time.monotonic() - claimed_at, 3)
         extra["tolerance"] = work.tolerance
         extra["mean_difference"] = score.mean_difference

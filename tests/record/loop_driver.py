@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autoresearch.config import load_config
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab.faults import reach
+from autoresearch.faults import reach
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop
 from autoresearch.lab.parts import Parts

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from kill_support import kill_at_random, kill_at_step, run_night
 
-from autoresearch.lab import faults
+from autoresearch import faults
 
 NUM = 4
 STEPS = [step for step in faults.STEPS if step != "confirmed"]
