@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -130,17 +131,19 @@ def test_help_imports_nothing_heavy(folder, capsys):
 def test_ctrl_c_ends_at_once_and_says_how_to_go_on(folder):
     command = [sys.executable, "-m", "autoresearch", "prepare", "--source", "builtin:python"]
     process = subprocess.Popen(
-        [*command, "--max-bytes", "8000000"],
+        [*command, "--max-bytes", "25000000"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
         text=True,
     )
     seen = ""
-    while "tokenizer ..." not in seen:
+    while "scan ..." not in seen:
         line = process.stderr.readline()
         assert line, seen
         seen += line
-    workers = psutil.Process(process.pid).children()
+    deadline = time.monotonic() + 20
+    while not (workers := psutil.Process(process.pid).children()):
+        assert time.monotonic() < deadline
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest

@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from autoresearch.trial.sandbox import Policy, Sandbox
+from autoresearch.trial.sandbox.launcher import wipe
 from autoresearch.trial.sandbox.probe import BACKENDS, probe
 
 
@@ -43,11 +45,16 @@ class Child:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder others can enter, as a lab's scratch folder is."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    return tmp_path
+def place() -> Iterator[Path]:
+    """A folder others can enter, as a lab's scratch folder is.
+
+    Its path is short: below it lie addresses of local sockets, which may have 107 bytes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ar-", dir="/tmp")).resolve()
+    folder.chmod(0o755)
+    yield folder
+    wipe(str(folder))
+    folder.rmdir()
 
 
 @pytest.fixture
