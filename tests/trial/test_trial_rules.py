@@ -167,9 +167,11 @@ def test_seeds_decide_and_one_process_only(run) -> None:
         ),
         (
             "        trial.log(loss=loss)\n",
-            "        if shown:\n"
-            "            print(x.sum().item(), y.sum().item(), flush=True)\n"
-            "            shown.pop()\n",
+            (
+                "        if shown:\n"
+                "            print(x.sum().item(), y.sum().item(), flush=True)\n"
+                "            shown.pop()\n"
+            ),
         ),
     )
     results = [run(text, spec={"seed": seed}) for seed in (3, 3, 4)]
