@@ -269,3 +269,18 @@ def test_the_cost_limit_of_a_call_ends_the_session_as_such(night: Any) -> None:
     limit = CostLimitError("the next call could cost $1", retry_seconds=None)
     assert night.run([limit]) == "max_cost"
     assert night.session.stop_reason == "max_cost"
+
+
+def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoresearch.lab.ideas.HAND_EDIT_SECONDS", 0.0)
+
+    def edit(spec: TrialSpec) -> None:
+        if len(night.executor.specs) == 4:
+            (night.root / "train.py").write_text(variant(LR=2.9))
+
+    night.executor.before_trial = edit
+    night.run([variant(LR=0.5), variant(LR=0.6)], experiments=2)
+    mine = night.session.experiment(2)
+    assert (mine.proposer, mine.verdict) == ("human", Verdict.KEEP)
+    assert "LR = 2.9" in git(night, "show", "autoresearch/t:train.py")
+    assert (night.root / "train.py").read_text() == variant(LR=2.9)
