@@ -129,9 +129,12 @@ def test_help_imports_nothing_heavy(folder, capsys):
 
 
 def test_ctrl_c_ends_at_once_and_says_how_to_go_on(folder):
-    command = [sys.executable, "-m", "autoresearch", "prepare", "--source", "builtin:python"]
+    # One file is read by one worker: seconds of work however many cores there are.
+    line = "text that takes a worker a while to read, " * 3 + "\n"
+    (folder / "long.txt").write_text(line * (200_000_000 // len(line)))
+    command = [sys.executable, "-m", "autoresearch", "prepare", "--source", "long.txt"]
     process = subprocess.Popen(
-        [*command, "--max-bytes", "25000000"],
+        command,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
         text=True,
