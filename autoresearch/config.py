@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from autoresearch.errors import ConfigError
 from autoresearch.paths import CONFIG_NAME, RunDirectory, reference_config
 
+FLAG = "flags"
+"""What `Loaded.sources` says of a value given on the command line."""
+
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -207,14 +210,20 @@ def load_config(
                 )
             for name, value in table.items():
                 put(f"{section}.{name}", value, CONFIG_NAME)
-    for key in sorted(known):
-        variable = "AUTORESEARCH_" + key.replace(".", "_").upper()
-        text = os.environ.get(variable)
-        if text is not None:
+    variables = {"AUTORESEARCH_" + key.replace(".", "_").upper(): key for key in sorted(known)}
+    of_sections = tuple(f"AUTORESEARCH_{section.upper()}_" for section in values)
+    for variable in sorted(v for v in os.environ if v.startswith(of_sections)):
+        if variable not in variables:
+            raise ConfigError(
+                f"`{variable}`: unknown setting in the environment",
+                hint=_nearest(variable, variables),
+            )
+    for variable, key in variables.items():
+        if (text := os.environ.get(variable)) is not None:
             put(key, _from_text(text, values, key), variable)
     for key, value in (overrides or {}).items():
         if value is not None:
-            put(key, value, "flags")
+            put(key, value, FLAG)
     try:
         config = Config.model_validate(values)
     except ValidationError as exc:
@@ -278,6 +287,11 @@ def _explain(exc: ValidationError, sources: Mapping[str, str]) -> ConfigError:
     source = sources.get(key, CONFIG_NAME)
     message = str(first["msg"])
     message = message[0].lower() + message[1:]
+    if source == FLAG:
+        return ConfigError(
+            f"the flag for `{key}`: {message}, got {first['input']!r}",
+            hint=f"the reference `autoresearch.toml` says what `{key}` means",
+        )
     return ConfigError(
         f"`{source}`: `{key}`: {message}, got {first['input']!r}",
         hint=f"correct `{key}` in `{source}`; the reference `autoresearch.toml` says what it means",

@@ -147,6 +147,30 @@ def test_a_wrong_setting_names_file_key_and_the_nearest(
     assert "did you mean `decision.baseline_trials`?" in err
 
 
+def test_a_wrong_setting_in_the_environment_names_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init(tmp_path / "lab")
+    monkeypatch.chdir(tmp_path / "lab")
+    monkeypatch.setenv("AUTORESEARCH_TRIAL_BUDGET_SECOND", "5")
+    capsys.readouterr()
+    assert main(["run", "--show-config"]) == 2
+    err = capsys.readouterr().err
+    assert "`AUTORESEARCH_TRIAL_BUDGET_SECOND`" in err
+    assert "did you mean `AUTORESEARCH_TRIAL_BUDGET_SECONDS`?" in err
+
+
+def test_a_wrong_value_of_a_flag_names_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init(tmp_path / "lab")
+    monkeypatch.chdir(tmp_path / "lab")
+    capsys.readouterr()
+    assert main(["run", "--show-config", "--proposer", "gpt"]) == 2
+    err = capsys.readouterr().err
+    assert "error: the flag for `proposer.kind`: input should be 'search'" in err
+
+
 def test_show_config_says_where_each_value_came_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
