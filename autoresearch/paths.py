@@ -28,6 +28,11 @@ class RunDirectory:
         return self.root / PROGRAM_NAME
 
     @property
+    def results(self) -> Path:
+        """results.tsv, written after each verdict and not under git."""
+        return self.root / "results.tsv"
+
+    @property
     def state(self) -> Path:
         """.autoresearch/, ignored by git."""
         return self.root / STATE_NAME

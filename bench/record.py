@@ -23,6 +23,7 @@ from autoresearch.lab.clean import clean_json
 from autoresearch.lab.fold import curve_to_bytes, result_to_json
 from autoresearch.lab.names import branch_ref, journal_ref
 from autoresearch.lab.record import Record
+from autoresearch.lab.upkeep import pack
 from autoresearch.paths import RunDirectory
 from autoresearch.types import CurvePoint, Decision, Outcome, Setup, TrialResult, Usage
 
@@ -196,7 +197,7 @@ def build(root: Path, num_experiments: int) -> None:
         if number % 50 == 49:
             stream.close()
             with Record.open(RunDirectory(root)) as record:
-                record.maintain()
+                pack(record)
             stream.begin()
     stream.close()
     subprocess.run(["git", "update-ref", "-d", "refs/bench/candidates"], cwd=root, check=True)
@@ -247,7 +248,7 @@ def main() -> None:
         root = Path(folder) / "lab"
         start = time.perf_counter()
         build(root, num)
-        rows.append(("build (fast-import, maintain)", f"{time.perf_counter() - start:.1f} s", ""))
+        rows.append(("build (fast-import, pack)", f"{time.perf_counter() - start:.1f} s", ""))
         rows.append(("repository as written", f"{_megabytes(root):.1f} MB", ""))
         for title, limit, *args in (
             ("log -n 20", "0.5 s", "log", "-n", "20"),
@@ -272,9 +273,9 @@ def main() -> None:
                 times.append(time.perf_counter() - start)
             rows.append(("append + session()", f"{sorted(times)[10] * 1000:.0f} ms", ""))
             start = time.perf_counter()
-            record.maintain(force=True)
-            rows.append(("maintain()", f"{time.perf_counter() - start:.1f} s", ""))
-        rows.append(("repository after maintain()", f"{_megabytes(root):.1f} MB", "50 MB"))
+            pack(record, force=True)
+            rows.append(("pack()", f"{time.perf_counter() - start:.1f} s", ""))
+        rows.append(("repository after pack()", f"{_megabytes(root):.1f} MB", "50 MB"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{num} experiments (peak of this process {peak:.0f} MB)")
     for name, value, limit in rows:

@@ -301,7 +301,7 @@ def leave_out(
             continue
         if before is None or after is None or path not in files:
             return None
-        merged = record.repository.merge3_bytes(after, files[path], before)
+        merged = record.repository.merge3(after, files[path], before)
         if merged is None:
             return None
         files[path] = merged

@@ -1,73 +1,24 @@
-"""The only door to git: objects, refs, diffs and merges by plumbing commands.
+"""The only door to git: objects, refs, diffs, merges and the index of one repository, by plumbing commands.
 
-Every command runs with an explicit repository and index, the person's and the system's configuration off, no hooks,
-no replace refs, no external diffs, no signing, and everything fsynced before it is reported as done
-(`core.fsync=all`). Repository settings that could still matter are overridden one by one. Free text goes in on
-standard input. Only `push` and `fetch` see the person's configuration, because they need addresses and keys.
+How a command runs, and what of the person's configuration it does not see, is in `git_command.py`. Free text goes in
+on standard input. Only `sharing.push` sees the person's configuration, because it needs addresses and keys.
 
-A `Repository` may be used from several threads. Children start in their own session, so that a Ctrl-C in the terminal
-does not cut a ref transaction in half.
+A `Repository` may be used from several threads.
 """
 
 import contextlib
 import os
-import re
-import shutil
-import subprocess
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
+from autoresearch.errors import PrerequisiteError, WorkError
+from autoresearch.lab.git_command import Reader, git_environment, gone, run_git
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
 REGULAR, EXECUTABLE, SYMLINK, TREE = "100644", "100755", "120000", "40000"
-
-_SETTINGS = {
-    "core.hooksPath": "/dev/null",
-    "core.attributesFile": "/dev/null",
-    "core.fsync": "all",
-    "core.fsyncMethod": "fsync",
-    "core.fsmonitor": "false",
-    "core.autocrlf": "false",
-    "core.quotePath": "false",
-    "core.useReplaceRefs": "false",
-    "core.filesRefLockTimeout": "2000",
-    "core.packedRefsTimeout": "5000",
-    "diff.suppressBlankEmpty": "false",
-    "i18n.commitEncoding": "UTF-8",
-    "i18n.logOutputEncoding": "UTF-8",
-    "log.showSignature": "false",
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-}
-
-
-class RefMovedError(WorkError):
-    """A ref did not hold the value the transaction expected; nothing was changed."""
-
-    default_kind = "git"
-
-
-class RefLockedError(WorkError):
-    """A ref's `.lock` file is there; nothing was changed."""
-
-    default_kind = "git"
-
-
-class GitKilledError(WorkError):
-    """A git command was killed and may have left lock files."""
-
-    default_kind = "git"
-
-
-class ConflictError(WorkError):
-    """Two changes touch the same lines."""
-
-    default_kind = "conflict"
 
 
 @dataclass(frozen=True)
@@ -96,11 +47,10 @@ class Repository:
         """Of this working tree."""
         self.common_dir = common_dir
         """Shared by all working trees of the repository."""
-        self._environment = _environment(root, git_dir, common_dir)
-        self._lock = threading.RLock()
+        self._environment = git_environment(root, git_dir, common_dir)
         self.kept_open: tuple[int, ...] = ()
         """Descriptors that git commands inherit: the write lock lives until the last command is done."""
-        self._reader: subprocess.Popen[bytes] | None = None
+        self._reader = Reader(root, self._environment)
 
     # Opening and closing
 
@@ -136,16 +86,9 @@ class Repository:
         check_tag(tag)
         path.mkdir(parents=True, exist_ok=True)
         if not (path / ".git").exists():
-            environment = {
-                name: value
-                for name, value in _environment(path, path / ".git", path / ".git").items()
-                if name not in _PLACES
-            }
-            for command in (
-                ["init", "--quiet", "--template="],
-                ["symbolic-ref", "HEAD", branch_ref(tag)],
-            ):
-                _execute(command, b"", environment, path)
+            run_git(["init", "--quiet", "--template="], b"", git_environment(path), path)
+            made = git_environment(path, path / ".git", path / ".git")
+            run_git(["symbolic-ref", "HEAD", branch_ref(tag)], b"", made, path)
         repository = cls.open(path)
         if repository.ref("refs/heads/autoresearch"):
             repository.close()
@@ -159,15 +102,7 @@ class Repository:
 
     def close(self) -> None:
         """End the helper process; the object may still be used and starts it again."""
-        with self._lock:
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                assert reader.stdin is not None
-                assert reader.stdout is not None
-                with contextlib.suppress(OSError):  # it died with something still to read
-                    reader.stdin.close()
-                reader.stdout.close()
-                reader.wait()
+        self._reader.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -195,41 +130,14 @@ class Repository:
             RefMovedError, RefLockedError: see there.
         """
         merged = {**self._environment, **(environment or {})}
-        return _execute(args, stdin, merged, self.root, ok, self.kept_open)[1]
+        return run_git(args, stdin, merged, self.root, ok, self.kept_open)[1]
 
     def _read(self, name: str) -> tuple[str, str, bytes] | None:
         """Return (sha, type, content) of any object name, or None where there is none."""
-        if "\n" in name or not name:
-            return None
-        found = None
-        with self._lock:
-            for attempt in (0, 1):
-                if self._reader is None:
-                    self._reader = self._start_reader()
-                try:
-                    found = _ask(self._reader, name)
-                    break
-                except (OSError, EOFError) as exc:
-                    self.close()
-                    if attempt:
-                        raise _gone(self.root) from exc
+        found = self._reader.read(name)
         if found is None and not self.git_dir.is_dir():  # or it would seem that nothing was there
-            raise _gone(self.root)
+            raise gone(self.root)
         return found
-
-    def _start_reader(self) -> "subprocess.Popen[bytes]":
-        try:
-            return subprocess.Popen(
-                ["git", "cat-file", "--batch"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                cwd=self.root,
-                env=self._environment,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise _not_started(self.root) from exc
 
     # Objects
 
@@ -412,10 +320,6 @@ class Repository:
         stdin = "".join(line + "\0" for line in lines).encode()
         self.run("update-ref", "-m", f"autoresearch: {reason}", "--stdin", "-z", stdin=stdin)
 
-    def delete_ref(self, name: str, old: str) -> None:
-        """Delete a ref that holds `old`."""
-        self.run("update-ref", "-d", name, old)
-
     # History
 
     def chain(self, tip: str, after: str | None = None) -> Iterator[tuple[str, list[str], str]]:
@@ -441,14 +345,6 @@ class Repository:
         """Return the shas along first parents from `tip` back, newest first, down to `after`."""
         args = ["rev-list", "--first-parent", tip, *([f"^{after}"] if after else [])]
         return self.run(*args).decode().split()
-
-    def is_ancestor(self, old: str, new: str) -> bool:
-        """Whether `old` is `new` or lies behind it."""
-        try:
-            self.run("merge-base", "--is-ancestor", old, new)
-        except WorkError:
-            return False
-        return True
 
     # Differences
 
@@ -478,13 +374,8 @@ class Repository:
         ours, theirs = self.entries(a), self.entries(b)
         return sorted(p for p in ours.keys() | theirs.keys() if ours.get(p) != theirs.get(p))
 
-    def merge3(self, base: str, ours: str, theirs: str) -> str | None:
+    def merge3(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
         """Return `ours` with the change from `base` to `theirs` applied, None when they collide."""
-        merged = self.merge3_bytes(base.encode(), ours.encode(), theirs.encode())
-        return None if merged is None else merged.decode()
-
-    def merge3_bytes(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
-        """As `merge3`, for bytes."""
         if ours in (base, theirs):
             return theirs
         if theirs == base:
@@ -493,7 +384,7 @@ class Repository:
             paths = [str(Path(folder, name)) for name in ("ours", "base", "theirs")]
             for path, content in zip(paths, (ours, base, theirs), strict=True):
                 Path(path).write_bytes(content)
-            code, out = _execute(
+            code, out = run_git(
                 ["merge-file", "-p", "--quiet", *paths],
                 b"",
                 self._environment,
@@ -551,145 +442,3 @@ def _git_dir(root: Path) -> Path | None:
         text = found.read_text(encoding="utf-8", errors="surrogateescape").strip()
         found = root / text.removeprefix("gitdir: ")
     return found.resolve() if (found / "HEAD").is_file() else None
-
-
-_PLACES = (
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"
-)  # fmt: skip
-
-
-def _environment(root: Path, git_dir: Path, common_dir: Path) -> dict[str, str]:
-    """Return the whole environment of a git command: the person's less everything git would read."""
-    fixed = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
-        "GIT_DIR": str(git_dir),
-        "GIT_WORK_TREE": str(root),
-        "GIT_COMMON_DIR": str(common_dir),
-        "GIT_INDEX_FILE": str(git_dir / "index"),
-        "GIT_OBJECT_DIRECTORY": str(common_dir / "objects"),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_SYSTEM": os.devnull,
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_PAGER": "cat",
-        "LC_ALL": "C",
-        "LANGUAGE": "C",
-    }
-    fixed["GIT_CONFIG_COUNT"] = str(len(_SETTINGS))
-    for number, (key, value) in enumerate(_SETTINGS.items()):
-        fixed[f"GIT_CONFIG_KEY_{number}"] = key
-        fixed[f"GIT_CONFIG_VALUE_{number}"] = value
-    return fixed
-
-
-def _execute(
-    args: Sequence[str],
-    stdin: bytes,
-    environment: Mapping[str, str],
-    root: Path,
-    ok: Iterable[int] = (0,),
-    kept_open: Sequence[int] = (),
-) -> tuple[int, bytes]:
-    try:
-        done = subprocess.run(
-            ["git", *args],
-            input=stdin,
-            capture_output=True,
-            cwd=root,
-            env=environment,
-            start_new_session=True,
-            pass_fds=kept_open,
-            check=False,
-        )
-    except OSError as exc:
-        raise _not_started(root) from exc
-    if done.returncode not in ok:
-        raise explain(args[0], done.returncode, done.stderr.decode("utf-8", "replace"), root)
-    return done.returncode, done.stdout
-
-
-def _ask(reader: "subprocess.Popen[bytes]", name: str) -> tuple[str, str, bytes] | None:
-    stdin, stdout = reader.stdin, reader.stdout
-    assert stdin is not None
-    assert stdout is not None
-    stdin.write(os.fsencode(name) + b"\n")
-    stdin.flush()
-    header = stdout.readline()
-    if not header:
-        raise EOFError
-    fields = header.decode("utf-8", "replace").rstrip("\n").rsplit(" ", 2)
-    if len(fields) != 3 or not fields[2].isdigit():
-        return None  # "<name> missing" or "<name> ambiguous"
-    content = stdout.read(int(fields[2]))
-    stdout.read(1)
-    return fields[0], fields[1], content
-
-
-def _not_started(root: Path) -> AutoresearchError:
-    if root.is_dir() and shutil.which("git") is None:
-        return PrerequisiteError(
-            "the program `git` is missing",
-            hint="install git 2.32 or newer, e.g. `apt install git`",
-            kind="git_missing",
-        )
-    return _gone(root)
-
-
-def _gone(root: Path) -> AutoresearchError:
-    if root.is_dir() and (root / ".git").exists():
-        return WorkError(
-            f"git cannot be started in `{root}`", hint="look at `git status` there", kind="git"
-        )
-    return WorkError(
-        f"the run directory `{root}` was moved or deleted",
-        hint="go to its new place and `autoresearch run` there: the session goes on",
-        kind="git",
-    )
-
-
-def explain(verb: str, code: int, stderr: str, root: Path) -> AutoresearchError:
-    """Return the error a failed git command means."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    line = lines[0] if lines else f"exit code {code}"
-    text = stderr.lower()
-    if code < 0 or code > 128 + 1:
-        return GitKilledError(
-            f"`git {verb}` was killed (exit code {code})",
-            hint="`autoresearch run` goes on where it stopped",
-        )
-    if any(mark in text for mark in ("no space left", "quota exceeded", "out of diskspace")):
-        return WorkError(
-            f"the disk that holds `{root}` is full",
-            hint="free some space, then `autoresearch run` goes on where it stopped",
-            kind="disk",
-        )
-    if "read-only file system" in text or "permission denied" in text:
-        return WorkError(
-            f"cannot write to the repository in `{root}`: {line.removeprefix('fatal: ')}",
-            hint="make it writable, then `autoresearch run` goes on where it stopped",
-            kind="disk",
-        )
-    if ".lock': file exists" in text:
-        found = re.search(r"'([^'\n]*\.lock)': File exists", stderr)
-        path = found.group(1) if found else "a lock file"
-        return RefLockedError(
-            f"git's lock file `{path}` is there",
-            hint=f"if no git command is running here, remove it: `rm {path}`",
-        )
-    if "cannot lock ref" in text or "reference already exists" in text:
-        return RefMovedError(f"a ref was moved by somebody else: {line.removeprefix('fatal: ')}")
-    if "not a git repository" in text or not root.is_dir():
-        return _gone(root)
-    if "broken pipe" in text or "unable to write" in text or "failed to write" in text:
-        return WorkError(
-            f"git cannot write in `{root}`: {line}",
-            hint="is the disk full? `df -h .`",
-            kind="disk",
-        )
-    return WorkError(
-        f"`git {verb}` failed: {line}", hint="look at the repository with `git fsck`", kind="git"
-    )

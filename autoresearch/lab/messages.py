@@ -31,7 +31,6 @@ def kept_message(
     reason: str,
     decision: Decision | None,
     setup: str,
-    extra: str = "",
 ) -> str:
     """Return the message of a kept experiment's commit.
 
@@ -41,7 +40,6 @@ def kept_message(
         reason: Why it is kept.
         decision: The keep rule's answer.
         setup: Key of the setup it was measured in.
-        extra: A further paragraph.
     """
     bpb = experiment.val_bpb
     outcome = []
@@ -59,7 +57,6 @@ def kept_message(
         _subject(experiment.description or f"experiment {experiment.number}"),
         _body(experiment.hypothesis),
         "\n".join(outcome),
-        _body(extra),
         _trailers(
             experiment.number,
             verdict=f"keep ({reason})" if reason else "keep",

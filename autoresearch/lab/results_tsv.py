@@ -12,6 +12,7 @@ from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.lab.clean import clean_line
+from autoresearch.lab.worktree import write_file
 from autoresearch.types import (
     Experiment,
     Outcome,
@@ -89,9 +90,7 @@ def to_tsv(session: Session) -> str:
 
 
 def write_tsv(session: Session, path: Path) -> None:
-    """Write results.tsv whole; a reader never sees half of it."""
-    from autoresearch.lab.worktree import write_file
-
+    """Write results.tsv whole, if it says anything else; a reader never sees half of it."""
     content = to_tsv(session).encode()
     if not path.is_file() or path.read_bytes() != content:
         write_file(path, content)

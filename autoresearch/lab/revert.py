@@ -7,17 +7,15 @@ first.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from autoresearch.errors import UsageError
 from autoresearch.events import Reverted, now
-from autoresearch.lab.git import ConflictError, Entry, RefMovedError, RefUpdate, Repository
+from autoresearch.lab.git import Entry, RefUpdate, Repository
+from autoresearch.lab.git_command import ConflictError, RefMovedError
 from autoresearch.lab.messages import revert_message
 from autoresearch.lab.names import branch_ref
+from autoresearch.lab.record import Record
 from autoresearch.types import Experiment, Session, Verdict
-
-if TYPE_CHECKING:
-    from autoresearch.lab.record import Record
 
 Files = dict[str, Entry]
 
@@ -37,7 +35,7 @@ class RevertPlan:
     diff: str = ""
 
 
-def plan(record: "Record", name: str | None = None, *, to: str | None = None) -> RevertPlan:
+def plan(record: Record, name: str | None = None, *, to: str | None = None) -> RevertPlan:
     """Work out a revert without changing anything.
 
     Args:
@@ -71,7 +69,7 @@ def plan(record: "Record", name: str | None = None, *, to: str | None = None) ->
     )
 
 
-def _plan_to(record: "Record", session: Session, tip: str, to: str) -> RevertPlan:
+def _plan_to(record: Record, session: Session, tip: str, to: str) -> RevertPlan:
     commit = record.commit_of(to)
     entries = record.repository.entries(commit)
     if entries == record.repository.entries(tip):
@@ -94,7 +92,7 @@ def _plan_to(record: "Record", session: Session, tip: str, to: str) -> RevertPla
     )
 
 
-def apply(record: "Record", plan: RevertPlan) -> str:
+def apply(record: Record, plan: RevertPlan) -> str:
     """Carry out a plan and return the new tip.
 
     Raises:
@@ -118,7 +116,7 @@ def apply(record: "Record", plan: RevertPlan) -> str:
     return commit
 
 
-def _kept(record: "Record", name: str) -> Experiment:
+def _kept(record: Record, name: str) -> Experiment:
     experiment = record.resolve(name)
     if experiment.number == 0:
         raise UsageError(
@@ -158,7 +156,7 @@ def _inverse(
             continue
         if made is None or was is None or here is None:
             return None
-        merged = repository.merge3_bytes(
+        merged = repository.merge3(
             repository.blob(made.sha), repository.blob(here.sha), repository.blob(was.sha)
         )
         if merged is None:
@@ -167,9 +165,7 @@ def _inverse(
     return result
 
 
-def _conflict(
-    record: "Record", session: Session, experiment: Experiment, tip: str
-) -> ConflictError:
+def _conflict(record: Record, session: Session, experiment: Experiment, tip: str) -> ConflictError:
     numbers = dependents(record, session, experiment, tip)
     names = ", ".join(f"#{n}" for n in numbers) or "a commit that is not an experiment"
     first = f"`autoresearch revert {numbers[-1]}` first, or " if numbers else ""
@@ -181,7 +177,7 @@ def _conflict(
     )
 
 
-def dependents(record: "Record", session: Session, experiment: Experiment, tip: str) -> list[int]:
+def dependents(record: Record, session: Session, experiment: Experiment, tip: str) -> list[int]:
     """Return the later kept experiments that must be undone before `experiment` can be, oldest first."""
     repository = record.repository
     later = [e for e in session.kept if e.number > experiment.number]

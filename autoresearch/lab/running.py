@@ -78,7 +78,7 @@ def run_session(
             notify=lambda text, command: alerts.put(Alerted(text=text, command=command)),
         )
         proposer.check()
-        record.listener = emit
+        record.listen(emit)
         first_number = first_counted(record, session)
         record.append(started_event(lab, record, options, first_number), commit=record.tip())
         reach("session_started")

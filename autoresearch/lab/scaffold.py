@@ -46,7 +46,8 @@ def scaffold(
         AutoresearchError: git is missing or fails.
     """
     from autoresearch.hardware import describe
-    from autoresearch.lab.record import Record, current_tag
+    from autoresearch.lab.branches import current_tag
+    from autoresearch.lab.record import Record
     from autoresearch.lab.sessions import begin_from
     from autoresearch.presets import choose_preset, render
 

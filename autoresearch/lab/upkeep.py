@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoresearch.config import Config
-from autoresearch.errors import AutoresearchError
+from autoresearch.errors import AutoresearchError, WorkError
 from autoresearch.lab.record import Record
+from autoresearch.lab.results_tsv import write_tsv
 from autoresearch.lab.storage import drop_weights, keep_weights, prune
 from autoresearch.types import Experiment, Verdict
 
+_MAX_LOOSE_OBJECTS = 4_000
 PUSH_SECONDS = 60.0
 """How long the end of a session waits for the last push."""
 
@@ -40,8 +42,16 @@ class Upkeep:
         with self._quietly():
             self._record.update_worktree(self._record.tip())
         with self._quietly():
-            self._record.export_tsv()
-        self._record.maintain()
+            self.write_results()
+        pack(self._record)
+
+    def write_results(self) -> None:
+        """Write results.tsv.
+
+        Raises:
+            WorkError: it cannot be written.
+        """
+        write_tsv(self._record.session(), self._record.run_directory.results)
 
     def after_verdict(self, number: int) -> None:
         """Do what an experiment that was just judged makes due."""
@@ -50,7 +60,7 @@ class Upkeep:
             self._put_weights_away(experiment)
         with self._quietly():
             prune(self._record.run_directory, self._config.storage, self._record.session())
-        self._record.maintain()
+        pack(self._record)
         if experiment.verdict is Verdict.KEEP:
             self._start_push()
         if experiment.verdict is Verdict.KEEP and experiment.commit != experiment.parent:
@@ -126,3 +136,17 @@ class Upkeep:
                 with contextlib.suppress(AutoresearchError):
                     hint = exc.hint if isinstance(exc, AutoresearchError) else None
                     self._record.alert(text, hint or "")
+
+
+def pack(record: Record, *, force: bool = False) -> bool:
+    """Pack the repository when thousands of loose objects have gathered; True if it did.
+
+    Meant for the moments between trials: it takes seconds of one core. A failure is no harm and is not told.
+    """
+    if not force and record.repository.num_loose_objects() < _MAX_LOOSE_OBJECTS:
+        return False
+    try:
+        record.repository.pack()
+    except WorkError:
+        return False
+    return True

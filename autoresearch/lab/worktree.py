@@ -15,7 +15,8 @@ from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.faults import reach
-from autoresearch.lab.git import SYMLINK, Entry, RefLockedError, RefUpdate, Repository
+from autoresearch.lab.git import SYMLINK, Entry, RefUpdate, Repository
+from autoresearch.lab.git_command import RefLockedError
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
 from autoresearch.paths import STATE_NAME
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoresearch.errors import WorkError
-from autoresearch.lab.git import GitKilledError, Repository
+from autoresearch.lab.git import Repository
+from autoresearch.lab.git_command import GitKilledError
 from autoresearch.lab.lock import Lock, write_lock_path
 from autoresearch.lab.names import branch_ref, hand_ref, journal_ref, worktree_ref
 

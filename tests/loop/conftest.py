@@ -49,7 +49,7 @@ class Night:
         run_directory = RunDirectory(self.root)
         config = load_config(run_directory, overrides).config
         with Record.open(run_directory, "t") as record, record.lock():
-            record.listener = self.events.append
+            record.listen(self.events.append)
             first = max((e.number for e in record.session().experiments), default=0) + 1
             record.append(
                 SessionStarted(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autoresearch.events import SessionEnded, SessionStarted
 from autoresearch.lab.record import Record
+from autoresearch.lab.revert import apply, plan
 from autoresearch.types import (
     CurvePoint,
     Decision,
@@ -31,6 +32,11 @@ def git(folder: Path, *args: str, check: bool = True) -> str:
     if check and done.returncode:
         raise AssertionError(done.stderr)
     return done.stdout.strip()
+
+
+def undo(record: Record, name: str | None = None, *, to: str | None = None) -> str:
+    """Revert as the verb does; return the new tip."""
+    return apply(record, plan(record, name, to=to))
 
 
 @dataclass

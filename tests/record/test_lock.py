@@ -62,14 +62,14 @@ def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Pop
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert night.record.session().state == "dead"
-    last = night.record.last_holder()
+    last = night.record.presence.last_holder()
     assert last is not None
     assert last.pid == holder.pid
     with night.record.lock():
         assert night.record.session().state == "running"
     night.end()
     assert night.record.session().state == "finished"
-    assert night.record.last_holder() is None
+    assert night.record.presence.last_holder() is None
 
 
 def test_status_is_there_only_while_a_session_runs(night: Night) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from record_support import Night, git
 
+from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import Noted
-from autoresearch.lab.git import explain
+from autoresearch.lab.git_command import explain
 from autoresearch.lab.record import Record
+from autoresearch.lab.upkeep import Upkeep
 from autoresearch.paths import RunDirectory
 
 FAKE_GIT = """#!/bin/sh
@@ -119,7 +121,7 @@ def test_a_renamed_run_directory_is_said_and_not_made_again(night: Night, tmp_pa
             lambda: night.record.append(Noted(text="x")),
             night.record.session,
             night.record.tip,
-            night.record.export_tsv,
+            lambda: Upkeep(night.record, load_config(None).config).write_results(),
             lambda: night.record.update_worktree("HEAD"),
         ):
             with pytest.raises(AutoresearchError, match="was moved or deleted"):

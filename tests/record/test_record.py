@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from record_support import SETUP, TRAIN, Night, git
+from record_support import SETUP, TRAIN, Night, git, undo
 
 import autoresearch
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
@@ -73,8 +73,8 @@ def test_the_fold_reads_back_what_was_written(night: Night) -> None:
     trial = kept.trials[0]
     assert [p.loss for p in night.record.curve(trial.event)] == [3.25, None]
     assert night.record.log_tail(trial.event) == "step 1\n"
-    assert night.record.event_files(kept.event)["prompt.md"] == b"try something"
-    assert night.record.event_files(kept.event)["program.md"] == b"# program\n"
+    assert night.record.files(kept.event)["prompt.md"] == b"try something"
+    assert night.record.files(kept.event)["program.md"] == b"# program\n"
 
 
 def test_a_second_reader_follows_the_first_writer(night: Night) -> None:
@@ -299,10 +299,10 @@ def test_files_in_folders_and_new_files_are_kept(night: Night) -> None:
     assert night.record.update_worktree(commit)
     assert (night.root / "model/deep/block.py").read_text() == "x = 1\n"
     assert git(night.root, "status", "--porcelain") == ""
-    files = night.record.event_files(night.record.session().experiment(1).event)
+    files = night.record.files(night.record.session().experiment(1).event)
     assert set(files) == {"big.log", "up"}
     assert len(files["big.log"]) < 1_000_100
-    night.record.revert("1")
+    undo(night.record, "1")
     assert not (night.root / "model/deep/block.py").exists()
     assert git(night.root, "status", "--porcelain") == ""
 

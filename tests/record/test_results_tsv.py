@@ -6,7 +6,7 @@ import pytest
 from record_support import Night
 
 from autoresearch.errors import WorkError
-from autoresearch.lab.results_tsv import read_tsv, to_tsv
+from autoresearch.lab.results_tsv import read_tsv, to_tsv, write_tsv
 from autoresearch.types import Verdict
 
 QUIRKS = (
@@ -70,7 +70,8 @@ def test_ours_goes_round(night: Night, tmp_path: Path) -> None:
     night.try_out(night.knob(4, 44), "worse", bpb=1.6, keep=False)
     night.try_out(night.knob(5, 55), "boom", bpb=None)
     night.propose(night.knob(6, 66), "not yet")
-    path = night.record.export_tsv()
+    path = night.record.run_directory.results
+    write_tsv(night.record.session(), path)
     text = path.read_text()
     commit = night.record.session().experiment(1).commit[:7]
     assert f"{commit}\t1.400000\t2.0\tkeep\tknob 3 \u241b up\n" in text

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from record_support import TRAIN, Night, git
+from record_support import TRAIN, Night, git, undo
 
 from autoresearch.errors import UsageError
-from autoresearch.lab.git import ConflictError, RefMovedError
+from autoresearch.lab.git_command import ConflictError, RefMovedError
 from autoresearch.lab.revert import apply, plan
 
 
@@ -17,7 +17,7 @@ def _train(night: Night) -> str:
 def test_one_experiment_is_undone_and_the_later_ones_stand(night: Night) -> None:
     night.try_out(night.knob(3, 33))
     night.try_out(night.knob(9, 99))
-    tip = night.record.revert("1")
+    tip = undo(night.record, "1")
     assert night.record.tip() == tip
     assert _train(night) == TRAIN.replace("KNOB_09 = 9\n", "KNOB_09 = 99\n")
     assert (night.root / "train.py").read_text() == _train(night)
@@ -38,12 +38,12 @@ def test_a_conflict_changes_nothing_and_names_what_depends_on_it(night: Night) -
     night.try_out(night.knob(3, 3333))
     before = git(night.root, "for-each-ref")
     with pytest.raises(ConflictError, match="#3, #4 changed the same lines") as caught:
-        night.record.revert("#1")
+        undo(night.record, "#1")
     assert "autoresearch revert 4" in (caught.value.hint or "")
     assert git(night.root, "for-each-ref") == before
-    night.record.revert("4")
-    night.record.revert("3")
-    night.record.revert("1")
+    undo(night.record, "4")
+    undo(night.record, "3")
+    undo(night.record, "1")
     assert _train(night) == TRAIN.replace("KNOB_09 = 9\n", "KNOB_09 = 99\n")
 
 
@@ -51,15 +51,15 @@ def test_the_files_return_to_a_state(night: Night) -> None:
     first = night.try_out(night.knob(3, 33))
     night.try_out(night.knob(9, 99))
     night.try_out(night.knob(8, 88))
-    night.record.revert(to="1")
+    undo(night.record, to="1")
     assert _train(night) == night.record.files(first.commit)["train.py"].decode()
     session = night.record.session()
     assert [e.number for e in session.kept] == [1]
     assert session.best == 1
     assert "Undone" in git(night.root, "log", "-1", "--format=%b").title()
     with pytest.raises(UsageError, match="are those of `1` already"):
-        night.record.revert(to="1")
-    night.record.revert(to="baseline")
+        undo(night.record, to="1")
+    undo(night.record, to="baseline")
     assert _train(night) == TRAIN
     assert night.record.session().best == 0
 
@@ -91,21 +91,21 @@ def test_only_what_was_kept_can_be_undone(night: Night, name: str, words: str) -
     night.try_out(night.knob(4, 44), keep=False)
     night.try_out(night.knob(5, 55), bpb=None)
     with pytest.raises(UsageError, match=words):
-        night.record.revert(name)
+        undo(night.record, name)
 
 
 def test_it_is_undone_once(night: Night) -> None:
     night.try_out(night.knob(3, 33))
-    night.record.revert("1")
+    undo(night.record, "1")
     with pytest.raises(UsageError, match="undone already"):
-        night.record.revert("1")
+        undo(night.record, "1")
 
 
 def test_a_commit_of_the_person_in_between_is_kept(night: Night, tmp_path: Path) -> None:
     night.try_out(night.knob(3, 33))
     (night.root / "train.py").write_text((night.root / "train.py").read_text() + "# mine\n")
     git(night.root, "commit", "-qam", "mine")
-    night.record.revert("1")
+    undo(night.record, "1")
     assert _train(night) == TRAIN + "# mine\n"
     assert git(night.root, "status", "--porcelain") == ""
 
@@ -114,5 +114,5 @@ def test_a_dirty_working_tree_is_left(night: Night) -> None:
     night.try_out(night.knob(3, 33))
     dirty = (night.root / "train.py").read_text() + "# typing\n"
     (night.root / "train.py").write_text(dirty)
-    night.record.revert("1")
+    undo(night.record, "1")
     assert (night.root / "train.py").read_text() == dirty

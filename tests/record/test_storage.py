@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from record_support import TRAIN, Night, git
+from record_support import TRAIN, Night, git, undo
 
 from autoresearch.config import StorageConfig
 from autoresearch.errors import UsageError
@@ -14,6 +14,7 @@ from autoresearch.lab import index
 from autoresearch.lab.export import export
 from autoresearch.lab.record import Record
 from autoresearch.lab.storage import drop_weights, keep_weights, prune, weights_path
+from autoresearch.lab.upkeep import pack
 
 
 def _fill(path: Path, num_mb: float, age: int) -> Path:
@@ -85,7 +86,7 @@ def test_the_index_gives_the_same_session(night: Night, monkeypatch: pytest.Monk
     monkeypatch.setattr(index, "_MIN_NEW_EVENTS", 1)
     night.try_out(night.knob(3, 33), "\u2603 caf\u00e9")
     night.try_out(night.knob(4, 44), keep=False)
-    night.record.revert("1")
+    undo(night.record, "1")
     where = night.record.run_directory
     path = where.state / "index" / "nov21.json"
 
@@ -97,7 +98,7 @@ def test_the_index_gives_the_same_session(night: Night, monkeypatch: pytest.Monk
     assert path.is_file()
     read = []
     monkeypatch.setattr(
-        "autoresearch.lab.record.Fold.apply", lambda *args: read.append(args), raising=True
+        "autoresearch.lab.journal.Fold.apply", lambda *args: read.append(args), raising=True
     )
     assert fresh() == expected
     assert read == []
@@ -129,8 +130,8 @@ def test_packing_loses_nothing(night: Night) -> None:
         night.try_out(night.knob(n, 100 + n), keep=n % 2 == 0)
     lonely = git(night.root, "hash-object", "-w", "program.md")
     before = night.record.session()
-    assert not night.record.maintain()
-    assert night.record.maintain(force=True)
+    assert not pack(night.record)
+    assert pack(night.record, force=True)
     assert "count: 0" in git(night.root, "count-objects", "-v")
     assert git(night.root, "cat-file", "-t", lonely) == "blob"
     with Record.open(night.record.run_directory) as record:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from record_support import TRAIN, Night, git
+from record_support import TRAIN, Night, git, undo
 
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
@@ -209,7 +209,7 @@ def test_a_repository_with_long_shas_works(tmp_path: Path) -> None:
         night.try_out(night.knob(3, 33))
         assert len(record.tip()) == 64
         assert "KNOB_03 = 33" in (tmp_path / "train.py").read_text()
-        night.record.revert("1")
+        undo(night.record, "1")
         assert (tmp_path / "train.py").read_text() == TRAIN
 
 

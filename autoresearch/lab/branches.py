@@ -1,0 +1,116 @@
+"""The sessions of a repository by their branches: which there are, which one is meant, how one begins."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoresearch.errors import PrerequisiteError
+from autoresearch.lab.git import Entry, RefUpdate, Repository
+from autoresearch.lab.names import (
+    BRANCHES,
+    FETCH,
+    REFS,
+    branch_ref,
+    check_tag,
+    journal_ref,
+    worktree_ref,
+)
+from autoresearch.lab.worktree import read_file
+
+
+def session_tags(repository: Repository) -> list[str]:
+    """Return the tags of all sessions, those with the newest event first."""
+    journals = [r for r in repository.refs(REFS) if r.endswith("/journal")]
+    branches = repository.refs(BRANCHES.rstrip("/"))
+    tags = [r.removeprefix(REFS).removesuffix("/journal") for r in journals]
+    return list(dict.fromkeys([*tags, *(b.removeprefix(BRANCHES) for b in branches)]))
+
+
+def current_tag(root: Path) -> str | None:
+    """Return the tag of the session whose branch is checked out in `root`, None if there is none."""
+    if not (root / ".git").exists():
+        return None
+    with Repository.open(root) as repository:
+        return _tag_of_head(repository)
+
+
+def choose_tag(repository: Repository, tag: str | None) -> str:
+    """Return the session that is meant: `tag`, else that of the current branch, else the newest.
+
+    Raises:
+        UsageError: the tag cannot be one.
+        PrerequisiteError: there is no such session.
+    """
+    if tag is not None:
+        chosen: str | None = check_tag(tag)
+    else:
+        chosen = _tag_of_head(repository)
+        if chosen is None or not _exists(repository, chosen):
+            chosen = next(iter(session_tags(repository)), None)
+    if chosen is None or not _exists(repository, chosen):
+        raise _no_session(repository, tag)
+    return chosen
+
+
+def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str) -> None:
+    """Make a session's branch with files of the working tree, and put HEAD on it; the caller may write.
+
+    The index gets the files, nothing in the working tree changes. May be killed and called again.
+
+    Args:
+        repository: Where.
+        tag: Name of the session.
+        paths: Files to commit, relative to the run directory.
+        at: Date of the commit.
+    """
+    branch = branch_ref(tag)
+    existing, here = repository.ref(branch), repository.ref("HEAD")
+    if existing and here != existing and repository.head() != branch:
+        return  # the person is elsewhere and stays there
+    parent = existing or here
+    entries = repository.entries(parent) if parent else {}
+    missing: dict[str, Entry] = {}
+    for path in paths:
+        content = read_file(repository.root / path)
+        if content is not None and path not in entries:
+            blob = repository.write_blob(content.replace(b"\r\n", b"\n"))
+            missing[path] = Entry("100644", blob)
+    if missing:  # first, so that a kill leaves no file that seems to be deleted
+        repository.stage(dict(missing))
+    commit = parent
+    if parent is None or missing:
+        tree = repository.write_tree({**entries, **missing})
+        parents = [parent] if parent else []
+        commit = repository.write_commit(tree, parents, f"Begin session {tag}\n", at)
+    assert commit is not None
+    given = worktree_ref(tag)
+    if commit != existing or not repository.ref(given):
+        updates = [RefUpdate(given, commit, None)]
+        if commit != existing:
+            updates.append(RefUpdate(branch, commit, existing or ""))
+        repository.update_refs(updates, "init")
+    if repository.head() != branch:
+        repository.set_head(branch)
+
+
+def _tag_of_head(repository: Repository) -> str | None:
+    head = repository.head() or ""
+    return head.removeprefix(BRANCHES) if head.startswith(BRANCHES) else None
+
+
+def _exists(repository: Repository, tag: str) -> bool:
+    return any(repository.ref(ref) for ref in (journal_ref(tag), branch_ref(tag)))
+
+
+def _no_session(repository: Repository, tag: str | None) -> PrerequisiteError:
+    tags = session_tags(repository)
+    if tag is not None and tags:
+        return PrerequisiteError(
+            f"there is no session `{tag}` in `{repository.root}`",
+            hint="sessions here: " + ", ".join(f"`{t}`" for t in tags[:8]),
+            kind="record",
+        )
+    return PrerequisiteError(
+        f"there is no session{f' `{tag}`' if tag else ''} in `{repository.root}`",
+        hint=f"start one with `autoresearch run`; in a clone, fetch the record: `{FETCH}`",
+        kind="record",
+    )

@@ -1,0 +1,77 @@
+"""An idea as a commit: whole texts put on a parent, told from other ideas, carried over to another parent."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from autoresearch.errors import WorkError
+from autoresearch.lab.clean import clean_line
+from autoresearch.lab.git import Entry, Repository
+from autoresearch.lab.messages import candidate_message
+from autoresearch.types import Proposal
+
+
+def write_candidate(repository: Repository, proposal: Proposal, number: int, at: str) -> str:
+    """Store a proposal's commit and return its sha; no ref moves.
+
+    Args:
+        repository: Where.
+        proposal: Whole texts of the files it changes.
+        number: Of the experiment, for the message.
+        at: Date of the commit.
+
+    Returns:
+        The sha; where nothing changes the parent, or "" for a proposer that was to change something.
+
+    Raises:
+        WorkError: a path leads out of the run directory.
+    """
+    entries = repository.entries(proposal.parent)
+    changed = dict(entries)
+    for path, text in proposal.files.items():
+        _check_path(path)
+        mode = entries[path].mode if path in entries else "100644"
+        blob = repository.write_blob(text.encode("utf-8", "replace"))
+        changed[path] = Entry(mode if mode == "100755" else "100644", blob)
+    if changed == entries:
+        return proposal.parent if proposal.proposer in ("baseline", "human") else ""
+    tree = repository.write_tree(changed)
+    message = candidate_message(proposal, number)
+    return repository.write_commit(tree, [proposal.parent], message, at)
+
+
+def identity(files: Mapping[str, bytes], editable: Sequence[str]) -> str:
+    """Return the hash of the editable files; two ideas with the same one are duplicates."""
+    digest = hashlib.sha256()
+    for path in sorted(editable):
+        if path in files:
+            content = files[path].replace(b"\r\n", b"\n")
+            digest.update(f"{path}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def carry(
+    repository: Repository, files: Mapping[str, str], base: str, onto: str
+) -> dict[str, str] | None:
+    """Return a change made against commit `base` as it would be against `onto`, None if they collide."""
+    if base == onto:
+        return dict(files)
+    carried = {}
+    for path, text in files.items():
+        old = repository.file_at(base, path) or b""
+        new = repository.file_at(onto, path) or b""
+        merged = repository.merge3(old, new, text.encode("utf-8", "replace"))
+        if merged is None:
+            return None
+        carried[path] = merged.decode("utf-8", "replace")
+    return carried
+
+
+def _check_path(path: str) -> None:
+    parts = path.split("/")
+    if "\0" in path or any(p in ("", ".", "..") or p.lower() == ".git" for p in parts):
+        raise WorkError(
+            f"`{clean_line(path)}` is no path inside the run directory",
+            hint="name files relative to it, as `[task] editable` does",
+            kind="record",
+        )

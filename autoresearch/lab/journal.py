@@ -1,0 +1,159 @@
+"""The journal of one session in git: events appended to it, and the fold of them followed.
+
+`refs/autoresearch/<tag>/journal` is a chain of commits with one event each: one line of JSON as the message, the
+event's small files as the tree, the experiment's commit as a second parent.
+
+What is promised: when `append` returns, the event is on the disk, and the refs that move with it have moved; or it
+raises, and none of that happened.
+"""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from autoresearch.errors import WorkError
+from autoresearch.events import SCHEMA, Event
+from autoresearch.lab.clean import clean_json, clean_line
+from autoresearch.lab.fold import Fold, without_gc
+from autoresearch.lab.git import Entry, RefUpdate, Repository
+from autoresearch.lab.index import load_index, save_index
+from autoresearch.lab.names import journal_ref
+from autoresearch.lab.writing import writing
+from autoresearch.paths import RunDirectory
+
+_MAX_EVENT_BYTES = 900_000
+_MAX_FILE_BYTES = 1_000_000
+
+
+class Journal:
+    """One session's journal."""
+
+    def __init__(self, run_directory: RunDirectory, repository: Repository, tag: str) -> None:
+        self._run_directory = run_directory
+        self._repository = repository
+        self._tag = tag
+        self._ref = journal_ref(tag)
+        self._fold = Fold(tag)
+        self._num_indexed = 0
+        self.lock = threading.RLock()
+        """Held by a thread of this process that reads and then writes."""
+        self.listener: Callable[[Event], None] = lambda _: None
+        """Told of each event once it is stored."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything is recorded; a clone has nothing before the record is fetched."""
+        return self._repository.ref(self._ref) is not None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to write, against other threads and other processes; may be nested."""
+        with self.lock, writing(self._repository, self._tag):
+            yield
+
+    def append(
+        self,
+        event: Event,
+        files: Mapping[str, bytes] | None = None,
+        commit: str | None = None,
+        moves: Sequence[RefUpdate] = (),
+    ) -> str:
+        """Add an event and return its commit.
+
+        Args:
+            event: A durable event; its text is cleaned first.
+            files: Small files of the event: name -> content.
+            commit: An experiment's commit, kept reachable as second parent.
+            moves: Further refs to move in the same transaction.
+
+        Raises:
+            RefMovedError: one of them does not hold its expected value; nothing was stored.
+            WorkError: git or the disk failed; nothing was stored.
+        """
+        with self.writing():
+            line = _line(event)
+            journal = self._repository.ref(self._ref)
+            tree = self._tree(files or {})
+            if journal is None and commit is not None:  # its first parent must be the chain
+                opened = json.dumps({"v": SCHEMA, "type": "opened", "at": event.at})
+                empty = self._tree({})
+                journal = self._repository.write_commit(empty, [], opened + "\n", event.at)
+                self._repository.update_refs([RefUpdate(self._ref, journal, "")], "journal")
+            parents = [sha for sha in (journal, commit) if sha]
+            sha = self._repository.write_commit(tree, parents, line + "\n", event.at)
+            update = RefUpdate(self._ref, sha, journal or "")
+            self._repository.update_refs([update, *moves], event.type)
+            if self._fold.journal == (journal or ""):
+                self._fold.apply(sha, line)
+            self.listener(event)
+            return sha
+
+    def _tree(self, files: Mapping[str, bytes]) -> str:
+        blobs = {
+            _file_name(path): Entry("100644", self._repository.write_blob(_cut(content)))
+            for path, content in files.items()
+        }
+        return self._repository.write_tree(blobs)
+
+    def fold(self) -> Fold:
+        """Return the fold of all events there are now; cheap when nothing changed."""
+        tip = self._repository.ref(self._ref)
+        if tip == (self._fold.journal or None):
+            return self._fold
+        if tip is None:
+            self._fold = Fold(self._tag)
+            return self._fold
+        fold = self._fold
+        if not fold.journal:
+            fold = load_index(self._run_directory, self._tag) or fold
+            self._num_indexed = fold.num_events
+        if fold.journal != tip:
+            fold = self._follow(fold, tip)
+        self._fold = fold
+        self._num_indexed = save_index(self._run_directory, fold, self._num_indexed)
+        return fold
+
+    def _follow(self, fold: Fold, tip: str) -> Fold:
+        after = fold.journal
+        if after and self._repository.ref(after) is None:
+            after = ""
+        events = list(self._repository.chain(tip, after or None))
+        if after and (not events or events[0][1][:1] != [after]):  # another history: start anew
+            after, self._num_indexed = "", 0
+            events = list(self._repository.chain(tip))
+        if not after:
+            fold = Fold(self._tag)
+        with without_gc():
+            for sha, _, message in events:
+                fold.apply(sha, message)
+        return fold
+
+
+def _line(event: Event) -> str:
+    payload = clean_json(event.to_json())
+    line = json.dumps(payload, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    if len(line) > _MAX_EVENT_BYTES:
+        raise WorkError(
+            f"an event of kind `{event.type}` has {len(line)} bytes, more than {_MAX_EVENT_BYTES}",
+            kind="record",
+        )
+    return line
+
+
+def _cut(content: bytes) -> bytes:
+    """Return the small file of an event, cut in the middle if it is not small."""
+    if len(content) <= _MAX_FILE_BYTES:
+        return content
+    half = _MAX_FILE_BYTES // 2
+    note = f"\n... [{len(content) - 2 * half} bytes left out] ...\n".encode()
+    return content[:half] + note + content[-half:]
+
+
+def _file_name(path: str) -> str:
+    parts = [
+        p
+        for p in clean_line(path).replace("\\", "/").split("/")
+        if p not in ("", ".", "..", ".git")
+    ]
+    return "/".join(parts) or "file"
