@@ -98,12 +98,13 @@ class Packer:
         For a reader that goes over to another shape while batches wait for it.
 
         Args:
-            num_fills: At most `MAX_TAKEN_BACK`.
+            num_fills: At most `MAX_TAKEN_BACK`, and as many as were made since the last call.
             num_tokens: Of those fills, as counted: B * T each.
         """
         taken = [self._served.pop() for _ in range(min(num_fills, len(self._served)))]
         pieces = np.array([p for fill in reversed(taken) for p in fill], dtype=np.int64)
-        self._pending = _join(pieces.reshape(-1, 3), self._pending, self._position)
+        rest = _join(pieces.reshape(-1, 3), self._pending, self._position)
+        self._pending = _cut(rest, self._limit)  # They may have been served in longer rows.
         self._position = 0
         self.num_tokens -= num_tokens
 

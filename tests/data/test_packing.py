@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autoresearch.data.dataset import Chunk, DocumentStore
@@ -98,16 +98,20 @@ def test_best_fit_takes_the_longest_that_fits():
         st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(0, 2)), min_size=1, max_size=8
     ),
 )
+@example([2], [(1, 2, 0), (1, 1, 2), (1, 1, 0)])
 @settings(max_examples=60, deadline=None)
 def test_what_is_taken_back_is_served_again(chunk, steps):
     store = make_store(chunk, chunk)
     packer = Packer(store, seed=3, num_epochs=1)
     batches: list[np.ndarray] = []
+    waiting = 0  # What was filled since the last time, two at most, can be taken back.
     for batch, width, num_back in [*steps, (5000, 2, 0)]:
         out = np.full((batch, width + 1), -1)
         batches.append(out[: packer.fill(out)])
-        num_back = min(num_back, len(batches))
+        waiting = min(waiting + 1, 2)
+        num_back = min(num_back, waiting)
         if num_back:
+            waiting = 0
             unseen = batches[-num_back:]
             del batches[-num_back:]
             packer.take_back(num_back, sum(b.shape[0] * (b.shape[1] - 1) for b in unseen))
