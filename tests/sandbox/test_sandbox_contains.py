@@ -238,7 +238,9 @@ results["namespace"] = attempt(lambda: os.unshare(0x10000000)) if hasattr(os, "u
     found = attempts(run, code)
     assert found.pop("unknown") == "ENOSYS"
     assert not [
-        n for n, result in found.items() if result not in {"EPERM", "ENOSYS", "OSError", "PermissionError", "-"}
+        n
+        for n, result in found.items()
+        if result not in {"EPERM", "ENOSYS", "OSError", "PermissionError", "-"}
     ], found
 
 
