@@ -85,6 +85,17 @@ def init(folder: Path, *more: str) -> int:
     return main(["init", str(folder), "--preset", "cpu", *more])
 
 
+@pytest.fixture
+def lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Path:
+    """A fresh run directory, entered."""
+    assert init(tmp_path / "lab") == 0
+    monkeypatch.chdir(tmp_path / "lab")
+    capsys.readouterr()
+    return tmp_path / "lab"
+
+
 def test_init_twice_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path / "lab") == 0
     (tmp_path / "lab" / "train.py").write_text("# mine\n")
@@ -120,12 +131,8 @@ def test_init_inside_a_repository_says_that_it_nests(
     assert f"inside `{tmp_path}`" in capsys.readouterr().err
 
 
-def test_log_before_any_experiment_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    init(tmp_path / "lab")
-    monkeypatch.chdir(tmp_path / "lab")
-    capsys.readouterr()
+@pytest.mark.usefixtures("lab")
+def test_log_before_any_experiment_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["log"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
@@ -133,13 +140,10 @@ def test_log_before_any_experiment_is_no_error(
 
 
 def test_a_wrong_setting_names_file_key_and_the_nearest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    init(tmp_path / "lab")
-    monkeypatch.chdir(tmp_path / "lab")
-    with (tmp_path / "lab" / "autoresearch.toml").open("a") as file:
+    with (lab / "autoresearch.toml").open("a") as file:
         file.write("\n[decision]\nbaseline_trails = 4\n")
-    capsys.readouterr()
     assert main(["run", "--show-config"]) == 2
     err = capsys.readouterr().err
     assert "`autoresearch.toml`" in err
@@ -147,37 +151,29 @@ def test_a_wrong_setting_names_file_key_and_the_nearest(
     assert "did you mean `decision.baseline_trials`?" in err
 
 
+@pytest.mark.usefixtures("lab")
 def test_a_wrong_setting_in_the_environment_names_the_nearest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    init(tmp_path / "lab")
-    monkeypatch.chdir(tmp_path / "lab")
     monkeypatch.setenv("AUTORESEARCH_TRIAL_BUDGET_SECOND", "5")
-    capsys.readouterr()
     assert main(["run", "--show-config"]) == 2
     err = capsys.readouterr().err
     assert "`AUTORESEARCH_TRIAL_BUDGET_SECOND`" in err
     assert "did you mean `AUTORESEARCH_TRIAL_BUDGET_SECONDS`?" in err
 
 
-def test_a_wrong_value_of_a_flag_names_the_setting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    init(tmp_path / "lab")
-    monkeypatch.chdir(tmp_path / "lab")
-    capsys.readouterr()
+@pytest.mark.usefixtures("lab")
+def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--show-config", "--proposer", "gpt"]) == 2
     err = capsys.readouterr().err
     assert "error: the flag for `proposer.kind`: input should be 'search'" in err
 
 
+@pytest.mark.usefixtures("lab")
 def test_show_config_says_where_each_value_came_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    init(tmp_path / "lab")
-    monkeypatch.chdir(tmp_path / "lab")
     monkeypatch.setenv("AUTORESEARCH_DECISION_POLICY", "strict")
-    capsys.readouterr()
     assert main(["run", "--show-config", "--json", "--hours", "8"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["session.hours"] == {"value": 8.0, "source": "flags"}
@@ -186,12 +182,8 @@ def test_show_config_says_where_each_value_came_from(
     assert shown["judge.audit_share"]["source"] == "default"
 
 
-def test_run_before_prepare_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    init(tmp_path / "lab")
-    monkeypatch.chdir(tmp_path / "lab")
-    capsys.readouterr()
+@pytest.mark.usefixtures("lab")
+def test_run_before_prepare_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run"]) == 3
     assert "hint: run `autoresearch prepare`" in capsys.readouterr().err
 
