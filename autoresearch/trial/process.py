@@ -80,6 +80,7 @@ class Child:
             profile=profile,
             working_directory=folder.snapshot,
             home=folder.home,
+            temporary=folder.temporary,
             read_only=(folder.snapshot, *caches),
             environment={
                 **environment_for(theirs.fileno()),

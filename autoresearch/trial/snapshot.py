@@ -1,13 +1,23 @@
-"""The files of a trial, written out from its git tree into a private folder."""
+"""The private folder of one process of a trial: its files, written out from a git tree, and its home.
+
+A lab that is killed leaves its folders behind; nobody holds their locks then, and the next folder made beside them
+clears them away. A local socket may have an address of 107 bytes (103 on a Mac), and a run directory may lie deep; so
+the temporary folder inside the home has a short name, a link in /tmp, which goes with the folder.
+"""
 
 import contextlib
+import fcntl
+import hashlib
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from autoresearch.errors import AutoresearchError, WorkError
-from autoresearch.trial.sandbox.launcher import wipe
+from autoresearch.trial.sandbox.launcher.folders import wipe
+
+_SHORT_PLACES = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the only short names there are
 
 
 class Folder:
@@ -26,7 +36,11 @@ class Folder:
         try:
             scratch.mkdir(parents=True, exist_ok=True)
             safe = "".join(c if c.isalnum() else "-" for c in label)[:40] or "trial"
-            self.path = Path(tempfile.mkdtemp(prefix=f"{safe}-", dir=scratch)).resolve()
+            with _locked(scratch) as can_lock:
+                if can_lock:
+                    clear_left_behind(scratch)
+                self.path = Path(tempfile.mkdtemp(prefix=f"{safe}-", dir=scratch)).resolve()
+                self._lock = _lock(self.path)
             self.snapshot = self.path / "snapshot"
             self.home = self.path / "home"
             self.cache = self.home / ".cache"
@@ -34,6 +48,7 @@ class Folder:
             self.home.mkdir()
             # A sandbox that drops to another user must be able to pass through.
             self.path.chmod(0o711)
+            self.temporary = _make_short(self.path)
             write_files(self.snapshot, files)
         except OSError as exc:
             raise AutoresearchError(
@@ -46,11 +61,21 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Not by shutil: a child may have left folders that are locked, or too deep for it.
-        with contextlib.suppress(OSError):
-            wipe(str(self.path))
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        _remove(self.path)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def clear_left_behind(scratch: Path) -> None:
+    """Remove the folders in `scratch` whose lab is gone."""
+    for path in scratch.resolve().iterdir():
+        if path.is_symlink() or not path.is_dir():
+            continue
+        lock = _lock(path)
+        if lock is not None:
+            _remove(path)
+            os.close(lock)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -66,3 +91,56 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path = folder / pure
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def _make_short(path: Path) -> Path:
+    """Make the temporary folder of a scratch folder; return its short name, or where it is if it can have none."""
+    temporary = path / "home" / "tmp"
+    temporary.mkdir()
+    for link in _short_names(path):
+        with contextlib.suppress(OSError):
+            link.symlink_to(temporary)
+            return link
+    return temporary
+
+
+def _short_names(path: Path) -> list[Path]:
+    """Return the names that the temporary folder of a scratch folder may have; the same at any time."""
+    name = "ar-" + hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    return [place / name for place in _SHORT_PLACES]
+
+
+def _remove(path: Path) -> None:
+    """Remove a scratch folder and its short name, as far as that goes."""
+    target = str(path / "home" / "tmp")
+    for link in _short_names(path):
+        with contextlib.suppress(OSError):
+            if str(link.readlink()) == target:
+                link.unlink()
+    # Not by shutil: a child may have left folders that are locked, or too deep for it.
+    with contextlib.suppress(OSError):
+        wipe(str(path))
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def _lock(folder: Path, *, is_waiting: bool = False) -> int | None:
+    """Return a descriptor that holds the lock of a folder, None if another process holds it or there are no locks."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, so that nobody clears away what is being made; False where there are no locks."""
+    descriptor = _lock(folder.resolve(), is_waiting=True)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

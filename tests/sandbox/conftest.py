@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.trial.sandbox import Policy, Sandbox
-from autoresearch.trial.sandbox.launcher import wipe
+from autoresearch.trial.sandbox.launcher.folders import wipe
 from autoresearch.trial.sandbox.probe import BACKENDS, probe
 
 

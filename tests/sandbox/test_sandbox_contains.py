@@ -19,6 +19,7 @@ pytestmark = pytest.mark.parametrize(
         "bubblewrap",
         pytest.param("bubblewrap/same-user", marks=pytest.mark.slow),
         "landlock",
+        pytest.param("landlock/same-user", marks=pytest.mark.slow),
         pytest.param("landlock/ubuntu-24.04", marks=pytest.mark.slow),
         pytest.param("landlock/debian-12", marks=pytest.mark.slow),
         "landlock/ubuntu-22.04",
@@ -67,6 +68,21 @@ print("connected")
 """
         child = run(code, str(port), profile="proposer", needs_network=True)
     assert child.out == "connected\n", child.err
+
+
+def test_a_proposer_reaches_no_service_of_this_machine(run):
+    """Its network is the machine's, and with it come abstract names."""
+    name = f"autoresearch-service-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as service:
+        service.bind("\0" + name)
+        service.listen()
+        code = """
+def connect(): socket.socket(socket.AF_UNIX).connect("\\0" + sys.argv[1])
+results = {"service": attempt(connect), "pair": attempt(lambda: socket.socketpair() and None)}
+"""
+        found = attempts(run, code, name, profile="proposer", needs_network=True)
+    assert found.pop("pair") == "did it: None"
+    assert not found["service"].startswith("did")
 
 
 def test_local_sockets_reach_only_the_private_home(run, place, sandbox):

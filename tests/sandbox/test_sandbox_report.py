@@ -82,11 +82,11 @@ def test_a_probe_is_quick_and_kept():
 
 def test_the_launcher_stands_alone():
     """It imports nothing of the package and agrees with it on the exit code of a broken limit."""
-    path = ROOT / "autoresearch" / "trial" / "sandbox" / "launcher.py"
+    path = ROOT / "autoresearch" / "trial" / "sandbox"
     code = (
-        "import json, runpy, sys; before = set(sys.modules);"
-        f"names = runpy.run_path({str(path)!r}, run_name='launcher');"
-        "print(json.dumps([names['EXIT_LIMIT'], sorted(set(sys.modules) - before)]))"
+        f"import sys; before = set(sys.modules); sys.path.append({str(path)!r});"
+        "from launcher import keep, main; after = set(sys.modules);"
+        "import json; print(json.dumps([keep.EXIT_LIMIT, sorted(after - before)]))"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True

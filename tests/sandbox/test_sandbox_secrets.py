@@ -8,7 +8,7 @@ import pytest
 
 from autoresearch.trial.process import environment_for
 from autoresearch.trial.sandbox import NoSandbox, Policy
-from autoresearch.trial.sandbox.launcher import MESSAGE
+from autoresearch.trial.sandbox.launcher.kernel import MESSAGE
 
 KEY = "sk-canary-0123456789"
 NAMES = (
@@ -81,5 +81,5 @@ def test_no_key_in_the_error_of_a_start_that_fails(sandbox, place):
 def test_the_launcher_is_found():
     from autoresearch.trial.sandbox import keeper
 
-    assert Path(keeper.LAUNCHER).is_file()
+    assert (keeper.LAUNCHER / "main.py").is_file()
     assert Path(keeper.interpreter()).is_file()

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from autoresearch.trial.sandbox.launcher import measure, wipe
+from autoresearch.trial.sandbox.launcher.folders import measure, wipe
 
 
 def test_wipe_removes_what_is_deep_locked_linked_and_odd(tmp_path):

@@ -14,8 +14,8 @@ import torch
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial import client
-from autoresearch.trial.child import describe
 from autoresearch.trial.sandbox import NoSandbox
+from autoresearch.trial.script import describe
 from autoresearch.types import Outcome
 
 counts = functools.partial(variant, base=COUNTS)

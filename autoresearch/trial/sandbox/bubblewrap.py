@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.trial.sandbox import keeper, places
+from autoresearch.trial.sandbox.landlock import kernel_abi
 from autoresearch.trial.sandbox.policy import GUARANTEES, Command, Policy, child_environment
 from autoresearch.trial.sandbox.seccomp import FilterOptions, build_filter
 
@@ -49,7 +50,7 @@ class Bubblewrap:
 
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
-        env = child_environment(policy)
+        env = child_environment(policy, temporary="/tmp")  # noqa: S108 - it is private
         uid = keeper.throwaway_uid() if self.changes_user and _can_drop(policy) else None
         is_private = policy.profile == "judge"
         if uid is not None and not is_private:
@@ -60,17 +61,20 @@ class Bubblewrap:
             "memory_mb": policy.memory_mb,
             "environment": sorted(env),
         }
+        # With the machine's network come the abstract sockets of its services; Landlock keeps them away.
+        has_scope = policy.needs_network and kernel_abi() >= 6
         inner = keeper.launch(
             {
                 **limits,
                 "mode": "enter",
+                "has_scope": has_scope,
                 "uid": uid,
                 "capabilities": keeper.kept_capabilities() if uid is not None else 0,
                 "cwd": str(policy.working_directory),
                 "argv": list(argv),
             }
         )
-        options = FilterOptions(needs_network=policy.needs_network)
+        options = FilterOptions(needs_network=policy.needs_network, has_scopes=has_scope)
         outer = keeper.launch(
             {
                 **limits,

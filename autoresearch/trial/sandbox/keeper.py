@@ -1,4 +1,4 @@
-"""The command line of `launcher.py`, shared by the two Linux backends, and the choice of user."""
+"""The command line of the launcher, shared by the two Linux backends, and the choice of user."""
 
 import functools
 import itertools
@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCHER = Path(__file__).with_name("launcher")
+_CODE = (
+    "import sys; sys.path.append(sys.argv[1]); from launcher.main import main; main(sys.argv[2])"
+)
 _CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 2, 6, 7
 _UIDS = range(61_184, 65_520)
 """Where systemd takes its throw-away users from; mapped in most user namespaces too."""
@@ -24,7 +27,8 @@ def interpreter() -> str:
 
 def launch(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the argv that runs the launcher with `spec`."""
-    return (interpreter(), "-I", "-S", "-B", str(LAUNCHER), marshal.dumps(dict(spec)).hex())
+    data = marshal.dumps(dict(spec)).hex()
+    return (interpreter(), "-I", "-S", "-B", "-c", _CODE, str(LAUNCHER.parent), data)
 
 
 @functools.cache

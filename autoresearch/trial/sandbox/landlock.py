@@ -57,6 +57,9 @@ class Landlock:
         uid = keeper.throwaway_uid() if self.changes_user and _can_drop(policy) else None
         if uid is not None:
             keeper.give(policy.home, uid)
+            if policy.temporary is not None:
+                # Where links in /tmp are protected, only the owner of one may follow it.
+                os.chown(policy.temporary, uid, uid, follow_symlinks=False)
         options = FilterOptions(
             needs_network=policy.needs_network,
             has_broker=self.has_broker,
@@ -79,6 +82,7 @@ class Landlock:
             "filter": build_filter(options).hex(),
             "inherit": list(policy.inherit),
             "home": os.path.realpath(policy.home),
+            "temporary": str(policy.temporary or policy.home),
             "wipe": policy.profile == "judge",
             "abi": min(self.abi, _NEWEST_ABI),
             "has_broker": self.has_broker,

@@ -32,7 +32,10 @@ class Policy:
     working_directory: Path
     """Where it starts; readable."""
     home: Path
-    """Its private home and temporary directory, the only writable place; made and removed by the caller."""
+    """Its private home, the only writable place; made and removed by the caller."""
+    temporary: Path | None = None
+    """A short name for a folder in `home`, which the caller made, for TMPDIR: local sockets have short addresses.
+    None: the home itself. A backend with a /tmp of its own uses that."""
     read_only: tuple[Path, ...] = ()
     """Folders and files it may read beside the interpreter and its packages (the snapshot)."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -87,13 +90,17 @@ class NoSandbox:
         )
 
 
-def child_environment(policy: Policy, *, package: Path | None = None) -> dict[str, str]:
+def child_environment(
+    policy: Policy, *, package: Path | None = None, temporary: str | None = None
+) -> dict[str, str]:
     """Return the whole environment of the child: what the policy names and its private places.
 
     Args:
         policy: What the child is allowed.
         package: Folder to import `autoresearch` from, where its own would show too much.
+        temporary: The backend's own place for temporary files.
     """
     home = str(policy.home)
     env = {"USER": "trial", "LOGNAME": "trial", **package_environment(package)}
-    return {**env, **policy.environment, "HOME": home, "TMPDIR": home}
+    temporary = temporary or str(policy.temporary or policy.home)
+    return {**env, **policy.environment, "HOME": home, "TMPDIR": temporary}

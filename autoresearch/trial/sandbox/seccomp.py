@@ -4,7 +4,7 @@ The filter is a list of what is refused, not of what is allowed: a training scri
 framework. What it closes is every way out that a file sandbox leaves open (networks, tracing,
 namespaces, mounts, kernel interfaces, keyrings, names that outlive the process) and every call that
 is newer than this table. What it does NOT do is look at memory: paths and addresses are for the
-backend (a mount namespace, Landlock, or the broker in `launcher.py`, which `notify` wakes).
+backend (a mount namespace, Landlock, or the broker of the launcher, which `notify` wakes).
 
 Source: the encoding is that of linux/filter.h and linux/seccomp.h; numbers are those of the
 kernel's own tables (asm/unistd_64.h, asm-generic/unistd.h).
@@ -297,7 +297,8 @@ def _opening(index: int, options: FilterOptions) -> list[Instruction]:
 
 def _sockets(options: FilterOptions) -> list[Instruction]:
     local = _local() if not options.has_private_names else _give(ALLOW)
-    if options.needs_network and not (options.has_private_names or options.has_broker):
+    has_own_names = options.has_private_names and options.has_scopes
+    if options.needs_network and not (has_own_names or options.has_broker):
         # Connections are open then, and nobody looks where to.
         local = _give(_refuse(errno.EPERM))
     block: list[Instruction] = [_argument(0), (_JEQ, 0, len(local), _UNIX), *local]

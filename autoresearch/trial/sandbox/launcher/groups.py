@@ -1,0 +1,113 @@
+"""Control groups: limits on memory and processes, where the system lets us make one."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+class Group:
+    """A control group for memory and processes, where the system lets us make one."""
+
+    def __init__(self, memory_mb: int, max_processes: int) -> None:
+        self.directories: list[str] = []
+        self.memory_mb = memory_mb
+        try:
+            self._make(memory_mb, max_processes)
+        except OSError:
+            self.remove()
+
+    def _make(self, memory_mb: int, max_processes: int) -> None:
+        with open("/proc/self/cgroup") as lines:
+            entries = [line.strip().split(":", 2) for line in lines]
+        for _, controllers, path in entries:
+            if not controllers and os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+                # Version 2: a group with processes has no child groups with limits, so a sibling.
+                parent = os.path.dirname("/sys/fs/cgroup" + path.rstrip("/"))
+                with open(parent + "/cgroup.subtree_control") as enabled:
+                    if not {"memory", "pids"} <= set(enabled.read().split()):
+                        continue
+                directory = self._add(parent)
+                if memory_mb:
+                    put(directory + "/memory.max", memory_mb << 20)
+                    try_put(directory + "/memory.swap.max", 0)
+                put(directory + "/pids.max", max_processes)
+            for name in set(controllers.split(",")) & {"memory", "pids"}:
+                if name == "memory" and not memory_mb:
+                    continue
+                directory = self._add(f"/sys/fs/cgroup/{name}{path.rstrip('/')}")
+                if name == "memory":
+                    put(directory + "/memory.limit_in_bytes", memory_mb << 20)
+                    try_put(directory + "/memory.memsw.limit_in_bytes", memory_mb << 20)
+                else:
+                    put(directory + "/pids.max", max_processes)
+
+    def _add(self, parent: str) -> str:
+        for name in os.listdir(parent):
+            pid = name.removeprefix("autoresearch-")
+            if pid != name and not os.path.exists(f"/proc/{pid}"):
+                try:
+                    os.rmdir(f"{parent}/{name}")  # one that a killed keeper left
+                except OSError:
+                    pass
+        directory = f"{parent}/autoresearch-{os.getpid()}"
+        os.mkdir(directory)
+        self.directories.append(directory)
+        return directory
+
+    def join(self) -> None:
+        """Move the calling process in."""
+        for directory in self.directories:
+            put(directory + "/cgroup.procs", 0)
+
+    def processes(self) -> set[int]:
+        """Return the ids of everything in the group, escaped daemons included."""
+        found: set[int] = set()
+        for directory in self.directories:
+            try:
+                with open(directory + "/cgroup.procs") as lines:
+                    found.update(int(line) for line in lines)
+            except OSError:
+                pass
+        return found
+
+    def was_out_of_memory(self) -> bool:
+        """Whether the kernel killed something for the limit."""
+        for directory in self.directories:
+            for name in ("memory.events", "memory.oom_control"):
+                try:
+                    with open(f"{directory}/{name}") as lines:
+                        for line in lines:
+                            if line.startswith("oom_kill ") and int(line.split()[1]) > 0:
+                                return True
+                except OSError:
+                    pass
+        return False
+
+    def remove(self) -> None:
+        """Take the groups away again."""
+        for directory in self.directories:
+            for _ in range(50):
+                try:
+                    os.rmdir(directory)
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.01)
+                    continue
+                break
+        self.directories = []
+
+
+def put(path: str, value: int) -> None:
+    """Write a number into a control file."""
+    with open(path, "w") as file:
+        file.write(str(value))
+
+
+def try_put(path: str, value: int) -> None:
+    """Write a number into a control file that may be missing."""
+    try:
+        put(path, value)
+    except OSError:
+        pass

@@ -1,0 +1,52 @@
+"""Calls of the kernel that Python has no name for, and a line on standard error."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+MESSAGE = "autoresearch-sandbox: "
+
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 8, 38
+PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAPBSET_DROP = 36, 47, 24
+O_PATH = 0o10000000
+IS_ARM = os.uname().machine == "aarch64"
+LIBC = ctypes.CDLL(None, use_errno=True)
+_NUMBERS = {
+    "capset": (126, 91),
+    "seccomp": (317, 277),
+    "openat2": (437, 437),
+    "pidfd_getfd": (438, 438),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+}
+"""Call: its number on x86-64 and on arm64."""
+
+
+def syscall(name: str, *arguments: int | bytes) -> int:
+    """Call the kernel; raise OSError on failure."""
+    number = _NUMBERS[name][1 if IS_ARM else 0]
+    result = LIBC.syscall(
+        number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
+    )
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+    return int(result)
+
+
+def prctl(option: int, first: int = 0, second: int = 0, third: int = 0) -> None:
+    """Set a property of this process; raise OSError on failure."""
+    longs = [ctypes.c_ulong(a) for a in (first, second, third, 0)]
+    if LIBC.prctl(option, *longs) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
+
+
+def complain(text: str) -> None:
+    """Say one line on standard error."""
+    try:
+        os.write(2, (MESSAGE + text + "\n").encode(errors="replace"))
+    except OSError:
+        pass
