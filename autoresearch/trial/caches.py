@@ -9,7 +9,8 @@ what they write stays there. Judging sees only the baseline's.
     <folder>/kept-<n>/     what each kept experiment added
     <folder>/pending/      of the last trial, until it is decided
 
-The files are opaque here: never opened as what they are, links and odd files are left behind, size and number capped.
+The files are opaque here: never opened as what they are, links and odd files are left behind, size, number
+and depth capped.
 """
 
 import contextlib
@@ -20,6 +21,9 @@ from pathlib import Path
 
 MAX_BYTES = 1 << 30
 MAX_FILES = 20_000
+MAX_ENTRIES = 100_000
+"""Of all kinds, copies of what is known among them."""
+MAX_DEPTH = 24
 _MAX_KEPT = 32
 
 
@@ -99,43 +103,71 @@ def _number(path: Path) -> int:
     return int(text) if text.isdigit() else 0
 
 
+class _Harvest:
+    """Copies what is new below a hostile folder: regular files, following no link, within bounds.
+
+    Args:
+        since: Seconds since the epoch; what is older is not new.
+    """
+
+    def __init__(self, since: float) -> None:
+        self._since = since
+        self._num_entries = 0
+        self._num_bytes = 0
+        self.num_files = 0
+
+    def copy(self, source: int, target: Path, depth: int = 0) -> None:
+        """Copy an open folder to `target`, which is made when there is something to put there.
+
+        Raises:
+            OSError: something cannot be read or written, or it is too much.
+        """
+        for name in os.listdir(source):
+            self._num_entries += 1
+            if self._num_entries > MAX_ENTRIES or depth > MAX_DEPTH:
+                raise OSError("too much")
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            try:
+                fd = os.open(name, flags, dir_fd=source)
+            except OSError:
+                continue
+            try:
+                found = os.fstat(fd)
+                if stat.S_ISDIR(found.st_mode) and name != "locks":
+                    self.copy(fd, target / name, depth + 1)
+                elif stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                    self._copy_file(fd, found, target, name)
+            finally:
+                os.close(fd)
+
+    def _copy_file(self, fd: int, found: os.stat_result, target: Path, name: str) -> None:
+        if found.st_mtime < self._since:
+            return
+        self.num_files += 1
+        self._num_bytes += found.st_size
+        if self.num_files > MAX_FILES or self._num_bytes > MAX_BYTES:
+            raise OSError("too much")
+        target.mkdir(parents=True, exist_ok=True)
+        # Triton's launchers are shared objects and helper programs.
+        mode = 0o755 if found.st_mode & 0o100 else 0o644
+        _copy(fd, target / name, found.st_size, mode)
+        # Older than any later trial, so that it is not taken for new there.
+        os.utime(target / name, (self._since, self._since))
+
+
 def _copy_new(source: Path, target: Path, since: float) -> bool:
-    """Copy new regular files below `source`, following no link; says whether there were any.
+    """Copy new files below `source`, a folder; says whether there were any.
 
     Raises:
         OSError: something cannot be read or written, or it is too much.
     """
-    num_files, num_bytes = 0, 0
-    for folder, names, files, folder_fd in os.fwalk(source, follow_symlinks=False):
-        names[:] = [name for name in names if name != "locks"]
-        place = target / Path(folder).relative_to(source)
-        is_made = False
-        for name in files:
-            with contextlib.ExitStack() as stack:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                try:
-                    fd = os.open(name, flags, dir_fd=folder_fd)
-                except OSError:
-                    continue
-                stack.callback(os.close, fd)
-                found = os.fstat(fd)
-                if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-                    continue
-                if found.st_mtime < since:
-                    continue
-                num_files += 1
-                num_bytes += found.st_size
-                if num_files > MAX_FILES or num_bytes > MAX_BYTES:
-                    raise OSError("too much")
-                if not is_made:
-                    place.mkdir(parents=True, exist_ok=True)
-                    is_made = True
-                # Triton's launchers are shared objects and helper programs.
-                mode = 0o755 if found.st_mode & 0o100 else 0o644
-                _copy(fd, place / name, found.st_size, mode)
-                # Older than any later trial, so that it is not taken for new there.
-                os.utime(place / name, (since, since))
-    return num_files > 0
+    harvest = _Harvest(since)
+    top = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        harvest.copy(top, target)
+    finally:
+        os.close(top)
+    return harvest.num_files > 0
 
 
 def _copy(fd: int, target: Path, size: int, mode: int) -> None:

@@ -48,6 +48,8 @@ MAX_MESSAGE = 65_536
 MAX_FDS = 8
 MAX_BATCH_TOKENS = 1 << 25
 """Largest batch in tokens the feeder serves: two slots of 128 MiB."""
+MAX_BATCH_ROWS = 1 << 16
+"""Most rows of a batch: the feeder keeps a note for each piece of text in a batch that may be taken back."""
 NUM_SLOTS = 2
 
 _LENGTH = struct.Struct("<I")
@@ -307,16 +309,19 @@ def sealed_file(name: str, parts: Iterable["ReadableBuffer"]) -> int:
     return fd
 
 
-def map_file(fd: int, *, writable: bool = False, is_live: bool = False) -> mmap.mmap:
-    """Map a whole memory file.
+def map_file(
+    fd: int, *, writable: bool = False, is_live: bool = False, size: int | None = None
+) -> mmap.mmap:
+    """Map a memory file.
 
     Args:
         fd: Stays open.
+        size: How much of it, from the start; None is all there is, for files that the other end cannot grow.
         writable: Map it shared, to write.
         is_live: Map it shared, to read what others write; without it the file must not change any more (a private
             mapping, since older kernels refuse a shared one of a sealed file).
     """
-    size = os.fstat(fd).st_size
+    size = os.fstat(fd).st_size if size is None else size
     if writable:
         return mmap.mmap(fd, size)
     flags = mmap.MAP_SHARED if is_live else mmap.MAP_PRIVATE

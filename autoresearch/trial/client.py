@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from autoresearch.trial.channel import (
+    MAX_BATCH_ROWS,
     MAX_BATCH_TOKENS,
     PROTOCOL,
     Channel,
@@ -207,8 +208,10 @@ class Trial:
             raise ValueError(
                 f"B must be at least 1 and T between 1 and max_seq_len={self.max_seq_len}, got ({batch}, {length})"
             )
-        if batch * (length + 1) > MAX_BATCH_TOKENS:
-            raise ValueError(f"a batch has at most {MAX_BATCH_TOKENS} tokens, got {batch * length}")
+        if batch * (length + 1) > MAX_BATCH_TOKENS or batch > MAX_BATCH_ROWS:
+            raise ValueError(
+                f"a batch has at most {MAX_BATCH_TOKENS} tokens and {MAX_BATCH_ROWS} rows, got ({batch}, {length})"
+            )
 
     def _count_step(self) -> None:
         self._log.step += 1

@@ -23,6 +23,7 @@ import numpy as np
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.trial.channel import (
+    MAX_BATCH_ROWS,
     MAX_BATCH_TOKENS,
     NUM_SLOTS,
     Channel,
@@ -75,7 +76,9 @@ class Ring:
         size = slot_bytes(batch, length)
         if os.fstat(self._fd).st_size < NUM_SLOTS * size:
             os.ftruncate(self._fd, NUM_SLOTS * size)
-        flat = np.frombuffer(map_file(self._fd, writable=True), np.int32)[: NUM_SLOTS * size // 4]
+        # The child may have grown it, by any number of bytes.
+        memory = map_file(self._fd, writable=True, size=NUM_SLOTS * size)
+        flat = np.frombuffer(memory, np.int32)
         used = flat.reshape(NUM_SLOTS, -1)[:, : batch * (length + 1)]
         self.slots = used.reshape(NUM_SLOTS, batch, length + 1)
         self.generation, self.shape, self.free = generation, (batch, length), list(range(NUM_SLOTS))
@@ -101,6 +104,7 @@ class Feeder:
         self._max_seq_len = max_seq_len
         self._deadline: float | None = None
         self._is_over = False
+        self._has_taken = False
 
     def run(self) -> None:
         """Serve until the host or the child is gone, or the child breaks the rules."""
@@ -152,7 +156,8 @@ class Feeder:
         assert isinstance(generation, int)
         assert isinstance(batch, int)
         assert isinstance(length, int)
-        if length > self._max_seq_len or batch * (length + 1) > MAX_BATCH_TOKENS:
+        is_too_large = batch * (length + 1) > MAX_BATCH_TOKENS or batch > MAX_BATCH_ROWS
+        if length > self._max_seq_len or is_too_large:
             text = f"a batch of ({batch}, {length}) is not served: T is at most {self._max_seq_len}"
             self._child.send("refused", message=text)
             return
@@ -165,11 +170,19 @@ class Feeder:
         self._child.send("opened", generation=generation)
 
     def _take_back(self) -> None:
-        """Serve again, in the new shape, what waits in the slots: the child did not take it."""
-        if self._ring.generation:
-            waiting = NUM_SLOTS - len(self._ring.free)
-            batch, length = self._ring.shape
+        """Serve again, in the new shape, what waits in the slots: the child did not take it.
+
+        One that opens again and again without taking anything reads what it is shown; then that counts.
+        """
+        if not self._ring.generation:
+            return
+        waiting = NUM_SLOTS - len(self._ring.free)
+        batch, length = self._ring.shape
+        if self._has_taken:
             self._packer.take_back(waiting, waiting * batch * length)
+        else:
+            self._count(waiting)
+        self._has_taken = False
 
     def _take(self, message: dict[str, Any]) -> None:
         """The child copied a slot: count it, and have it filled again."""
@@ -181,9 +194,13 @@ class Feeder:
         if slot in self._ring.free or not 0 <= slot < NUM_SLOTS:
             raise ProtocolError("a slot given back twice")
         self._ring.free.append(slot)
+        self._count(1)
+        self._has_taken = True
+
+    def _count(self, num_batches: int) -> None:
         batch, length = self._ring.shape
-        self._counters["num_tokens"] += batch * length
-        self._counters["num_steps"] += 1
+        self._counters["num_tokens"] += num_batches * batch * length
+        self._counters["num_steps"] += num_batches
         self._counters["taken_at_ns"] = time.monotonic_ns()
 
     def _fill(self) -> None:

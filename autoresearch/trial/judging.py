@@ -262,7 +262,7 @@ def explain_error(message: Mapping[str, Any], where: str = "") -> tuple[str, str
     name = one_line(str(message.get("exception", "")), 80) or "an exception"
     text = one_line(str(message.get("message", "")), 300)
     line = message.get("line")
-    place = f" (train.py line {line})" if isinstance(line, int) else ""
+    place = f" (train.py line {line})" if type(line) is int and 0 < line < 10**6 else ""
     detail = f"{name}: {text}" if text else name
     reason = "oom" if message.get("kind") == "oom" else "exception"
     return reason, f"{where + ': ' if where else ''}{detail}{place}"

@@ -15,7 +15,7 @@ from autoresearch.events import Progress
 from autoresearch.trial import channel as wire
 from autoresearch.trial.judging import explain_error
 from autoresearch.trial.memory import MemoryMeter
-from autoresearch.trial.output import Output, clean
+from autoresearch.trial.output import Output, one_line
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import EXIT_LIMIT
 from autoresearch.types import CurvePoint, Outcome, TrialSpec
@@ -27,6 +27,7 @@ _DEVICES = ("cuda", "mps", "cpu")
 _SUSPEND_SECONDS = 2.0
 _PROGRESS_SECONDS = 0.25
 _NUM_NAN = 3
+_MAX_PARAMS = 10**15
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ class Training:
             )
         except wire.ProtocolError as exc:
             self._result.outcome, self._result.reason = Outcome.CRASH, "exception"
-            self._result.detail = f"train.py broke the protocol with the lab: {exc}"
+            text = one_line(str(exc))
+            self._result.detail = f"train.py broke the protocol with the lab: {text}"
         self._finish()
         return self._result
 
@@ -233,7 +235,8 @@ class Training:
         """Start the clock: from here real tokens flow."""
         self._on_start()
         num_params = message.get("num_params")
-        self._result.num_params = num_params if type(num_params) is int else None
+        if type(num_params) is int and 0 <= num_params < _MAX_PARAMS:
+            self._result.num_params = num_params
         now = time.monotonic()
         self._result.startup_seconds = now - self._child.started_at
         self._started_at, self._deadline = now, now + self._limits.budget_seconds
@@ -246,11 +249,12 @@ class Training:
         if type(size) is not int or size < 1:
             raise wire.ProtocolError("weights without a size")
         if size > self._limits.max_weights_bytes:
+            told = f"{size / 1e6:.0f} MB" if size < _MAX_PARAMS else "absurd size"
             limit = self._limits.max_weights_bytes / 1e6
             raise _EndError(
                 Outcome.CRASH,
                 "exception",
-                f"weights of {size / 1e6:.0f} MB; at most {limit:.0f} MB are taken",
+                f"weights of {told}; at most {limit:.0f} MB are taken",
             )
         self._phase = "submit"
         self._result.weights = mmap.mmap(-1, size)
@@ -288,10 +292,9 @@ class Training:
         self._logged_at = now
         numbers: dict[str, float] = {}
         for name, value in list(values.items())[:_MAX_VALUES]:
-            if isinstance(value, str) and value in ("nan", "inf", "-inf"):
-                value = float(value)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                numbers[clean(str(name))[:40]] = float(value)
+            number = _number(value)
+            if number is not None:
+                numbers[one_line(str(name), 40)] = number
         loss = numbers.pop("loss", None)
         if loss is not None:
             self._judge_loss(loss, now)
@@ -338,7 +341,7 @@ class Training:
         failure = self._feeder.failure
         if failure is not None:
             raise _EndError(
-                Outcome.TAINTED, "feeder", f"the lab's feeder failed: {clean(failure)[:300]}"
+                Outcome.TAINTED, "feeder", f"the lab's feeder failed: {one_line(failure)}"
             )
         if self._started_at is None:
             if now - self._child.started_at > self._limits.startup_seconds:
@@ -464,6 +467,18 @@ class Training:
         if slept > _SUSPEND_SECONDS and result.outcome is not Outcome.TAINTED:
             result.outcome, result.reason = Outcome.TAINTED, "suspended"
             result.detail = f"the machine slept for {slept:.0f} s"
+
+
+def _number(value: object) -> float | None:
+    """Return a logged value as a float, None if it is no number; JSON has integers that no float holds."""
+    if isinstance(value, bool) or not (
+        isinstance(value, int | float) or value in ("nan", "inf", "-inf")
+    ):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def number_of(label: str) -> int:

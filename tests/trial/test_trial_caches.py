@@ -9,6 +9,7 @@ from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.host import LocalExecutor
+from autoresearch.trial.sandbox.launcher.folders import wipe
 from autoresearch.types import Outcome, TrialResult
 
 SHOW = """
@@ -103,6 +104,26 @@ def test_odd_files_stay_behind(tmp_path, home, monkeypatch) -> None:
     caches.keep("2")
     assert len(caches.for_training()) == 1
     caches.take(tmp_path / "nowhere", "3", 0.0)
+
+
+def test_folders_too_deep_or_a_link_in_place_of_one_only_mean_no_cache(tmp_path, home) -> None:
+    caches = CompileCaches(tmp_path / "caches")
+    (tmp_path / "linked").symlink_to(home)
+    (home / "file").write_text("new")
+    caches.take(tmp_path / "linked", "1", 0.0)
+    caches.keep("1")
+    assert caches.for_training() == ()
+    here = os.open(".", os.O_RDONLY)
+    os.chdir(home)
+    for _ in range(1500):
+        Path("d").mkdir()
+        os.chdir("d")
+    os.fchdir(here)
+    os.close(here)
+    caches.take(home, "2", 0.0)
+    caches.keep("2")
+    assert caches.for_training() == ()
+    wipe(str(home))
 
 
 def test_through_trials_in_the_sandbox(

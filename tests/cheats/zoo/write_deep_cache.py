@@ -1,0 +1,27 @@
+"""Nests folders in the compile cache, which the lab copies, deeper than a walk of it goes.
+
+expect: ok|crash exception
+"""
+
+import os
+
+from base import Model, train
+
+
+def nest(trial):
+    here = os.getcwd()
+    folder = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(here)
+
+
+def build_model(vocab_size, max_seq_len, device):
+    return Model(vocab_size, max_seq_len).to(device)
+
+
+if __name__ == "__main__":
+    train(build_model, before_start=nest)
