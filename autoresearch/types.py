@@ -280,13 +280,41 @@ class Experiment:
         ]
         return sum(scores) / len(scores) if scores else None
 
+    @property
+    def p_real(self) -> float | None:
+        """The probability that it is an improvement, as decided."""
+        return self.decision.p_real if self.decision else None
+
+    @property
+    def total_seconds(self) -> float | None:
+        """Seconds its trials took from start to score, confirmations apart."""
+        values = self._figures("total_seconds")
+        return sum(values) if values else None
+
+    @property
+    def peak_memory_mb(self) -> float | None:
+        """The largest peak memory of its trials, confirmations apart."""
+        return max(self._figures("peak_memory_mb"), default=None)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The median speed of its trials, confirmations apart."""
+        from statistics import median
+
+        values = self._figures("tokens_per_second")
+        return median(values) if values else None
+
+    def _figures(self, name: str) -> list[float]:
+        found = [getattr(t.result, name) for t in self.trials if not t.confirmation]
+        return [value for value in found if value is not None]
+
 
 @dataclass(frozen=True)
 class Confirmation:
-    """Best and reference on fresh seeds, scored on the test split."""
+    """Two versions of the program on the same fresh seeds, scored on the test split."""
 
     reference: int
-    """Experiment number of the reference (0: the baseline)."""
+    """Experiment number of the reference (0: the baseline); for `each` the change that is left out of it."""
     candidate: int
     split: Split
     delta: float
@@ -303,8 +331,23 @@ class Confirmation:
     setup: str
     at: str
     kind: str = "session"
-    """`session` (end of a session), `pair`, `each` (one kept change left out), `longer`, `larger`."""
+    """`session` (best against baseline), `pair`, `each` (one kept change left out), `longer`, `larger`."""
     note: str = ""
+    """For a person; for `larger` the constants that were set."""
+    validation_delta: float | None = None
+    """What validation, which was selected on, said of the same two, luck taken off; None where it said nothing."""
+    is_alarm: bool = False
+    """The two intervals do not meet: what was gained on validation does not carry over."""
+
+    @property
+    def gap(self) -> float | None:
+        """Test delta minus validation delta: positive where the gain shrank."""
+        return None if self.validation_delta is None else self.delta - self.validation_delta
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the whole interval lies on the side of an improvement."""
+        return self.high < 0
 
 
 @dataclass(frozen=True)
@@ -385,11 +428,10 @@ class Session:
         return tuple(e for e in self.experiments if e.state in (State.PROPOSED, State.RUNNING))
 
     def to_arrow(self) -> "pa.Table":
-        """Return a table with one row an experiment, for notebooks; see `report.arrow.to_arrow`."""
-        from importlib import import_module
+        """Return a table with one row an experiment, for notebooks; see `arrow.to_arrow`."""
+        from autoresearch.arrow import to_arrow
 
-        table: pa.Table = import_module("autoresearch.report.arrow").to_arrow(self)
-        return table
+        return to_arrow(self)
 
     def experiment(self, number: int) -> Experiment:
         """Return experiment `number`.

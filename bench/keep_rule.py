@@ -20,8 +20,10 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 
 from autoresearch.lab.decision import POLICIES
+from autoresearch.lab.effect import Effect
 from autoresearch.lab.normal import student_quantile
-from autoresearch.lab.posterior import Effect, Knowledge, default_prior, noise_grid, start
+from autoresearch.lab.posterior import Knowledge, start
+from autoresearch.lab.prior import default_prior, noise_grid
 
 NUM_TRIALS = 100
 NUM_BASELINE = 3

@@ -5,15 +5,26 @@ from typing import Annotated
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
+from autoresearch.commands._reading import complete_experiment
 
 
 def confirm(
     ctx: typer.Context,
     reference: Annotated[
-        str, typer.Argument(metavar="[A]", help="Number, baseline, best, last or sha.")
+        str,
+        typer.Argument(
+            metavar="[A]",
+            help="Number, baseline, best, last or sha.",
+            autocompletion=complete_experiment,
+        ),
     ] = "baseline",
     candidate: Annotated[
-        str, typer.Argument(metavar="[B]", help="The one in question, likewise.")
+        str,
+        typer.Argument(
+            metavar="[B]",
+            help="The one in question, likewise.",
+            autocompletion=complete_experiment,
+        ),
     ] = "best",
     trials: Annotated[
         int | None,
@@ -46,9 +57,10 @@ def confirm(
 
     from autoresearch.errors import UsageError
     from autoresearch.lab.assembly import assemble, open_run_directory
-    from autoresearch.lab.confirming import ConfirmOptions, confirm_session, parse_changes
+    from autoresearch.lab.confirming import ConfirmOptions, confirm_session
     from autoresearch.lab.record import Record
     from autoresearch.lab.running import stop_on_signals
+    from autoresearch.lab.variants import parse_changes
     from autoresearch.ui.confirmation import print_confirmations
     from autoresearch.ui.live import make_display
 
@@ -64,16 +76,18 @@ def confirm(
     run_directory, loaded = open_run_directory()
     record = Record.open(run_directory, tag)
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
+    num_alerts = len(record.session().alerts)
     stop = threading.Event()
     display = make_display(mode, is_single=True)
     display.start(None)
     try:
-        with stop_on_signals(stop, mode.say):
+        with stop_on_signals(stop, mode.say, "the trial under way is run again next time"):
             found = confirm_session(lab, record, options, emit=display.handle, stop=stop)
     finally:
         display.stop(None)
-    print_confirmations(mode, record.session(), found)
-    if stop.is_set():
-        mode.say("what was trained is recorded; the same command goes on from there")
+    session = record.session()
+    print_confirmations(mode, session, found, session.alerts[num_alerts:])
+    if stop.is_set() and not found:
+        mode.say("what was trained is recorded; the same command goes on from there", style="hint")
         raise typer.Exit(130)
     raise typer.Exit(0 if found else 1)

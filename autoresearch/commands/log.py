@@ -113,7 +113,8 @@ def show_session(
     """Print a session in the form that fits the mode."""
     from datetime import UTC, datetime
 
-    from autoresearch.lab.summary import at_present, doing, summarize
+    from autoresearch.lab.present import at_present, doing
+    from autoresearch.lab.summary import summarize
     from autoresearch.ui import log as screens
     from autoresearch.ui.pager import show
     from autoresearch.ui.rows import Filter, select

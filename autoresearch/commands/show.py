@@ -42,7 +42,7 @@ def show(
     if mode.is_json:
         from autoresearch.ui.jsonlog import show_json
 
-        mode.json(show_json(experiment, details))
+        mode.json(show_json(session, experiment, details))
         return
     lines = screens.render(session, experiment, details, width=mode.out.width, utf8=mode.is_utf8)
     pager.show(mode, lines, pager=not is_pager_off)

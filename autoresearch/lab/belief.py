@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from autoresearch.lab.effect import Effect
 from autoresearch.lab.noise import (
     Noise,
     audit_variance,
     does_count,
     good_trials,
-    is_measured_tip,
     residual_squares,
     scores_of,
     seed_correlation,
@@ -22,14 +22,9 @@ from autoresearch.lab.noise import (
     split_at_verdict,
 )
 from autoresearch.lab.normal import Floats
-from autoresearch.lab.posterior import (
-    Effect,
-    Knowledge,
-    NoiseGrid,
-    default_prior,
-    noise_grid,
-    start,
-)
+from autoresearch.lab.posterior import Knowledge, start
+from autoresearch.lab.prior import NoiseGrid, default_prior, noise_grid
+from autoresearch.lab.scores import is_measured_tip
 from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
 
 CLEAR_SHARE = 0.5

@@ -5,26 +5,13 @@ Pure planning and analysis; `lab/confirming.py` runs the trials.
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 from autoresearch.config import Config
 from autoresearch.lab.belief import estimates
 from autoresearch.lab.noise import confirm_seed
 from autoresearch.lab.normal import student_cdf, student_quantile
 from autoresearch.types import Confirmation, Session, TrialResult
-
-Side = Literal["reference", "candidate"]
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One trial of a confirmation."""
-
-    side: Side
-    index: int
-    """Of the pair; both sides of a pair share the seed."""
-    seed: int
 
 
 def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> list[int]:
@@ -37,27 +24,6 @@ def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> li
             found.append(seed)
         index += 1
     return found
-
-
-def confirm_plan(
-    session_seed: int, num_trials: int, used: Collection[int] = ()
-) -> list[PlannedTrial]:
-    """Return the trials in the order to run: pairs on fresh seeds, who goes first alternating.
-
-    A slow drift of the machine then falls on both sides alike.
-
-    Args:
-        session_seed: Of the session.
-        num_trials: Of each side.
-        used: Seeds that earlier confirmations used up.
-    """
-    there: tuple[Side, Side] = ("reference", "candidate")
-    back: tuple[Side, Side] = ("candidate", "reference")
-    return [
-        PlannedTrial(side, index, seed)
-        for index, seed in enumerate(fresh_seeds(session_seed, num_trials, used))
-        for side in (there if index % 2 == 0 else back)
-    ]
 
 
 def trial_seconds_of(session: Session) -> float | None:
@@ -98,27 +64,19 @@ def affordable_pairs(
     return max(0, min(wanted, int(seconds // (num_arms * trial_seconds))))
 
 
-@dataclass(frozen=True)
-class CarryOver:
-    """The gain on validation, which was selected on, beside the one on the test split, which was not."""
+def carry_over(session: Session, confirmation: Confirmation) -> Confirmation:
+    """Return a confirmation with what validation says of the same two experiments.
 
-    validation_delta: float | None
-    """Posterior mean of the candidate's level minus the reference's; None where it is not known."""
-    gap: float | None
-    """Test delta minus validation delta: positive where the gain shrank."""
-    is_alarm: bool = False
-    """The intervals of the two do not meet: the gain does not carry over."""
-
-
-def carry_over(session: Session, confirmation: Confirmation) -> CarryOver:
-    """Compare a confirmation with what validation said of the same two experiments."""
+    That is the difference of their posterior levels, from which luck is taken off; it stays None where one of the
+    two was never kept or was not measured under the present setup.
+    """
     known = estimates(session)
     ours, theirs = known.get(confirmation.reference), known.get(confirmation.candidate)
     if ours is None or theirs is None or ours.level is None or theirs.level is None:
-        return CarryOver(None, None)
+        return confirmation
     delta = theirs.level - ours.level
     reach = 1.96 * math.hypot(ours.level_sd or 0.0, theirs.level_sd or 0.0)
-    return CarryOver(delta, confirmation.delta - delta, delta + reach < confirmation.low)
+    return replace(confirmation, validation_delta=delta, is_alarm=delta + reach < confirmation.low)
 
 
 def paired(

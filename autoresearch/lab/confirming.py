@@ -1,179 +1,30 @@
-"""Runs the trials of a confirmation and stores what they say; see `lab/confirmation.py` for the arithmetic.
+"""Asks whether a gain is real: which versions to train on fresh seeds, and what is stored of the answer.
 
-Two or more versions of the program (arms) are trained on the same fresh seeds, in turns, and scored on the test
-split. Every trial is in the journal before the next one starts, marked with the confirmation it belongs to, so an
-interrupted confirmation goes on where it stopped. The loop never looks at these trials.
+The trials are run by `lab/arms.py`, the arithmetic is in `lab/confirmation.py`.
 """
 
 import dataclasses
-import hashlib
-import json
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from autoresearch.config import Config
-from autoresearch.errors import PrerequisiteError, UsageError
-from autoresearch.events import Confirmed, Event, Phase, Progress, now
+from autoresearch.errors import UsageError
+from autoresearch.events import Confirmed, now
 from autoresearch.faults import reach
+from autoresearch.lab.arms import Arm, Bench, Emit, Executor, conditions_of, seeds_of
 from autoresearch.lab.belief import measure_noise
-from autoresearch.lab.confirmation import (
-    affordable_pairs,
-    carry_over,
-    confirm,
-    fresh_seeds,
-    trial_seconds_of,
-)
-from autoresearch.types import (
-    Confirmation,
-    Experiment,
-    Outcome,
-    Session,
-    Setup,
-    Split,
-    TrialResult,
-    TrialSpec,
-)
+from autoresearch.lab.confirmation import carry_over, confirm
+from autoresearch.lab.scores import is_measured_tip
+from autoresearch.lab.setups import check_setup, recall
+from autoresearch.lab.variants import Number, leave_out, with_constants
+from autoresearch.lab.verified import LEFT_OUT
+from autoresearch.types import Confirmation, Experiment, Session
 
 if TYPE_CHECKING:
     from autoresearch.lab.assembly import Lab
     from autoresearch.lab.record import Record
-
-Emit = Callable[[Event | Progress | Phase], None]
-Number = int | float
-
-MAX_TAINTED = 3
-"""A trial tainted this often in a row is given up."""
-MAX_FAILED = 2
-"""An arm that failed this often ends the confirmation."""
-NO_GAIN_BELOW = 0.5
-"""`confirm --each` suggests to revert a change that helps with less than this probability."""
-
-
-class Executor(Protocol):
-    """Something that can run a trial."""
-
-    def run(
-        self,
-        spec: TrialSpec,
-        *,
-        on_progress: Callable[[Progress], None] | None = None,
-        stop: threading.Event | None = None,
-    ) -> TrialResult:
-        """Run one trial to its end and judge it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One version of the program under test."""
-
-    number: int
-    """Experiment its trials are stored with."""
-    files: Mapping[str, bytes]
-    label: str
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What all trials of a confirmation share."""
-
-    setup: Setup
-    split: Split
-    identity: str
-    """Marks its trials in the journal."""
-
-    @property
-    def budget_seconds(self) -> float:
-        """Training time of each trial."""
-        return self.setup.budget_seconds
-
-
-@dataclass
-class Bench:
-    """Runs arms on seeds, one trial at a time."""
-
-    record: "Record"
-    executor: Executor
-    conditions: Conditions
-    stop: threading.Event
-    emit: Emit
-    noise_bpb: float
-    """The audit of each trial is as sharp as this noise asks for."""
-    results: dict[str, list[TrialResult]] = field(default_factory=dict)
-
-    def run(self, arms: Sequence[Arm], seeds: Sequence[int], max_seconds: float | None) -> bool:
-        """Train each arm on each seed, in turns; False if stopped before the end.
-
-        Returns:
-            True also when an arm failed too often or the time is over: what there is counts.
-        """
-        self._recover(arms)
-        began, longest = time.monotonic(), 0.0
-        for turn, seed in enumerate(seeds):
-            left = None if max_seconds is None else max_seconds - (time.monotonic() - began)
-            if left is not None and turn > 0 and left < longest:
-                return True
-            round_began = time.monotonic()
-            for arm in arms if turn % 2 == 0 else arms[::-1]:
-                if any(t.seed == seed for t in self.results[arm.label]):
-                    continue
-                detail = f"{arm.label}, seed {turn + 1} of {len(seeds)}"
-                self.emit(Phase(name="confirm", detail=detail, number=arm.number))
-                if not self._trial(arm, seed):
-                    return False
-                if sum(not t.ok for t in self.results[arm.label]) >= MAX_FAILED:
-                    return True
-            longest = max(longest, time.monotonic() - round_began)
-        return True
-
-    def _recover(self, arms: Sequence[Arm]) -> None:
-        session = self.record.session()
-        for arm in arms:
-            self.results[arm.label] = [
-                t.result
-                for t in session.experiment(arm.number).trials
-                if t.confirmation == self._mark(arm)
-                and t.setup == self.conditions.setup.key
-                and t.result.outcome is not Outcome.TAINTED
-            ]
-
-    def _mark(self, arm: Arm) -> str:
-        return f"{self.conditions.identity}/{arm.label}"
-
-    def _trial(self, arm: Arm, seed: int) -> bool:
-        for _ in range(MAX_TAINTED):
-            index = len(self.record.session().experiment(arm.number).trials)
-            spec = TrialSpec(
-                files=arm.files,
-                seed=seed,
-                budget_seconds=self.conditions.budget_seconds,
-                split=self.conditions.split,
-                audit=True,
-                noise_bpb=self.noise_bpb,
-                label=f"{self.record.tag}/{arm.number}-{index}",
-            )
-            started_at = now()
-
-            def heard(progress: Progress) -> None:
-                self.emit(dataclasses.replace(progress, number=arm.number))
-
-            result = self.executor.run(spec, on_progress=heard, stop=self.stop)
-            if self.stop.is_set():
-                return False
-            self.record.record_trial(
-                arm.number,
-                result,
-                setup=self.conditions.setup.key,
-                started_at=started_at,
-                confirmation=self._mark(arm),
-            )
-            if result.outcome is not Outcome.TAINTED:
-                break
-        self.results[arm.label].append(result)
-        return True
 
 
 def run_confirmation(
@@ -220,17 +71,27 @@ def run_confirmation(
         _arm(record, session.experiment(number), config, changes or {}, label)
         for number, label in ((reference, "reference"), (candidate, "candidate"))
     ]
-    name = f"{kind}-{reference}-{candidate}"
-    conditions = conditions_of(session, name, budget_seconds=budget_seconds, changes=changes)
-    seeds = _seeds(session, conditions, num_trials, max_seconds)
+    note = ", ".join(f"{name}={value}" for name, value in (changes or {}).items())
+    budget = (
+        session.setup.budget_seconds if session.setup and not budget_seconds else budget_seconds
+    )
+    asked = (kind, reference, candidate, note, budget)
+    index = sum(
+        (c.kind, c.reference, c.candidate, c.note, c.budget_seconds) == asked
+        for c in session.confirmations
+    )
+    conditions = conditions_of(
+        session,
+        f"{kind}-{reference}-{candidate}",
+        index,
+        budget_seconds=budget_seconds,
+        changes=changes,
+    )
+    seeds = seeds_of(session, conditions, num_trials, max_seconds)
     bench = Bench(record, executor, conditions, stop, emit, measure_noise(session).sd)
     if not bench.run(arms, seeds, max_seconds):
         return None
-    note = ", ".join(f"{name}={value}" for name, value in (changes or {}).items())
-    found = _conclude(record, bench, reference, candidate, ("reference", "candidate"), kind, note)
-    if found is not None and kind == "session":
-        _raise_alarm(record, found)
-    return found
+    return _conclude(record, bench, reference, candidate, ("reference", "candidate"), kind, note)
 
 
 def run_each(
@@ -246,8 +107,7 @@ def run_each(
 ) -> list[Confirmation]:
     """Leave one kept change out at a time and compare each with the whole, on the test split.
 
-    A change whose absence does no harm gets an alert that suggests to revert it. A change that others build on
-    cannot be left out alone; an alert says so.
+    A change that others build on cannot be left out alone; an alert says so.
 
     Returns:
         One confirmation a change: reference is the best without it, told by its number; candidate is the best.
@@ -256,17 +116,21 @@ def run_each(
     whole = _arm(record, best, config, {}, "best")
     arms = [whole]
     for experiment in session.kept:
+        if is_measured_tip(experiment):
+            continue
         files = leave_out(record, best, experiment)
         if files is None:
             record.alert(
                 f"#{experiment.number} cannot be left out alone: later changes build on it"
             )
         else:
-            arms.append(Arm(experiment.number, files, f"without-{experiment.number}"))
+            arms.append(Arm(experiment.number, files, f"{LEFT_OUT}{experiment.number}"))
     if len(arms) == 1:
         return []
-    conditions = conditions_of(session, f"each-{best.number}")
-    seeds = _seeds(session, conditions, num_trials, max_seconds, num_arms=len(arms))
+    asked = [c.reference for c in session.confirmations if c.kind == "each"]
+    index = min(asked.count(arm.number) for arm in arms[1:])
+    conditions = conditions_of(session, f"each-{best.number}", index)
+    seeds = seeds_of(session, conditions, num_trials, max_seconds, num_arms=len(arms))
     bench = Bench(record, executor, conditions, stop, emit, measure_noise(session).sd)
     if not bench.run(arms, seeds, max_seconds):
         return []
@@ -275,85 +139,9 @@ def run_each(
         note = f"best without #{arm.number}"
         pair = (arm.label, whole.label)
         confirmation = _conclude(record, bench, arm.number, best.number, pair, "each", note)
-        if confirmation is None:
-            continue
-        found.append(confirmation)
-        if confirmation.p_real < NO_GAIN_BELOW:
-            record.alert(
-                f"#{arm.number} does not carry the gain: without it the best measures"
-                f" {-confirmation.delta:+.6f} on the {confirmation.split} split",
-                f"autoresearch revert {arm.number}",
-            )
+        if confirmation is not None:
+            found.append(confirmation)
     return found
-
-
-def leave_out(
-    record: "Record", best: Experiment, experiment: Experiment
-) -> Mapping[str, bytes] | None:
-    """Return the best's files without the change one kept experiment made, None if that collides."""
-    files = dict(record.files(best.commit))
-    made = record.files(experiment.commit)
-    parents = record.repository.parents(experiment.commit)
-    was = record.files(parents[0]) if parents else {}
-    for path in record.editable():
-        before, after = was.get(path), made.get(path)
-        if before == after:
-            continue
-        if before is None or after is None or path not in files:
-            return None
-        merged = record.repository.merge3(after, files[path], before)
-        if merged is None:
-            return None
-        files[path] = merged
-    return files
-
-
-def conditions_of(
-    session: Session,
-    name: str,
-    *,
-    split: Split = "test",
-    budget_seconds: float | None = None,
-    changes: Mapping[str, Number] | None = None,
-) -> Conditions:
-    """Return the conditions of the next confirmation of this name.
-
-    Raises:
-        PrerequisiteError: nothing was measured yet.
-    """
-    if session.setup is None:
-        raise PrerequisiteError(
-            f"session `{session.tag}` has measured nothing yet",
-            hint="run it first: `autoresearch run`",
-            kind="record",
-        )
-    setup = session.setup
-    if budget_seconds is not None:
-        setup = dataclasses.replace(setup, budget_seconds=float(budget_seconds))
-    what = json.dumps([setup.key, split, sorted((changes or {}).items())])
-    digest = hashlib.sha256(what.encode()).hexdigest()[:6]
-    return Conditions(setup, split, f"{name}-{len(session.confirmations)}-{digest}")
-
-
-def _seeds(
-    session: Session,
-    conditions: Conditions,
-    num_trials: int,
-    max_seconds: float | None,
-    num_arms: int = 2,
-) -> list[int]:
-    """Return the seeds to use: fresh ones, but again those this confirmation began with."""
-    used = {
-        t.result.seed
-        for e in session.experiments
-        for t in e.trials
-        if t.confirmation and not t.confirmation.startswith(conditions.identity + "/")
-    }
-    usual = trial_seconds_of(session)
-    if usual is not None and session.setup is not None:
-        usual += conditions.budget_seconds - session.setup.budget_seconds
-        num_trials = max(2, affordable_pairs(max_seconds, usual, num_trials, num_arms=num_arms))
-    return fresh_seeds(session.seed, num_trials, used)
 
 
 def _arm(
@@ -367,45 +155,6 @@ def _arm(
     if changes:
         files |= with_constants(files, config.task.editable, changes, experiment.number)
     return Arm(experiment.number, files, label)
-
-
-def with_constants(
-    files: Mapping[str, bytes],
-    editable: Sequence[str],
-    changes: Mapping[str, Number],
-    number: int,
-) -> dict[str, bytes]:
-    """Return the editable files in which constants were set.
-
-    Raises:
-        UsageError: no editable file has a constant of that name.
-    """
-    from autoresearch.proposer.constants import parse, replace
-
-    left = dict(changes)
-    changed = {}
-    known: set[str] = set()
-    for path in editable:
-        if not path.endswith(".py") or path not in files:
-            continue
-        program = parse(files[path].decode())
-        names = {c.name for c in program.constants}
-        known |= names
-        mine = {name: left.pop(name) for name in list(left) if name in names}
-        if mine:
-            changed[path] = replace(program, mine).encode()
-    if left:
-        import difflib
-
-        name = next(iter(left))
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        raise UsageError(
-            f"experiment {number} has no constant `{name}`",
-            hint=f"did you mean `{near[0]}`?"
-            if near
-            else "known ones: " + ", ".join(sorted(known)),
-        )
-    return changed
 
 
 def _conclude(
@@ -435,25 +184,11 @@ def _conclude(
         why = f"{exc}" + (f" ({', '.join(reasons)})" if reasons else "")
         record.alert(f"#{candidate} is not confirmed: {why}", "autoresearch confirm")
         return None
+    if kind in ("session", "pair"):
+        found = carry_over(record.session(), found)
     record.append(Confirmed(confirmation=dataclasses.asdict(found)))
     reach("confirmed")
     return found
-
-
-def _raise_alarm(record: "Record", found: Confirmation) -> None:
-    seen = carry_over(record.session(), found)
-    if seen.is_alarm:
-        record.alert(
-            f"the gain on validation does not carry over: {seen.validation_delta:+.6f} there,"
-            f" {found.delta:+.6f} [{found.low:+.6f}, {found.high:+.6f}] on the test split",
-            "autoresearch confirm --each",
-        )
-    elif found.low > 0:
-        record.alert(
-            f"#{found.candidate} is worse than #{found.reference} on the test split:"
-            f" {found.delta:+.6f} [{found.low:+.6f}, {found.high:+.6f}]",
-            "autoresearch confirm --each",
-        )
 
 
 @dataclass(frozen=True)
@@ -488,7 +223,6 @@ def confirm_session(
         PrerequisiteError: the machine is not the one the session was measured on, or is in use.
     """
     from autoresearch.lab.assembly import lock_device
-    from autoresearch.lab.running import check_setup, recall
 
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
     with record.lock(), lock_device(lab.hardware, lab.run_directory):
@@ -500,7 +234,9 @@ def confirm_session(
                 f"session `{session.tag}` has kept nothing that could be confirmed",
                 hint="let it find something first: `autoresearch run`",
             )
+        record.listen(emit)
         if options.is_each:
+            _check_tip(record, session)
             return run_each(
                 record,
                 lab.executor,
@@ -517,6 +253,8 @@ def confirm_session(
                 f"`{options.reference}` and `{options.candidate}` are the same experiment",
                 hint="compare two: `autoresearch confirm baseline best`",
             )
+        if session.best in (reference, candidate):
+            _check_tip(record, session)
         found = run_confirmation(
             record,
             lab.executor,
@@ -534,6 +272,15 @@ def confirm_session(
         return [found] if found is not None else []
 
 
+def _check_tip(record: "Record", session: Session) -> None:
+    """Refuse to confirm as the best what is no longer on the branch: a revert or a commit came after it."""
+    if record.tip() != session.experiment(session.best).commit:
+        raise UsageError(
+            f"`{record.branch}` has changed since its best, #{session.best}, was measured",
+            hint="measure it as it is now: `autoresearch run --experiments 1`",
+        )
+
+
 def kind_of(options: ConfirmOptions, session: Session, reference: int, candidate: int) -> str:
     """Return the kind under which a confirmation is stored."""
     if options.changes:
@@ -541,24 +288,3 @@ def kind_of(options: ConfirmOptions, session: Session, reference: int, candidate
     if options.minutes is not None:
         return "longer"
     return "session" if (reference, candidate) == (0, session.best) else "pair"
-
-
-def parse_changes(texts: Sequence[str]) -> dict[str, Number]:
-    """Read `NAME=VALUE` words.
-
-    Raises:
-        UsageError: a word is not of that form.
-    """
-    changes: dict[str, Number] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            number = json.loads(value)
-        except ValueError:
-            number = None
-        if not name or isinstance(number, bool) or not isinstance(number, int | float):
-            raise UsageError(
-                f"`--set` takes NAME=NUMBER, got `{text}`", hint="for example `--set DEPTH=12`"
-            )
-        changes[name.strip()] = number
-    return changes

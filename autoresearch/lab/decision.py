@@ -23,6 +23,7 @@ from autoresearch.lab.belief import (
     sample,
 )
 from autoresearch.lab.confirmation import confirmation_reserve_seconds
+from autoresearch.lab.effect import Effect
 from autoresearch.lab.hopeless import speed_mark
 from autoresearch.lab.noise import (
     Noise,
@@ -32,7 +33,6 @@ from autoresearch.lab.noise import (
     setup_of,
     trial_seed,
 )
-from autoresearch.lab.posterior import Effect
 from autoresearch.types import (
     Decision,
     Experiment,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoresearch.lab.scores import is_measured_tip
 from autoresearch.types import Experiment, Session, Trial, TrialResult
 
 CORRELATION_PSEUDO_PAIRS = 4.0
@@ -83,15 +84,6 @@ def mean_score(experiment: Experiment, setup: str) -> float | None:
     """Return the plain mean of the trials that count, None if there is none."""
     scores = scores_of(good_trials(experiment, setup))
     return sum(scores) / len(scores) if scores else None
-
-
-def is_measured_tip(experiment: Experiment) -> bool:
-    """Whether it measures a commit that stands already: the baseline, a revert, a person's own commit."""
-    return (
-        experiment.number == 0
-        or experiment.proposer == "baseline"
-        or (experiment.commit == experiment.parent and experiment.commit != "")
-    )
 
 
 def split_at_verdict(

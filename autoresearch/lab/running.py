@@ -5,17 +5,17 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoresearch import __version__
 from autoresearch.config import Loaded
-from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.faults import reach
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake
 from autoresearch.lab.limits import Limits
+from autoresearch.lab.setups import check_setup, recall, reference_number
 from autoresearch.paths import RunDirectory
 from autoresearch.types import Session
 
@@ -204,52 +204,6 @@ def proposals_ahead(lab: Lab) -> int:
     return 0 if lab.hardware.kind == "cpu" or is_local else 1
 
 
-def check_setup(session: Session, lab: Lab, *, is_rebaseline: bool) -> None:
-    """Refuse to go on where numbers would not be comparable.
-
-    Raises:
-        PrerequisiteError: names each difference.
-    """
-    if session.setup is None or is_rebaseline or session.setup.key == lab.setup.key:
-        return
-    differences = "; ".join(session.setup.differences(lab.setup))
-    raise PrerequisiteError(
-        f"session `{session.tag}` was measured under another setup: {differences}",
-        hint="go on with `autoresearch run --rebaseline`, which measures the best anew, or start"
-        " a new session with `--tag`",
-        kind="setup_changed",
-    )
-
-
-def recall(lab: Lab, session: Session) -> Lab:
-    """Give the executor what an earlier run measured and chose under this setup."""
-    executor = lab.executor
-    results = [
-        t.result
-        for e in session.experiments
-        for t in e.trials
-        if e.proposer == "baseline" and t.setup == lab.setup.key and t.result.ok
-    ]
-    for result in results:
-        if executor.submit_seconds is None:
-            executor.submit_seconds = result.submit_seconds
-        if executor.tolerance is None and "tolerance" in result.extra:
-            executor.tolerance = float(result.extra["tolerance"])
-            executor.noise_nats = float(result.extra.get("difference_sd", 0.0))
-    chosen = session.setups.get(lab.setup.key)
-    if chosen is None or not chosen.attention or chosen.attention == lab.setup.attention:
-        return lab
-    executor.use_attention(chosen.attention)
-    return replace(lab, setup=replace(lab.setup, attention=chosen.attention))
-
-
-def reference_number(session: Session, lab: Lab) -> int:
-    """Return the first experiment measured under the present setup: what gains are counted from."""
-    return min(
-        (e.number for e in session.experiments if e.setup == lab.setup.key and e.val_bpb), default=0
-    )
-
-
 def first_counted(record: "Record", session: Session) -> int:
     """Return the number from which experiments count against `--experiments`.
 
@@ -304,10 +258,19 @@ def versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def stop_on_signals(stop: threading.Event, say: Callable[[str], None]) -> Iterator[None]:
+def stop_on_signals(
+    stop: threading.Event,
+    say: Callable[[str], None],
+    promise: str = "the trial under way ends and is recorded",
+) -> Iterator[None]:
     """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
 
     SIGHUP is ignored: a lost terminal does not end the night.
+
+    Args:
+        stop: Set at the first signal.
+        say: Told what happens then.
+        promise: What becomes of the trial under way.
     """
 
     def heard(number: int, _frame: Any) -> None:
@@ -315,7 +278,7 @@ def stop_on_signals(stop: threading.Event, say: Callable[[str], None]) -> Iterat
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()
-        say("stopping: the trial under way ends and is recorded; once more to kill")
+        say(f"stopping: {promise}; once more to kill")
 
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, heard) for number in signals}

@@ -4,36 +4,23 @@ What is measured here is arithmetic on what the record holds; whether a gain is 
 is only repeated. Numbers of different setups are never subtracted: then a figure is None.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from statistics import median
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
-from autoresearch.types import (
-    Alert,
-    Confirmation,
-    Experiment,
-    Session,
-    State,
-    Trial,
-    Usage,
-    Verdict,
-)
+from autoresearch.lab.needs import alerts, marks, next_step
+from autoresearch.lab.present import Doing, at_present
+from autoresearch.lab.scores import comparable, find, good_trials, is_doubtful, is_measured_tip
+from autoresearch.lab.spending import later_seconds, lost_seconds, seconds_by_kind, wall_seconds
+from autoresearch.lab.verified import further, headline, left_out
+from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
 
 Trajectory = Literal["new", "improving", "plateau", "stuck"]
 
-DOUBTFUL = 0.8
-"""A keep with a smaller probability of being real is marked."""
 STALL = 12
 """Experiments without a convincing keep after which a session counts as stalled."""
-RECENT = 20
-"""Experiments that alerts look back on."""
-MEMORY_GROWTH = 0.1
-"""Growth of peak memory from the baseline to the best that is worth a word."""
-DRIFT = 0.03
-"""Relative difference in tokens/s between trials of the same code that is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +32,8 @@ class Step:
     """Against the incumbent it replaced, as decided."""
     cumulative: float | None
     """Measured mean minus the baseline's, same setup."""
-    times_noise: float | None
-
-
-@dataclass(frozen=True)
-class Doing:
-    """What a running session does at this moment, as it told other processes."""
-
-    what: str
-    """A phase of a trial (`train`, ...) or of the lab (`propose`, ...)."""
-    number: int | None = None
-    seconds: float | None = None
-    """Since the phase began, up to now."""
-    budget_seconds: float | None = None
-    tokens_per_second: float | None = None
-    memory_mb: float | None = None
-    detail: str = ""
+    left_out: Confirmation | None = None
+    """The best with it against the best without it, where `confirm --each` tried that."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +52,7 @@ class Summary:
     """Standard deviation between trials of the same code."""
     num_noise_trials: int = 0
     num_tried: int = 0
-    """Judged experiments without the baseline."""
+    """Judged ideas: without the baseline and other commits that were measured as they stood."""
     num_by_verdict: Mapping[str, int] = field(default_factory=dict)
     num_by_reason: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Verdict -> reason -> count."""
@@ -94,10 +67,14 @@ class Summary:
     estimate: float | None = None
     """Sum of the posterior means of the standing keeps: the gain one should expect."""
     confirmation: Confirmation | None = None
-    """The newest of kind `session` about the present best."""
+    """The newest of the present best against the baseline: the headline."""
+    further: tuple[Confirmation, ...] = ()
+    """The newest of each other question about the present best: longer training, larger model, pairs."""
     wall_seconds: float = 0.0
     gpu_seconds: float = 0.0
     seconds_by_kind: Mapping[str, float] = field(default_factory=dict)
+    later_seconds: float = 0.0
+    """Spent on confirmations outside the runs; no part of `wall_seconds`."""
     busy_share: float | None = None
     lost_seconds: Mapping[str, float] = field(default_factory=dict)
     """Crash or invalid reason -> seconds of the GPU."""
@@ -114,46 +91,6 @@ class Summary:
     """What needs a person."""
     next_command: str = ""
     next_note: str = ""
-
-
-def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
-    """Return what a status file says, brought forward to `now`; None where it says nothing."""
-    if not status:
-        return None
-    at = _moment(str(status.get("at", "")))
-    passed = max((now - at).total_seconds(), 0.0) if at else 0.0
-    number = status.get("number")
-    found = Doing(
-        what=str(status.get("phase") or status.get("name") or ""),
-        number=number if isinstance(number, int) else None,
-        seconds=passed,
-        detail=str(status.get("detail") or ""),
-    )
-    budget = status.get("budget_seconds")
-    if status.get("type") != "progress" or not isinstance(budget, int | float):
-        return found
-    seconds = float(status.get("seconds") or 0.0) + passed
-    return replace(
-        found,
-        seconds=min(seconds, budget) if found.what == "train" else seconds,
-        budget_seconds=float(budget),
-        tokens_per_second=status.get("tokens_per_second"),
-        memory_mb=status.get("memory_mb"),
-    )
-
-
-def at_present(session: Session, now: Doing | None) -> Session:
-    """Return the session with the experiment that is under trial, and no other, in state running."""
-    number = now.number if now is not None and session.state == "running" else None
-    states = {
-        e.number: State.RUNNING if e.number == number else State.PROPOSED for e in session.open
-    }
-    if not states:
-        return session
-    experiments = tuple(
-        replace(e, state=states[e.number]) if e.number in states else e for e in session.experiments
-    )
-    return replace(session, experiments=experiments)
 
 
 def summarize(
@@ -175,14 +112,15 @@ def summarize(
     best_bpb = pair[1] if pair else (best.val_bpb if best else None)
     delta = pair[1] - pair[0] if pair else None
     noise, num_noise = noise_of(session)
-    judged = [e for e in session.experiments if e.verdict is not None and e.number != 0]
-    kept = session.kept
+    ideas = [e for e in session.experiments if not is_measured_tip(e)]
+    judged = [e for e in ideas if e.verdict is not None]
+    kept = [e for e in session.kept if not is_measured_tip(e)]
     by_reason: dict[str, Counter[str]] = {}
     for e in judged:
         assert e.verdict is not None
         by_reason.setdefault(e.verdict.value, Counter())[e.reason] += 1
     num_by_verdict = {v.value: sum(by_reason.get(v.value, Counter()).values()) for v in Verdict}
-    chances = [p for e in kept if (p := p_real(e)) is not None]
+    chances = [p for e in kept if (p := e.p_real) is not None]
     effects = [e.decision.estimate for e in kept if e.decision and e.decision.estimate is not None]
     wall = wall_seconds(session, now)
     seconds = seconds_by_kind(session, wall)
@@ -208,16 +146,18 @@ def summarize(
         num_real=sum(chances) if chances and len(chances) == len(kept) else None,
         doubtful=tuple(e.number for e in kept if is_doubtful(e)),
         estimate=sum(effects) if effects and len(effects) == len(kept) else None,
-        confirmation=confirmation_of(session, best),
+        confirmation=headline(session),
+        further=further(session),
         wall_seconds=wall,
         gpu_seconds=gpu,
         seconds_by_kind=seconds,
+        later_seconds=later_seconds(session, seconds),
         busy_share=min(gpu / wall, 1.0) if wall > 0 and gpu > 0 else None,
         lost_seconds=lost_seconds(judged),
         usage=session.usage,
         trajectory=trajectory(judged, since),
         num_since_gain=since,
-        steps=ladder(session, baseline, noise),
+        steps=ladder(session, baseline),
         running=running if session.state == "running" else None,
         doing=present if session.state == "running" else None,
         marks=marks(session, baseline, best),
@@ -225,51 +165,6 @@ def summarize(
         next_command=command,
         next_note=note,
     )
-
-
-def find(session: Session, number: int) -> Experiment | None:
-    """Return experiment `number`, or None."""
-    return next((e for e in session.experiments if e.number == number), None)
-
-
-def p_real(experiment: Experiment) -> float | None:
-    """Return the probability that the experiment is an improvement, as decided."""
-    return experiment.decision.p_real if experiment.decision else None
-
-
-def is_doubtful(experiment: Experiment) -> bool:
-    """Whether a keep may well be luck. A `simpler` one claims no gain and is never doubtful."""
-    p = p_real(experiment)
-    return experiment.reason != "simpler" and p is not None and p < DOUBTFUL
-
-
-def good_trials(experiment: Experiment, setup: str | None = None) -> list[Trial]:
-    """Return the trials that count for the experiment's val_bpb under a setup (default: its own)."""
-    setup = experiment.setup if setup is None else setup
-    return [
-        t
-        for t in experiment.trials
-        if t.result.ok
-        and t.result.split == "validation"
-        and not t.confirmation
-        and t.setup == setup
-    ]
-
-
-def bpb_under(experiment: Experiment, setup: str) -> float | None:
-    """Return the mean val_bpb of the experiment's good trials under one setup."""
-    scores = [t.result.bpb for t in good_trials(experiment, setup) if t.result.bpb is not None]
-    return sum(scores) / len(scores) if scores else None
-
-
-def comparable(a: Experiment, b: Experiment, session: Session) -> tuple[float, float] | None:
-    """Return val_bpb of both under one setup, the current one if possible; None if there is none."""
-    setups = [session.setup.key] if session.setup else []
-    for setup in [*setups, b.setup, a.setup]:
-        one, two = bpb_under(a, setup), bpb_under(b, setup)
-        if one is not None and two is not None:
-            return one, two
-    return None
 
 
 def noise_of(session: Session) -> tuple[float | None, int]:
@@ -284,89 +179,6 @@ def noise_of(session: Session) -> tuple[float | None, int]:
         return None, len(scores)
     mean = sum(scores) / len(scores)
     return (sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5, len(scores)
-
-
-def confirmation_of(session: Session, best: Experiment | None) -> Confirmation | None:
-    """Return the newest confirmation of the present best against the baseline."""
-    if best is None or best.number == 0:
-        return None
-    found = [
-        c
-        for c in session.confirmations
-        if c.kind == "session" and c.candidate == best.number and c.reference == 0
-    ]
-    return found[-1] if found else None
-
-
-def wall_seconds(session: Session, now: datetime | None) -> float:
-    """Return the seconds the session ran; for a running one without a figure, up to `now`."""
-    if session.state != "running" or session.wall_seconds > 0 or now is None:
-        return session.wall_seconds
-    started = _moment(session.started_at)
-    return max((now - started).total_seconds(), 0.0) if started else 0.0
-
-
-def seconds_by_kind(session: Session, wall: float = 0.0) -> dict[str, float]:
-    """Return seconds by `types.Busy` kind; from the trials where the record has no stretches.
-
-    Args:
-        session: The session.
-        wall: Seconds in all. What of them the record does not name is `confirm` as far as confirmations took it.
-    """
-    total: dict[str, float] = defaultdict(float)
-    if session.busy:
-        for stretch in session.busy:
-            total[stretch.kind] += stretch.seconds
-        spent = sum(
-            t.result.total_seconds or 0.0
-            for e in session.experiments
-            for t in e.trials
-            if t.confirmation
-        )
-        total["confirm"] += max(min(spent, wall - sum(total.values())), 0.0)
-        return {kind: value for kind, value in total.items() if value}
-    for e in session.experiments:
-        for trial in e.trials:
-            r = trial.result
-            parts = (
-                ("train", r.train_seconds),
-                ("startup", r.startup_seconds),
-                ("judge", (r.submit_seconds or 0.0) + (r.judge_seconds or 0.0)),
-            )
-            for kind, value in parts:
-                total[kind] += value or 0.0
-    return {kind: value for kind, value in total.items() if value}
-
-
-def lost_seconds(judged: Iterable[Experiment]) -> dict[str, float]:
-    """Return what crashes and broken rules cost, by reason, largest first."""
-    total: dict[str, float] = defaultdict(float)
-    for e in judged:
-        if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
-            total[e.reason] += total_seconds(e) or 0.0
-    return dict(sorted(total.items(), key=lambda item: -item[1]))
-
-
-def total_seconds(experiment: Experiment) -> float | None:
-    """Return the seconds its trials took, confirmations apart."""
-    values = _figures(experiment, "total_seconds")
-    return sum(values) if values else None
-
-
-def peak_memory_mb(experiment: Experiment) -> float | None:
-    """Return the largest peak memory of its trials, confirmations apart."""
-    return max(_figures(experiment, "peak_memory_mb"), default=None)
-
-
-def tokens_per_second(experiment: Experiment) -> float | None:
-    """Return the median speed of its trials, confirmations apart."""
-    values = _figures(experiment, "tokens_per_second")
-    return median(values) if values else None
-
-
-def _figures(experiment: Experiment, name: str) -> list[float]:
-    found = [getattr(t.result, name) for t in experiment.trials if not t.confirmation]
-    return [value for value in found if value is not None]
 
 
 def num_since_gain(judged: Iterable[Experiment]) -> int:
@@ -385,9 +197,10 @@ def trajectory(judged: list[Experiment], since: int) -> Trajectory:
     return "plateau" if len(judged) > since else "stuck"
 
 
-def ladder(session: Session, baseline: Experiment | None, noise: float | None) -> tuple[Step, ...]:
+def ladder(session: Session, baseline: Experiment | None) -> tuple[Step, ...]:
     """Return the standing keeps in order with their gains."""
     steps = []
+    alone = left_out(session)
     for e in session.kept:
         delta = e.decision.delta if e.decision else None
         pair = comparable(baseline, e, session) if baseline else None
@@ -396,7 +209,7 @@ def ladder(session: Session, baseline: Experiment | None, noise: float | None) -
                 experiment=e,
                 delta=delta,
                 cumulative=pair[1] - pair[0] if pair else None,
-                times_noise=-delta / noise if delta is not None and noise else None,
+                left_out=alone.get(e.number),
             )
         )
     return tuple(steps)
@@ -407,83 +220,3 @@ def running_best(session: Session) -> list[tuple[int, float]]:
     baseline = find(session, 0)
     found = (baseline, *session.kept) if baseline else session.kept
     return [(e.number, e.val_bpb) for e in found if e.val_bpb is not None]
-
-
-def marks(
-    session: Session, baseline: Experiment | None, best: Experiment | None
-) -> tuple[str, ...]:
-    """Return what limits the trust in the numbers of a session."""
-    found = []
-    if session.is_unsafe:
-        found.append("unsafe: some trials ran without a sandbox")
-    if session.is_validation_visible:
-        found.append("validation visible: this text source can be read inside the sandbox")
-    if len(session.setups) > 1:
-        found.append(f"{len(session.setups)} setups: numbers are compared only within one")
-    before = peak_memory_mb(baseline) if baseline else None
-    after = peak_memory_mb(best) if best else None
-    if before and after and baseline and best and baseline.setup == best.setup:
-        growth = after / before - 1
-        if growth > MEMORY_GROWTH:
-            found.append(f"the best needs {growth:.0%} more memory than the baseline")
-    return tuple(found)
-
-
-def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
-    """Return what needs a person: the lab's own alerts, newest first, then what the record shows."""
-    found: list[Alert] = []
-    seen: set[str] = set()
-    for alert in reversed(session.alerts):
-        if alert.text not in seen:
-            seen.add(alert.text)
-            found.append(alert)
-    at = session.ended_at or session.started_at
-    if session.state == "dead":
-        found.insert(0, Alert("the lab died without an end record", at, "autoresearch run"))
-    recent = judged[-RECENT:]
-    crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
-    for reason, number in crashes.items():
-        if number >= 3:
-            lost = lost_seconds(e for e in recent if e.reason == reason)[reason] / number
-            text = (
-                f"{number} of the last {len(recent)} experiments crashed with {reason}"
-                f" (about {lost:.0f} s lost each)"
-            )
-            found.append(Alert(text, at, f"autoresearch log --verdict crash -n {RECENT}"))
-    for e in session.experiments:
-        speeds = [
-            t.result.tokens_per_second
-            for t in good_trials(e)
-            if t.result.tokens_per_second is not None
-        ]
-        if len(speeds) > 1 and max(speeds) > min(speeds) * (1 + DRIFT):
-            text = (
-                f"trials of #{e.number}, same code, differ by"
-                f" {max(speeds) / min(speeds) - 1:.0%} in tokens/s, as on a shared machine"
-            )
-            found.append(Alert(text, at, "autoresearch doctor"))
-            break
-    return tuple(found)
-
-
-def next_step(session: Session) -> tuple[str, str]:
-    """Return the command to type next and what it gives."""
-    if session.state == "new" or not session.experiments:
-        return "autoresearch run --hours 8", "measure the baseline and start"
-    if session.state == "running":
-        return "autoresearch log --watch", "follow it"
-    if session.state == "paused":
-        return "autoresearch resume", "go on"
-    if session.kept:
-        added = sum(e.lines_added for e in session.kept)
-        removed = sum(e.lines_removed for e in session.kept)
-        return "autoresearch diff baseline best", f"+{added} -{removed} lines in the kept changes"
-    return "autoresearch run", "go on"
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,9 +4,10 @@ from datetime import datetime
 
 from autoresearch.lab.summary import Summary
 from autoresearch.paths import templates_directory
-from autoresearch.report import plot
+from autoresearch.report import curves, plot
+from autoresearch.report.build import build
+from autoresearch.report.canvas import PAGE, svg
 from autoresearch.report.material import Material
-from autoresearch.report.view import build
 from autoresearch.types import Session
 
 TEMPLATE = "report.html.j2"
@@ -40,19 +41,19 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    curves = plot.curve_labels(session, material.curves)
-    figure = plot.loss_curves(curves, palette=plot.PAGE)
+    losses = curves.curve_labels(session, material.curves)
+    figure = curves.loss_curves(losses, palette=PAGE)
     return environment.get_template(TEMPLATE).render(
         view=view,
         refresh=REFRESH_SECONDS if is_watched and view.is_running else 0,
         by_experiment=_staircase(session, summary, "experiment", view.plot_alt),
         by_hour=_staircase(session, summary, "hour", view.plot_alt + ", over hours"),
-        losses=plot.svg(figure, salt="loss", label="Training loss: " + ", ".join(curves))
+        losses=svg(figure, salt="loss", label="Training loss: " + ", ".join(losses))
         if figure
         else "",
     )
 
 
 def _staircase(session: Session, summary: Summary, x: plot.XAxis, label: str) -> str:
-    figure, titles = plot.staircase(session, summary, x=x, palette=plot.PAGE)
-    return plot.svg(figure, salt=x, label=label, titles=titles)
+    figure, titles = plot.staircase(session, summary, x=x, palette=PAGE)
+    return svg(figure, salt=x, label=label, titles=titles)

@@ -4,12 +4,17 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from autoresearch.report.build import build
 from autoresearch.report.material import Material
-from autoresearch.report.view import DiffLine, View, build
+from autoresearch.report.view import DiffLine, View
 from autoresearch.types import Session
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@!&])")
 MAX_ROWS = 60
+WORTH = (
+    "Worth is the best with a change minus the best without it, on fresh seeds and the test split;"
+    " whether that carries the gain stands beside it."
+)
 
 
 def escape(text: str) -> str:
@@ -35,7 +40,7 @@ def render(session: Session, material: Material | None = None, now: datetime | N
     ]
     if view.cards:
         parts += ["", *_table(["", ""], [[c.label, f"**{c.value}** {c.note}"] for c in view.cards])]
-    parts += _kept(view) + _themes(view) + _failures(view)
+    parts += _kept(view) + _checks(view) + _themes(view) + _failures(view)
     if view.night:
         parts += ["", "## Where the time went", ""]
         parts += [f"- {escape(s.label)} {s.time} ({s.percent:.0f}%)" for s in view.night]
@@ -73,13 +78,29 @@ def _kept(view: View) -> list[str]:
             r.delta,
             r.cumulative,
             escape(r.p_real),
+            *([f"{r.worth or '-'} {r.carries}".strip()] if view.has_worth else []),
             r.memory,
             r.lines,
         ]
         for r in view.rungs[:MAX_ROWS]
     ]
     header = ["#", "change", "delta", "cumulative", "P", "memory", "lines"]
-    return ["", "## What was kept", "", *_table(header, rows)]
+    note = []
+    if view.has_worth:
+        header.insert(5, "worth")
+        note = ["", WORTH]
+    return ["", "## What was kept", "", *_table(header, rows), *note]
+
+
+def _checks(view: View) -> list[str]:
+    if not view.checks:
+        return []
+    rows = [
+        [escape(c.question), c.answer, c.delta, c.interval, c.validation, c.gap, c.trials]
+        for c in view.checks
+    ]
+    header = ["", "", "test delta", "95% interval", "validation", "gap", "each"]
+    return ["", "## What was measured again", "", *_table(header, rows)]
 
 
 def _themes(view: View) -> list[str]:

@@ -1,83 +1,171 @@
-"""A confirmation as `autoresearch confirm` prints it."""
+"""What confirmations say, in words, lines and JSON: for `autoresearch confirm`, `log` and `show`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich.text import Text
 
-from autoresearch.lab.confirmation import carry_over
-from autoresearch.types import Confirmation, Session
+from autoresearch.lab.verified import carried
+from autoresearch.types import Alert, Confirmation, Session
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
+from autoresearch.ui.styles import styled
+from autoresearch.ui.tables import Cell, Column, folded, render
 
-KINDS = {
-    "longer": "with a longer training",
-    "larger": "with constants set in both",
-    "each": "one kept change left out",
-}
+CARRIED_STYLES = {"carries": "good", "unclear": "default", "does not": "warning"}
+EACH = (
+    Column("#", align="right", min_width=3),
+    Column("carries?"),
+    Column("with it", align="right"),
+    Column("95% interval", drop=1),
+    Column("P", align="right", drop=2),
+    Column("change", is_flexible=True),
+)
+INDENT = 15
 
 
-def print_confirmations(mode: OutputMode, session: Session, found: Sequence[Confirmation]) -> None:
-    """Print what was found: lines for a person, one tab-separated row each for a pipe, JSON."""
+def print_confirmations(
+    mode: OutputMode,
+    session: Session,
+    found: Sequence[Confirmation],
+    alerts: Sequence[Alert] = (),
+) -> None:
+    """Print what was found: lines for a person, names and values for a pipe, JSON.
+
+    Args:
+        mode: How this process talks.
+        session: The session, with the confirmations in it.
+        found: What this command found out.
+        alerts: What it could not find out, and why.
+    """
     if mode.is_json:
-        mode.json([confirmation_json(session, c) for c in found])
+        mode.json([confirmation_json(c) for c in found])
         return
-    if not found and session.alerts:
-        mode.warn(session.alerts[-1].text)
-    for c in found:
-        if mode.is_quiet:
+    for alert in alerts:
+        mode.warn(alert.text)
+    if mode.is_quiet:
+        for c in found:
             mode.data(f"{f.delta(c.delta)} {f.delta(c.low)} {f.delta(c.high)}")
-        elif mode.is_tty:
-            for line in confirmation_lines(session, c):
-                mode.data(line)
-        else:
-            for name, value in confirmation_json(session, c).items():
+    elif mode.is_tty:
+        for line in screen_lines(session, found, mode.out.width):
+            mode.data(line)
+    else:
+        for i, c in enumerate(found):
+            if i:
+                mode.data("")
+            for name, value in confirmation_json(c).items():
                 if value not in (None, ""):
                     shown = f"{value:.6f}" if isinstance(value, float) else str(value)
                     mode.data(f"{name}: {f.clean(shown)}")
 
 
-def confirmation_json(session: Session, confirmation: Confirmation) -> dict[str, object]:
-    """Return every number of a confirmation and what validation said of the same two."""
-    seen = carry_over(session, confirmation)
-    return {
-        **asdict(confirmation),
-        "validation_delta": seen.validation_delta,
-        "gap": seen.gap,
-        "is_alarm": seen.is_alarm,
-    }
+def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
+    """Return every number of a confirmation."""
+    return {**asdict(confirmation), "gap": confirmation.gap}
 
 
-def confirmation_lines(session: Session, confirmation: Confirmation) -> list[Text]:
-    """Return verdict, difference with interval, and the validation number beside it."""
-    c = confirmation
-    word, style = "confirmed", "good"
-    if c.low > 0:
-        word, style = "worse", "error"
-    elif c.high >= 0:
-        word, style = "not confirmed", "warning"
-    pair = f"#{c.candidate} against #{c.reference}"
-    if c.kind == "each":
-        pair = f"#{c.candidate} with against without #{c.reference}"
-        word = {"confirmed": "carries the gain", "not confirmed": "unclear"}.get(word, "does harm")
-    head = Text(f"{word:<18}", style=style).append(
-        f"{pair}  {f.delta(c.delta)}  95% [{f.delta(c.low)}, {f.delta(c.high)}]", style="metric"
-    )
+def screen_lines(session: Session, found: Sequence[Confirmation], width: int) -> list[Text]:
+    """Return the lines of all confirmations one command found."""
+    each = [c for c in found if c.kind == "each"]
+    lines = [
+        line
+        for c in found
+        if c.kind != "each"
+        for part in confirmation_lines(c)
+        for line in folded(part, width, INDENT)
+    ]
+    return lines + (each_lines(session, each, width) if each else [])
+
+
+def word_of(c: Confirmation) -> tuple[str, str]:
+    """Return the answer in a word or two, and its style."""
+    if c.is_gain:
+        return "confirmed", "good"
+    return ("worse", "error") if c.low > 0 else ("not confirmed", "warning")
+
+
+def interval(c: Confirmation) -> str:
+    """Return `-0.068184 [-0.104826, -0.031542]`."""
+    return f"{f.delta(c.delta)} [{f.delta(c.low)}, {f.delta(c.high)}]"
+
+
+def conditions(c: Confirmation) -> str:
+    """Return on what it was measured."""
+    return f"{c.split} split, {c.num_trials} fresh seeds each"
+
+
+def question(c: Confirmation) -> str:
+    """Return what was asked: `with 30 min of training`, `against #3`."""
+    words = []
+    if c.kind == "larger":
+        words.append(f"with {f.clean(c.note)} in both")
+    if c.kind == "longer":
+        seconds = c.budget_seconds
+        words.append(f"with {seconds / 60:g} min" if seconds >= 60 else f"with {seconds:g} s")
+        words.append("of training")
+    if c.reference or not words:
+        words.append(f"against #{c.reference}")
+    return " ".join(words)
+
+
+def validation_text(c: Confirmation) -> str:
+    """Return what validation said and how far the test split is from it; empty where it said nothing."""
+    if c.validation_delta is None:
+        return ""
+    text = f"validation, luck taken off, says {f.delta(c.validation_delta)}; gap {f.delta(c.gap)}"
+    return text + (": the gain does not carry over" if c.is_alarm else "")
+
+
+def confirmation_lines(c: Confirmation) -> list[Text]:
+    """Return the answer, its conditions and the validation number beside it."""
+    word, style = word_of(c)
+    head = Text(f"{word:<{INDENT}}", style=style)
+    head.append(f"#{c.candidate} {question(c)}  ", style="default")
+    head.append(f"{f.delta(c.delta)}  95% [{f.delta(c.low)}, {f.delta(c.high)}]", style="metric")
     name = "test_bpb" if c.split == "test" else "val_bpb"
-    detail = f"{name} {f.bpb(c.reference_bpb)} -> {f.bpb(c.candidate_bpb)}"
-    detail += f", {c.num_trials} fresh seeds of {f.duration(c.budget_seconds)}"
-    if c.kind in KINDS and c.kind != "each":
-        detail += f", {KINDS[c.kind]}"
-    if c.note and c.kind != "each":
-        detail += f": {f.clean(c.note)}"
-    lines = [head, Text(" " * 18 + detail, style="muted")]
-    seen = carry_over(session, c)
-    if seen.validation_delta is not None and c.kind in ("session", "pair"):
-        line = Text(" " * 18, style="muted")
-        line.append(f"validation says {f.delta(seen.validation_delta)}, gap {f.delta(seen.gap)}")
-        if seen.is_alarm:
-            line.append("  the gain does not carry over", style="warning")
-        lines.append(line)
-    if c.kind == "each" and c.p_real < 0.5:
-        lines.append(Text(" " * 18).append(f"autoresearch revert {c.reference}", style="command"))
+    detail = f"{name} {f.bpb(c.reference_bpb)} -> {f.bpb(c.candidate_bpb)}, {c.num_trials} fresh"
+    detail += f" seeds of {f.duration(c.budget_seconds)} each"
+    lines = [head, styled(" " * INDENT + detail, "muted")]
+    if text := validation_text(c):
+        lines.append(styled(" " * INDENT + text, "warning" if c.is_alarm else "muted"))
+    return lines
+
+
+def left_out_line(c: Confirmation) -> Text:
+    """Return what one kept change is worth by leaving it out of the best."""
+    word = carried(c)
+    line = Text(f"{word:<{INDENT}}", style=CARRIED_STYLES[word])
+    line.append(f"#{c.candidate} with and without it  ", style="default")
+    line.append(f"{f.delta(c.delta)}  95% [{f.delta(c.low)}, {f.delta(c.high)}]", style="metric")
+    return line.append(f"  on the {conditions(c)}", style="muted")
+
+
+def each_lines(session: Session, each: Sequence[Confirmation], width: int) -> list[Text]:
+    """Return a table of the kept changes that were left out, the largest share of the gain first."""
+    first = each[0]
+    head = f"#{first.candidate} with and without each change, on the {conditions(first)}"
+    lines = [styled(head, "heading")]
+    rows = []
+    for c in sorted(each, key=lambda c: c.delta):
+        word = carried(c)
+        description = next(
+            (e.description for e in session.experiments if e.number == c.reference), ""
+        )
+        rows.append(
+            [
+                Cell(str(c.reference)),
+                Cell(word, CARRIED_STYLES[word]),
+                Cell(f.delta(c.delta), "metric"),
+                Cell(f"[{f.delta(c.low)}, {f.delta(c.high)}]"),
+                Cell(f.probability(c.p_real)),
+                Cell(f.clean(description)),
+            ]
+        )
+    lines += render(EACH, rows, width, flexible_min=20)
+    for c in each:
+        if carried(c) == "does not":
+            line = styled(f"#{c.reference} does not carry the gain: `", "default")
+            line.append(f"autoresearch revert {c.reference}", style="command")
+            lines.append(line.append("`", style="default"))
     return lines

@@ -50,7 +50,7 @@ def fit(text: str, width: int, *, ellipsis: str = "...") -> str:
         return text
     if width <= len(ellipsis):
         return set_cell_size(text, max(width, 0))
-    return set_cell_size(text, width - len(ellipsis)).rstrip() + ellipsis
+    return set_cell_size(text, width - len(ellipsis)).rstrip(" .,;:") + ellipsis
 
 
 def bpb(value: float | None) -> str:

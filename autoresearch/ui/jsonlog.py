@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autoresearch.lab.summary import Summary, doing, peak_memory_mb, summarize, total_seconds
+from autoresearch.lab.present import doing
+from autoresearch.lab.summary import Summary, summarize
+from autoresearch.lab.verified import carried, newest
 from autoresearch.types import Experiment, Session, Trial
+from autoresearch.ui.confirmation import confirmation_json
 from autoresearch.ui.format import clean
 from autoresearch.ui.show import Details
 
@@ -67,7 +70,7 @@ def session_json(session: Session) -> dict[str, Any]:
         "journal": session.journal or None,
         "num_experiments": len(session.experiments),
         "notes": [asdict(note) for note in session.notes],
-        "confirmations": [asdict(c) for c in session.confirmations],
+        "confirmations": [confirmation_json(c) for c in session.confirmations],
     }
 
 
@@ -84,7 +87,18 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "estimate": s.estimate,
         "unigram_bpb": s.unigram_bpb,
         "noise": s.noise,
-        "confirmation": asdict(s.confirmation) if s.confirmation else None,
+        "confirmation": confirmation_json(s.confirmation) if s.confirmation else None,
+        "further": [confirmation_json(c) for c in s.further],
+        "ladder": [
+            {
+                "number": step.experiment.number,
+                "delta": step.delta,
+                "cumulative": step.cumulative,
+                "left_out": confirmation_json(step.left_out) if step.left_out else None,
+                "carries": carried(step.left_out) if step.left_out else None,
+            }
+            for step in s.steps
+        ],
         "num_tried": s.num_tried,
         "num_kept": s.num_kept,
         "num_reverted": s.num_reverted,
@@ -96,6 +110,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "wall_seconds": s.wall_seconds,
         "gpu_seconds": s.gpu_seconds,
         "seconds_by_kind": dict(s.seconds_by_kind),
+        "later_seconds": s.later_seconds,
         "busy_share": s.busy_share,
         "lost_seconds": dict(s.lost_seconds),
         "cost_usd": s.usage.cost_usd,
@@ -138,8 +153,8 @@ def experiment_json(experiment: Experiment) -> dict[str, Any]:
         "hypothesis": clean(e.hypothesis, lines=True) or None,
         "expected_effect": clean(e.expected_effect) or None,
         "parameters": dict(e.parameters),
-        "peak_memory_mb": peak_memory_mb(e),
-        "total_seconds": total_seconds(e),
+        "peak_memory_mb": e.peak_memory_mb,
+        "total_seconds": e.total_seconds,
         "cost_usd": e.usage.cost_usd,
         "tokens_in": e.usage.tokens_in,
         "tokens_out": e.usage.tokens_out,
@@ -193,11 +208,14 @@ def curve_json(points: Sequence[Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def show_json(experiment: Experiment, details: Details) -> dict[str, Any]:
+def show_json(session: Session, experiment: Experiment, details: Details) -> dict[str, Any]:
     """Return one experiment with its change, its curve and the end of its output."""
+    number = experiment.number
+    about = (c for c in session.confirmations if number in (c.reference, c.candidate))
     return {
         "schema": SCHEMA,
         "experiment": experiment_json(experiment),
+        "confirmations": [confirmation_json(c) for c in newest(about)],
         "diff": details.diff,
         "parent": details.parent.number if details.parent else None,
         "curve": curve_json(details.curve),

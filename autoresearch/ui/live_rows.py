@@ -20,7 +20,9 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.lab.summary import DOUBTFUL, summarize
+from autoresearch.lab.scores import DOUBTFUL
+from autoresearch.lab.summary import summarize
+from autoresearch.lab.verified import LEFT_OUT
 from autoresearch.types import Session
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
@@ -125,12 +127,16 @@ def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Tex
         return styled("      undone: " + ", ".join(f"#{n}" for n in event.numbers), "warning")
     if isinstance(event, Confirmed):
         c = event.confirmation
-        line = styled("      confirmation", "heading")
-        return line.append(
+        what = f"#{c['reference']} left out" if c.get("kind") == "each" else "confirmation"
+        line = styled(f"      {what}", "heading")
+        line.append(
             f"  {f.delta(c.get('delta'))} [{f.delta(c.get('low'))}, {f.delta(c.get('high'))}]"
             f" on the {c.get('split', 'test')} split",
             style="default",
         )
+        if c.get("is_alarm"):
+            line.append("  the gain on validation does not carry over", style="warning")
+        return line
     if isinstance(event, SessionStarted):
         gpu = f.clean(str(event.setup.get("gpu", "")))
         who = f.clean(event.model or event.proposer)
@@ -174,7 +180,9 @@ def _trial_line(event: TrialJudged) -> Text | None:
         return None
     split = result.get("split", "validation")
     what = "test_bpb" if split == "test" else "val_bpb"
-    line = styled(f"{event.number:>4}  trial {event.index + 1}  ", "muted")
+    is_left_out = event.confirmation.rpartition("/")[2].startswith(LEFT_OUT)
+    which = "left out" if is_left_out else f"trial {event.index + 1}"
+    line = styled(f"{event.number:>4}  {which}  ", "muted")
     score = result.get("bpb")
     if score is not None:
         line.append(f"{what} {f.bpb(score)}")

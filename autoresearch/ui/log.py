@@ -10,13 +10,10 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.lab.summary import (
-    Summary,
-    at_present,
-    bpb_under,
-    doing,
-    summarize,
-)
+from autoresearch.lab.present import at_present, doing
+from autoresearch.lab.scores import bpb_under
+from autoresearch.lab.summary import Summary, summarize
+from autoresearch.lab.verified import left_out
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import format as f
 from autoresearch.ui import tables
@@ -55,8 +52,10 @@ def render(
     if shown:
         lines.append(Text())
         totals = cumulative(session) if wanted.only_kept else None
-        rows = [cells(e, now, totals) for e in shown]
-        lines += tables.render(columns(wanted), rows, width, flexible_min=30)
+        alone = left_out(session) if wanted.only_kept else {}
+        rows = [cells(e, now, totals, alone) for e in shown]
+        shape = columns(wanted, has_left_out=bool(alone))
+        lines += tables.render(shape, rows, width, flexible_min=30)
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
     elif session.experiments:
         lines += [Text(), styled("no experiment matches", "muted")]

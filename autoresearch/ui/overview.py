@@ -6,8 +6,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from autoresearch.lab.summary import Summary, running_best
+from autoresearch.lab.verified import carried
 from autoresearch.types import Session
 from autoresearch.ui import format as f
+from autoresearch.ui.confirmation import conditions, interval, question, validation_text, word_of
 from autoresearch.ui.styles import styled
 from autoresearch.ui.tables import folded
 
@@ -181,14 +183,13 @@ def _reality(summary: Summary) -> list[Text]:
     c = summary.confirmation
     best = summary.best
     if c is not None:
-        text = Text("confirmed" if c.high < 0 else "not confirmed")
-        text.stylize("good" if c.high < 0 else "warning")
-        text.append(
-            f": {f.delta(c.delta)} [{f.delta(c.low)}, {f.delta(c.high)}] on the {c.split} split,"
-            f" {c.num_trials} fresh seeds each",
-            style="default",
-        )
+        word, style = word_of(c)
+        against = f" against #{c.reference}" if c.reference else ""
+        text = styled(word, style)
+        text.append(f"{against}: {interval(c)} on the {conditions(c)}", style="default")
         lines.append(_row("real?", text))
+        if said := validation_text(c):
+            lines.append(_row("", styled(said, "warning" if c.is_alarm else "muted")))
     elif best is not None and best.number != 0:
         text = styled("unconfirmed", "warning")
         if summary.estimate is not None:
@@ -197,6 +198,12 @@ def _reality(summary: Summary) -> list[Text]:
                 style="default",
             )
         lines.append(_row("real?", text))
+    for c in summary.further:
+        word, style = word_of(c)
+        text = styled(word, style).append(f" {question(c)}: {interval(c)}", style="default")
+        lines.append(_row("" if lines else "real?", text))
+    if carried_by := _carried(summary):
+        lines.append(_row("", carried_by))
     if summary.num_kept and summary.num_real is not None:
         text = Text(f"{summary.num_real:.1f} of {summary.num_kept} keeps expected to be real")
         if summary.doubtful:
@@ -207,14 +214,40 @@ def _reality(summary: Summary) -> list[Text]:
     return lines
 
 
+def _carried(summary: Summary) -> str:
+    """Return which kept changes carry the gain, where leaving each out was tried."""
+    groups: dict[str, list[int]] = {}
+    for step in summary.steps:
+        if step.left_out is not None:
+            groups.setdefault(carried(step.left_out), []).append(step.experiment.number)
+    if not groups:
+        return ""
+    total = sum(map(len, groups.values()))
+    carriers = groups.get("carries", [])
+    text = f"left out one at a time: {len(carriers)} of {total} carry the gain"
+    for word, shown in (("unclear", "unclear"), ("does not", "do not")):
+        if word in groups:
+            text += f", {len(groups[word])} {shown}"
+    return text + "; `autoresearch log --kept`"
+
+
 def _gains(summary: Summary, width: int) -> list[Text]:
-    steps = [s for s in summary.steps if s.delta is not None and s.delta < 0]
-    steps.sort(key=lambda s: s.delta or 0.0)
+    """Return the three changes that did most: by leaving each out where that was tried."""
+    worth = [
+        (step.left_out.delta, step.experiment)
+        for step in summary.steps
+        if step.left_out is not None and carried(step.left_out) == "carries"
+    ]
+    measured = [(s.delta, s.experiment) for s in summary.steps if s.delta is not None]
+    found = sorted(worth or measured, key=lambda pair: pair[0])
     lines: list[Text] = []
-    for step in steps[:3]:
-        text = styled(f"{f.delta(step.delta)}  #{step.experiment.number:<4} ", "default")
-        text.append(f.fit(f.clean(step.experiment.description), max(width - LABEL - 18, 20)))
-        lines.append(_row("gains" if not lines else "", text))
+    for delta, e in found[:3]:
+        if delta >= 0:
+            break
+        text = styled(f"{f.delta(delta)}  #{e.number:<4} ", "default")
+        text.append(f.fit(f.clean(e.description), max(width - LABEL - 18, 20)))
+        label = "carried" if worth else "gains"
+        lines.append(_row(label if not lines else "", text))
     return lines
 
 
@@ -250,6 +283,8 @@ def _spend(session: Session, summary: Summary) -> list[Text]:
             f"{device_word(session)} {f.duration(summary.gpu_seconds)} of"
             f" {f.duration(summary.wall_seconds)} ({f.percent(summary.busy_share)} busy)"
         )
+    if summary.later_seconds >= 1:
+        parts.append(f"later confirmations {f.duration(summary.later_seconds)}")
     usage = summary.usage
     if usage.num_calls:
         parts.append(

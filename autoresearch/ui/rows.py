@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from autoresearch.errors import UsageError
-from autoresearch.lab.summary import is_doubtful, p_real, peak_memory_mb, tokens_per_second
-from autoresearch.lab.summary import total_seconds as taken
-from autoresearch.types import Experiment, Session, State, Verdict
+from autoresearch.lab.scores import is_doubtful
+from autoresearch.lab.verified import carried
+from autoresearch.types import Confirmation, Experiment, Session, State, Verdict
 from autoresearch.ui import format as f
 from autoresearch.ui.tables import Cell, Column
 
@@ -30,10 +30,10 @@ SORTS: dict[str, Callable[[Experiment], Any]] = {
     "number": lambda e: e.number,
     "val_bpb": lambda e: e.val_bpb,
     "delta": lambda e: e.decision.delta if e.decision else None,
-    "p_real": p_real,
-    "memory": peak_memory_mb,
-    "speed": tokens_per_second,
-    "took": taken,
+    "p_real": lambda e: e.p_real,
+    "memory": lambda e: e.peak_memory_mb,
+    "speed": lambda e: e.tokens_per_second,
+    "took": lambda e: e.total_seconds,
     "cost": lambda e: e.usage.cost_usd,
 }
 
@@ -154,16 +154,27 @@ def description(experiment: Experiment) -> str:
     return f.clean(experiment.description)[:2000]
 
 
-def columns(wanted: Filter) -> tuple[Column, ...]:
-    """Return the columns of the table; what was kept also has its gain since the baseline."""
+def columns(wanted: Filter, *, has_left_out: bool = False) -> tuple[Column, ...]:
+    """Return the columns of the table; what was kept also has its gain since the baseline.
+
+    Args:
+        wanted: What `log` was asked to show.
+        has_left_out: Whether `confirm --each` says what each kept change is worth.
+    """
     if not wanted.only_kept:
         return COLUMNS
     at = next(i for i, c in enumerate(COLUMNS) if c.header == "vs best") + 1
-    return (*COLUMNS[:at], Column("total", align="right", drop=1), *COLUMNS[at:])
+    more = [Column("total", align="right", drop=1)]
+    if has_left_out:
+        more.append(Column("worth", align="right", drop=1))
+    return (*COLUMNS[:at], *more, *COLUMNS[at:])
 
 
 def cells(
-    experiment: Experiment, now: datetime | None = None, totals: Mapping[int, float] | None = None
+    experiment: Experiment,
+    now: datetime | None = None,
+    totals: Mapping[int, float] | None = None,
+    left_out: Mapping[int, Confirmation] | None = None,
 ) -> list[Cell]:
     """Return the cells of `columns` for one experiment.
 
@@ -171,30 +182,43 @@ def cells(
         experiment: Whose row it is.
         now: For how long a running one has taken.
         totals: Gains since the baseline by number, where the table shows them.
+        left_out: What leaving a change out said, by number, where the table shows it.
     """
     e = experiment
     style = verdict_style(e)
     faint = "muted" if e.verdict is not Verdict.KEEP and e.state is not State.RUNNING else ""
-    took = taken(e)
+    took = e.total_seconds
     started = f.parse_time(e.started_at)
     if took is None and e.state is State.RUNNING and started and now:
         took = (now - started).total_seconds()
     delta = e.decision.delta if e.decision and e.number else None
     commit = e.commit[:7] if e.verdict is Verdict.KEEP and e.commit else f.NONE
-    total = [] if totals is None else [Cell(f.delta(totals.get(e.number)), style)]
+    more = [] if totals is None else [Cell(f.delta(totals.get(e.number)), style)]
+    if left_out:
+        more.append(left_out_cell(left_out.get(e.number)))
     return [
         Cell(str(e.number), "metric" if e.verdict is Verdict.KEEP else faint),
         Cell(commit, "place" if commit != f.NONE else faint),
         Cell(f.bpb(e.val_bpb), faint),
         Cell(f.delta(delta), faint or style),
-        *total,
-        Cell(f.probability(p_real(e)) if e.number else f.NONE, faint),
-        Cell(f.memory(peak_memory_mb(e)), faint),
-        Cell(f.count(tokens_per_second(e)), faint),
+        *more,
+        Cell(f.probability(e.p_real) if e.number else f.NONE, faint),
+        Cell(f.memory(e.peak_memory_mb), faint),
+        Cell(f.count(e.tokens_per_second), faint),
         Cell(f.duration(took), faint),
         Cell(f.fit(verdict_text(e), 16), style),
         Cell(description(e), faint),
     ]
+
+
+def left_out_cell(confirmation: Confirmation | None) -> Cell:
+    """Return what the best loses without a change, and whether that is certain."""
+    if confirmation is None:
+        return Cell(f.NONE, "muted")
+    word = carried(confirmation)
+    marks = {"carries": "yes", "unclear": "  ?", "does not": " no"}
+    styles = {"carries": "good", "unclear": "", "does not": "warning"}
+    return Cell(f"{f.delta(confirmation.delta)} {marks[word]}", styles[word])
 
 
 TSV_COLUMNS: tuple[tuple[str, Callable[[Experiment], object]], ...] = (
@@ -205,11 +229,11 @@ TSV_COLUMNS: tuple[tuple[str, Callable[[Experiment], object]], ...] = (
     ("reason", lambda e: e.reason),
     ("val_bpb", lambda e: None if e.val_bpb is None else f"{e.val_bpb:.6f}"),
     ("delta", lambda e: _signed(e.decision.delta if e.decision else None)),
-    ("p_real", lambda e: None if p_real(e) is None else f"{p_real(e):.4f}"),
+    ("p_real", lambda e: None if e.p_real is None else f"{e.p_real:.4f}"),
     ("trials", lambda e: len(e.trials)),
-    ("peak_memory_mb", lambda e: _rounded(peak_memory_mb(e))),
-    ("tokens_per_second", lambda e: _rounded(tokens_per_second(e))),
-    ("total_seconds", lambda e: _rounded(taken(e))),
+    ("peak_memory_mb", lambda e: _rounded(e.peak_memory_mb)),
+    ("tokens_per_second", lambda e: _rounded(e.tokens_per_second)),
+    ("total_seconds", lambda e: _rounded(e.total_seconds)),
     ("proposer", lambda e: e.proposer),
     ("theme", lambda e: e.theme),
     ("lines_added", lambda e: e.lines_added),

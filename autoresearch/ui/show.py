@@ -7,9 +7,11 @@ from typing import Any
 
 from rich.text import Text
 
+from autoresearch.lab.verified import newest
 from autoresearch.types import CurvePoint, Experiment, Session, Trial
 from autoresearch.ui import format as f
 from autoresearch.ui import tables
+from autoresearch.ui.confirmation import INDENT, confirmation_lines, left_out_line
 from autoresearch.ui.diffs import colored
 from autoresearch.ui.plot import Series, chart, loss_points
 from autoresearch.ui.rows import verdict_style, verdict_text
@@ -71,6 +73,7 @@ def render(
         for trial in experiment.trials:
             if trial.result.detail:
                 lines.append(styled("  " + f.clean(trial.result.detail), "warning"))
+    lines += _confirmations(session, experiment, width)
     lines += _curves(experiment, details, width, utf8)
     if details.diff:
         against = f" against #{details.parent.number}" if details.parent else ""
@@ -157,6 +160,20 @@ def _decision(session: Session, e: Experiment, now: datetime) -> list[Text]:
     if setup and session.setup and setup.key != session.setup.key:
         row("setup", "another than the current one: " + "; ".join(setup.differences(session.setup)))
     return [Text(), *lines] if lines else []
+
+
+def _confirmations(session: Session, e: Experiment, width: int) -> list[Text]:
+    """Return what confirmations say of this experiment, the newest answer to each question."""
+    lines: list[Text] = []
+    for c in newest(c for c in session.confirmations if e.number in (c.reference, c.candidate)):
+        if c.kind != "each":
+            found = confirmation_lines(c)
+        elif c.reference == e.number:
+            found = [left_out_line(c)]
+        else:
+            continue
+        lines += [part for line in found for part in tables.folded(line, width, INDENT)]
+    return [Text(), styled("measured again", "heading"), *lines] if lines else []
 
 
 def _trial(index: int, trial: Trial) -> list[Cell]:

@@ -17,7 +17,7 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.lab.summary import find, total_seconds
+from autoresearch.lab.scores import find
 from autoresearch.types import Experiment, Session, State
 from autoresearch.ui.format import clean
 
@@ -237,5 +237,5 @@ def _idea(experiment: Experiment) -> Idea:
         lines_removed=experiment.lines_removed,
         scores=[score] if score is not None else [],
         num_trials=len(experiment.trials),
-        seconds=total_seconds(experiment),
+        seconds=experiment.total_seconds,
     )

@@ -7,7 +7,7 @@ import pytest
 from autoresearch.commands.confirm import confirm
 from autoresearch.errors import UsageError
 from autoresearch.types import Confirmation
-from autoresearch.ui.confirmation import confirmation_lines, print_confirmations
+from autoresearch.ui.confirmation import confirmation_lines, print_confirmations, screen_lines
 from autoresearch.ui.console import OutputMode
 
 FOUND = Confirmation(
@@ -22,10 +22,10 @@ def test_each_takes_nothing_else():
         confirm(None, is_each=True, minutes=3.0)  # type: ignore[arg-type]
 
 
-def test_lines_say_what_it_means(lab):
-    session = lab.session(lab.experiment(0, [1.0, 1.001]))
-    text = "\n".join(line.plain for line in confirmation_lines(session, FOUND))
+def test_lines_say_what_it_means():
+    text = "\n".join(line.plain for line in confirmation_lines(FOUND))
     assert text.startswith("confirmed ")
+    assert "gap" not in text
     assert "-0.012300  95% [-0.015000, -0.009600]" in text
     assert "test_bpb 1.000000 -> 0.987700" in text
 
@@ -33,12 +33,22 @@ def test_lines_say_what_it_means(lab):
 @pytest.mark.parametrize(
     ("low", "high", "word"), [(-0.02, 0.01, "not confirmed"), (0.001, 0.02, "worse")]
 )
-def test_other_words(lab, low, high, word):
+def test_other_words(low, high, word):
     from dataclasses import replace
 
-    session = lab.session(lab.experiment(0, [1.0]))
     found = replace(FOUND, low=low, high=high)
-    assert confirmation_lines(session, found)[0].plain.startswith(word)
+    assert confirmation_lines(found)[0].plain.startswith(word)
+
+
+def test_the_gap_stands_beside_the_difference():
+    from dataclasses import replace
+
+    seen = replace(FOUND, validation_delta=-0.0143)
+    assert confirmation_lines(seen)[-1].plain.strip() == (
+        "validation, luck taken off, says -0.014300; gap +0.002000"
+    )
+    alarm = replace(seen, is_alarm=True)
+    assert confirmation_lines(alarm)[-1].plain.endswith(": the gain does not carry over")
 
 
 def test_left_out_change_is_worth_a_revert(lab):
@@ -47,9 +57,11 @@ def test_left_out_change_is_worth_a_revert(lab):
     found = replace(
         FOUND, kind="each", reference=3, delta=0.001, low=-0.002, high=0.004, p_real=0.2
     )
-    lines = confirmation_lines(lab.session(lab.experiment(0, [1.0])), found)
-    assert "with against without #3" in lines[0].plain
-    assert lines[-1].plain.strip() == "autoresearch revert 3"
+    session = lab.session(lab.experiment(0, [1.0]))
+    lines = [line.plain for line in screen_lines(session, [found], 80)]
+    assert lines[0].startswith("#7 with and without each change")
+    assert lines[2].split()[:3] == ["3", "does", "not"]
+    assert lines[-1].endswith("`autoresearch revert 3`")
 
 
 def test_json_holds_every_number(lab, capsys):

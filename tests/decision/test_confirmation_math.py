@@ -6,8 +6,8 @@ from autoresearch.config import load_config
 from autoresearch.lab.confirmation import (
     affordable_pairs,
     confirm,
-    confirm_plan,
     confirmation_reserve_seconds,
+    fresh_seeds,
 )
 from autoresearch.lab.decision import confirm_seed, trial_seed
 from autoresearch.lab.normal import student_cdf, student_quantile
@@ -80,13 +80,9 @@ def test_identical_trials_prove_nothing():
     assert (got.delta, got.low, got.high, got.p_real) == (0, 0, 0, 0.5)
 
 
-def test_plan_is_interleaved_and_paired():
-    plan = confirm_plan(3, 4)
-    assert [p.side[0] for p in plan] == ["r", "c", "c", "r", "r", "c", "c", "r"]
-    for a, b in zip(plan[::2], plan[1::2], strict=True):
-        assert a.seed == b.seed
-    used = {plan[0].seed, plan[2].seed}
-    assert confirm_plan(3, 2, used)[0].seed == plan[4].seed
+def test_seeds_are_not_those_of_earlier_confirmations():
+    first = fresh_seeds(3, 4)
+    assert fresh_seeds(3, 2, {first[0], first[2]}) == [first[1], first[3]]
 
 
 def test_confirmation_seeds_are_fresh():

@@ -10,13 +10,12 @@ import pytest
 from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import SessionStarted
-from autoresearch.lab.confirming import (
-    parse_changes,
-    run_confirmation,
-    run_each,
-    with_constants,
-)
+from autoresearch.lab.confirming import ConfirmOptions, confirm_session, run_confirmation, run_each
+from autoresearch.lab.needs import alerts
 from autoresearch.lab.record import Record
+from autoresearch.lab.summary import summarize
+from autoresearch.lab.variants import parse_changes, with_constants
+from autoresearch.lab.verified import carried
 from autoresearch.paths import RunDirectory
 from autoresearch.types import (
     Decision,
@@ -163,8 +162,13 @@ def test_no_gain_on_test_raises_the_alarm(record, call):
             luck = random.Random(spec.seed).gauss(0, 0.0001)
             return replace(result, bpb=1.0 + luck)
 
-    assert call(Lost()) is not None
-    assert "does not carry over" in record.session().alerts[-1].text
+    found = call(Lost())
+    assert found is not None
+    assert found.is_alarm
+    assert found.gap == pytest.approx(0.03, abs=0.005)
+    assert "does not carry over" in alerts(record.session(), [])[0].text
+    assert call(Formula()) is not None
+    assert not any("carry over" in a.text for a in alerts(record.session(), []))
 
 
 def test_each_finds_what_carries(record):
@@ -184,8 +188,51 @@ def test_each_finds_what_carries(record):
     assert by_number[2].delta == pytest.approx(-0.02, abs=0.001)
     assert abs(by_number[3].delta) < 0.001
     assert len(executor.specs) == 12
-    if by_number[3].p_real < 0.5:
-        assert record.session().alerts[-1].command == "autoresearch revert 3"
+    session = record.session()
+    steps = {step.experiment.number: step.left_out for step in summarize(session).steps}
+    assert steps == by_number
+    assert [carried(by_number[n]) for n in (1, 2)] == ["carries", "carries"]
+    advised = {a.command for a in alerts(session, [])}
+    assert ("autoresearch revert 3" in advised) == (by_number[3].p_real < 0.5)
+    assert advised <= {"autoresearch revert 3"}
+
+
+def test_an_interrupted_each_goes_on_after_another_confirmation(record, call):
+    config = load_config(None).config
+
+    def each(executor):
+        return run_each(
+            record, executor, record.session(), config,
+            num_trials=2, stop=threading.Event() if executor.stop_after is None else stopped,
+            emit=lambda _: None,
+        )  # fmt: skip
+
+    stopped = threading.Event()
+    first = Formula()
+    first.stop_after = 3
+    assert each(first) == []
+    assert call(Formula()) is not None
+    second = Formula()
+    assert len(each(second)) == 3
+    assert len(second.specs) == 8 - 3
+
+
+def test_a_branch_that_moved_since_is_not_confirmed_as_the_best(record, monkeypatch):
+    from types import SimpleNamespace
+
+    from autoresearch.lab import assembly, confirming, revert
+
+    lab = SimpleNamespace(
+        config=load_config(None).config, executor=Formula(), hardware=None,
+        run_directory=record.run_directory, setup=SETUP,
+    )  # fmt: skip
+    monkeypatch.setattr(assembly, "lock_device", lambda *_: __import__("contextlib").nullcontext())
+    monkeypatch.setattr(confirming, "recall", lambda lab, _: lab)
+    revert.apply(record, revert.plan(record, "1"))
+    for options in (ConfirmOptions(), ConfirmOptions(is_each=True)):
+        with pytest.raises(UsageError, match="has changed since"):
+            confirm_session(lab, record, options, emit=lambda _: None, stop=threading.Event())
+    assert lab.executor.specs == []
 
 
 def test_longer_and_larger_say_so(record, call):

@@ -10,7 +10,7 @@ import pytest
 import autoresearch
 
 PACKAGE = Path(autoresearch.__file__).parent
-LEAVES = {"config", "faults", "paths", "hardware", "events", "errors", "types", "__init__"}
+LEAVES = {"arrow", "config", "faults", "paths", "hardware", "events", "errors", "types", "__init__"}
 FLOORS = {
     "cli": 5,
     "__main__": 6,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoresearch.lab.running import recall
+from autoresearch.lab.setups import recall
 from autoresearch.types import (
     Experiment,
     Outcome,

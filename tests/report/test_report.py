@@ -3,6 +3,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from functools import lru_cache
 from html.parser import HTMLParser
 
@@ -11,9 +12,10 @@ import pytest
 import replay
 import sessions
 
-from autoresearch.report import arrow, html, markdown, plot
+from autoresearch import arrow
+from autoresearch.report import html, markdown, plot
+from autoresearch.report.build import build
 from autoresearch.report.material import Material, changed_constants, gather
-from autoresearch.report.view import build
 
 DIFF = """diff --git a/train.py b/train.py
 --- a/train.py
@@ -147,17 +149,46 @@ def test_a_watched_page_reloads_itself_only_while_the_session_runs():
 
 def test_the_verdict_comes_first_and_in_words():
     view, _ = build(sessions.night(), now=sessions.NOW)
-    assert view.verdict[0].startswith("Measured 0.023802 bits per byte better than the baseline")
+    assert view.verdict[0].startswith("Better by 0.023802 bits per byte on validation")
     assert "95% interval" in view.verdict[1]
-    assert "may be luck" in view.verdict[2]
+    assert view.verdict[2].startswith("The largest gains: #29 depth 8 -> 9")
+    assert "may be luck" in view.verdict[3]
     assert build(sessions.empty())[0].verdict == ("Nothing has been measured yet.",)
     assert "Unconfirmed" in " ".join(build(sessions.running())[0].verdict)
+
+
+def test_what_was_measured_again_is_on_the_page_and_in_markdown():
+    session = sessions.verified()
+    view, _ = build(session, now=sessions.NOW)
+    text = " ".join(view.verdict)
+    assert "With 30 min of training it holds (-0.012000); with DEPTH=12 in both it is not" in text
+    assert "Left out one at a time, 4 of 25 kept changes carry it (#6, #23, #27, #77)" in text
+    assert [c.answer for c in view.checks] == ["confirmed", "confirmed", "not confirmed"]
+    assert view.checks[0].gap == "+0.000714"
+    found = html.render(session, material(session), now=sessions.NOW)
+    Page(found)
+    assert "<h2>What was measured again</h2>" in found
+    assert "gap to validation +0.000714" in found
+    assert "undo it: <code>autoresearch revert 8</code>" in found
+    rows = markdown.render(session, material(session), sessions.NOW).split("\n")
+    assert any(row.startswith("| 8 |") and "+0.000056 does not" in row for row in rows)
+    assert any("with 30 min of training" in row and "-0.012000" in row for row in rows)
+    assert ">worth</th>" not in page("night")
+
+
+def test_an_alarm_is_told_in_the_verdict():
+    session = sessions.night()
+    lost = replace(session.confirmations[0], delta=-0.001, low=-0.002, high=-0.0001, is_alarm=True)
+    session = replace(session, confirmations=(lost,))
+    view, _ = build(session, now=sessions.NOW)
+    assert "does not carry over: -0.022850 there" in view.verdict[2]
+    assert 'class="verdict bad"' in html.render(session, now=sessions.NOW)
 
 
 def test_repeats_are_flagged_and_the_nearest_miss_named():
     view, _ = build(sessions.night(), now=sessions.NOW)
     theme = next(t for t in view.themes if t.name == "attention")
-    assert any("tried 9 times" in repeat for repeat in theme.repeats)
+    assert any(repeat.startswith("tried 9 times: ") for repeat in theme.repeats)
     assert theme.nearest is not None
     assert theme.nearest.delta == min(m.delta for m in theme.misses)
 
@@ -388,7 +419,7 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
     assert call("log", "--from", "results.tsv", "-q").stdout.endswith("best 0.993200 -0.47%\n")
     assert call("report", "--from", "results.tsv").exit_code == 0
     text = (tmp_path / "report.html").read_text()
-    assert "Measured 0.004700 bits per byte better than the baseline (-0.47%)" in text
+    assert "Better by 0.004700 bits per byte on validation (-0.47%)" in text
     Page(text)
 
 

@@ -304,6 +304,7 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
                 budget_seconds=300.0,
                 setup=SETUP.key,
                 at=iso(NOW),
+                validation_delta=(best - 0.9979) * 0.96,
             ),
         )
         if state == "finished"
@@ -318,6 +319,35 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
         other_usage=Usage(num_calls=2, tokens_in=9_000, tokens_out=40, cost_usd=0.02),
         journal=sha(99_999),
     )
+
+
+def verified() -> Session:
+    """A night of which every kept change was left out once, and the gain tried longer and larger."""
+    session = night()
+    first = session.confirmations[0]
+    kept = [e for e in session.kept if e.decision and e.decision.delta is not None]
+    more = []
+    for i, e in enumerate(kept):
+        delta = (0.8 - 0.45 * (i % 4)) * (e.decision.delta or 0.0)
+        more.append(
+            replace(
+                first,
+                kind="each",
+                reference=e.number,
+                delta=delta,
+                low=delta - 0.0003,
+                high=delta + 0.0003,
+                p_real=0.99 if delta < -0.0003 else 0.6 if delta < 0 else 0.3,
+                note=f"best without #{e.number}",
+                validation_delta=None,
+            )
+        )
+    plain = replace(first, validation_delta=None)
+    longer = replace(
+        plain, kind="longer", budget_seconds=1800.0, delta=-0.012, low=-0.0135, high=-0.0105
+    )
+    larger = replace(plain, kind="larger", note="DEPTH=12", delta=-0.0006, low=-0.002, high=0.0008)
+    return replace(session, confirmations=(*session.confirmations, longer, larger, *more))
 
 
 def running() -> Session:

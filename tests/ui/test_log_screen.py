@@ -18,7 +18,7 @@ from autoresearch.ui.jsonlog import log_json, schema
 from autoresearch.ui.rows import Filter, select, verdict_text
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-ALL = ["empty", "night", "running", "hostile"]
+ALL = ["empty", "night", "verified", "running", "hostile"]
 
 
 def screen(session, width=100, wanted=None, utf8=True):
@@ -41,10 +41,16 @@ def check_snapshot(name, text):
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["empty", "night", "running", "hostile"])
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_screen_on_a_terminal(name, width):
     check_snapshot(f"log_{name}_{width}.txt", screen(getattr(sessions, name)(), width))
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_what_was_measured_again_stands_beside_the_headline(width):
+    text = screen(sessions.verified(), width, Filter(num=0, only_kept=True))
+    check_snapshot(f"log_verified_{width}.txt", text)
 
 
 def test_screen_without_utf8_is_ascii():

@@ -4,7 +4,9 @@ from datetime import timedelta
 import pytest
 import sessions
 
+from autoresearch.lab import present, scores, spending
 from autoresearch.lab import summary as s
+from autoresearch.lab.verified import carried
 from autoresearch.types import Alert, Decision, Experiment, Outcome, Session, State, Verdict
 
 
@@ -49,8 +51,8 @@ def test_a_confirmation_of_an_earlier_best_does_not_count():
 def test_confirmation_trials_do_not_change_what_an_experiment_took():
     e = sessions.night(5).experiment(1)
     extra = replace(e.trials[0], confirmation="c1")
-    assert s.total_seconds(replace(e, trials=(*e.trials, extra))) == s.total_seconds(e)
-    assert s.peak_memory_mb(replace(e, trials=(extra,))) is None
+    assert replace(e, trials=(*e.trials, extra)).total_seconds == e.total_seconds
+    assert replace(e, trials=(extra,)).peak_memory_mb is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_a_simpler_keep_is_not_called_luck():
     e = sessions.experiment(
         1, Verdict.KEEP, bpb=0.998, incumbent=0.998, at=sessions.START, reason="simpler", p=0.4
     )
-    assert not s.is_doubtful(e)
+    assert not scores.is_doubtful(e)
 
 
 def crash(number, reason="oom"):
@@ -124,7 +126,7 @@ def test_time_of_a_running_session_goes_on_to_now():
 
 def test_seconds_by_kind_fall_back_on_the_trials():
     session = replace(sessions.night(3), busy=())
-    found = s.seconds_by_kind(session)
+    found = spending.seconds_by_kind(session)
     assert found["train"] == pytest.approx(300 * 6)
     assert found["startup"] == pytest.approx(21.5 * 6)
 
@@ -137,16 +139,16 @@ def test_time_the_record_does_not_name_is_the_confirmation_as_far_as_it_goes():
         session, experiments=(replace(e, trials=(*e.trials, extra)), *session.experiments[1:])
     )
     known = sum(b.seconds for b in session.busy)
-    assert s.seconds_by_kind(session, known + 1000)["confirm"] == extra.result.total_seconds
-    assert s.seconds_by_kind(session, known + 50)["confirm"] == pytest.approx(50)
-    assert "confirm" not in s.seconds_by_kind(session, known - 50)
+    assert spending.seconds_by_kind(session, known + 1000)["confirm"] == extra.result.total_seconds
+    assert spending.seconds_by_kind(session, known + 50)["confirm"] == pytest.approx(50)
+    assert "confirm" not in spending.seconds_by_kind(session, known - 50)
 
 
 def test_tainted_and_test_trials_do_not_count_as_good():
     e = sessions.baseline()
     tainted = replace(e.trials[0], result=replace(e.trials[0].result, outcome=Outcome.TAINTED))
     test = replace(e.trials[0], result=replace(e.trials[0].result, split="test"))
-    assert s.good_trials(replace(e, trials=(tainted, test))) == []
+    assert scores.good_trials(replace(e, trials=(tainted, test))) == []
 
 
 @pytest.mark.parametrize(
@@ -172,16 +174,16 @@ def test_tainted_and_test_trials_do_not_count_as_good():
 )
 def test_status_is_brought_forward(status, what, seconds):
     at = (sessions.NOW - timedelta(seconds=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    found = s.doing({"at": at, "number": 4, **status}, sessions.NOW)
+    found = present.doing({"at": at, "number": 4, **status}, sessions.NOW)
     assert (found.what, found.number, found.seconds) == (what, 4, seconds)
-    assert s.doing(None, sessions.NOW) is None
+    assert present.doing(None, sessions.NOW) is None
 
 
 def test_only_what_is_under_trial_runs():
     session = sessions.running()
-    found = s.at_present(session, s.Doing("train", 20))
+    found = present.at_present(session, present.Doing("train", 20))
     assert [e.number for e in found.experiments if e.state is State.RUNNING] == [20]
-    stopped = s.at_present(replace(session, state="interrupted"), None)
+    stopped = present.at_present(replace(session, state="interrupted"), None)
     assert not [e for e in stopped.experiments if e.state is State.RUNNING]
 
 
@@ -204,3 +206,70 @@ def test_memory_creep_is_told():
     )
     found = s.summarize(replace(session, experiments=changed)).marks
     assert found == ("the best needs 36% more memory than the baseline",)
+
+
+def test_only_the_newest_answers_about_the_present_best_count():
+    session = sessions.verified()
+    found = s.summarize(session, sessions.NOW)
+    assert [c.kind for c in found.further] == ["longer", "larger"]
+    words = {carried(step.left_out) for step in found.steps if step.left_out}
+    assert words == {"carries", "unclear", "does not"}
+    again = replace(found.further[0], delta=-0.5)
+    later = replace(session, confirmations=(*session.confirmations, again))
+    assert s.summarize(later).further[0].delta == -0.5
+    other = replace(session, best=session.kept[0].number)
+    gone = s.summarize(other)
+    assert (gone.confirmation, gone.further) == (None, ())
+    assert not any(step.left_out for step in gone.steps)
+
+
+def test_a_change_that_carries_nothing_is_to_be_undone_until_it_is():
+    session = sessions.verified()
+    advice = [a for a in s.summarize(session).alerts if "not carry the gain" in a.text]
+    assert advice
+    number = int(advice[0].command.removeprefix("autoresearch revert "))
+    undone = tuple(
+        replace(e, reverted_by="c" * 40) if e.number == number else e for e in session.experiments
+    )
+    left = {a.command for a in s.summarize(replace(session, experiments=undone)).alerts}
+    assert advice[0].command not in left
+
+
+def test_the_alarm_stands_until_a_newer_confirmation():
+    session = sessions.night()
+    lost = replace(session.confirmations[0], is_alarm=True)
+    found = s.summarize(replace(session, confirmations=(lost,)))
+    assert "does not carry over" in found.alerts[0].text
+    assert not s.summarize(replace(session, confirmations=(lost, *session.confirmations))).alerts
+
+
+def test_a_tip_that_was_measured_is_no_idea():
+    session = sessions.night(20)
+    tip = replace(
+        session.experiments[1], number=21, commit="d" * 40, parent="d" * 40,
+        verdict=Verdict.KEEP, reason="baseline", decision=Decision("keep", "baseline"),
+    )  # fmt: skip
+    before, after = (
+        s.summarize(x)
+        for x in (session, replace(session, experiments=(*session.experiments, tip), best=21))
+    )
+    assert (after.num_tried, after.num_kept, after.num_real) == (
+        before.num_tried,
+        before.num_kept,
+        before.num_real,
+    )
+
+
+def test_confirmations_after_the_runs_are_counted_apart():
+    session = sessions.night(3)
+    e = session.experiments[1]
+    extra = replace(e.trials[0], confirmation="each-3-0-ab/without-1")
+    more = replace(e, trials=(*e.trials, extra))
+    known = sum(b.seconds for b in session.busy)
+    later = replace(
+        session,
+        wall_seconds=known,
+        experiments=(session.experiments[0], more, *session.experiments[2:]),
+    )
+    assert s.summarize(later).later_seconds == extra.result.total_seconds
+    assert s.summarize(session).later_seconds == 0

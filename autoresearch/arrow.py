@@ -1,27 +1,21 @@
 """A session as an Arrow table, one row an experiment, for notebooks."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-
-from autoresearch.lab.summary import (
-    p_real,
-    peak_memory_mb,
-    tokens_per_second,
-    total_seconds,
-)
-from autoresearch.types import Session
-from autoresearch.ui.format import clean, parse_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from autoresearch.types import Session
 
-def to_arrow(session: Session) -> "pa.Table":
+
+def to_arrow(session: "Session") -> "pa.Table":
     """Return a table with one row an experiment; what is missing is null.
 
     Columns: number, commit, parent, state, verdict, reason, val_bpb, delta, p_real, estimate, low, high,
     num_trials, trials (a list of structs), proposer, theme, description, hypothesis, lines_added, lines_removed,
     peak_memory_mb, tokens_per_second, total_seconds, cost_usd, tokens_in, tokens_out, setup, started_at, judged_at,
-    is_reverted. Times are UTC.
+    is_reverted. Times are UTC. Text is as the record holds it, which stores no control characters.
     """
     import pyarrow as pa
 
@@ -74,7 +68,7 @@ def to_arrow(session: Session) -> "pa.Table":
                 "reason": e.reason or None,
                 "val_bpb": e.val_bpb,
                 "delta": d.delta if d else None,
-                "p_real": p_real(e),
+                "p_real": e.p_real,
                 "estimate": d.estimate if d else None,
                 "low": d.low if d else None,
                 "high": d.high if d else None,
@@ -89,21 +83,29 @@ def to_arrow(session: Session) -> "pa.Table":
                     for t in e.trials
                 ],
                 "proposer": e.proposer,
-                "theme": clean(e.theme) or None,
-                "description": clean(e.description),
-                "hypothesis": clean(e.hypothesis, lines=True) or None,
+                "theme": e.theme or None,
+                "description": e.description,
+                "hypothesis": e.hypothesis or None,
                 "lines_added": e.lines_added,
                 "lines_removed": e.lines_removed,
-                "peak_memory_mb": peak_memory_mb(e),
-                "tokens_per_second": tokens_per_second(e),
-                "total_seconds": total_seconds(e),
+                "peak_memory_mb": e.peak_memory_mb,
+                "tokens_per_second": e.tokens_per_second,
+                "total_seconds": e.total_seconds,
                 "cost_usd": e.usage.cost_usd,
                 "tokens_in": e.usage.tokens_in,
                 "tokens_out": e.usage.tokens_out,
                 "setup": e.setup or None,
-                "started_at": parse_time(e.started_at),
-                "judged_at": parse_time(e.judged_at),
+                "started_at": _moment(e.started_at),
+                "judged_at": _moment(e.judged_at),
                 "is_reverted": bool(e.reverted_by),
             }
         )
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

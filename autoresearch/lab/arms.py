@@ -1,0 +1,229 @@
+"""Trains versions of the program (arms) on the same fresh seeds, in turns, and records every trial.
+
+A trial is in the journal before the next one starts, marked with the confirmation it belongs to, so an interrupted
+confirmation goes on where it stopped. The loop never looks at these trials.
+"""
+
+import dataclasses
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from autoresearch.errors import PrerequisiteError
+from autoresearch.events import Event, Phase, Progress, now
+from autoresearch.lab.confirmation import affordable_pairs, fresh_seeds, trial_seconds_of
+from autoresearch.lab.verified import LEFT_OUT
+from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from autoresearch.lab.record import Record
+
+Emit = Callable[[Event | Progress | Phase], None]
+Number = int | float
+
+MAX_TAINTED = 3
+"""A trial tainted this often in a row is given up."""
+MAX_FAILED = 2
+"""An arm that failed this often ends the confirmation."""
+
+
+class Executor(Protocol):
+    """Something that can run a trial."""
+
+    def run(
+        self,
+        spec: TrialSpec,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrialResult:
+        """Run one trial to its end and judge it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One version of the program under test."""
+
+    number: int
+    """Experiment its trials are stored with."""
+    files: Mapping[str, bytes]
+    label: str
+    """Marks its trials."""
+
+    @property
+    def text(self) -> str:
+        """The label for a person: `#14`, `without #14`."""
+        return f"without #{self.number}" if self.label.startswith(LEFT_OUT) else f"#{self.number}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all trials of a confirmation share."""
+
+    setup: Setup
+    split: Split
+    identity: str
+    """Marks its trials in the journal."""
+
+    @property
+    def budget_seconds(self) -> float:
+        """Training time of each trial."""
+        return self.setup.budget_seconds
+
+
+@dataclass
+class Bench:
+    """Runs arms on seeds, one trial at a time."""
+
+    record: "Record"
+    executor: Executor
+    conditions: Conditions
+    stop: threading.Event
+    emit: Emit
+    noise_bpb: float
+    """The audit of each trial is as sharp as this noise asks for."""
+    results: dict[str, list[TrialResult]] = field(default_factory=dict)
+
+    def run(self, arms: Sequence[Arm], seeds: Sequence[int], max_seconds: float | None) -> bool:
+        """Train each arm on each seed, in turns; False if stopped before the end.
+
+        Returns:
+            True also when an arm failed too often or the time is over: what there is counts.
+        """
+        self._recover(arms)
+        began, longest = time.monotonic(), 0.0
+        num_ready = sum(len(results) for results in self.results.values())
+        num_run, num_all = 0, len(arms) * len(seeds)
+        for turn, seed in enumerate(seeds):
+            left = None if max_seconds is None else max_seconds - (time.monotonic() - began)
+            if left is not None and turn > 0 and left < longest:
+                return True
+            round_began = time.monotonic()
+            for arm in arms if turn % 2 == 0 else arms[::-1]:
+                if any(t.seed == seed for t in self.results[arm.label]):
+                    continue
+                detail = f"{num_ready + num_run + 1} of {num_all}: {arm.text}, seed {turn + 1}"
+                if num_run:
+                    rest = (num_all - num_ready - num_run) * (time.monotonic() - began) / num_run
+                    detail += (
+                        f", about {rest / 60:.0f} min left"
+                        if rest >= 90
+                        else f", about {rest:.0f} s left"
+                    )
+                self.emit(Phase(name="confirm", detail=detail, number=arm.number))
+                if not self._trial(arm, seed):
+                    return False
+                num_run += 1
+                if sum(not t.ok for t in self.results[arm.label]) >= MAX_FAILED:
+                    return True
+            longest = max(longest, time.monotonic() - round_began)
+        return True
+
+    def _recover(self, arms: Sequence[Arm]) -> None:
+        session = self.record.session()
+        for arm in arms:
+            self.results[arm.label] = [
+                t.result
+                for t in session.experiment(arm.number).trials
+                if t.confirmation == self._mark(arm)
+                and t.setup == self.conditions.setup.key
+                and t.result.outcome is not Outcome.TAINTED
+            ]
+
+    def _mark(self, arm: Arm) -> str:
+        return f"{self.conditions.identity}/{arm.label}"
+
+    def _trial(self, arm: Arm, seed: int) -> bool:
+        for _ in range(MAX_TAINTED):
+            index = len(self.record.session().experiment(arm.number).trials)
+            spec = TrialSpec(
+                files=arm.files,
+                seed=seed,
+                budget_seconds=self.conditions.budget_seconds,
+                split=self.conditions.split,
+                audit=True,
+                noise_bpb=self.noise_bpb,
+                label=f"{self.record.tag}/{arm.number}-{index}",
+            )
+            started_at = now()
+
+            def heard(progress: Progress) -> None:
+                self.emit(dataclasses.replace(progress, number=arm.number))
+
+            result = self.executor.run(spec, on_progress=heard, stop=self.stop)
+            if self.stop.is_set():
+                return False
+            self.record.record_trial(
+                arm.number,
+                result,
+                setup=self.conditions.setup.key,
+                started_at=started_at,
+                confirmation=self._mark(arm),
+            )
+            if result.outcome is not Outcome.TAINTED:
+                break
+        self.results[arm.label].append(result)
+        return True
+
+
+def conditions_of(
+    session: Session,
+    name: str,
+    index: int,
+    *,
+    split: Split = "test",
+    budget_seconds: float | None = None,
+    changes: Mapping[str, Number] | None = None,
+) -> Conditions:
+    """Return what the trials of a confirmation share.
+
+    Args:
+        session: Whose setup it is.
+        name: Of the question.
+        index: How often it was answered already: an interrupted confirmation goes on, a finished one does not.
+        split: What the trials are scored on.
+        budget_seconds: Training time of each; None: the session's.
+        changes: Constants set in every arm.
+
+    Raises:
+        PrerequisiteError: nothing was measured yet.
+    """
+    if session.setup is None:
+        raise PrerequisiteError(
+            f"session `{session.tag}` has measured nothing yet",
+            hint="run it first: `autoresearch run`",
+            kind="record",
+        )
+    setup = session.setup
+    if budget_seconds is not None:
+        setup = dataclasses.replace(setup, budget_seconds=float(budget_seconds))
+    what = json.dumps([setup.key, split, sorted((changes or {}).items())])
+    digest = hashlib.sha256(what.encode()).hexdigest()[:6]
+    return Conditions(setup, split, f"{name}-{index}-{digest}")
+
+
+def seeds_of(
+    session: Session,
+    conditions: Conditions,
+    num_trials: int,
+    max_seconds: float | None,
+    *,
+    num_arms: int = 2,
+) -> list[int]:
+    """Return the seeds to use: fresh ones, but again those this confirmation began with."""
+    used = {
+        t.result.seed
+        for e in session.experiments
+        for t in e.trials
+        if t.confirmation and not t.confirmation.startswith(conditions.identity + "/")
+    }
+    usual = trial_seconds_of(session)
+    if usual is not None and session.setup is not None:
+        usual += conditions.budget_seconds - session.setup.budget_seconds
+        num_trials = max(2, affordable_pairs(max_seconds, usual, num_trials, num_arms=num_arms))
+    return fresh_seeds(session.seed, num_trials, used)

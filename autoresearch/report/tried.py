@@ -1,0 +1,158 @@
+"""The experiments of a report: what was kept and carries the gain, what was tried in vain, what failed."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from autoresearch.lab.scores import is_doubtful
+from autoresearch.lab.summary import Summary
+from autoresearch.lab.verified import carried
+from autoresearch.report.diffs import diff_lines
+from autoresearch.report.material import Material
+from autoresearch.report.view import Check, Failure, Miss, Rung, Theme
+from autoresearch.report.words import numbers
+from autoresearch.types import Decision, Experiment, Session, Verdict
+from autoresearch.ui import format as f
+from autoresearch.ui.confirmation import question, word_of
+
+
+def rungs(s: Summary, material: Material) -> list[Rung]:
+    """Return the kept changes, oldest first."""
+    return [
+        Rung(
+            number=step.experiment.number,
+            commit=step.experiment.commit[:12],
+            change=_cut(step.experiment.description),
+            hypothesis=_cut(step.experiment.hypothesis, 1200),
+            theme=_cut(step.experiment.theme, 80),
+            delta=f.delta(step.delta),
+            cumulative=f.delta(step.cumulative),
+            p_real=f.probability(step.experiment.p_real),
+            expected=_expected(step.experiment.decision),
+            worth=f.delta(step.left_out.delta) if step.left_out else "",
+            worth_interval=f"{f.delta(step.left_out.low)} to {f.delta(step.left_out.high)}"
+            if step.left_out
+            else "",
+            carries=carried(step.left_out) if step.left_out else "",
+            memory=f.memory(step.experiment.peak_memory_mb),
+            lines=f"+{step.experiment.lines_added} -{step.experiment.lines_removed}",
+            is_doubtful=is_doubtful(step.experiment),
+            diff=diff_lines(material.diffs.get(step.experiment.number, "")),
+        )
+        for step in s.steps
+    ]
+
+
+def _expected(decision: Decision | None) -> str:
+    if decision is None or decision.estimate is None:
+        return ""
+    text = f.delta(decision.estimate)
+    if decision.low is not None and decision.high is not None:
+        text += f", 90% in {f.delta(decision.low)} to {f.delta(decision.high)}"
+    return text
+
+
+def checks(s: Summary) -> list[Check]:
+    """Return what was measured again on fresh seeds about the best: the headline, then other conditions."""
+    found = [s.confirmation] if s.confirmation else []
+    return [
+        Check(
+            question=f"#{c.candidate} {question(c)}",
+            answer=word_of(c)[0],
+            is_good=c.is_gain,
+            delta=f.delta(c.delta),
+            interval=f"{f.delta(c.low)} to {f.delta(c.high)}",
+            validation=f.delta(c.validation_delta),
+            gap=f.delta(c.gap),
+            trials=f"{c.num_trials} x {f.duration(c.budget_seconds)}",
+        )
+        for c in (*found, *s.further)
+    ]
+
+
+def _cut(text: str, length: int = 240) -> str:
+    """Return untrusted text as one clean line of bounded length; `show` and `--json` have all of it."""
+    line = f.clean(text)
+    return line if len(line) <= length else line[: length - 3].rstrip() + "..."
+
+
+def theme_of(experiment: Experiment) -> str:
+    """Return the theme of an experiment, or for a search the constants it set."""
+    if theme := _cut(experiment.theme, 80):
+        return theme
+    if experiment.parameters:
+        return ", ".join(f.clean(name) for name in sorted(experiment.parameters)[:3])
+    return "no theme"
+
+
+def themes(session: Session) -> list[Theme]:
+    """Return what was tried in vain by theme, the one tried most first."""
+    groups: dict[str, list[Experiment]] = defaultdict(list)
+    for e in session.experiments:
+        if e.verdict is not None and e.number != 0:
+            groups[theme_of(e).casefold()].append(e)
+    themes = []
+    for members in groups.values():
+        missed = [e for e in members if e.verdict is Verdict.DISCARD]
+        if not missed:
+            continue
+        nearest = min(missed, key=lambda e: (_delta(e) is None, _delta(e) or 0.0))
+        themes.append(
+            Theme(
+                name=theme_of(members[0]),
+                num=len(members),
+                num_kept=sum(e.verdict is Verdict.KEEP for e in members),
+                nearest=_miss(nearest) if _delta(nearest) is not None else None,
+                misses=tuple(_miss(e) for e in missed),
+                repeats=tuple(_repeats(members)),
+            )
+        )
+    return sorted(themes, key=lambda t: (-t.num, t.name))
+
+
+def _delta(e: Experiment) -> float | None:
+    return e.decision.delta if e.decision else None
+
+
+def _miss(e: Experiment) -> Miss:
+    return Miss(e.number, _cut(e.description), f.delta(_delta(e)), _cut(e.reason, 60))
+
+
+def _repeats(members: Sequence[Experiment]) -> list[str]:
+    """Return descriptions that came back: the same words, numbers apart."""
+    by_words: dict[str, list[Experiment]] = defaultdict(list)
+    for e in members:
+        words = re.sub(r"[\d.,^e+-]+", "#", f.clean(e.description).casefold())
+        by_words[words].append(e)
+    return [
+        f"tried {len(same)} times: {f.fit(f.clean(same[0].description), 90)}"
+        for same in by_words.values()
+        if len(same) > 1
+    ]
+
+
+def failures(session: Session, material: Material) -> list[Failure]:
+    """Return crashes and broken rules by reason, the most frequent first."""
+    groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
+    for e in session.experiments:
+        if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
+            groups[(e.verdict.value, e.reason)].append(e)
+    failures = []
+    for (verdict, reason), members in groups.items():
+        logged = [e for e in members if material.log_tails.get(e.number)]
+        last = logged[-1] if logged else members[-1]
+        tail = f.clean(material.log_tails.get(last.number, ""), lines=True).strip("\n")
+        details = [t.result.detail for e in reversed(members) for t in e.trials if t.result.detail]
+        failures.append(
+            Failure(
+                verdict=verdict,
+                reason=f.clean(reason) or "unknown",
+                num=len(members),
+                lost=f.duration(sum(e.total_seconds or 0.0 for e in members)),
+                numbers=numbers([e.number for e in members]),
+                detail=f.clean(details[0]) if details else "",
+                log_tail="\n".join(line[:300] for line in tail.split("\n")[-30:]),
+                log_number=last.number,
+            )
+        )
+    return sorted(failures, key=lambda x: -x.num)
