@@ -45,6 +45,13 @@ def prepare(
     is_check: Annotated[
         bool, typer.Option("--check", help="Verify the checksums of what was prepared, and stop.")
     ] = False,
+    is_list: Annotated[
+        bool, typer.Option("--list", help="Show what was prepared, with its size, and stop.")
+    ] = False,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", metavar="KEY", help="Remove a dataset of the list; repeatable."),
+    ] = None,
     is_dry_run: DryRunOption = False,
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
@@ -71,6 +78,9 @@ def prepare(
         "data.vocab_size": vocab_size,
     }
     config = load_config(run_directory, flags).config
+    if is_list or remove:
+        _manage(mode, config, remove or [], is_dry_run=is_dry_run)
+        return
     if is_check:
         _check(mode, config)
         return
@@ -198,6 +208,32 @@ def _check(mode: "OutputMode", config: "Config") -> None:
         mode.json({"ok": True})
     else:
         mode.say("every file matches its checksum")
+
+
+def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_run: bool) -> None:
+    """Remove datasets, or list them."""
+    from autoresearch.data.cached import list_cached, remove_cached
+    from autoresearch.ui import format as f
+
+    found = remove_cached(config, remove, is_dry_run=is_dry_run) if remove else list_cached(config)
+    if mode.is_json:
+        mode.json([one.to_json() for one in found])
+        return
+    if remove:
+        did = "would remove" if is_dry_run else "removed"
+        for one in found:
+            mode.say(f.clean(f"{did} {one.key} {one.source}, {f.size(one.disk_bytes)}"))
+        return
+    for one in found:
+        mark = ", used here" if one.is_current else ""
+        mode.data(
+            f.clean(
+                f"{one.key}  {f.size(one.disk_bytes):>9}  {one.created_at[:10]:<10}"
+                f"  {one.state}{mark}  {one.source}"
+            )
+        )
+    total = sum(one.disk_bytes for one in found)
+    mode.say(f"{len(found)} in the cache, {f.size(total)}; `--remove KEY` removes one")
 
 
 def _absolute(source: str | None) -> str | None:

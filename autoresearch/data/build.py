@@ -25,16 +25,14 @@ from autoresearch.data import sources, splits, work
 from autoresearch.data.dataset import (
     FORMAT,
     MANIFEST_NAME,
-    SPLITS,
     TOKENIZER_NAME,
     Dataset,
     unigram_bits_per_byte,
-    write_atomic,
-    write_json,
 )
+from autoresearch.data.files import file_sha256, write_atomic, write_json
 from autoresearch.data.pool import Pool
-from autoresearch.data.shards import file_sha256
 from autoresearch.data.sources import Listing, Unit
+from autoresearch.data.store import SPLITS
 from autoresearch.data.summary import OnProgress, PhaseSummary, PrepareProgress
 from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError

@@ -9,86 +9,49 @@ manifest is written last, then the folder is renamed into place.
 """
 
 import base64
-import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
+from autoresearch.data.files import file_sha256, write_atomic, write_json
+from autoresearch.data.packing import Packer
+from autoresearch.data.store import Chunk, DataSplit, DocumentStore, Tokens, map_shard
+from autoresearch.data.tokenizer import Tokenizer
+from autoresearch.errors import PrerequisiteError, UsageError
 
-if TYPE_CHECKING:
-    from autoresearch.data.tokenizer import Tokenizer
-
-DataSplit = Literal["train", "validation", "test"]
-SPLITS: tuple[DataSplit, ...] = ("train", "validation", "test")
 MANIFEST_NAME = "manifest.json"
 DAMAGED_NAME = "damaged.json"
 """Written by `prepare --check`; a dataset that has it is not opened."""
 TOKENIZER_NAME = "tokenizer.tiktoken"
 FORMAT = 1
-"""Version of the layout; part of every key."""
-
-Tokens = npt.NDArray[np.unsignedinteger[Any]]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One record batch of a shard: flat tokens and where each document starts.
-
-    Attributes:
-        tokens: (num_tokens,) uint16 or uint32, memory-mapped.
-        offsets: (num_documents + 1,) int32; document i is `tokens[offsets[i]:offsets[i + 1]]`.
-    """
-
-    tokens: Tokens
-    offsets: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class DocumentStore:
-    """All documents of one split, in order, memory-mapped."""
-
-    split: DataSplit
-    chunks: tuple[Chunk, ...]
-    bos_id: int
-    num_bytes: int
-    """UTF-8 bytes of the text."""
-
-    @property
-    def num_documents(self) -> int:
-        """Documents in the split."""
-        return sum(len(c.offsets) - 1 for c in self.chunks)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens in the split, BOS not counted."""
-        return sum(len(c.tokens) for c in self.chunks)
-
-    @cached_property
-    def _first(self) -> npt.NDArray[np.int64]:
-        counts = [len(c.offsets) - 1 for c in self.chunks]
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-    def document(self, index: int) -> Tokens:
-        """Return the tokens of one document, without BOS, as a read-only view.
-
-        Raises:
-            IndexError: there is no such document.
-        """
-        if not 0 <= index < self.num_documents:
-            raise IndexError(index)
-        which = int(np.searchsorted(self._first, index, side="right")) - 1
-        chunk = self.chunks[which]
-        row = index - int(self._first[which])
-        return chunk.tokens[int(chunk.offsets[row]) : int(chunk.offsets[row + 1])]
+"""Version of the layout and of the manifest; part of every key. Another set of `FIELDS` is another version."""
+FIELDS = (
+    "created_at",
+    "dtype",
+    "duplicates",
+    "examples",
+    "format",
+    "key",
+    "notes",
+    "pattern",
+    "revision",
+    "settings",
+    "shards",
+    "skipped",
+    "source",
+    "splits",
+    "tokenizer_sha256",
+    "unigram_bpb",
+    "vocab_size",
+)
+"""What a manifest says."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +76,8 @@ class Dataset:
             raise PrerequisiteError(
                 f"no prepared data in `{path}`", hint="run `autoresearch prepare`"
             ) from exc
-        if manifest.get("format") != FORMAT:
+        missing = [name for name in FIELDS if name not in manifest]
+        if manifest.get("format") != FORMAT or missing:
             raise PrerequisiteError(
                 f"`{path}` was prepared by another version of autoresearch",
                 hint="run `autoresearch prepare` again",
@@ -155,10 +119,8 @@ class Dataset:
         return lengths
 
     @cached_property
-    def tokenizer(self) -> "Tokenizer":
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer, loaded at the first use."""
-        from autoresearch.data.tokenizer import Tokenizer
-
         return Tokenizer.load(self.path / TOKENIZER_NAME)
 
     def store(self, split: DataSplit) -> DocumentStore:
@@ -171,7 +133,7 @@ class Dataset:
         dtype = np.dtype(self.manifest["dtype"])
         for entry in self.manifest["shards"]:
             if entry["split"] == split:
-                chunks += _map_shard(self.path / entry["file"], entry, dtype)
+                chunks += map_shard(self.path / entry["file"], entry, dtype)
         num_bytes = int(self.manifest["splits"][split]["bytes"])
         return DocumentStore(split, tuple(chunks), self.bos_id, num_bytes)
 
@@ -197,7 +159,7 @@ class Dataset:
         if not _is_intact(path):
             rows = self._make_rows(split, context, num_tokens)
             write_atomic(path, lambda file: np.save(file, rows))
-            write_json(path.with_suffix(".json"), {"sha256": _sha256(path), "rows": len(rows)})
+            write_json(path.with_suffix(".json"), {"sha256": file_sha256(path), "rows": len(rows)})
         loaded: Tokens = np.load(path, mmap_mode="r")
         return loaded
 
@@ -206,8 +168,6 @@ class Dataset:
         return self.path / "eval" / f"{split}-{context}-{num_tokens}.npy"
 
     def _make_rows(self, split: DataSplit, context: int, num_tokens: int) -> Tokens:
-        from autoresearch.data.packing import Packer
-
         store = self.store(split)
         wanted = max(1, num_tokens // context)
         possible = (store.num_tokens + store.num_documents) // context + 1
@@ -223,38 +183,13 @@ class Dataset:
         return rows[:made]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _is_intact(path: Path) -> bool:
     """Tell whether a file of rows is there and matches the checksum beside it."""
     try:
         expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
-        return _sha256(path) == str(expected)
+        return file_sha256(path) == str(expected)
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _map_shard(path: Path, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> list[Chunk]:
-    try:
-        if path.stat().st_size != entry["size"]:
-            raise ValueError("size")
-        raw = np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError) as exc:
-        raise AutoresearchError(
-            f"shard `{path}` is missing or damaged",
-            hint="run `autoresearch prepare --check`, which says what to do",
-            kind="data_invalid",
-        ) from exc
-    chunks = []
-    for batch in entry["batches"]:
-        start, stop = batch["offsets_at"], batch["offsets_at"] + 4 * (batch["documents"] + 1)
-        offsets = raw[start:stop].view(np.int32)
-        start, stop = batch["tokens_at"], batch["tokens_at"] + dtype.itemsize * batch["tokens"]
-        chunks.append(Chunk(np.asarray(raw[start:stop]).view(dtype), np.asarray(offsets)))
-    return chunks
 
 
 def unigram_bits_per_byte(
@@ -269,23 +204,3 @@ def unigram_bits_per_byte(
     """
     bits = np.log2(train.sum() + len(train)) - np.log2(train + 1.0)
     return float(bits[:-1] @ held_out[:-1]) / num_bytes if num_bytes else math.nan
-
-
-def write_atomic(path: Path, write: Any) -> None:
-    """Call `write(file)` on a temporary neighbour, sync it, and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))

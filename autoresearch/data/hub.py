@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from autoresearch.data.dataset import DataSplit, write_json
+from autoresearch.data.files import file_sha256, write_json
 from autoresearch.data.patience import patiently
-from autoresearch.data.shards import file_sha256
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile, kind_of
+from autoresearch.data.store import DataSplit
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
 

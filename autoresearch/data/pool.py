@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from autoresearch.data import work
+from autoresearch.data.work import Report
 from autoresearch.errors import AutoresearchError
 
-Report = Callable[[int], None]
-"""Called with the number of bytes done since the last call."""
 Job = Callable[[dict[str, Any], Report], dict[str, Any]]
 
 REPORT_SECONDS = 0.2
@@ -76,8 +76,6 @@ class Pool:
             AutoresearchError: a job failed, or a worker died. The pool is of no use afterwards.
         """
         if self._size == 0:
-            from autoresearch.data import work
-
             function: Job = getattr(work, name)
             return [function(job, on_bytes) for job in jobs]
         todo: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
@@ -201,7 +199,6 @@ def _main() -> None:
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    from autoresearch.data import work
 
     def answer(value: dict[str, Any]) -> None:
         answers.write(json.dumps(value) + "\n")

@@ -27,13 +27,12 @@ from autoresearch.data.dataset import (
     DAMAGED_NAME,
     FORMAT,
     MANIFEST_NAME,
-    SPLITS,
     TOKENIZER_NAME,
     Dataset,
-    write_json,
 )
-from autoresearch.data.shards import file_sha256
+from autoresearch.data.files import file_sha256, write_json
 from autoresearch.data.sources import HUB_PREFIX, Listing
+from autoresearch.data.store import SPLITS
 from autoresearch.data.summary import OnProgress, PreparePlan, PrepareProgress, PrepareSummary
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.paths import cache_directory, find_run_directory
@@ -43,6 +42,7 @@ __all__ = [
     "PrepareProgress",
     "PrepareSummary",
     "check",
+    "key_of",
     "open_dataset",
     "plan",
     "prepare",
@@ -141,16 +141,21 @@ def open_dataset(config: Config) -> Dataset:
     Raises:
         PrerequisiteError: it was not made yet, or `check` found it damaged.
     """
-    source = _source(config.data)
-    found = _read_request(request_key(config.data, source))
-    path = cache_directory() / "datasets" / str(found.get("key"))
-    if not found or not (path / MANIFEST_NAME).is_file():
+    key = key_of(config)
+    path = cache_directory() / "datasets" / key
+    if not key or not (path / MANIFEST_NAME).is_file():
         raise PrerequisiteError(
             f"no prepared data for the source `{config.data.source}`",
             hint="run `autoresearch prepare`",
             kind="data_missing",
         )
     return Dataset.open(path)
+
+
+def key_of(config: Config) -> str:
+    """Return the key of the dataset these settings led to, empty if they led to none yet."""
+    source = _source(config.data)
+    return str(_read_request(request_key(config.data, source)).get("key", ""))
 
 
 def check(config: Config, on_progress: OnProgress | None = None) -> list[str]:

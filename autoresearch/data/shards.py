@@ -1,6 +1,5 @@
 """Writing token shards: Arrow IPC files with one `list<uint16>` row a document."""
 
-import hashlib
 import os
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.data.dataset import DataSplit, Tokens
+from autoresearch.data.files import file_sha256
+from autoresearch.data.store import DataSplit, Tokens
 
 BATCH_TOKENS = 4_000_000
 COUNT_TOKENS = 1_000_000
@@ -123,9 +123,3 @@ def batch_positions(path: Path) -> list[dict[str, int]]:
                 }
             )
     return found
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

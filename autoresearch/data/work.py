@@ -7,21 +7,24 @@ written atomically, so that an interrupted `prepare` finds what is done.
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autoresearch.data.dataset import SPLITS, write_atomic, write_json
+from autoresearch.data.files import write_atomic, write_json
 from autoresearch.data.formats import Range, Reader, cut_utf8
-from autoresearch.data.pool import Report
 from autoresearch.data.shards import ShardWriter
 from autoresearch.data.sources import Unit
 from autoresearch.data.splits import DROPPED
+from autoresearch.data.store import SPLITS
 from autoresearch.data.tokenizer import Tokenizer, train
 from autoresearch.errors import AutoresearchError
+
+Report = Callable[[int], None]
+"""Called with the number of bytes done since the last call."""
 
 HEAD_BYTES = 65_536
 BIG_LOCK = "big.lock"

@@ -9,7 +9,7 @@ which works everywhere.
 
 Kernels:
     sdpa      torch's scaled_dot_product_attention, backend of its own choice
-    flash     the same, cuDNN switched off; cudnn: the same, flash switched off
+    flash     the same by FlashAttention 2; cudnn: the same by cuDNN; by torch's choice where they cannot
     varlen    FlashAttention with a window (torch 2.12 and later), half precision on CUDA
     fa3, fa4  varlen with FlashAttention 3 or 4, where its package is installed
     flex      FlexAttention, always compiled
@@ -17,9 +17,11 @@ Kernels:
     masked    windows only: sdpa with a dense mask
 
 Trade-offs:
-    `flash` and `cudnn` set torch's process-wide switches when this module is imported.
+    `flash`, `cudnn`, `fa3` and `fa4` set torch's process-wide switches when this module is imported; so `fa3` and
+    `fa4` exclude each other, and `varlen` beside one of them is that one.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -37,6 +39,7 @@ from torch.nn import functional
 VARIABLE = "AUTORESEARCH_ATTENTION"
 FULL = ("sdpa", "flash", "cudnn", "varlen", "fa3", "fa4", "flex")
 WINDOWED = ("folded", "masked", "varlen", "fa3", "fa4", "flex")
+_PACKAGES = ("fa3", "fa4")
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -57,11 +60,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
         name = _used.windowed
     else:
         name, window = _used.full, 0
-    if name in ("varlen", "fa3", "fa4") and not (q.is_cuda and q.dtype in _HALF):
-        name = "folded"  # these kernels know nothing else
+    is_packed = name == "varlen" or name in _PACKAGES
+    if is_packed and not (q.is_cuda and q.dtype in _HALF):
+        is_packed, name = False, "folded"  # these kernels know nothing else
     if name == "flex":
         return _used.flex(q, k, v, window)
-    if name in ("varlen", "fa3", "fa4"):
+    if is_packed:
         return _varlen(q, k, v, window)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     if window == 0:
@@ -88,19 +92,34 @@ def parse(text: str) -> Choice:
             f"{VARIABLE} must be one of {', '.join(FULL)}, a plus sign and one of"
             f" {', '.join(WINDOWED)}, got `{text}`"
         )
+    if set(_PACKAGES) <= set(choice):
+        raise ValueError(f"{VARIABLE} cannot mix fa3 and fa4, got `{text}`")
     return choice
 
 
 def use(choice: Choice) -> None:
-    """Make `attend` use these kernels from now on."""
-    _used.full, _used.windowed = choice
-    torch.backends.cuda.enable_flash_sdp(choice.full != "cudnn")
-    torch.backends.cuda.enable_cudnn_sdp(choice.full != "flash")
-    for name in ("fa3", "fa4"):
-        if name in choice:
-            from torch.nn import attention
+    """Make `attend` use these kernels from now on.
 
+    Raises:
+        Exception: the package of `fa3` or `fa4` is missing or does not work here.
+    """
+    from torch.nn import attention
+
+    _used.full, _used.windowed = choice
+    _switches.close()
+    # Windows by folding have a mask, which these two may not know: others stay allowed behind them.
+    others = [attention.SDPBackend.EFFICIENT_ATTENTION, attention.SDPBackend.MATH]
+    if choice.full == "flash":
+        first = attention.SDPBackend.FLASH_ATTENTION
+        _switches.enter_context(attention.sdpa_kernel([first, *others]))
+    elif choice.full == "cudnn":
+        # By itself torch asks cuDNN last on most GPUs.
+        first = attention.SDPBackend.CUDNN_ATTENTION
+        _switches.enter_context(attention.sdpa_kernel([first, *others], set_priority=True))
+    for name in _PACKAGES:
+        if name in choice:
             attention.activate_flash_attention_impl(name.upper())
+            _switches.callback(attention.restore_flash_attention_impl)
     if "flex" in choice:
         # A graph of its own: its block masks cannot be made while another is traced.
         _used.flex = torch.compiler.disable(_flex, recursive=False)
@@ -179,6 +198,7 @@ class _Used:
 
 
 _used = _Used()
+_switches = contextlib.ExitStack()
 if os.environ.get(VARIABLE):
     use(parse(os.environ[VARIABLE]))
 
@@ -221,50 +241,84 @@ def measure(shape: Shape, *, repeats: int = 10) -> Report:
     q, k, v = (
         torch.randn(size, device=shape.device, dtype=dtype, requires_grad=True) for _ in range(3)
     )
-    for names, times, window in (
-        (FULL, report.full, 0),
-        (WINDOWED, report.windowed, min(shape.window, shape.context // 2)),
-    ):
-        expected = None
-        for name in names:
-            reason = _unfit(name, is_cuda=is_cuda, is_half=is_half)
-            if not reason:
-                try:
-                    use(Choice(full=name) if window == 0 else Choice(windowed=name))
-                    with torch.no_grad():
-                        got = attend(q, k, v, window)
-                    expected = got if expected is None else expected
-                    worst = (got.float() - expected.float()).abs().max().item()
-                    if worst <= (0.05 if is_half else 1e-3):
-                        times[name] = _milliseconds(q, k, v, window, repeats)
-                        continue
-                    reason = f"differs by {worst:.3g} from {names[0]}"
-                except Exception as exc:  # noqa: BLE001 - whatever a kernel cannot do, it says here
-                    reason = str(exc).strip().partition("\n")[0][:200] or type(exc).__name__
-            report.refused[name] = reason
-    best = Choice(
-        min(report.full, key=report.full.__getitem__, default="sdpa"),
-        min(report.windowed, key=report.windowed.__getitem__, default="folded"),
-    )
+    full = _compare(FULL, q, k, v, 0, Choice(), report, repeats)
+    window = min(shape.window, shape.context // 2)
+    best = _compare(WINDOWED, q, k, v, window, full, report, repeats)
     use(best)
     report.choice = str(best)
     return report
 
 
-def _unfit(name: str, *, is_cuda: bool, is_half: bool) -> str:
+def _compare(
+    names: tuple[str, ...],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int,
+    beside: Choice,
+    report: Report,
+    repeats: int,
+) -> Choice:
+    """Time the kernels `names` into the report; return `beside` with the fastest exact one in its place.
+
+    The first name is what the others are compared with, forward and backward.
+    """
+    times = report.windowed if window else report.full
+    expected: list[Tensor] = []
+    for name in names:
+        choice = Choice(beside.full, name) if window else Choice(name)
+        reason = _unfit(name, choice, q)
+        if not reason:
+            try:
+                use(choice)
+                got = _with_gradients(q, k, v, window)
+                expected = expected or got
+                reason = _difference(got, expected, names[0], is_half=q.dtype in _HALF)
+                if not reason:
+                    times[name] = _milliseconds(q, k, v, window, repeats)
+                    continue
+            except Exception as exc:  # noqa: BLE001 - whatever a kernel cannot do, it says here
+                reason = str(exc).strip().partition("\n")[0][:200] or type(exc).__name__
+        report.refused.setdefault(name, reason)
+    fastest = min(times, key=times.__getitem__, default=names[0])
+    return Choice(beside.full, fastest) if window else Choice(fastest, beside.windowed)
+
+
+def _with_gradients(q: Tensor, k: Tensor, v: Tensor, window: int) -> list[Tensor]:
+    """Return the output and the gradients of q, k and v for its square, each float32 (B, T, H, D)."""
+    out = attend(q, k, v, window)
+    return [t.detach().float() for t in (out, *torch.autograd.grad(out, (q, k, v), out))]
+
+
+def _difference(got: list[Tensor], expected: list[Tensor], name: str, *, is_half: bool) -> str:
+    """Say how numbers differ from those of the kernel `name`; empty within the rounding of the dtype."""
+    worst = (got[0] - expected[0]).abs().max().item()
+    if not worst <= (0.05 if is_half else 1e-3):
+        return f"differs by {worst:.3g} from {name}"
+    for which, a, b in zip("qkv", got[1:], expected[1:], strict=True):
+        share = ((a - b).abs().mean() / b.abs().mean().clamp_min(1e-12)).item()
+        if not share <= (0.02 if is_half else 1e-3):
+            return f"gradient of {which} differs by {share:.1%} from {name}"
+    return ""
+
+
+def _unfit(name: str, choice: Choice, q: Tensor) -> str:
     """Say why a kernel need not be tried; empty if it must."""
-    if name in ("flash", "cudnn", "varlen", "fa3", "fa4") and not is_cuda:
+    is_packed = name == "varlen" or name in _PACKAGES
+    if (is_packed or name in ("flash", "cudnn")) and not q.is_cuda:
         return "needs CUDA"
-    if name in ("varlen", "fa3", "fa4") and not is_half:
+    if is_packed and q.dtype not in _HALF:
         return "needs bfloat16"
-    if name == "flex" and not is_cuda:
+    if name == "flex" and not q.is_cuda:
         return "its backward pass needs CUDA"
-    if name in ("fa3", "fa4"):
+    if name in _PACKAGES:
         from torch.nn import attention
 
         listed: list[str] = getattr(attention, "list_flash_attention_impls", list)()
         if name.upper() not in listed:
             return "this torch has no such implementation"
+    if is_packed and choice.full in _PACKAGES and name != choice.full:
+        return f"cannot be used beside {choice.full}"
     return ""
 
 

@@ -326,8 +326,11 @@ class _Log:
         if self._pending is None:
             event = None
             if self._is_cuda:
-                # Copies, as train.py may change the tensor in place before it is read.
-                kept = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in kept.items()}
+                # Copied by the device, in its turn: to read a tensor there would wait for all that is queued.
+                kept = {
+                    k: v.to("cpu", non_blocking=True) if isinstance(v, torch.Tensor) else v
+                    for k, v in kept.items()
+                }
                 event = torch.cuda.Event()
                 event.record()
             self._pending = (self.step, seconds, kept, event)
@@ -344,7 +347,9 @@ class _Log:
         self._pending = self._newest = None
 
     def _send(self, entry: tuple[int, float, dict[str, Any], Any]) -> None:
-        step, seconds, values, _ = entry
+        step, seconds, values, event = entry
+        if event is not None:
+            event.synchronize()
         numbers: dict[str, float | str] = {}
         for key, value in values.items():
             number = float(value)

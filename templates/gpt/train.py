@@ -54,7 +54,7 @@ FINAL_LR = 0.05  # share of the learning rate that is left at the end; range 0 t
 
 def norm(x: Tensor) -> Tensor:
     """RMSNorm without weights over the last dimension (Zhang & Sennrich 2019)."""
-    return F.rms_norm(x, (x.size(-1),))
+    return F.rms_norm(x, (x.size(-1),), eps=1e-6)
 
 
 class Linear(nn.Module):
@@ -131,9 +131,8 @@ class GPT(nn.Module):
 
     def __init__(self, vocab_size: int, max_seq_len: int) -> None:
         super().__init__()
-        embedded = [
-            VALUE_EMBED_EVERY > 0 and (DEPTH - 1 - i) % VALUE_EMBED_EVERY == 0 for i in range(DEPTH)
-        ]
+        every = VALUE_EMBED_EVERY or DEPTH + 1  # counted from the last block
+        embedded = [VALUE_EMBED_EVERY > 0 and (DEPTH - 1 - i) % every == 0 for i in range(DEPTH)]
         is_long = [(i + 1) % LONG_EVERY == 0 or i == DEPTH - 1 for i in range(DEPTH)]
         self.embed = nn.Parameter(torch.empty(vocab_size, WIDTH))
         width = NUM_HEADS * HEAD_SIZE
@@ -177,10 +176,8 @@ class GPT(nn.Module):
         cos, sin = self.cos[:T].to(dtype), self.sin[:T].to(dtype)
         x = x0 = norm(look_up(self.embed, idx, dtype))
         for i, block in enumerate(self.blocks):
-            name = str(i)
-            value = None
-            if name in self.value_embeds:
-                value = look_up(self.value_embeds[name], idx, dtype)
+            table = self.value_embeds.get(str(i))
+            value = None if table is None else look_up(table, idx, dtype)
             x = block(x, x0, cos, sin, value)
         return norm(x)
 
@@ -200,8 +197,8 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 
 
 def wants_compile(device: torch.device) -> bool:
-    """Compilation pays on CUDA and costs more than it gives elsewhere in minutes of training."""
-    return device.type == "cuda"
+    """Compilation pays on CUDA (from capability 7 on) and costs more than it gives elsewhere."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 7
 
 
 def build_model(vocab_size: int, max_seq_len: int, device: torch.device | str) -> nn.Module:
@@ -237,18 +234,19 @@ POLAR_EXPRESS = (
 
 
 def muon_update(
-    weights: Tensor, grads: Tensor, average: Tensor, variance: Tensor, rates: Iterable
+    weights: Tensor, grads: Tensor, average: Tensor, variance: Tensor, rates: Iterable, dtype=None
 ) -> Tensor:
     """Return weights (N, R, C) after one step of Muon (Jordan 2024) with Nesterov momentum.
 
     The orthogonal update is scaled row by row by a running variance (NorMuon: Li et al. 2025),
     and weights decay only where that agrees with the update (cautious: Chen et al. 2025).
     `rates` holds learning rate, momentum and decay; a tensor where this is compiled, once for all.
+    `dtype` is that of the products, float32 by default.
     """
     lr, momentum, decay = rates
     average.lerp_(grads, 1.0 - momentum)
     g = grads.lerp(average, momentum)
-    x = g.bfloat16() if g.is_cuda else g
+    x = g.to(dtype or g.dtype)
     is_tall = x.size(1) > x.size(2)
     x = x.mT if is_tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-6)
@@ -259,9 +257,8 @@ def muon_update(
     rows = x.square().mean(dim=2, keepdim=True)  # (N, R, 1)
     variance.lerp_(rows, 0.05)
     scaled = x * variance.clamp_min(1e-10).rsqrt()
-    x = scaled * (
-        x.norm(dim=(1, 2), keepdim=True) / scaled.norm(dim=(1, 2), keepdim=True).clamp_min(1e-10)
-    )
+    before, after = [t.norm(dim=(1, 2), keepdim=True) for t in (x, scaled)]
+    x = scaled * (before / after.clamp_min(1e-10))
     lr = lr * max(1.0, x.size(1) / x.size(2)) ** 0.5
     agrees = (x * weights) >= 0
     return weights - lr * x - lr * decay * weights * agrees
@@ -278,6 +275,7 @@ class Muon:
         for p in params:
             shapes.setdefault(tuple(p.shape[-2:]), []).append(p)
         self.groups = [{"params": group, "lr": MATRIX_LR} for group in shapes.values()]
+        self.dtype = compute_dtype(params[0].device)
         self.is_compiled = wants_compile(params[0].device)
         self.update = torch.compile(muon_update, dynamic=False) if self.is_compiled else muon_update
         self.forget()
@@ -305,7 +303,7 @@ class Muon:
                 rates = torch.tensor(rates).to(weights.device, non_blocking=True)
                 for tensor in (weights, grads, average, variance):
                     torch._dynamo.maybe_mark_dynamic(tensor, 0)
-            new = self.update(weights, grads, average, variance, rates)
+            new = self.update(weights, grads, average, variance, rates, self.dtype)
             parts = new.split([p.numel() // new[0].numel() for p in params])
             torch._foreach_copy_(params, [n.view_as(p) for n, p in zip(parts, params, strict=True)])
 
@@ -330,23 +328,11 @@ class AdamW:
     def step(self, rate: float) -> None:
         """Update at `rate` times the peak learning rate."""
         for group, (averages, squares, steps) in zip(self.groups, self.state, strict=True):
-            params = group["params"]
+            params, grads = group["params"], [p.grad for p in group["params"]]
+            rates = {"lr": rate * group["lr"], "beta1": BETA1, "beta2": BETA2, "eps": 1e-10}
+            rates |= {"weight_decay": group["decay"], "amsgrad": False, "maximize": False}
             torch._foreach_add_(steps, 1)
-            torch._fused_adamw_(
-                params,
-                [p.grad for p in params],
-                averages,
-                squares,
-                [],
-                steps,
-                lr=rate * group["lr"],
-                beta1=BETA1,
-                beta2=BETA2,
-                weight_decay=group["decay"],
-                eps=1e-10,
-                amsgrad=False,
-                maximize=False,
-            )
+            torch._fused_adamw_(params, grads, averages, squares, [], steps, **rates)
 
 
 def build_optimizers(model: GPT) -> list[AdamW | Muon]:
@@ -416,7 +402,8 @@ class Trainer:
         """
         try:
             for _ in range(2):
-                self.accumulate(x, y)
+                for _ in range(min(2, ACCUMULATE)):  # the second adds to gradients that are there
+                    self.accumulate(x, y)
                 self.step(0.0)
         except RuntimeError as error:
             if "memory" not in str(error):

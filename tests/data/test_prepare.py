@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from autoresearch.data.dataset import SPLITS, Dataset
+from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.data.prepare import PrepareProgress, check, open_dataset, prepare
 from autoresearch.data.sources import list_local
+from autoresearch.data.store import SPLITS
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 
 

@@ -1,5 +1,6 @@
 """`autoresearch prepare`: what it prints, in each mode, and its exit codes."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from autoresearch.cli import main
+from autoresearch.data import dataset
 
 
 @pytest.fixture
@@ -84,6 +86,56 @@ def test_check(folder, capsys):
     assert main(["prepare", "--quiet"]) == 0
     assert main(["prepare", "--check", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": True}
+
+
+def test_what_was_prepared_is_listed_and_removed(folder, capsys):
+    assert main(["prepare", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    main(["prepare", "--quiet"])
+    main(["prepare", "--quiet", "--vocab-size", "300"])
+    capsys.readouterr()
+    assert main(["prepare", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert [("ready, used here" in line) for line in lines].count(True) == 1
+    assert all(line.endswith("text.jsonl") for line in lines)
+    other = next(line.split()[0] for line in lines if "used here" not in line)
+    assert main(["prepare", "--remove", other[:6], "--dry-run"]) == 0
+    assert f"would remove {other}" in capsys.readouterr().err
+    assert main(["prepare", "--remove", other[:6]]) == 0
+    assert main(["prepare", "--remove", other]) == 2
+    assert "names no dataset" in capsys.readouterr().err
+    assert main(["prepare", "--check"]) == 0
+    assert [p.name for p in folder.glob("cache/datasets/*")] == [
+        next(line.split()[0] for line in lines if "used here" in line)
+    ]
+
+
+def test_a_dataset_of_an_older_build_is_told_and_made_again(folder, capsys):
+    main(["prepare", "--quiet"])
+    manifest = next(folder.glob("cache/datasets/*/manifest.json"))
+    values = json.loads(manifest.read_text())
+    del values["notes"]
+    manifest.write_text(json.dumps(values))
+    assert main(["prepare", "--check"]) == 3
+    err = capsys.readouterr().err
+    assert "was prepared by another version of autoresearch" in err
+    assert "hint: run `autoresearch prepare` again" in err
+    assert main(["prepare", "--list"]) == 0
+    assert "unusable" in capsys.readouterr().out
+    assert main(["prepare"]) == 0
+    assert "already" not in capsys.readouterr().err
+    assert main(["prepare", "--check"]) == 0
+
+
+def test_the_fields_of_a_manifest_belong_to_the_format(folder):
+    """Another set of fields is another FORMAT, so that what older builds cached is never taken for new."""
+    main(["prepare", "--quiet"])
+    manifest = json.loads(next(folder.glob("cache/datasets/*/manifest.json")).read_text())
+    assert tuple(sorted(manifest)) == dataset.FIELDS
+    known = {1: "10f4"}
+    digest = hashlib.sha256("".join(dataset.FIELDS).encode()).hexdigest()[:4]
+    assert known[dataset.FORMAT] == digest
 
 
 def test_dry_run_writes_nothing(folder, capsys):

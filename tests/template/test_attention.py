@@ -119,15 +119,61 @@ def test_varlen_gets_rows_laid_end_to_end(window, monkeypatch):
     torch.testing.assert_close(out, reference(q, k, v, window), atol=2e-5, rtol=1e-4)
 
 
-def test_a_kernel_that_fails_or_is_wrong_is_refused(monkeypatch):
-    monkeypatch.setattr(attention, "_unfit", lambda name, **_: "" if name != "flex" else "no")
-    monkeypatch.setattr(attention, "_masked", lambda q, *_: q * 0)
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda right, q, k, v, _: right + q + k + v, "differs by"),
+        (lambda right, q, k, v, _: right + (v - v.detach()), "gradient of v differs by"),
+    ],
+)
+def test_a_kernel_that_fails_or_is_wrong_is_refused(wrong, words, monkeypatch):
+    masked = attention._masked
+    monkeypatch.setattr(attention, "_unfit", lambda name, *_: "" if name != "flex" else "no")
+    monkeypatch.setattr(attention, "_masked", lambda *a: wrong(masked(*a), *a))
     try:
         report = attention.measure(
             attention.Shape(rows=1, context=32, num_heads=1, head_size=16, window=8), repeats=1
         )
     finally:
         attention.use(attention.Choice())
-    assert "differs by" in report.refused["masked"]
+    assert words in report.refused["masked"]
     assert "fa3" in report.refused
     assert attention.parse(report.choice).windowed != "masked"
+
+
+def test_switches_of_torch_are_those_of_the_choice_and_put_back():
+    from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
+
+    before = _cur_sdpa_kernel_backends(with_priority=True)
+    try:
+        attention.use(attention.parse("cudnn+folded"))
+        cudnn = _cur_sdpa_kernel_backends(with_priority=True)
+        attention.use(attention.parse("flash+folded"))
+        flash = _cur_sdpa_kernel_backends()
+    finally:
+        attention.use(attention.Choice())
+    assert cudnn[0] == SDPBackend.CUDNN_ATTENTION
+    assert SDPBackend.FLASH_ATTENTION not in cudnn
+    assert SDPBackend.FLASH_ATTENTION in flash
+    assert SDPBackend.CUDNN_ATTENTION not in flash
+    for allowed in (cudnn, flash):  # windows by folding have a mask
+        assert SDPBackend.EFFICIENT_ATTENTION in allowed
+    assert _cur_sdpa_kernel_backends(with_priority=True) == before
+
+
+def test_a_package_is_active_for_its_choice_only(monkeypatch):
+    from torch.nn import attention as registry
+
+    calls = []
+    monkeypatch.setattr(registry, "activate_flash_attention_impl", calls.append)
+    monkeypatch.setattr(registry, "restore_flash_attention_impl", lambda: calls.append("restored"))
+    attention.use(attention.parse("fa3+folded"))
+    attention.use(attention.parse("sdpa+fa4"))
+    attention.use(attention.Choice())
+    attention.use(attention.Choice())
+    assert calls == ["FA3", "restored", "FA4", "restored"]
+
+
+def test_the_two_packages_exclude_each_other():
+    with pytest.raises(ValueError, match="cannot mix fa3 and fa4"):
+        attention.parse("fa3+fa4")
