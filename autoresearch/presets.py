@@ -32,6 +32,9 @@ class Preset:
     summary: str
     numbers: str
     """Where its numbers come from: measured on what, or reasoned from what."""
+    num_params: int
+    memory_gb: float
+    """What training takes at its peak, on the device; on `cpu` all of the process."""
     constants: Mapping[str, Constant]
     settings: Mapping[str, Mapping[str, Any]]
     heading: str = ""

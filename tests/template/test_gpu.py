@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch import hardware, presets
-from autoresearch.types import Outcome
+from autoresearch.types import Outcome, TrialSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -16,6 +16,8 @@ SECONDS = float(os.environ.get("GPU_TEST_SECONDS", "60"))
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(900),
+    # Compilers talk in warnings, other ones in each version.
+    pytest.mark.filterwarnings("default"),
     pytest.mark.skipif(
         HARDWARE.kind not in ("cuda", "rocm"),
         reason=f"no usable GPU: {HARDWARE.note or HARDWARE.name}",
@@ -91,21 +93,88 @@ def test_compiled_and_eager_training_steps_agree(kernels):
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
 
 
-def test_a_real_trial_is_trained_claimed_and_audited_in_a_sandbox(run_trial, prepared):
+def test_the_preset_of_this_gpu_fits_it_as_stated(kernels):
+    import torch
+    from fake_trial import FakeTrial, load
+
+    name = presets.choose_preset(HARDWARE).name
+    preset = presets.load_preset(name)
+    vocab_size, context = preset.settings["data"]["vocab_size"], preset.constants["CONTEXT"]
+    trial = FakeTrial(vocab_size=vocab_size, max_seq_len=context, device="cuda")
+    module = load(trial, **preset.constants)
+    torch.cuda.reset_peak_memory_stats()
+    trainer = module.Trainer(module.build_model(vocab_size, context, "cuda"))
+    trainer.warm_up(*trial.synthetic_batch(module.ROWS, module.CONTEXT))
+    peak = torch.cuda.max_memory_allocated() / 1e9
+    print(f"{name}: {peak:.1f} GB at the peak, {preset.memory_gb:g} GB stated")
+    assert sum(p.numel() for p in trainer.model.parameters()) == preset.num_params
+    assert peak < 1.25 * preset.memory_gb
+
+
+@pytest.fixture
+def run_on_gpu(tmp_path):
+    """Return a function that trains and judges a train.py on the GPU, caches kept between calls."""
+    from autoresearch.config import load_config
+    from autoresearch.data.prepare import open_dataset, prepare
+    from autoresearch.lab.attention import VARIABLE, choose_attention
+    from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import choose
 
-    files = presets.render("gpt", "8gb")
-    constants = {**SMALL, "CONTEXT": 64, "SHORT_WINDOW": 16, "ROWS": 256}
-    files["train.py"] = presets.set_constants(files["train.py"], constants)
-    result = run_trial(
-        files,
-        sandbox=choose(),
-        trial__budget_seconds=SECONDS,
-        trial__device="cuda",
-        trial__startup_seconds=300.0,
+    # Enough real text that a fast GPU does not learn it by heart in a minute.
+    settings = {
+        "data.source": "builtin:python",
+        "data.vocab_size": 4096,
+        "trial.max_seq_len": 512,
+        "trial.device": "cuda",
+        "trial.startup_seconds": 300.0,
+        "judge.context": 512,
+        "judge.eval_tokens": 524_288,
+        "judge.batch_rows": 32,
+        "judge.audit_positions": 256,
+    }
+    config = load_config(None, settings).config
+    prepare(config)
+    dataset = open_dataset(config)
+    attention = choose_attention(HARDWARE, max_seq_len=512).choice
+    executor = LocalExecutor(
+        config,
+        dataset,
+        choose(),
+        scratch=tmp_path / "trials",
+        cache=tmp_path / "cache",
+        environment={VARIABLE: attention},
     )
+
+    def run(label, seconds, **constants):
+        text = presets.render("gpt", "8gb")["train.py"]
+        text = presets.set_constants(text, {**SMALL, **constants})
+        files = {"train.py": text.encode()}
+        spec = TrialSpec(
+            files=files, seed=3, budget_seconds=seconds, label=label, keep_cache=label == "0-1"
+        )
+        return executor.run(spec), dataset
+
+    yield run
+    executor.close()
+
+
+def test_a_real_trial_is_trained_claimed_and_audited_in_a_sandbox(run_on_gpu):
+    result, dataset = run_on_gpu("0-1", SECONDS, ROWS=64)
     assert result.outcome is Outcome.OK, result.detail + result.log_tail
     assert result.extra["device"] == "cuda"
     assert result.num_audited > 50
-    assert result.bpb < 0.9 * prepared[1].unigram_bpb
+    assert result.bpb < 0.7 * dataset.unigram_bpb
     assert result.peak_memory_mb > 0
+    print(f"{result.tokens_per_second:,.0f} tokens/s, start-up {result.startup_seconds:.1f} s")
+
+
+def test_compile_caches_shorten_the_start_of_the_next_trial(run_on_gpu):
+    first, _ = run_on_gpu("0-1", 3.0)
+    again, _ = run_on_gpu("1-1", 3.0, MATRIX_LR=0.03)
+    deeper, _ = run_on_gpu("2-1", 3.0, DEPTH=6)
+    for result in (first, again, deeper):
+        assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    seconds = [f"{r.startup_seconds:.1f}" for r in (first, again, deeper)]
+    print(f"start-up: {seconds[0]} s cold, {seconds[1]} s again, {seconds[2]} s at another depth")
+    assert again.startup_seconds < first.startup_seconds
+    assert deeper.startup_seconds < first.startup_seconds
