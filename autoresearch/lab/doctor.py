@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autoresearch import hardware as machine
+from autoresearch import presets
 from autoresearch.config import Loaded, load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.hardware import Hardware
@@ -58,6 +59,8 @@ print(json.dumps(found))
 _TORCH_SECONDS = 120.0
 _MIN_CACHE_GB = 3.0
 _MIN_STATE_GB = 2.0
+_MAX_LOAD = 0.5
+"""Share of the cores that others may use before it is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -192,11 +195,26 @@ def _device(state: _State) -> Iterator[Finding]:
         peak = f", {found.peak_tflops:.0f} TFLOPS bf16" if found.peak_tflops else ""
         text = f"{found.name}, {memory}, driver {found.driver}{peak}"
         yield Finding("device", "ok", text, data=data)
+    choice = presets.choose_preset(found)
+    preset = presets.load_preset(choice.name)
+    budget = preset.settings["trial"]["budget_seconds"]
+    text = f"`init` takes `{choice.name}`: {preset.num_params / 1e6:.1f} M parameters,"
+    text += f" about {preset.memory_gb:g} GB, {budget:g} s a trial"
+    yield Finding("preset", "ok", text, data={"name": choice.name, "memory_gb": preset.memory_gb})
     yield from _busy(found)
 
 
 def _busy(found: Hardware) -> Iterator[Finding]:
-    """Who else uses the GPU, and whether it is slowed down."""
+    """Who else uses the device, and whether it is slowed down."""
+    if found.kind in ("cpu", "mps") and hasattr(os, "getloadavg"):
+        load = os.getloadavg()[0]
+        data = {"load": round(load, 2), "cores": found.cores}
+        text = f"load {load:.1f} on {found.cores} cores"
+        if load > max(0.5, _MAX_LOAD * found.cores):
+            hint = "end other work: trials compete with it, and their numbers become noisy"
+            yield Finding("cpu use", "warn", text, hint, data)
+        else:
+            yield Finding("cpu use", "ok", text, data=data)
     if found.kind != "cuda":
         return
     others = machine.gpu_processes()

@@ -115,6 +115,16 @@ def test_a_gpu_beside_a_cpu_build_is_a_warning(monkeypatch):
     assert found[0].status == "warn"
 
 
+def test_the_preset_and_the_load_of_a_processor_are_told(monkeypatch):
+    cpu = dataclasses.replace(HARDWARE, kind="cpu", cores=4)
+    monkeypatch.setattr(machine, "describe", lambda: cpu)
+    for load, status in ((0.3, "ok"), (3.9, "warn")):
+        monkeypatch.setattr(doctor.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        _, preset, use = run(doctor._device, torch={"is_cuda": False})
+        assert preset.text.startswith("`init` takes `cpu`: ")
+        assert (use.name, use.status, use.text) == ("cpu use", status, f"load {load} on 4 cores")
+
+
 def test_who_uses_the_gpu_and_what_slows_it(monkeypatch):
     monkeypatch.setattr(machine, "gpu_processes", lambda: [machine.GpuProcess(7, "ollama", 900.0)])
     status = machine.GpuStatus(80, 300.0, 900, 1980, 1000.0, ("heat",))
