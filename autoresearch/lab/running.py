@@ -96,19 +96,23 @@ def run_session(
         def confirm(session: Session) -> object:
             if not config.session.confirm_trials or session.best == 0:
                 return None
-            return run_confirmation(
-                record,
-                lab.executor,
-                session,
-                config,
-                reference=reference_number(session, lab),
-                candidate=session.best,
-                num_trials=config.session.confirm_trials,
-                kind="session",
-                max_seconds=options.limits.seconds_left(clock.elapsed),
-                stop=stop,
-                emit=emit,
-            )
+            began = clock.elapsed
+            try:
+                return run_confirmation(
+                    record,
+                    lab.executor,
+                    session,
+                    config,
+                    reference=reference_number(session, lab),
+                    candidate=session.best,
+                    num_trials=config.session.confirm_trials,
+                    kind="session",
+                    max_seconds=options.limits.seconds_left(clock.elapsed),
+                    stop=stop,
+                    emit=emit,
+                )
+            finally:
+                clock.add("confirm", clock.elapsed - began)
 
         def reserve(session: Session) -> float:
             if not options.is_confirming or not session.kept:
