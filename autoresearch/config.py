@@ -110,6 +110,7 @@ class ProposerConfig(_Section):
 
     kind: Literal["search", "llm", "command"]
     model: str
+    fallback_models: list[str]
     api_base: str
     api_key_env: str
     command: list[str]

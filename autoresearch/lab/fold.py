@@ -332,7 +332,8 @@ class Fold:
         }
         before = self._experiments.get(number)
         if before is not None:  # carried over to another parent: asked for and paid once
-            fields |= {name: before.fields[name] for name in ("started_at", "event")}
+            kept = ("started_at", "event", "note")
+            fields |= {name: before.fields[name] for name in kept if name in before.fields}
         self._experiments[number] = _Draft(fields, before.trials if before else [])
         if event.get("note"):
             self._notes.append([event["note"], "agent", event["at"]])

@@ -141,6 +141,7 @@ def context_of(
     session = record.session()
     tip = record.tip()
     recent = [e for e in session.experiments if e.trials][-5:]
+    best = [e for e in session.experiments if e.trials and e.number == session.best]
     return Context(
         session=session,
         number=next_number(session),
@@ -149,13 +150,15 @@ def context_of(
         program=program,
         max_lines=config.task.max_lines,
         budget_seconds=config.trial.budget_seconds,
+        startup_seconds=config.trial.startup_seconds,
+        noise_bpb=rule.measure_noise(session).sd if session.setup and session.experiments else None,
         hardware=hardware,
         seconds_left=seconds_left,
         cost_left_usd=cost_left,
         in_flight=tuple(_in_flight(record, e) for e in session.open if e.commit),
         tried={e.identity: e.number for e in session.experiments if e.identity},
-        is_stalled=rule.is_plateau(session),
-        curves={e.number: record.curve(e.trials[0].event) for e in recent},
+        is_stalled=rule.is_plateau(session, config.decision),
+        curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
         log_tails={
             e.number: record.log_tail(e.trials[-1].event)
             for e in recent

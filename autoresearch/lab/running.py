@@ -96,23 +96,19 @@ def run_session(
         def confirm(session: Session) -> object:
             if not config.session.confirm_trials or session.best == 0:
                 return None
-            began = clock.elapsed
-            try:
-                return run_confirmation(
-                    record,
-                    lab.executor,
-                    session,
-                    config,
-                    reference=reference_number(session, lab),
-                    candidate=session.best,
-                    num_trials=config.session.confirm_trials,
-                    kind="session",
-                    max_seconds=options.limits.seconds_left(clock.elapsed),
-                    stop=stop,
-                    emit=emit,
-                )
-            finally:
-                clock.add("confirm", clock.elapsed - began)
+            return run_confirmation(
+                record,
+                lab.executor,
+                session,
+                config,
+                reference=reference_number(session, lab),
+                candidate=session.best,
+                num_trials=config.session.confirm_trials,
+                kind="session",
+                max_seconds=options.limits.seconds_left(clock.elapsed),
+                stop=stop,
+                emit=emit,
+            )
 
         def reserve(session: Session) -> float:
             if not options.is_confirming or not session.kept:
@@ -201,11 +197,15 @@ def proposals_ahead(lab: Lab) -> int:
     On a CPU-only machine, or with a local model that shares the GPU, proposing would disturb the
     measurement, so nothing runs ahead unless the configuration asks for it.
     """
+    from autoresearch.proposer.provider import is_local
+    from autoresearch.proposer.registry import model_settings
+
     proposer = lab.config.proposer
     if proposer.ahead >= 0:
         return proposer.ahead
-    is_local = any(host in proposer.api_base for host in ("localhost", "127.0.0.1", "[::1]"))
-    return 0 if lab.hardware.kind == "cpu" or is_local else 1
+    has_llm = "llm" in (proposer.mix or {proposer.kind})
+    is_shared = has_llm and any(is_local(model) for model in model_settings(proposer))
+    return 0 if lab.hardware.kind == "cpu" or is_shared else 1
 
 
 def first_counted(record: "Record", session: Session) -> int:

@@ -84,6 +84,7 @@ def program_folders(program: Path) -> tuple[Path, ...]:
         else:
             found.append(path if path.parent == Path("~").expanduser() else path.parent)
     found += [Path(folder).parent for folder in node_folders()]
+    found += _python_folders(program)
     system = (Path("/usr"), Path("/bin"), Path("/"))
     kept = [
         p
@@ -91,6 +92,19 @@ def program_folders(program: Path) -> tuple[Path, ...]:
         if p.exists() and not any(s in (p, *p.parents) for s in system[:2])
     ]
     return tuple(p for p in kept if p != Path("/"))
+
+
+def _python_folders(program: Path) -> list[Path]:
+    """Return the environment of a script that pip, pipx or uv installed, and the Python it is made from."""
+    with contextlib.suppress(OSError):
+        with program.open("rb") as file:
+            line = file.readline(1024)
+        interpreter = (
+            Path(line[2:].decode("utf-8", "replace").split()[0]) if line[:2] == b"#!" else None
+        )
+        if interpreter is not None and interpreter.name.startswith("python"):
+            return [interpreter.parent.parent, interpreter.resolve().parent.parent]
+    return []
 
 
 def node_folders() -> list[str]:

@@ -1,8 +1,9 @@
 """Coding-agent commands the lab knows: how to call them without a person, and the sign-in they need.
 
-Presets are for Claude Code and Codex, by their `--help` and documentation of late 2026: one bounded turn, edits
-accepted, no shell for Claude Code, sessions not stored, output as JSON for the cost. Of the others only the
-variables and files that hold their sign-in are known; their commands are examples in docs/proposers.md.
+Presets are for Claude Code and Codex, by the `--help` and the behaviour of 2.1.197 and 0.169.0: one bounded turn, edits
+accepted, no shell for Claude Code, sessions not stored, output as JSON for the cost. Codex 0.169.0 takes
+`CODEX_API_KEY` and no notice of `OPENAI_API_KEY`, unless config.toml names a provider that wants it. Of the others
+only the variables and files that hold their sign-in are known; their commands are examples in docs/proposers.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,14 @@ class Agent:
     preset: tuple[str, ...] = ()
     sandboxed_preset: tuple[str, ...] = ()
     """Where the lab's own sandbox is around it and the agent's would not work inside."""
+    status: tuple[str, ...] = ()
+    """Arguments with which a preset ends with 0 where it is signed in."""
+    signed_in_by: tuple[str, ...] = ()
+    """Variables that sign it in although `status` does not know."""
+    provider_line: tuple[str, str] = ("", "")
+    """File of the home, and what it says where another provider is used: `status` does not count then."""
+    sign_in: str = ""
+    """What to do where it is not signed in."""
     model_option: str = "--model"
     cost_option: str = ""
     """Option that caps the money of one call, in US dollars."""
@@ -54,15 +63,21 @@ AGENTS: Mapping[str, Agent] = {
             "--strict-mcp-config",
             "--no-session-persistence",
         ),
+        status=("auth", "status"),
+        sign_in="`export ANTHROPIC_API_KEY=...`, or `CLAUDE_CODE_OAUTH_TOKEN=...` from `claude setup-token`",
         cost_option="--max-budget-usd",
         install="npm install -g @anthropic-ai/claude-code",
     ),
     "codex": Agent(
-        variables=("OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL"),
+        variables=("CODEX_API_KEY", "OPENAI_API_KEY"),
         files=(".codex/auth.json", ".codex/config.toml"),
         refreshed=(".codex/auth.json",),
         preset=(*_CODEX, "--sandbox=workspace-write"),
         sandboxed_preset=(*_CODEX, "--dangerously-bypass-approvals-and-sandbox"),
+        status=("login", "status"),
+        signed_in_by=("CODEX_API_KEY",),
+        provider_line=(".codex/config.toml", "model_provider"),
+        sign_in="`codex login`, or `export CODEX_API_KEY=...`",
         install="npm install -g @openai/codex",
     ),
     "gemini": Agent(

@@ -24,6 +24,10 @@ class Context:
     """program.md as it is now."""
     max_lines: int
     budget_seconds: float
+    startup_seconds: float = 0.0
+    """Start-up a trial may take before its clock starts; 0: not known."""
+    noise_bpb: float | None = None
+    """Standard deviation between trials of the same code."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
     seconds_left: float | None = None
     cost_left_usd: float | None = None
@@ -43,6 +47,11 @@ class Proposer(Protocol):
     """Something that has ideas. One object serves a whole session."""
 
     kind: str
+
+    @property
+    def name(self) -> str:
+        """What a person is told of it: the model, the command, else its kind."""
+        ...
 
     def propose(self, context: Context, stop: threading.Event) -> Proposal:
         """Return one proposal.

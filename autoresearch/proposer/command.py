@@ -5,14 +5,12 @@ and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standa
 limit, and writes what it meant to `IDEA.md`.
 """
 
-import json
 import os
 import random
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
@@ -23,6 +21,7 @@ from autoresearch.proposer.agent_process import (
     program_folders,
     run_agent,
 )
+from autoresearch.proposer.agent_report import last_words, read_usage
 from autoresearch.proposer.agents import agent_of, command_line
 from autoresearch.proposer.answers import clean, parse_answer
 from autoresearch.proposer.base import (
@@ -36,7 +35,7 @@ from autoresearch.proposer.faults import wait_seconds
 from autoresearch.proposer.llm import Notify, make_proposal, nobody
 from autoresearch.proposer.prompt import Limits, Prompt, build_prompt
 from autoresearch.proposer.provider import redact
-from autoresearch.proposer.scratch import PROMPT_NAME, Found, Scratch
+from autoresearch.proposer.scratch import PROMPT_NAME, Found, Scratch, read_plain
 from autoresearch.trial.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Usage
 
@@ -78,6 +77,7 @@ class CommandProposer:
         self._is_cost_told = False
         self._rng = random.SystemRandom()
         self._agent = agent_of(self._line(None))
+        self.name = f"`{config.command[0]}`"
 
     def propose(self, context: Context, stop: threading.Event) -> Proposal:
         """Return a proposal; see `Proposer.propose`.
@@ -122,10 +122,10 @@ class CommandProposer:
         return build_prompt(context, Limits(tokens, is_agent=True))
 
     def check(self) -> str:
-        """Ask the command for its version, as it would run in the session.
+        """Ask the command for its version, and a preset whether it is signed in, as it would run in the session.
 
         Raises:
-            PrerequisiteError: the command is not there, or does not run.
+            PrerequisiteError: the command is not there, does not run, or is not signed in.
         """
         program = self._line(None)[0]
         if shutil.which(program) is None:
@@ -136,10 +136,7 @@ class CommandProposer:
                 else "correct `[proposer] command` in autoresearch.toml",
                 kind="proposer",
             )
-        with Scratch(self._scratch) as scratch:
-            run = self._execute(
-                scratch, [program, "--version"], "", threading.Event(), _CHECK_SECONDS
-            )
+        run = self._try(program, "--version")
         if run.code != 0:
             said = clean(redact(run.errors or run.output), 200) or f"exit code {run.code}"
             raise PrerequisiteError(
@@ -147,7 +144,29 @@ class CommandProposer:
                 hint="run it by hand; if it works there, see `autoresearch doctor` for the sandbox",
                 kind="proposer",
             )
+        if not self._is_signed_in(program):
+            raise PrerequisiteError(
+                f"`{program}` is not signed in", hint=self._agent.sign_in, kind="proposer"
+            )
         return f"command: `{program}` {clean(run.output, 60)}, sandbox {self._sandbox.name}"
+
+    def _is_signed_in(self, program: str) -> bool:
+        """Whether a preset finds its sign-in; True where nobody can tell."""
+        agent, home = self._agent, Path("~").expanduser()
+        if not agent.status or any(name in os.environ for name in agent.signed_in_by):
+            return True
+        file, words = agent.provider_line
+        text = read_plain(home / file) if file else None
+        if self._config.pass_env or (text is not None and words.encode() in text):
+            return True
+        return self._try(program, *agent.status).code == 0
+
+    def _try(self, program: str, *arguments: str) -> AgentRun:
+        """Run the command for a moment, with its sign-in."""
+        with Scratch(self._scratch) as scratch:
+            scratch.bring(Path("~").expanduser(), self._agent.files)
+            never = threading.Event()
+            return self._execute(scratch, [program, *arguments], "", never, _CHECK_SECONDS)
 
     # -- running ------------------------------------------------------------------------------
 
@@ -228,16 +247,15 @@ class CommandProposer:
             self._num_failures = 0
             return
         self._num_failures += 1
-        program = self._config.command[0]
+        said = clean(redact(last_words(run)), 300)
         if run.code is None:
-            message = f"`{program}` did not finish within {self._config.timeout_seconds:g} s"
+            what = f"did not finish within {self._config.timeout_seconds:g} s"
             hint = "raise `[proposer] timeout_seconds`"
         else:
-            said = clean(redact(_last_words(run)), 300)
-            message = f"`{program}` ended with exit code {run.code}" + (f": {said}" if said else "")
-            hint = f"run `{program}` by hand: is it signed in?"
+            what = f"ended with exit code {run.code}"
+            hint = f"run `{self._config.command[0]}` by hand: is it signed in?"
         raise ProposerUnavailableError(
-            message,
+            f"{self.name} {what}" + (f": {said}" if said else ""),
             hint=hint,
             retry_seconds=wait_seconds(self._num_failures + 2, None, self._rng),
             usage=usage,
@@ -289,48 +307,6 @@ class CommandProposer:
                 "",
             )
         return usage
-
-
-def read_usage(output: str, seconds: float) -> Usage:
-    """Return what an agent says it used, from the JSON it printed (Claude Code, Codex); else only the time."""
-    tokens_in = tokens_out = tokens_cached = 0
-    cost: float | None = None
-    for line in output.splitlines():
-        if not line.startswith("{"):
-            continue
-        try:
-            item = json.loads(line)
-        except ValueError:
-            continue
-        used: Any = item.get("usage") if isinstance(item, dict) else None
-        if not isinstance(used, dict):
-            continue
-        if item.get("type") == "turn.completed":  # Codex: input includes what was cached.
-            tokens_in += _whole(used.get("input_tokens"))
-            tokens_cached += _whole(used.get("cached_input_tokens"))
-        elif item.get("type") == "result":  # Claude Code: three separate counts.
-            read = _whole(used.get("cache_read_input_tokens"))
-            tokens_cached += read
-            tokens_in += _whole(used.get("input_tokens")) + read
-            tokens_in += _whole(used.get("cache_creation_input_tokens"))
-            said = item.get("total_cost_usd")
-            cost = float(said) if isinstance(said, int | float) else cost
-        else:
-            continue
-        tokens_out += _whole(used.get("output_tokens"))
-    return Usage(1, tokens_in, tokens_out, tokens_cached, cost, seconds)
-
-
-def _last_words(run: AgentRun) -> str:
-    for text in (run.errors, run.output):
-        lines = [line for line in text.splitlines() if line.strip()]
-        if lines:
-            return lines[-1]
-    return ""
-
-
-def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0
 
 
 def _complaint(refusal: edits.Refusal) -> str:

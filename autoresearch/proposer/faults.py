@@ -31,7 +31,7 @@ class Fault:
     """Whether the provider may have charged for the call that died; booked at its maximum then."""
 
 
-_KEY_HINT = "set `{key}` in the environment, or name its variable in `[proposer] api_key_env`"
+_KEY_HINT = "put the right key in `{key}`, or name another variable in `[proposer] api_key_env`"
 
 TABLE: Mapping[str, Fault] = {
     "RateLimitError": Fault("wait", "`{model}` limits the rate of calls"),
@@ -96,7 +96,12 @@ UNKNOWN = Fault("wait", "`{model}` cannot be asked", is_billed=True)
 
 
 def find_fault(error: BaseException) -> Fault:
-    """Return the row of an error: of its class, else of the nearest class above it."""
+    """Return the row of an error: of its class, else of the nearest class above it.
+
+    litellm calls it an error of the server when there was none to connect to; the cause of the error says so.
+    """
+    if type(error).__name__ == "InternalServerError" and _is_unconnected(error):
+        return TABLE["APIConnectionError"]
     status = getattr(error, "status_code", None)
     if type(error).__name__ in _GENERIC and status in _BY_STATUS:
         return TABLE[_BY_STATUS[status]]
@@ -106,6 +111,15 @@ def find_fault(error: BaseException) -> Fault:
         if cls.__name__ in _ALIASES:
             return TABLE[_ALIASES[cls.__name__]]
     return UNKNOWN
+
+
+def _is_unconnected(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if type(seen).__name__ in ("APIConnectionError", "ConnectError"):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 _GENERIC = {"APIError", "BadRequestError", "OpenAIError", "APIConnectionError"}

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from autoresearch.proposer import texts
 from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
 from autoresearch.types import CurvePoint, Experiment, TrialResult, Verdict
@@ -61,8 +62,8 @@ def table(context: Context, cap: int, count: Count) -> str:
     rows = {e.number: _row(e, by_commit) for e in experiments}
     sizes = {number: count(row) + 1 for number, row in rows.items()}
     title = (
-        "# Experiments so far: number, verdict, val_bpb, change against the incumbent of its time,"
-        " probability of a real gain | theme | what changed"
+        "# Experiments so far: number, verdict, val_bpb, difference to the incumbent of its time, p = probability of a"
+        " real gain | theme (who proposed it, if not you) | what changed"
     )
     cap -= count(title) + 1
     if sum(sizes.values()) <= cap:
@@ -119,8 +120,10 @@ def _themes(experiments: Sequence[Experiment], by_commit: Mapping[str, Experimen
 def notes(context: Context, cap: int, count: Count) -> str:
     """Return the person's notes, then the agent's own, the newest that fit in `cap` tokens."""
     human = [n.text for n in context.session.notes if n.author == "human"]
-    agent = [f"#{e.number}: {e.note}" for e in context.session.experiments if e.note]
-    agent += [n.text for n in context.session.notes if n.author == "agent"]
+    noted = {e.note: e.number for e in context.session.experiments if e.note}
+    said = [n.text for n in context.session.notes if n.author == "agent"]  # Holds those above too.
+    agent = [text for text in dict.fromkeys(said) if text not in noted]
+    agent += [f"#{number}: {text}" for text, number in noted.items()]
     sections = []
     for title, lines in (
         ("# Notes from the person, newest last; follow them", human),
@@ -148,7 +151,7 @@ def outcomes(context: Context, cap: int, count: Count, has_logs: bool) -> str:
     if best is not None:
         sections.append((f"## Incumbent #{best.number}", best, False))
     sections += [(f"## {_row(e, by_commit)}", e, True) for e in newest if e is not best]
-    texts: list[str] = []
+    found: list[str] = []
     for title, e, is_full in sections:
         text = "\n".join([title, *_outcome(e, context, is_full, has_logs)])
         if cap < (size := count(text) + 2):
@@ -156,9 +159,9 @@ def outcomes(context: Context, cap: int, count: Count, has_logs: bool) -> str:
             size = count(text) + 2
         if cap < size:
             break
-        texts.append(text)
+        found.append(text)
         cap -= size
-    return "\n\n".join(["# Last outcomes, newest first", *texts]) if texts else ""
+    return "\n\n".join(["# Last outcomes, newest first", *found]) if found else ""
 
 
 def _outcome(e: Experiment, context: Context, is_full: bool, has_logs: bool) -> list[str]:
@@ -167,9 +170,10 @@ def _outcome(e: Experiment, context: Context, is_full: bool, has_logs: bool) -> 
         lines.append(f"hypothesis: {clean(e.hypothesis, 400)}")
     if is_full and e.expected_effect:
         lines.append(f"expected: {clean(e.expected_effect, 200)}")
-    if is_full and e.decision is not None and e.decision.explanation:
-        lines.append(f"outcome: {clean(e.decision.explanation, 300)}")
     result = e.trials[-1].result
+    said = e.decision.explanation if e.decision is not None else result.detail
+    if is_full and (said := texts.LEAKS.get(e.reason, said)):
+        lines.append(f"outcome: {clean(said, 300)}")
     lines += _figures(result)
     digest = curve_digest(context.curves.get(e.number, ()))
     if digest:
@@ -182,8 +186,6 @@ def _outcome(e: Experiment, context: Context, is_full: bool, has_logs: bool) -> 
 
 def _figures(result: TrialResult) -> list[str]:
     parts = []
-    if result.detail:
-        parts.append(clean(result.detail, 200))
     if result.tokens_per_second:
         parts.append(f"{result.tokens_per_second:,.0f} tokens/s")
     if result.num_steps:
@@ -198,14 +200,18 @@ def _figures(result: TrialResult) -> list[str]:
 
 
 def curve_digest(curve: Sequence[CurvePoint]) -> str:
-    """Return a loss curve in one line: a few (seconds, loss) pairs, evenly spread."""
-    points = [p for p in curve if p.loss is not None and math.isfinite(p.loss)]
+    """Return a loss curve in one line: means over a few stretches of equal length, and when each ended."""
+    points = [(p.seconds, p.loss) for p in curve if p.loss is not None and math.isfinite(p.loss)]
     if len(points) < 2:
         return ""
-    step = (len(points) - 1) / (min(_NUM_CURVE_POINTS, len(points)) - 1)
-    chosen = [points[round(i * step)] for i in range(min(_NUM_CURVE_POINTS, len(points)))]
-    pairs = ", ".join(f"{p.seconds:.0f}s {p.loss:.4f}" for p in chosen)
-    return f"training loss: {pairs}"
+    num = min(_NUM_CURVE_POINTS, len(points))
+    digits = 0 if points[-1][0] >= 30 else 1
+    pairs = []
+    for i in range(num):
+        part = points[i * len(points) // num : (i + 1) * len(points) // num]
+        mean = sum(loss for _, loss in part) / len(part)
+        pairs.append(f"{part[-1][0]:.{digits}f}s {mean:.4f}")
+    return f"training loss, means up to: {', '.join(pairs)}"
 
 
 def fence(text: str) -> str:

@@ -40,7 +40,8 @@ Notify = Callable[[str, str], None]
 MAX_FAILED_ANSWERS = 10
 """So many useless answers in a row pause the model."""
 _CHECK_SECONDS = 60.0
-_CHECK_TOKENS = 64
+_CHECK_TOKENS = 1024
+"""Room for a model that thinks before it says its one word."""
 
 
 def nobody(_text: str, _command: str) -> None:
@@ -77,10 +78,12 @@ class LlmProposer:
     ) -> None:
         self._config = config
         self.provider = Provider(config)
+        self.name = f"`{config.model}`"
         self._ledger = ledger or money.Ledger()
         self._notify = notify
         self._num_failures = 0
         self._num_failed_answers = 0
+        self._first_contact = Usage()
         self._is_price_told = False
         self._rng = random.SystemRandom()
 
@@ -94,6 +97,10 @@ class LlmProposer:
             CancelledError: `stop` was set.
         """
         talk = self._start(context, Limits(self.provider.max_prompt))
+        talk.usage, self._first_contact = (
+            self._first_contact,
+            Usage(),
+        )  # Booked with the first idea.
         self._tell_unknown_price()
         for rounds_left in range(self._config.max_rounds, -1, -1):
             text, is_cut = self._ask(talk, stop)
@@ -143,9 +150,9 @@ class LlmProposer:
                 timeout_seconds=min(_CHECK_SECONDS, self._config.timeout_seconds),
             )
         except ProviderError as exc:
-            raise PrerequisiteError(
-                f"{self._sentence(exc)}: {exc}", hint=self._hint(exc) or None, kind="proposer"
-            ) from exc
+            hint = self.provider.hint(exc.fault) or None
+            raise PrerequisiteError(self._sentence(exc), hint=hint, kind="proposer") from exc
+        self._first_contact = reply.usage
         price = self.provider.price
         cost = reply.usage.cost_usd
         paid = f"${cost:.6f}" if price is not None and cost is not None else "price unknown"
@@ -255,7 +262,7 @@ class LlmProposer:
             "llm",
             talk.context,
             dict(talk.context.files),
-            talk.answer.headings,
+            {"description": f"unusable answer: {refusal.message}", **talk.answer.headings},
             talk.usage,
             self._attachments(talk),
         )
@@ -273,17 +280,15 @@ class LlmProposer:
             case _:
                 wait = PAUSE_SECONDS
         return ProposerUnavailableError(
-            f"{self._sentence(error)}: {error}",
-            hint=self._hint(error) or None,
+            self._sentence(error),
+            hint=self.provider.hint(error.fault) or None,
             retry_seconds=wait,
             usage=talk.usage,
         )
 
     def _sentence(self, error: ProviderError) -> str:
-        return error.fault.sentence.format(model=self.provider.model)
-
-    def _hint(self, error: ProviderError) -> str:
-        return error.fault.hint.format(model=self.provider.model, key=self.provider.key_name)
+        sentence = error.fault.sentence.format(model=self.provider.model)
+        return f"{sentence}: {error}" if str(error) else sentence
 
     def _tell_unknown_price(self) -> None:
         if self.provider.price is None and not self._is_price_told:

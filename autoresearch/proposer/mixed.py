@@ -1,4 +1,4 @@
-"""Several proposers in one: a mix by shares, and `search` for the time of an outage.
+"""Several proposers in one: a mix by shares, and another for the time of an outage.
 
 Both keep nothing that the record does not have, but for how long an outage has lasted.
 """
@@ -37,6 +37,7 @@ class Mixed:
 
     def __init__(self, members: Mapping[str, Proposer], shares: Mapping[str, float]) -> None:
         self.members = dict(members)
+        self.name = ", ".join(member.name for member in self.members.values())
         self._shares = {kind: share for kind, share in sorted(shares.items()) if share > 0}
 
     def draw(self, seed: int, number: int) -> str:
@@ -79,6 +80,7 @@ class WithFallback:
         self.first = first
         self.second = second
         self.kind = first.kind
+        self.name = first.name
         self._patience = patience_seconds
         self._notify = notify
         self._clock = clock
@@ -107,28 +109,26 @@ class WithFallback:
                 raise CancelledError("the session ended", usage=usage)
             if self._clock() >= self._next_try:
                 try:
-                    return self._answered(
-                        self.first.propose(self._poorer(context, usage), stop), usage
-                    )
-                except EditFailedError as exc:
-                    exc.proposal = self._answered(exc.proposal, usage)
+                    proposal = _ask(self.first, context, stop, usage)
+                except CostLimitError:
                     raise
-                except CancelledError as exc:
-                    exc.usage = money.add(usage, exc.usage)
-                    raise
-                except CostLimitError as exc:
-                    exc.usage = money.add(usage, exc.usage)
+                except EditFailedError:
+                    self._answered()
                     raise
                 except ProposerUnavailableError as exc:
-                    usage = money.add(usage, exc.usage)
+                    usage = exc.usage
                     self._failed(exc)
+                else:
+                    self._answered()
+                    return proposal
             if self._is_second_due():
                 return self._stand_in(context, stop, usage)
             stop.wait(max(0.05, min(self._next_try, self._deadline()) - self._clock()))
 
     def check(self) -> str:
-        """Check the first; the second needs no check to be useful."""
-        return self.first.check()
+        """Check the first, and the second where it needs something too."""
+        said = self.first.check()
+        return f"{said}; {self.second.check()}" if isinstance(self.second, WithFallback) else said
 
     def _deadline(self) -> float:
         return (self._since or 0.0) + self._patience
@@ -148,22 +148,23 @@ class WithFallback:
         self._reason = error.message
         self._hint = error.hint or ""
 
-    def _answered(self, proposal: Proposal, usage: Usage) -> Proposal:
+    def _answered(self) -> None:
         if self._is_told:
-            self._notify(f"the {self.kind} proposer answers again", "")
+            self._notify(f"{self.name} answers again", "")
         self._since, self._is_told, self._next_try = None, False, 0.0
-        return _with_usage(proposal, usage)
 
     def _stand_in(self, context: Context, stop: threading.Event, usage: Usage) -> Proposal:
         if not self._is_told:
             self._is_told = True
             hint = f" ({self._hint})" if self._hint else ""
             self._notify(
-                f"{self._reason}: {self.second.kind} proposes meanwhile{hint}",
+                f"{self._reason}: {self.second.name} proposes meanwhile{hint}",
                 "autoresearch doctor",
             )
         try:
-            return _with_usage(self.second.propose(context, stop), usage)
+            return _ask(self.second, context, stop, usage)
+        except CostLimitError:
+            raise
         except ProposerUnavailableError as exc:
             # Both are silent: wait for the first, unless it is gone for good.
             wait = self._next_try - self._clock()
@@ -172,17 +173,25 @@ class WithFallback:
                 f"{self._reason}; {exc.message}",
                 hint=self._hint or exc.hint,
                 retry_seconds=retry,
-                usage=usage,
+                usage=exc.usage,
             ) from exc
 
-    @staticmethod
-    def _poorer(context: Context, usage: Usage) -> Context:
-        if context.cost_left_usd is None or not usage.cost_usd:
-            return context
-        return replace(context, cost_left_usd=max(0.0, context.cost_left_usd - usage.cost_usd))
+
+def _ask(proposer: Proposer, context: Context, stop: threading.Event, spent: Usage) -> Proposal:
+    """Ask a proposer after `spent` has gone to calls that gave nothing; that is booked with what comes of it."""
+    if context.cost_left_usd is not None and spent.cost_usd:
+        left = max(0.0, context.cost_left_usd - spent.cost_usd)
+        context = replace(context, cost_left_usd=left)
+    try:
+        proposal = proposer.propose(context, stop)
+    except EditFailedError as exc:
+        exc.proposal = _with_usage(exc.proposal, spent)
+        raise
+    except (CancelledError, ProposerUnavailableError) as exc:
+        exc.usage = money.add(spent, exc.usage)
+        raise
+    return _with_usage(proposal, spent)
 
 
-def _with_usage(proposal: Proposal, usage: Usage) -> Proposal:
-    if not usage.num_calls:
-        return proposal
-    return replace(proposal, usage=money.add(usage, proposal.usage))
+def _with_usage(proposal: Proposal, spent: Usage) -> Proposal:
+    return replace(proposal, usage=money.add(spent, proposal.usage))

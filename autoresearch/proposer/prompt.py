@@ -154,7 +154,10 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
     """The parts that hardly change: rules, format, setup, program.md, the files."""
     names = ", ".join(f"`{path}`" for path in context.files)
     rules = texts.RULES.format(
-        files=names, budget=context.budget_seconds, max_lines=context.max_lines
+        files=names,
+        budget=context.budget_seconds,
+        max_lines=context.max_lines,
+        contract=_contract(context.files),
     )
     answer_format = (
         texts.AGENT_FORMAT.format(files=names)
@@ -174,18 +177,31 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
     ]
 
 
+def _contract(files: Mapping[str, str]) -> str:
+    """What the program owes the lab, by the shape it has."""
+    is_script = not any("Trial.join" in text for text in files.values())
+    return texts.SCRIPT_CONTRACT if is_script else texts.TRIAL_CONTRACT
+
+
 def _setup(context: Context) -> str:
-    setup = context.session.setup
-    lines = ["# The lab", f"- budget: {context.budget_seconds:g} s of training a trial"]
+    """The device, the budget and the data: what is the same for a whole session."""
+    hardware, data, setup = context.hardware, context.session.data, context.session.setup
+    device = clean(str(hardware.get("name") or (setup.gpu if setup else "unknown")), 100)
+    if hardware.get("kind") == "cpu":
+        device += f", {hardware.get('cores')} processor cores, no GPU"
+    elif hardware.get("memory_mb"):
+        device += f", {hardware['memory_mb']:,} MB of memory"
+    if torch := hardware.get("torch") or (setup.torch if setup else ""):
+        device += f", torch {clean(str(torch), 40)}"
+    lines = ["# The lab", f"- device: {device}"]
+    startup = f", after at most {context.startup_seconds:g} s" if context.startup_seconds else ""
+    lines.append(
+        f"- budget of a trial: {context.budget_seconds:g} s{startup and startup + ' of start-up'}"
+    )
     if setup is not None:
-        lines.append(f"- device: {clean(setup.gpu, 100)}, torch {clean(setup.torch, 40)}")
         lines.append(f"- max_seq_len: {setup.max_seq_len}")
-    for name, value in context.hardware.items():
-        if isinstance(value, str | int | float) and value != "":
-            lines.append(f"- {clean(str(name), 40)}: {clean(str(value), 120)}")
-    for name, value in context.session.data.items():
-        if isinstance(value, str | int | float) and name in ("source", "vocab_size"):
-            lines.append(f"- data {name}: {clean(str(value), 120)}")
+    known = [name for name in ("source", "vocab_size") if data.get(name)]
+    lines += [f"- data {name}: {clean(str(data[name]), 120)}" for name in known]
     if context.session.unigram_bpb is not None:
         lines.append(f"- val_bpb of token frequencies alone: {context.session.unigram_bpb:.4f}")
     return "\n".join(lines)
@@ -233,7 +249,10 @@ def _limits(context: Context) -> str:
 
 def _task(context: Context) -> str:
     best = next((e for e in context.session.experiments if e.number == context.session.best), None)
-    score = f" (val_bpb {best.val_bpb:.6f})" if best and best.val_bpb is not None else ""
+    known = [f"val_bpb {best.val_bpb:.6f}"] if best and best.val_bpb is not None else []
+    if context.noise_bpb:
+        known.append(f"trials of one program differ by about {context.noise_bpb:.6f} by luck")
+    score = f" ({'; '.join(known)})" if known else ""
     which = "the baseline" if context.session.best == 0 else f"experiment #{context.session.best}"
     return (
         f"# Now\nPropose experiment #{context.number}: a change to the files above, which are those of {which}"

@@ -25,7 +25,10 @@ _DEFAULT_WINDOW = 32_768
 _MARKED_PROVIDERS = ("anthropic", "bedrock", "bedrock_converse", "vertex_ai", "databricks")
 """Providers whose prompt cache must be asked for; for Claude models only."""
 _OLLAMA = ("ollama", "ollama_chat")
+_LOCAL = (*_OLLAMA, "lm_studio", "llamafile")
+"""Providers whose usual address is this machine."""
 _LOOPBACK = re.compile(r"^https?://(localhost|127\.|\[::1\]|0\.0\.0\.0)")
+_PREFIX = re.compile(r"^((litellm\.)?\w+Error: |\w+Exception - )+")
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
 
 
@@ -83,6 +86,13 @@ def redact(text: str) -> str:
     return text
 
 
+def is_local(config: ProposerConfig) -> bool:
+    """Return whether the model runs on this machine, where it may share the device with the trials."""
+    if config.api_base:
+        return bool(_LOOPBACK.match(config.api_base))
+    return config.model.partition("/")[0] in _LOCAL
+
+
 class Provider:
     """One model at one address, as the configuration names it."""
 
@@ -105,13 +115,6 @@ class Provider:
             return str(import_litellm().get_llm_provider(self.model)[1])
         except Exception:  # noqa: BLE001 - an unknown provider is told when it is asked
             return ""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the model runs on this machine."""
-        if self._config.api_base:
-            return bool(_LOOPBACK.match(self._config.api_base))
-        return self._provider_name in _OLLAMA
 
     @cached_property
     def price(self) -> Price | None:
@@ -171,13 +174,25 @@ class Provider:
         """Return the variables that must be set and are not."""
         if self._config.api_key_env:
             return [] if os.environ.get(self._config.api_key_env) else [self._config.api_key_env]
-        if self._config.api_base:
+        if self._config.api_base or is_local(self._config):
             return []
         try:
             missing = import_litellm().validate_environment(self.model)["missing_keys"]
         except Exception:  # noqa: BLE001 - not knowing is no reason to refuse
             return []
         return [str(name) for name in missing]
+
+    def hint(self, fault: Fault) -> str:
+        """Return what a person can do about a fault; names the variable, the line or the command."""
+        _, _, name = self.model.partition("/")
+        is_ollama = self._provider_name in _OLLAMA and is_local(self._config)
+        if fault is TABLE["NotFoundError"] and is_ollama:
+            return f"`ollama pull {name}`, or correct `[proposer] model`"
+        if fault is TABLE["APIConnectionError"] and is_ollama:
+            return "start it with `ollama serve`, or name its address in `[proposer] api_base`"
+        if fault is TABLE["APIConnectionError"] and self._config.api_base:
+            return f"is a server running at `{self._config.api_base}`, the `[proposer] api_base`?"
+        return fault.hint.format(model=self.model, key=self.key_name)
 
     def most(self, messages: Sequence[Mapping[str, Any]], max_output: int) -> float | None:
         """Return the most a call can cost in US dollars; None when the price is unknown."""
@@ -244,7 +259,7 @@ class Provider:
             options["api_key"] = key
         if self._config.temperature >= 0:
             options["temperature"] = self._config.temperature
-        if self._provider_name in _OLLAMA and self.is_local:
+        if self._provider_name in _OLLAMA and is_local(self._config):
             options["keep_alive"] = 0  # The model leaves the device before the trial begins.
         stream = litellm.completion(
             model=self.model,
@@ -314,7 +329,9 @@ class Provider:
         if fault.is_billed:
             usage = self._worst(messages, limit, began)
         said = redact(str(getattr(error, "message", "") or error) or type(error).__name__)
-        said = " ".join(re.sub(r"^(litellm\.)?\w+Error: |\bOpenAIException - ", "", said).split())
+        said = " ".join(_PREFIX.sub("", said).split())
+        if fault is TABLE["LiteLLMUnknownProvider"]:
+            said = ""  # An advertisement.
         return ProviderError(said[:300], fault, usage, retry_after_of(error))
 
     def _worst(self, messages: Sequence[Mapping[str, Any]], limit: int, began: float) -> Usage:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autoresearch.config import Config
+from autoresearch.config import Config, ProposerConfig
 from autoresearch.errors import ConfigError
 from autoresearch.proposer.base import Proposer
 from autoresearch.proposer.llm import LlmProposer, Notify, nobody
@@ -10,6 +10,24 @@ from autoresearch.proposer.mixed import Mixed, WithFallback
 from autoresearch.proposer.money import Ledger
 from autoresearch.proposer.search import SearchProposer
 from autoresearch.trial.sandbox import Sandbox
+
+NEXT_MODEL_SECONDS = 60.0
+"""A model that another stands behind is waited for at most so long."""
+
+
+def model_settings(settings: ProposerConfig) -> list[ProposerConfig]:
+    """Return `[proposer]` for each model: `model`, then `fallback_models` in turn.
+
+    Address, key, price and window are those of `model`; a fallback of the same provider shares them, one of
+    another provider has that provider's usual ones.
+    """
+    provider = settings.model.partition("/")[0]
+    usual = {"api_base": "", "api_key_env": "", "price_in": -1.0, "price_out": -1.0}
+    found = [settings]
+    for model in settings.fallback_models:
+        others = {} if model.partition("/")[0] == provider else {**usual, "context_tokens": 0}
+        found.append(settings.model_copy(update={"model": model, **others}))
+    return found
 
 
 def make_proposer(
@@ -19,7 +37,10 @@ def make_proposer(
     scratch: Path | None = None,
     notify: Notify = nobody,
 ) -> Proposer:
-    """Return the proposer of `[proposer]`: one kind, or a mix; `search` stands in during outages.
+    """Return the proposer of `[proposer]`: one kind, or a mix.
+
+    While a model cannot be had the next of `fallback_models` stands in, and behind the last of them, as behind a
+    command, `search`.
 
     Args:
         config: All settings.
@@ -38,17 +59,21 @@ def make_proposer(
     def make(kind: str) -> Proposer:
         if kind == "search":
             return search
+        patience = settings.outage_minutes * 60
         if kind == "llm":
-            first: Proposer = LlmProposer(settings, ledger, notify)
-        elif kind == "command":
+            chain: Proposer = search
+            for model in reversed(model_settings(settings)):
+                chain = WithFallback(LlmProposer(model, ledger, notify), chain, patience, notify)
+                patience = min(patience, NEXT_MODEL_SECONDS)
+            return chain
+        if kind == "command":
             from autoresearch.proposer.command import CommandProposer
 
-            first = CommandProposer(settings, sandbox, scratch, notify)
-        else:
-            raise ConfigError(
-                f"`proposer.kind` `{kind}` is not known", hint="use search, llm or command"
-            )
-        return WithFallback(first, search, settings.outage_minutes * 60, notify)
+            command = CommandProposer(settings, sandbox, scratch, notify)
+            return WithFallback(command, search, patience, notify)
+        raise ConfigError(
+            f"`proposer.kind` `{kind}` is not known", hint="use search, llm or command"
+        )
 
     shares: dict[str, float] = {kind: share for kind, share in settings.mix.items() if share > 0}
     if not settings.mix:

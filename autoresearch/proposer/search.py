@@ -68,6 +68,7 @@ class SearchProposer:
     """Proposes new values for one to three constants of the first editable file."""
 
     kind = "search"
+    name = "`search`"
 
     def propose(self, context: Context, stop: threading.Event) -> Proposal:
         """Return a proposal; see `Proposer.propose`.

@@ -13,6 +13,8 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.proposer.agent_process import AgentRun, program_folders
+from autoresearch.proposer.agent_report import last_words, read_usage
 from autoresearch.proposer.agents import command_line
 from autoresearch.proposer.base import (
     CancelledError,
@@ -20,7 +22,7 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.proposer.command import CommandProposer, read_usage
+from autoresearch.proposer.command import CommandProposer
 from autoresearch.proposer.scratch import Scratch
 from autoresearch.types import Proposal
 
@@ -110,7 +112,7 @@ def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
 def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
     body = (
         "path = pathlib.Path('train.py')\ntext = path.read_text()\n"
-        "path.write_text(text.replace('DEPTH = (', 'DEPTH = 5') if 'not valid Python' in prompt"
+        "path.write_text(text.replace('DEPTH = (', 'DEPTH = 5') if 'attempt was refused' in prompt"
         " else text.replace('DEPTH = 4', 'DEPTH = ('))\n"
     )
     p = propose(tmp_path, body)
@@ -234,6 +236,61 @@ def test_first_contact(tmp_path: Path) -> None:
     bad.chmod(0o755)
     with pytest.raises(PrerequisiteError, match="--version` fails: broken"):
         CommandProposer(config([str(bad), "-p"])).check()
+
+
+def test_a_preset_that_is_not_signed_in_is_told_at_once(
+    tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("claude", "codex"):
+        fake = tmp_path / name
+        fake.write_text(
+            '#!/bin/sh\n[ "$2" = status ] && [ ! -f "$HOME/.claude/.credentials.json" ]\nexit $((! $?))\n'
+        )
+        fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(PrerequisiteError, match="`claude` is not signed in") as raised:
+        CommandProposer(config(["claude"])).check()
+    assert "ANTHROPIC_API_KEY" in str(raised.value.hint)
+    (isolated / ".claude").mkdir()
+    (isolated / ".claude" / ".credentials.json").write_text("{}")
+    assert "`claude`" in CommandProposer(config(["claude"])).check()
+    (isolated / ".claude" / ".credentials.json").unlink()
+    with pytest.raises(PrerequisiteError, match="`codex` is not signed in"):
+        CommandProposer(config(["codex"])).check()
+    (isolated / ".codex").mkdir()
+    (isolated / ".codex" / "config.toml").write_text('model_provider = "mine"')
+    assert "`codex`" in CommandProposer(config(["codex"])).check()
+
+
+@pytest.mark.parametrize(
+    ("output", "errors", "said"),
+    [
+        ('{"type":"result","is_error":true,"result":"Not logged in"}', "", "Not logged in"),
+        ('{"type":"result","is_error":false,"result":"Done"}', "warning\nboom\n", "boom"),
+        (
+            '{"type":"error","message":"Reconnecting"}\n{"type":"turn.failed","error":{"message":"401"}}',
+            "Reading prompt from stdin...",
+            "401",
+        ),
+        ("[1]\nno json\n\n", "", "no json"),
+        ("", "", ""),
+    ],
+)
+def test_last_words(output: str, errors: str, said: str) -> None:
+    assert last_words(AgentRun(1, output, errors, 1.0)) == said
+
+
+def test_a_script_of_a_python_environment_brings_it_along(tmp_path: Path) -> None:
+    script = tmp_path / "env" / "bin" / "agent"
+    script.parent.mkdir(parents=True)
+    python = script.parent / "python3"
+    python.symlink_to(sys.executable)
+    script.write_text(f"#!{python}\nprint(1)\n")
+    link = tmp_path / "bin" / "agent"
+    link.parent.mkdir()
+    link.symlink_to(script)
+    folders = program_folders(link)
+    assert {link.parent, script.parent, tmp_path / "env"} <= set(folders)
 
 
 def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ from autoresearch.proposer.base import (
     CancelledError,
     CostLimitError,
     EditFailedError,
+    Proposer,
     ProposerUnavailableError,
 )
 from autoresearch.proposer.edits import identity
 from autoresearch.proposer.llm import LlmProposer, describe
 from autoresearch.proposer.money import Ledger
-from autoresearch.proposer.provider import import_litellm, redact
+from autoresearch.proposer.provider import Provider, import_litellm, is_local, redact
+from autoresearch.proposer.registry import make_proposer, model_settings
 from autoresearch.types import Usage, Verdict
 
 NEVER = threading.Event()
@@ -172,6 +174,73 @@ def test_ten_useless_answers_in_a_row_pause_the_model() -> None:
     assert raised.value.usage.num_calls == 2
 
 
+def two_models(url: str, **more: Any) -> tuple[Proposer, list[str]]:
+    base = load_config(None).config
+    settings = config(url, model="openai/first", fallback_models=["openai/second"], **more)
+    told: list[str] = []
+    made = make_proposer(
+        base.model_copy(update={"proposer": settings}), notify=lambda text, _: told.append(text)
+    )
+    return made, told
+
+
+def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
+    with serve(lambda _, body: Say("no" if body["model"] == "first" else GOOD)) as server:
+        proposer, told = two_models(server.url, max_rounds=1)
+        for _ in range(9):
+            with pytest.raises(EditFailedError):
+                proposer.propose(context(), NEVER)
+        p = proposer.propose(context(), NEVER)
+        again = proposer.propose(context(), NEVER)
+    assert p.proposer == again.proposer == "llm"
+    assert p.usage.num_calls == 3
+    assert again.usage.num_calls == 1
+    assert len(told) == 1
+    assert told[0].startswith("`openai/first` gave 10 answers in a row")
+    assert "`openai/second` proposes meanwhile" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        (Say(status=401), "does not accept the key"),
+        (Say(status=404), "does not exist"),
+        (Say(status=400, code="content_policy_violation", error="content policy"), "refuses"),
+        (Say(status=503), "is not available"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_replaced_by_the_next(trouble: Say, why: str) -> None:
+    first = [trouble]
+    with serve(lambda _, body: first[0] if body["model"] == "first" else Say(GOOD)) as server:
+        proposer, told = two_models(server.url, outage_minutes=0.0)
+        p = proposer.propose(context(), NEVER)
+        assert why in told[0]
+        assert p.usage.num_calls == len(server.requests)
+    with serve(trouble) as server:
+        proposer, told = two_models(server.url, outage_minutes=0.0)
+        assert proposer.propose(context(), NEVER).proposer == "search"
+        assert "`openai/second` proposes meanwhile" in told[0]
+        assert "`search` proposes meanwhile" in told[1]
+
+
+def test_a_fallback_of_another_provider_has_its_own_address_and_key() -> None:
+    settings = config(
+        "http://localhost:1/v1",
+        api_key_env="MINE",
+        context_tokens=9,
+        fallback_models=["openai/b", "anthropic/c"],
+    )
+    first, same, other = model_settings(settings)
+    assert (first.model, same.model, other.model) == ("openai/loopback", "openai/b", "anthropic/c")
+    assert (same.api_base, same.api_key_env, same.price_in) == (
+        "http://localhost:1/v1",
+        "MINE",
+        1.0,
+    )
+    assert (other.api_base, other.api_key_env, other.price_in) == ("", "", -1.0)
+    assert other.context_tokens == 0
+
+
 @pytest.mark.parametrize(
     ("say", "message", "wait"),
     [
@@ -216,9 +285,14 @@ def test_waits_grow_and_end() -> None:
 def test_no_server_at_all() -> None:
     with serve(Say()) as server:
         url = server.url
-    with pytest.raises(ProposerUnavailableError, match=r"cannot be reached|server of") as raised:
+    with pytest.raises(ProposerUnavailableError, match="cannot be reached: Connection") as raised:
         LlmProposer(config(url)).propose(context(), NEVER)
     assert raised.value.usage.cost_usd is None
+    assert f"is a server running at `{url}`" in str(raised.value.hint)
+    ollama = config(url.removesuffix("/v1"), model="ollama_chat/qwen3-coder")
+    with pytest.raises(PrerequisiteError, match="cannot be reached") as refused:
+        LlmProposer(ollama).check()
+    assert "`ollama serve`" in str(refused.value.hint)
 
 
 def test_a_slow_answer_times_out_and_is_booked_at_its_most() -> None:
@@ -301,8 +375,11 @@ def test_the_cost_limit_counts_what_is_in_flight() -> None:
 
 def test_first_contact() -> None:
     with serve(Say("OK")) as server:
-        said = LlmProposer(config(server.url)).check()
-        assert said.startswith("llm: `openai/loopback` answered in")
+        proposer = LlmProposer(config(server.url))
+        assert proposer.check().startswith("llm: `openai/loopback` answered in")
+    with serve(Say(GOOD)) as server:
+        proposer.provider = Provider(config(server.url))
+        assert [proposer.propose(context(), NEVER).usage.num_calls for _ in range(2)] == [2, 1]
     with pytest.raises(PrerequisiteError, match=r"`.proposer. model` is empty"):
         LlmProposer(config("", model="")).check()
     with pytest.raises(PrerequisiteError, match="`OPENAI_API_KEY` is not set") as raised:
@@ -365,7 +442,7 @@ def test_a_local_ollama_model_is_unloaded_after_each_answer() -> None:
     with serve(Say(status=404)) as server:
         root = server.url.removesuffix("/v1")
         proposer = LlmProposer(config(root, model="ollama_chat/some-model"))
-        assert proposer.provider.is_local
+        assert is_local(config(root, model="ollama_chat/some-model"))
         with pytest.raises(ProposerUnavailableError):
             proposer.propose(context(), NEVER)
     assert server.requests[0]["keep_alive"] == 0

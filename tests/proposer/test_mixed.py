@@ -29,6 +29,7 @@ class Scripted:
 
     def __init__(self, kind: str, *answers: object) -> None:
         self.kind = kind
+        self.name = kind
         self.answers = list(answers)
         self.asked: list[Context] = []
 
@@ -119,7 +120,7 @@ def test_a_long_one_hands_over_and_back(clock: Clock) -> None:
     assert not both.is_outage
     assert told == [
         "`m` is down: search proposes meanwhile (wait)",
-        "the llm proposer answers again",
+        "llm answers again",
     ]
 
 
