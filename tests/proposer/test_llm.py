@@ -205,7 +205,7 @@ def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
     [
         (Say(status=401), "does not accept the key"),
         (Say(status=404), "does not exist"),
-        (Say(status=400, code="content_policy_violation", error="content policy"), "refuses"),
+        (Say(status=400, error="such a prompt is not wanted"), "rejects the request"),
         (Say(status=503), "is not available"),
     ],
 )
