@@ -1,14 +1,15 @@
 """What the audit of each preset catches, and what judging costs.
 
-Run: `python bench/audit.py [--no-measure]`. A leak worth twice the noise of a trial is to be caught with probability
-0.99, whatever its shape: everything at few positions or little at many. "K" is the audit that `audit.plan` chooses for
-it, uniform and targeted positions; "caught" its power; "reaches" the smallest leak, in units of the noise, that it
-catches with 0.99; where that is above 2 the rows of the preset do not suffice. "minimum" is what
-`judge.audit_positions` alone would reach: the audit before the noise is known.
+Run: `python bench/audit.py [--no-measure] [--markdown]`. A leak worth twice the noise of a trial is to be caught with
+probability 0.99, whatever its shape: everything at few positions or little at many. "K" is the audit that `audit.plan`
+chooses for it, uniform and targeted positions; "caught" its power; "from" the smallest leak, in bpb, that it catches
+with 0.99; where that is more than twice the noise the rows of the preset do not suffice. "unknown" is the smallest leak
+that `judge.audit_positions` alone catches: the audit before the noise is known.
 
-Costs: tokens the claim and the audit run forward, and seconds, from the ratio of a forward pass to a training
-step measured here on the CPU with the template's model, and the training speeds named below, which are others'
-figures. They leave out the starts of two processes, a few seconds that a trial's own `judge_seconds` has.
+Cost: the claim runs every judged token forward, the audit one row for each position. "judging" is their time as a share
+of the budget, from the training speed named below and the ratio of a forward pass to a training step, measured here
+on the CPU with the template's model, or taken as a third. It leaves out the starts of the two processes: while a GPU
+trains they have imported torch already, on a CPU they take a few seconds each.
 """
 
 import argparse
@@ -16,18 +17,65 @@ import importlib.util
 import math
 import time
 import tomllib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from autoresearch.paths import reference_config, templates_directory
-from autoresearch.trial.audit import LEAK_FACTOR, Spread, plan
+from autoresearch.trial.audit import LEAK_FACTOR, POWER, Spread, plan
 
-# Standard deviation between trials in bpb. H100: as others measured it; the rest: assumed until measured.
-NOISE_BPB = {"h100": 0.0005, "24gb": 0.0008, "12gb": 0.001, "8gb": 0.001, "rocm": 0.001}
-SLOW_NOISE_BPB = 0.002
+# Standard deviation between trials in bpb. h100: as others measured it; demo: measured on two cores of a server
+# processor; the rest: assumed until somebody measures it.
+NOISE_BPB = {
+    "h100": 0.0005,
+    "24gb": 0.0008,
+    "12gb": 0.001,
+    "8gb": 0.001,
+    "rocm": 0.001,
+    "mps": 0.002,
+    "cpu": 0.002,
+    "demo": 0.0101,
+}
+# Training tokens a second. h100: others' figure; cpu and demo: measured; the rest: what the preset was sized for.
+SPEED = {
+    "h100": 1.65e6,
+    "24gb": 1e6,
+    "12gb": 4e5,
+    "8gb": 2e5,
+    "rocm": 4e5,
+    "mps": 8e4,
+    "cpu": 3e4,
+    "demo": 3e4,
+}
 BYTES_PER_TOKEN = 4.2
 # Honest differences between claim and audit: bfloat16 arithmetic on a GPU, float32 on a CPU.
 HONEST_NATS = {"gpu": 0.02, "cpu": 1e-4}
-# Training tokens a second: upstream's own on an H100.
-SPEED = {"h100": 1.65e6}
+RATIO = 1 / 3
+
+
+class Line(NamedTuple):
+    """What one preset reaches."""
+
+    preset: str
+    noise_bpb: float
+    num_uniform: int
+    num_targeted: int
+    power: float
+    smallest_bpb: float
+    unknown_bpb: float
+    claim_mtok: float
+    audit_mtok: float
+    share: float
+
+    @property
+    def words(self) -> str:
+        """The same in one sentence."""
+        leak = LEAK_FACTOR * self.noise_bpb
+        text = (
+            f"{self.preset}: a leak of {leak:.4f} bpb is caught with probability {self.power:.3f}"
+        )
+        if self.power < POWER:
+            text += f", one of {self.smallest_bpb:.4f} bpb with {POWER}"
+        return text
 
 
 def measure_ratio() -> float:
@@ -50,54 +98,84 @@ def measure_ratio() -> float:
         logits = model.train()(rows).float().flatten(0, 1)
         torch.nn.functional.cross_entropy(logits, rows.flatten()).backward()
 
-    times = []
-    for action in (forward, train):
-        action()
-        started = time.perf_counter()
-        for _ in range(5):
+    def seconds(action: Callable[[], None]) -> float:
+        """Return the shortest of several runs: what other programs of the machine took is not counted."""
+        times = []
+        for _ in range(12):
+            started = time.perf_counter()
             action()
-        times.append((time.perf_counter() - started) / 5)
-    return times[0] / times[1]
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    return seconds(forward) / seconds(train)
+
+
+def lines(ratio: float = RATIO) -> Iterator[Line]:
+    """Yield a line for each preset.
+
+    Args:
+        ratio: Seconds of judging a token for each of training on it.
+    """
+    defaults = tomllib.loads(reference_config().read_text())["judge"]
+    for path in sorted((templates_directory() / "presets").glob("*.toml")):
+        settings = tomllib.loads(path.read_text())["settings"]
+        judge = {**defaults, **settings["judge"]}
+        name, context = path.stem, judge["context"]
+        noise = NOISE_BPB[name]
+        nats = math.log(2) * BYTES_PER_TOKEN
+        honest = HONEST_NATS["cpu" if name in ("cpu", "demo") else "gpu"]
+        spread = Spread(tolerance=float(defaults["tolerance"]), noise=honest)
+        rows = judge["eval_tokens"] // context
+        chosen = plan(rows, judge["audit_positions"], spread, LEAK_FACTOR * nats * noise)
+        least = plan(rows, judge["audit_positions"], spread)
+        tokens = judge["eval_tokens"], chosen.num_positions * context
+        assert chosen.power is not None
+        yield Line(
+            name,
+            noise,
+            chosen.num_uniform,
+            chosen.num_targeted,
+            chosen.power,
+            chosen.smallest_leak / nats,
+            least.smallest_leak / nats,
+            tokens[0] / 1e6,
+            tokens[1] / 1e6,
+            sum(tokens) * ratio / SPEED[name] / settings["trial"]["budget_seconds"],
+        )
+
+
+def markdown(found: list[Line]) -> list[str]:
+    """Return the rows of the table in docs/safety.md."""
+    return [
+        f"| {f.preset} | {f.noise_bpb:.4f} | {f.num_uniform} + {f.num_targeted} | {f.power:.3f} | "
+        f"{f.smallest_bpb:.4f} | {f.claim_mtok:.2f} + {f.audit_mtok:.2f} | {f.share:.1%} |"
+        for f in found
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-measure", action="store_true")
-    ratio = 1 / 3 if parser.parse_args().no_measure else measure_ratio()
-    defaults = tomllib.loads(reference_config().read_text())["judge"]
-    tolerance = float(defaults["tolerance"])
-    print(f"judging a token costs {ratio:.2f} of training on it (CPU; the optimizer not counted)")
-    head = (
-        "preset",
-        "noise",
-        "K",
-        "caught",
-        "reaches",
-        "minimum",
-        "claim Mtok",
-        "audit Mtok",
-        "judging",
-    )
-    print("{:<7} {:>7} {:>13} {:>7} {:>8} {:>8} {:>10} {:>10} {:>9}".format(*head))
-    for path in sorted((templates_directory() / "presets").glob("*.toml")):
-        settings = tomllib.loads(path.read_text())["settings"]
-        judge = {**defaults, **settings["judge"]}
-        name, context = path.stem, judge["context"]
-        noise = NOISE_BPB.get(name, SLOW_NOISE_BPB)
-        nats = math.log(2) * BYTES_PER_TOKEN * noise
-        honest = HONEST_NATS["cpu" if name in ("cpu", "demo") else "gpu"]
-        spread = Spread(tolerance=tolerance, noise=honest)
-        rows = judge["eval_tokens"] // context
-        chosen = plan(rows, judge["audit_positions"], spread, LEAK_FACTOR * nats)
-        least = plan(rows, judge["audit_positions"], spread)
-        tokens = judge["eval_tokens"], chosen.num_positions * context
-        seconds = sum(tokens) * ratio / SPEED[name] if name in SPEED else None
-        size = f"{chosen.num_uniform}+{chosen.num_targeted}"
+    parser.add_argument("--markdown", action="store_true")
+    options = parser.parse_args()
+    ratio = RATIO if options.no_measure or options.markdown else measure_ratio()
+    found = list(lines(ratio))
+    if options.markdown:
+        print("\n".join(markdown(found)))
+        return
+    how = "taken as" if options.no_measure else "measured on the CPU, the optimizer not counted:"
+    print(f"judging a token costs a share of training on it, {how} {ratio:.2f}")
+    head = ("preset", "noise", "K", "caught", "from", "unknown", "claim Mtok", "audit Mtok")
+    print("{:<7} {:>7} {:>13} {:>7} {:>8} {:>8} {:>10} {:>10} {:>8}".format(*head, "judging"))
+    for f in found:
         print(
-            f"{name:<7} {noise:>7.4f} {size:>13} {chosen.power:>7.3f} {chosen.smallest_leak / nats:>7.1f}x"
-            f" {least.smallest_leak / nats:>7.1f}x {tokens[0] / 1e6:>10.2f} {tokens[1] / 1e6:>10.2f}"
-            f" {f'{seconds:.1f} s' if seconds else '-':>9}"
+            f"{f.preset:<7} {f.noise_bpb:>7.4f} {f'{f.num_uniform}+{f.num_targeted}':>13} {f.power:>7.3f}"
+            f" {f.smallest_bpb:>8.4f} {f.unknown_bpb:>8.4f} {f.claim_mtok:>10.2f} {f.audit_mtok:>10.2f}"
+            f" {f.share:>8.1%}"
         )
+    print()
+    for f in found:
+        print(f.words)
 
 
 if __name__ == "__main__":

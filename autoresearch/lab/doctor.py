@@ -324,9 +324,11 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
             "guarantees": dict(backend.guarantees),
         }
         contained = [key for key, given in backend.guarantees.items() if given]
+        lacking = [key for key, given in backend.guarantees.items() if not given]
         text = backend.detail
         if contained:
             text += f"; contains {', '.join(contained)}"
+            text += f", not {', '.join(lacking)}" if lacking else ""
         status: Status = "ok" if backend.is_working else "skip"
         if backend.name == "none":
             if not backend.is_chosen:

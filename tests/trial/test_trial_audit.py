@@ -1,5 +1,8 @@
 """How large an audit is, where it looks, and what it catches: against simulated leaks."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -128,3 +131,17 @@ def test_before_there_is_a_baseline_frequencies_are_the_reference(text, honest) 
     gains = audit.gains_on(-honest, reference, text)
     assert (gains >= 0).all()
     assert not gains[~text.counts].any()
+
+
+def test_what_the_presets_reach_is_documented() -> None:
+    """docs/safety.md has the table that bench/audit.py makes."""
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("bench_audit", root / "bench" / "audit.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    found = list(bench.lines())
+    text = (root / "docs" / "safety.md").read_text(encoding="utf-8")
+    assert "\n".join(bench.markdown(found)) in text, "run `python bench/audit.py --markdown`"
+    # Only the slowest does not reach it; judging stays near a twentieth of the budget on all but the demo.
+    assert [f.preset for f in found if f.power < audit.POWER] == ["cpu"]
+    assert all(f.share < 0.06 for f in found if f.preset != "demo")

@@ -15,7 +15,7 @@ GUARANTEES: Mapping[str, str] = {
     "home": "your home, keys and other files cannot be read",
     "validation": "validation text and the record cannot be read",
     "processes": "sees and signals its own processes only; none survives",
-    "quota": "disk and number of processes are limited",
+    "quota": "temporary files have a hard limit; elsewhere limits are watched",
 }
 """What a backend may promise, in the order shown."""
 
