@@ -18,8 +18,7 @@ def inhibitor() -> list[str] | None:
             "--what=sleep:idle",
             "--who=autoresearch",
             "--why=experiments are running",
-            "sleep",
-            "infinity",
+            "cat",  # until its input ends, which is when this process does, however it dies
         ]
     return None
 
@@ -33,7 +32,7 @@ def kept_awake() -> Iterator[bool]:
         with contextlib.suppress(OSError):
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
@@ -43,7 +42,7 @@ def kept_awake() -> Iterator[bool]:
     finally:
         if process is not None:
             process.terminate()
-            process.wait()
+            process.communicate()
 
 
 def is_on_battery() -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.lab.git import Entry, RefUpdate, Repository
+from autoresearch.lab.git import Entry, RefUpdate, Repository, is_repository
 from autoresearch.lab.names import (
     BRANCHES,
     FETCH,
@@ -27,7 +27,7 @@ def session_tags(repository: Repository) -> list[str]:
 
 def current_tag(root: Path) -> str | None:
     """Return the tag of the session whose branch is checked out in `root`, None if there is none."""
-    if not (root / ".git").exists():
+    if not is_repository(root):
         return None
     with Repository.open(root) as repository:
         return _tag_of_head(repository)

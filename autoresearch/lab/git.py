@@ -85,7 +85,7 @@ class Repository:
 
         check_tag(tag)
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / ".git").exists():
+        if not is_repository(path) and not (path / ".git").is_file():
             run_git(["init", "--quiet", "--template="], b"", git_environment(path), path)
             made = git_environment(path, path / ".git", path / ".git")
             run_git(["symbolic-ref", "HEAD", branch_ref(tag)], b"", made, path)
@@ -435,10 +435,17 @@ class Repository:
         self.run("repack", "-d", "-l", "-q", "--geometric=2", "--window-memory=64m", "--threads=1")
 
 
+def is_repository(root: Path) -> bool:
+    """Whether a working tree is at `root`, with a repository that `git init` got to the end of."""
+    return _git_dir(root) is not None
+
+
 def _git_dir(root: Path) -> Path | None:
     """Return the git directory of a working tree; the environment has no say in it."""
     found = root / ".git"
     if found.is_file():  # a linked working tree or a submodule
         text = found.read_text(encoding="utf-8", errors="surrogateescape").strip()
         found = root / text.removeprefix("gitdir: ")
+    elif not all((found / name).exists() for name in ("config", "objects", "refs")):
+        return None
     return found.resolve() if (found / "HEAD").is_file() else None

@@ -238,6 +238,19 @@ def gone(root: Path) -> AutoresearchError:
     )
 
 
+_FULL = ("no space left", "quota exceeded", "out of diskspace")
+_NOT_WRITTEN = ("broken pipe", "unable to write", "failed to write", "couldn't write")
+_FULL_BYTES = 16_384
+"""With less room git cannot write its next object and ref."""
+
+
+def _is_full(root: Path) -> bool:
+    try:
+        return shutil.disk_usage(root).free < _FULL_BYTES
+    except OSError:
+        return False
+
+
 def explain(verb: str, code: int, stderr: str, root: Path) -> AutoresearchError:
     """Return the error a failed git command means."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
@@ -248,16 +261,16 @@ def explain(verb: str, code: int, stderr: str, root: Path) -> AutoresearchError:
             f"`git {verb}` was killed (exit code {code})",
             hint="`autoresearch run` goes on where it stopped",
         )
-    if any(mark in text for mark in ("no space left", "quota exceeded", "out of diskspace")):
+    if any(mark in text for mark in _FULL) or _is_full(root):  # git does not always say why
         return WorkError(
             f"the disk that holds `{root}` is full",
-            hint="free some space, then `autoresearch run` goes on where it stopped",
+            hint="free some space, then the same command goes on where it stopped",
             kind="disk",
         )
     if "read-only file system" in text or "permission denied" in text:
         return WorkError(
             f"cannot write to the repository in `{root}`: {line.removeprefix('fatal: ')}",
-            hint="make it writable, then `autoresearch run` goes on where it stopped",
+            hint="make it writable, then the same command goes on where it stopped",
             kind="disk",
         )
     if ".lock': file exists" in text:
@@ -271,7 +284,7 @@ def explain(verb: str, code: int, stderr: str, root: Path) -> AutoresearchError:
         return RefMovedError(f"a ref was moved by somebody else: {line.removeprefix('fatal: ')}")
     if "not a git repository" in text or not root.is_dir():
         return gone(root)
-    if "broken pipe" in text or "unable to write" in text or "failed to write" in text:
+    if any(mark in text for mark in _NOT_WRITTEN):
         return WorkError(
             f"git cannot write in `{root}`: {line}",
             hint="is the disk full? `df -h .`",

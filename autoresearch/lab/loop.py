@@ -171,8 +171,6 @@ class Loop:
         )
         if verdict is Verdict.KEEP:
             self._parts.keep_caches(label_of(experiment, self._record.tag))
-            self._record.update_worktree(self._record.tip())
-        self._upkeep.write_results()
         self._upkeep.after_verdict(experiment.number)
         reach("exported")
 

@@ -5,13 +5,14 @@ transaction. A conflict is found in the plan, so it changes nothing either, and 
 first.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoresearch.errors import UsageError
 from autoresearch.events import Reverted, now
 from autoresearch.lab.git import Entry, RefUpdate, Repository
-from autoresearch.lab.git_command import ConflictError, RefMovedError
+from autoresearch.lab.git_command import ConflictError, RefLockedError, RefMovedError
 from autoresearch.lab.messages import revert_message
 from autoresearch.lab.names import branch_ref
 from autoresearch.lab.record import Record
@@ -112,7 +113,8 @@ def apply(record: Record, plan: RevertPlan) -> str:
         event = Reverted(at=at, numbers=list(plan.numbers), commit=commit, to=plan.to)
         move = RefUpdate(branch_ref(record.tag), commit, plan.tip)
         record.append(event, commit=commit, moves=[move])
-    record.update_worktree(commit)
+    with contextlib.suppress(RefLockedError):  # the next run gives the files
+        record.update_worktree(commit)
     return commit
 
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoresearch import __version__
-from autoresearch.config import Loaded
+from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.faults import reach
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake
 from autoresearch.lab.limits import Limits
-from autoresearch.lab.setups import check_setup, recall, reference_number
+from autoresearch.lab.setups import check_setup, recall
 from autoresearch.paths import RunDirectory
-from autoresearch.types import Session
+from autoresearch.types import Session, Setup
 
 if TYPE_CHECKING:
     from autoresearch.lab.record import Record
@@ -94,15 +94,17 @@ def run_session(
         )
 
         def confirm(session: Session) -> object:
-            if not config.session.confirm_trials or session.best == 0:
+            due = due_confirmation(session, config, lab.setup)
+            if due is None:
                 return None
+            reference, candidate = due
             return run_confirmation(
                 record,
                 lab.executor,
                 session,
                 config,
-                reference=reference_number(session, lab),
-                candidate=session.best,
+                reference=reference,
+                candidate=candidate,
                 num_trials=config.session.confirm_trials,
                 kind="session",
                 max_seconds=options.limits.seconds_left(clock.elapsed),
@@ -111,7 +113,7 @@ def run_session(
             )
 
         def reserve(session: Session) -> float:
-            if not options.is_confirming or not session.kept:
+            if not options.is_confirming or due_confirmation(session, config, lab.setup) is None:
                 return 0.0
             return confirmation_reserve_seconds(
                 config, trial_seconds(session, config.trial.budget_seconds)
@@ -206,6 +208,26 @@ def proposals_ahead(lab: Lab) -> int:
     has_llm = "llm" in (proposer.mix or {proposer.kind})
     is_shared = has_llm and any(is_local(model) for model in model_settings(proposer))
     return 0 if lab.hardware.kind == "cpu" or is_shared else 1
+
+
+def due_confirmation(session: Session, config: Config, setup: Setup) -> tuple[int, int] | None:
+    """Return reference and candidate of the confirmation a session ends with, None if none is due.
+
+    The reference is the first experiment measured under the present setup. What was confirmed by as many trials
+    already, before a kill or by an earlier run, is not confirmed again.
+    """
+    num_trials = config.session.confirm_trials
+    if not num_trials or session.best == 0:
+        return None
+    measured = [e.number for e in session.experiments if e.setup == setup.key and e.val_bpb]
+    reference = min(measured, default=0)
+    is_done = any(
+        c.kind == "session"
+        and (c.reference, c.candidate, c.setup) == (reference, session.best, setup.key)
+        and c.num_trials >= num_trials
+        for c in session.confirmations
+    )
+    return None if is_done or reference == session.best else (reference, session.best)
 
 
 def first_counted(record: "Record", session: Session) -> int:

@@ -49,6 +49,7 @@ def scaffold(
     from autoresearch.lab.branches import current_tag
     from autoresearch.lab.record import Record
     from autoresearch.lab.sessions import begin_from
+    from autoresearch.lab.worktree import write_file
     from autoresearch.presets import choose_preset, render
 
     folder = folder.expanduser().resolve()
@@ -66,7 +67,7 @@ def scaffold(
         if path.exists():
             kept.append(name)
             continue
-        path.write_text(text, encoding="utf-8")
+        write_file(path, text.encode())
         written.append(name)
     run_directory = RunDirectory(folder)
     outer = None if (folder / ".git").exists() else outer_repository(folder)

@@ -47,10 +47,3 @@ def recall(lab: "Lab", session: Session) -> "Lab":
         return lab
     executor.use_attention(chosen.attention)
     return replace(lab, setup=replace(lab.setup, attention=chosen.attention))
-
-
-def reference_number(session: Session, lab: "Lab") -> int:
-    """Return the first experiment measured under the present setup: what gains are counted from."""
-    return min(
-        (e.number for e in session.experiments if e.setup == lab.setup.key and e.val_bpb), default=0
-    )

@@ -39,23 +39,20 @@ class Upkeep:
 
     def begin(self) -> None:
         """Make up for what a killed run did not get to: working tree, results.tsv."""
+        self._give_files()
         with self._quietly():
-            self._record.update_worktree(self._record.tip())
-        with self._quietly():
-            self.write_results()
+            self._write_results()
         pack(self._record)
 
-    def write_results(self) -> None:
-        """Write results.tsv.
+    def after_verdict(self, number: int) -> None:
+        """Do what an experiment that was just judged makes due.
 
         Raises:
-            WorkError: it cannot be written.
+            WorkError: results.tsv cannot be written, so nothing much can be.
         """
-        write_tsv(self._record.session(), self._record.run_directory.results)
-
-    def after_verdict(self, number: int) -> None:
-        """Do what an experiment that was just judged makes due."""
         experiment = self._record.session().experiment(number)
+        self._give_files()
+        self._write_results()
         with self._quietly():
             self._put_weights_away(experiment)
         with self._quietly():
@@ -88,6 +85,14 @@ class Upkeep:
             if self._push.is_alive() or not self._is_push_due:
                 return
             self._start_push()
+
+    def _give_files(self) -> None:
+        """Give the working tree what is kept, where it was not given before."""
+        with self._quietly():
+            self._record.update_worktree(self._record.tip())
+
+    def _write_results(self) -> None:
+        write_tsv(self._record.session(), self._record.run_directory.results)
 
     def _put_weights_away(self, experiment: Experiment) -> None:
         """Keep the weights of the last good trial where the configuration asks for them, else delete them."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from autoresearch.errors import WorkError
 from autoresearch.faults import reach
 from autoresearch.lab.git import SYMLINK, Entry, RefUpdate, Repository
-from autoresearch.lab.git_command import RefLockedError
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
 from autoresearch.paths import STATE_NAME
 
@@ -64,10 +63,16 @@ class WorkTree:
         Args:
             commit: A commit of the branch.
             includes_taken: The last hand edit is part of `commit`, so the file that holds it may go.
+
+        Raises:
+            RefLockedError: the person's git holds the index; nothing was changed.
         """
         if not self.is_on_branch:
             return False
-        given = self.given() or commit
+        given = self.given()
+        if given == commit:
+            return True  # and what a person made of the files since is theirs
+        given = given or commit
         bases = [given, *self._repository.parents(commit)[:1]]
         taken = self.taken()
         if includes_taken and taken:
@@ -81,10 +86,7 @@ class WorkTree:
         )
         if not self._may_replace(paths, [*known, wanted]):
             return False
-        try:
-            self._write(paths, wanted)
-        except RefLockedError:
-            return False
+        self._write(paths, wanted)
         reach("files_written")
         self._set(self._given_ref, commit)
         reach("worktree_given")
@@ -236,7 +238,7 @@ def write_file(
     except OSError as exc:
         raise WorkError(
             f"cannot write `{path}`: {exc.strerror}",
-            hint="free some space or make the folder writable, then `autoresearch run` goes on",
+            hint="free some space or make the folder writable, then the same command goes on",
             kind="disk",
         ) from exc
 

@@ -74,7 +74,7 @@ def _touch(mark: Path) -> None:
     except OSError as exc:
         raise WorkError(
             f"cannot write in `{mark.parent}`: {exc.strerror}",
-            hint="free some space or make the folder writable, then `autoresearch run` goes on",
+            hint="free some space or make the folder writable, then the same command goes on",
             kind="disk",
         ) from exc
 

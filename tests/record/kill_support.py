@@ -1,4 +1,4 @@
-"""Kills a night of the real loop and compares what it came to with an undisturbed one."""
+"""Disturbs nights of the real loop and compares what they come to with an undisturbed one."""
 
 import dataclasses
 import os
@@ -6,30 +6,57 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from record_support import git
 
 import autoresearch
-from autoresearch.types import Experiment, Session
+from autoresearch.config import load_config
+from autoresearch.lab.record import Record
+from autoresearch.lab.upkeep import Upkeep
+from autoresearch.paths import RunDirectory
+from autoresearch.types import Confirmation, Experiment, Session
 
 DRIVER = Path(__file__).with_name("loop_driver.py")
+PATHS = os.pathsep.join([str(Path(autoresearch.__file__).parents[1]), str(DRIVER.parent)])
+_BINDING = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+    if os.geteuid() == 0
+    else ()
+)
 
 
-def run_night(root: Path, num: int, *, fault: str = "", kill_after: float | None = None) -> int:
-    """Run the loop for `num` experiments in a process group of its own; return its exit code.
+@dataclass
+class Ended:
+    """How a process of the loop ended."""
+
+    code: int
+    stderr: str
+
+
+def run_night(
+    root: Path,
+    num: int,
+    *,
+    fault: str = "",
+    kill_after: float | None = None,
+    is_bound: bool = False,
+) -> Ended:
+    """Run the loop for `num` experiments in a process group of its own.
 
     Args:
         root: The run directory, made where it is missing.
         num: Experiments beside the baseline.
         fault: AUTORESEARCH_FAULT.
         kill_after: Seconds after which it is killed.
+        is_bound: By the permissions of files, which do not bind root otherwise.
     """
-    path = os.pathsep.join([str(Path(autoresearch.__file__).parents[1]), str(DRIVER.parent)])
-    environment = {**os.environ, "PYTHONPATH": path, "AUTORESEARCH_FAULT": fault}
+    environment = {**os.environ, "PYTHONPATH": PATHS, "AUTORESEARCH_FAULT": fault}
     with subprocess.Popen(
-        [sys.executable, str(DRIVER), str(root), str(num)],
+        [*(_BINDING if is_bound else ()), sys.executable, str(DRIVER), str(root), str(num)],
         env=environment,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -40,11 +67,18 @@ def run_night(root: Path, num: int, *, fault: str = "", kill_after: float | None
             except subprocess.TimeoutExpired:
                 process.kill()
         _, err = process.communicate(timeout=120)
-    if process.returncode not in (0, -9):
-        raise AssertionError(err.decode())
-    if process.returncode == -9:
+    ended = Ended(process.returncode, err.decode())
+    if ended.code not in (0, -9) and (not ended.stderr.startswith("error: ")):
+        raise AssertionError(ended.stderr)
+    if ended.code == -9:
         check_processes(root)
-    return process.returncode
+    return ended
+
+
+def finish(root: Path, num: int) -> None:
+    """Run a night to its end; nothing may go wrong any more."""
+    ended = run_night(root, num)
+    assert ended.code == 0, ended.stderr
 
 
 def check_processes(root: Path) -> None:
@@ -62,15 +96,16 @@ def _is_in(process: psutil.Process, root: Path) -> bool:
         return False
 
 
-def plain(session: Session) -> list[Experiment]:
-    """Return the experiments without what depends on the clock."""
-    return [
+def plain(session: Session) -> list[Experiment | Confirmation]:
+    """Return experiments and confirmations without what depends on the clock."""
+    experiments = [
         dataclasses.replace(
             e, commit="", parent="", event="", started_at="", judged_at="",
             trials=tuple(dataclasses.replace(t, event="", started_at="") for t in e.trials),
         )
         for e in session.experiments
     ]  # fmt: skip
+    return [*experiments, *(dataclasses.replace(c, at="") for c in session.confirmations)]
 
 
 def results(root: Path) -> list[str]:
@@ -78,11 +113,18 @@ def results(root: Path) -> list[str]:
     return [line.split("\t", 1)[1] for line in (root / "results.tsv").read_text().splitlines()]
 
 
-def check_night(root: Path, expected: Path) -> None:
-    """Compare a disturbed night with an undisturbed one."""
+def check_night(root: Path, expected: Path, told: Sequence[str] = ()) -> None:
+    """Compare a disturbed night with an undisturbed one.
+
+    Args:
+        root: Its run directory.
+        expected: That of the undisturbed one.
+        told: Alerts that it has beside those of the other.
+    """
     ours, theirs = autoresearch.read_session(root), autoresearch.read_session(expected)
     assert plain(ours) == plain(theirs)
-    assert (ours.best, ours.state, ours.alerts) == (theirs.best, "finished", ())
+    assert (ours.best, ours.state) == (theirs.best, "finished")
+    assert [a.text for a in ours.alerts if a.text not in told] == [a.text for a in theirs.alerts]
     assert git(root, "log", "--format=%B") == git(expected, "log", "--format=%B")
     assert (root / "train.py").read_text() == (expected / "train.py").read_text()
     assert results(root) == results(expected)
@@ -96,12 +138,12 @@ def kill_at_step(undisturbed: Path, root: Path, num: int, step: str) -> int:
     """Kill a night when it reaches a step for the first and then for the second time; return how often."""
     num_kills = 0
     for count in (1, 2):
-        if run_night(root, num, fault=f"{step}:{count}") == 0:
+        if run_night(root, num, fault=f"{step}:{count}").code == 0:
             break
         num_kills += 1
         assert autoresearch.read_session(root).state in ("dead", "finished")
     assert num_kills
-    assert run_night(root, num) == 0
+    finish(root, num)
     check_night(root, undisturbed)
     return num_kills
 
@@ -110,16 +152,106 @@ def kill_at_random(undisturbed: Path, root: Path, num: int, num_kills: int, seed
     """Kill nights at random moments, `num_kills` times in all; return how many nights that took."""
     chance = random.Random(seed)
     began = time.monotonic()
-    assert run_night(root.with_name("timed"), num) == 0
+    finish(root.with_name("timed"), num)
     length = time.monotonic() - began
     done = num_nights = 0
     while done < num_kills:
-        if run_night(root, num, kill_after=chance.uniform(0.15, 1.0) * length) == -9:
+        if run_night(root, num, kill_after=chance.uniform(0.15, 1.0) * length).code == -9:
             done += 1
             continue
         check_night(root, undisturbed)
         num_nights += 1
         root = root.with_name(f"lab{num_nights}")
-    assert run_night(root, num) == 0
+    finish(root, num)
     check_night(root, undisturbed)
     return num_nights + 1
+
+
+# What is not a kill
+
+
+def leave_lock(undisturbed: Path, root: Path, num: int, lock: str, *, is_ours: bool) -> str:
+    """Have git's lock file in the way of a night; return what the night made of it.
+
+    Args:
+        undisturbed: What to compare with.
+        root: The run directory.
+        num: Experiments.
+        lock: Path in `.git`.
+        is_ours: A killed writer of ours left it; else it is somebody else's.
+    """
+    run_night(root, num, fault="decided:2")
+    path = root / ".git" / lock
+    mark = root / ".git" / "autoresearch" / "writing"
+    then = time.time() - 60
+    if is_ours:
+        mark.touch()
+        os.utime(mark, (then, then))
+    path.touch()
+    os.utime(path, (then + 1, then + 1))
+    ended, told = run_night(root, num), []
+    if ended.code == 0 and not path.exists():
+        what = "removed, goes on"
+    elif ended.code == 0:
+        path.unlink()
+        told = [a.text for a in autoresearch.read_session(root).alerts if str(path) in a.text]
+        what = "told, goes on, files given by the next run" if told else "not in the way"
+        with Record.open(RunDirectory(root)) as record:
+            Upkeep(record, load_config(record.run_directory).config).begin()
+    else:
+        assert str(path) in ended.stderr, ended.stderr
+        assert path.exists(), "somebody else's lock was removed"
+        what = "named, clean stop"
+        path.unlink()
+        finish(root, num)
+    check_night(root, undisturbed, told)
+    return what
+
+
+def forbid_writing(undisturbed: Path, root: Path, num: int, num_times: int, seed: int) -> int:
+    """Make the run directory read-only at random moments; return how often that stopped the night."""
+    chance = random.Random(seed)
+    began = time.monotonic()
+    finish(root.with_name("timed"), num)
+    length = time.monotonic() - began
+    run_night(root, num, fault="session_started")
+    stopped = 0
+    for _ in range(num_times):
+        forbid = ["sh", "-c", 'sleep "$0"; chmod -R a-w "$1"']
+        after = str(chance.uniform(0.1, 0.6) * length)
+        with subprocess.Popen([*forbid, after, str(root)], stderr=subprocess.DEVNULL):
+            ended = run_night(root, num, is_bound=True)
+        subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
+        if ended.code == 0:
+            break
+        assert "cannot write" in ended.stderr, ended.stderr
+        stopped += 1
+    finish(root, num)
+    subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
+    check_night(root, undisturbed)
+    return stopped
+
+
+def fill_disk(undisturbed: Path, folder: Path, num: int, step_kb: int) -> int | None:
+    """Run nights on a disk with ever so little more room; return how many it stopped.
+
+    Returns:
+        None where this user cannot mount a small disk.
+    """
+    script = Path(__file__).with_name("full_disk.py")
+    for unshare in (["unshare", "--map-root-user", "--mount"], ["unshare", "--mount"]):
+        probe = ["mount", "-t", "tmpfs", "none", "/mnt"]
+        try:
+            if subprocess.run([*unshare, *probe], capture_output=True, check=False).returncode:
+                continue
+        except OSError:
+            return None
+        done = subprocess.run(
+            [*unshare, sys.executable, str(script), str(folder), str(undisturbed), str(num),
+             str(step_kb)],
+            env={**os.environ, "PYTHONPATH": PATHS},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+    return None

@@ -11,18 +11,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autoresearch.config import load_config
+from autoresearch.errors import AutoresearchError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.faults import reach
+from autoresearch.lab.confirming import run_confirmation
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop
 from autoresearch.lab.parts import Parts
 from autoresearch.lab.record import Record
-from autoresearch.lab.running import first_counted
-from autoresearch.lab.upkeep import Upkeep
+from autoresearch.lab.running import due_confirmation, first_counted
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.base import Context
-from autoresearch.types import CurvePoint, Outcome, Proposal, Setup, TrialResult, TrialSpec
+from autoresearch.types import (
+    CurvePoint,
+    Outcome,
+    Proposal,
+    Session,
+    Setup,
+    TrialResult,
+    TrialSpec,
+)
 
 FILES = {
     "train.py": "LR = 1.0\n\n\n\nWIDTH = 8\n",
@@ -96,15 +105,15 @@ def make(root: Path) -> Record:
     return Record.create(RunDirectory(root), "nov21", list(FILES))
 
 
-def main() -> None:
+def run(root: Path, num: int) -> None:
     """Begin or go on, to the end."""
-    root, num = Path(sys.argv[1]), int(sys.argv[2])
     with make(root) as record, record.lock():
         session = record.session()
         if session.state == "finished":
             return
         config = load_config(record.run_directory).config
-        first = first_counted(record, session)
+        # A run that ended with an error is over; here it shall be the same night.
+        first = 1 if session.stop_reason == "error" else first_counted(record, session)
         record.append(
             SessionStarted(
                 tag="nov21", tip=record.tip(), setup=vars(SETUP), seed=0, proposer="search",
@@ -113,24 +122,43 @@ def main() -> None:
             commit=record.tip(),
         )  # fmt: skip
         reach("session_started")
-        Upkeep(record, config).begin()
+        stop = threading.Event()
+        executor = FormulaExecutor()
+
+        def confirm(session: Session) -> object:
+            due = due_confirmation(session, config, SETUP)
+            return due and run_confirmation(
+                record, executor, session, config, reference=due[0], candidate=due[1],
+                num_trials=config.session.confirm_trials, stop=stop, emit=lambda _: None,
+            )  # fmt: skip
+
         Loop(
             Parts(
                 run_directory=record.run_directory,
                 config=config,
                 record=record,
-                executor=FormulaExecutor(),
+                executor=executor,
                 ahead=Ahead(FormulaProposer(), 0),
                 setup=SETUP,
                 hardware={},
                 limits=Limits(experiments=num),
                 emit=lambda _: None,
-                stop=threading.Event(),
+                stop=stop,
                 first_number=first,
+                confirm=confirm,
             )
         ).run()
-        reach("session_ended")
+
+
+def main() -> int:
+    """Run, and end as the command line does."""
+    try:
+        run(Path(sys.argv[1]), int(sys.argv[2]))
+    except AutoresearchError as exc:
+        sys.stderr.write(f"error: {exc.message}\nhint: {exc.hint}\n")
+        return exc.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,34 +1,77 @@
-"""`kill -9` at every step of the loop, and at random moments: the night ends with the same record."""
+"""Whatever disturbs a night, it ends with the same record: kills, a full disk, a read-only folder, locks of git."""
 
 from pathlib import Path
 
 import pytest
-from kill_support import kill_at_random, kill_at_step, run_night
+from kill_support import (
+    fill_disk,
+    finish,
+    forbid_writing,
+    kill_at_random,
+    kill_at_step,
+    leave_lock,
+)
+from real_kills import RealLab
 
 from autoresearch import faults
 
 NUM = 4
-STEPS = [step for step in faults.STEPS if step != "confirmed"]
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the run directory of a night nobody disturbed."""
     root = tmp_path_factory.mktemp("undisturbed") / "lab"
-    assert run_night(root, NUM) == 0
+    finish(root, NUM)
     return root
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", faults.STEPS)
 def test_a_night_killed_at_a_step_goes_on(undisturbed: Path, tmp_path: Path, step: str) -> None:
     kill_at_step(undisturbed, tmp_path / "lab", NUM, step)
 
 
 def test_a_night_killed_at_random_moments_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    kill_at_random(undisturbed, tmp_path / "lab", NUM, num_kills=8, seed=1)
+    kill_at_random(undisturbed, tmp_path / "lab", NUM, num_kills=20, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_night_killed_two_hundred_times_goes_on(undisturbed: Path, tmp_path: Path) -> None:
     kill_at_random(undisturbed, tmp_path / "lab", NUM, num_kills=200, seed=2)
+
+
+def test_a_night_on_a_full_disk_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    stopped = fill_disk(undisturbed, tmp_path / "disk", NUM, step_kb=72)
+    if stopped is None:
+        pytest.skip("a small disk cannot be mounted here")
+    assert stopped > 2
+
+
+def test_a_night_in_a_read_only_folder_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    forbid_writing(undisturbed, tmp_path / "lab", NUM, num_times=4, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("lock", "is_ours", "outcome"),
+    [
+        ("refs/autoresearch/nov21/journal.lock", True, "removed"),
+        ("refs/heads/autoresearch/nov21.lock", True, "removed"),
+        ("refs/heads/autoresearch/nov21.lock", False, "named"),
+        ("HEAD.lock", False, "named"),
+        ("index.lock", True, "removed"),
+        ("index.lock", False, "told"),
+        ("packed-refs.lock", False, "not in the way"),
+    ],
+)
+def test_a_night_with_a_lock_in_its_way_goes_on(
+    undisturbed: Path, tmp_path: Path, lock: str, is_ours: bool, outcome: str
+) -> None:
+    found = leave_lock(undisturbed, tmp_path / "lab", NUM, lock, is_ours=is_ours)
+    assert found.startswith(outcome)
+
+
+def test_nothing_outlives_a_lab_that_is_killed_while_it_trains(tmp_path: Path) -> None:
+    lab = RealLab(tmp_path / "real")
+    lab.kill_at_step("trial_started")
+    lab.kill_at_step("weights_in")

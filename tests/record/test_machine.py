@@ -4,11 +4,15 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from record_support import Night, git
 
+import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import Noted
@@ -121,7 +125,7 @@ def test_a_renamed_run_directory_is_said_and_not_made_again(night: Night, tmp_pa
             lambda: night.record.append(Noted(text="x")),
             night.record.session,
             night.record.tip,
-            lambda: Upkeep(night.record, load_config(None).config).write_results(),
+            lambda: Upkeep(night.record, load_config(None).config)._write_results(),
             lambda: night.record.update_worktree("HEAD"),
         ):
             with pytest.raises(AutoresearchError, match="was moved or deleted"):
@@ -179,3 +183,44 @@ def test_every_object_and_ref_is_flushed_to_the_disk(
         if event.get("category") == "fsync" and event["value"] != "0":
             flushed.add(command)
     assert flushed == {"hash-object", "commit-tree", "update-ref"}
+
+
+AWAKE = """
+import signal, sys
+from autoresearch.lab.awake import kept_awake
+with kept_awake() as is_kept:
+    print(is_kept, flush=True)
+    signal.pause()
+"""
+
+
+def test_what_keeps_the_machine_awake_ends_with_a_killed_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`systemd-inhibit` starts its command as a child and ends when that does."""
+    fake = tmp_path / "bin" / "systemd-inhibit"
+    fake.parent.mkdir()
+    fake.write_text(
+        f'#!/bin/sh\nwhile [ "${{1#--}}" != "$1" ]; do shift; done\n"$@"\ntouch {tmp_path}/ended\n'
+    )
+    fake.chmod(stat.S_IRWXU)
+    path = f"{fake.parent}{os.pathsep}{os.environ['PATH']}"
+    code = AWAKE.replace(
+        "import signal",
+        "import os\nos.path.isdir = lambda path: path == '/run/systemd/system'\nimport signal",
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(Path(autoresearch.__file__).parents[1])},
+    ) as lab:
+        assert lab.stdout is not None
+        said = lab.stdout.readline()
+        was_ended = (tmp_path / "ended").exists()
+        lab.kill()
+    assert (said, was_ended) == ("True\n", False)
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "ended").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

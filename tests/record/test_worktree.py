@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from record_support import TRAIN, Night, git, undo
 
+from autoresearch.lab.git_command import RefLockedError
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
 
@@ -29,6 +30,27 @@ def test_a_dirty_file_is_left_and_its_index_too(night: Night) -> None:
     assert (night.root / "train.py").read_text() == mine
     assert not night.record.update_worktree(kept.commit)
     assert night.record.worktree.given() == kept.parent
+
+
+def test_an_edit_back_to_the_state_before_is_left(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    _write(night, TRAIN)
+    assert night.record.update_worktree(night.record.tip())
+    assert (night.root / "train.py").read_text() == TRAIN
+    assert night.record.hand_edit() == {"train.py": TRAIN}
+
+
+def test_a_locked_index_is_named_and_made_up_for(night: Night) -> None:
+    lock = night.root / ".git" / "index.lock"
+    lock.touch()
+    experiment = night.propose(night.knob(3, 33), "x")
+    night.record.keep(experiment.number)
+    with pytest.raises(RefLockedError, match=r"index\.lock"):
+        night.record.update_worktree(night.record.tip())
+    assert (night.root / "train.py").read_text() == TRAIN
+    lock.unlink()
+    assert night.record.update_worktree(night.record.tip())
+    assert git(night.root, "status", "--porcelain") == ""
 
 
 def test_a_staged_edit_is_left(night: Night) -> None:
