@@ -92,6 +92,7 @@ class Proposed(Event):
     identity: str
     proposer: str
     description: str
+    model: str = ""
     hypothesis: str = ""
     expected_effect: str = ""
     theme: str = ""

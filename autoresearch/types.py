@@ -66,6 +66,8 @@ class Proposal:
     parent: str
     """Sha of the commit the change was made against."""
     proposer: ProposerKind
+    model: str = ""
+    """The model or the command that had the idea, where it was one."""
     hypothesis: str = ""
     expected_effect: str = ""
     theme: str = ""
@@ -244,6 +246,8 @@ class Experiment:
     state: State
     description: str
     proposer: ProposerKind
+    model: str = ""
+    """The model or the command that proposed it, where it was one."""
     verdict: Verdict | None = None
     reason: str = ""
     decision: Decision | None = None

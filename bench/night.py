@@ -39,7 +39,7 @@ from autoresearch.ui.rows import Filter, verdict_text
 
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 MAX_OUTPUT = 2000
-OUTAGE_MINUTES = 0.1
+OUTAGE_MINUTES = 0.4
 
 TROUBLE = {
     2: "rate limit",
@@ -59,8 +59,8 @@ TROUBLE = {
     17: "outage",
     18: "outage",
     19: "outage",
-    22: "crash",
-    23: "leak",
+    26: "crash",
+    27: "leak",
 }
 """Experiment -> what happens when the model is asked for it; once, but for outages and the one that is never useful."""
 

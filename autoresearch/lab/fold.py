@@ -314,8 +314,8 @@ class Fold:
 
     def _on_proposed(self, sha: str, event: dict[str, Any]) -> None:
         names = (
-            "commit", "parent", "identity", "description", "proposer", "hypothesis",
-            "expected_effect", "theme", "note", "parameters", "lines_added", "lines_removed",
+            "commit", "parent", "identity", "description", "proposer", "model",
+            "hypothesis", "expected_effect", "theme", "note", "parameters", "lines_added", "lines_removed",
         )  # fmt: skip
         number = int(event["number"])
         fields = {name: event[name] for name in names if event.get(name)}

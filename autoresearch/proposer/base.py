@@ -1,12 +1,19 @@
 """The protocol of proposers: what one is given and what it must answer."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.types import Proposal, Session, Usage
+
+Notify = Callable[[str, str], None]
+"""Told of something a person should know: a sentence, and a command to type about it, or an empty text."""
+
+
+def nobody(_text: str, _command: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,13 @@ from autoresearch.proposer.base import (
     Context,
     CostLimitError,
     EditFailedError,
+    Notify,
     ProposerUnavailableError,
+    nobody,
 )
 from autoresearch.proposer.faults import wait_seconds
-from autoresearch.proposer.llm import Notify, make_proposal, nobody
 from autoresearch.proposer.prompt import Limits, Prompt, build_prompt
+from autoresearch.proposer.proposals import make_proposal
 from autoresearch.proposer.provider import redact
 from autoresearch.proposer.scratch import PROMPT_NAME, Found, Scratch, read_plain
 from autoresearch.trial.sandbox import NoSandbox, Policy, Sandbox
@@ -290,7 +292,8 @@ class CommandProposer:
             "prompt.md": prompt.text.encode("utf-8", "replace"),
             "reply.md": redact("\n".join([found.idea, *outputs])).encode("utf-8", "replace"),
         }
-        return make_proposal("command", context, files, headings, usage, attachments)
+        model = f"{Path(self._config.command[0]).name} {self._config.model}".strip()
+        return make_proposal("command", context, files, headings, usage, attachments, model)
 
     def _usage(self, run: AgentRun) -> Usage:
         usage = read_usage(run.output, run.seconds)

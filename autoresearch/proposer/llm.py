@@ -8,15 +8,13 @@ provider are met as `faults.py` says.
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import AutoresearchError, PrerequisiteError
-from autoresearch.proposer import constants, edits, money
+from autoresearch.proposer import edits, money
 from autoresearch.proposer.answers import (
-    MAX_DESCRIPTION,
     Answer,
     AnswerError,
     apply_answer,
@@ -27,25 +25,21 @@ from autoresearch.proposer.base import (
     CancelledError,
     Context,
     EditFailedError,
+    Notify,
     ProposerUnavailableError,
+    nobody,
 )
 from autoresearch.proposer.faults import MAX_SHRINKS, PAUSE_SECONDS, wait_seconds
 from autoresearch.proposer.prompt import Limits, Prompt, build_prompt, minimal
+from autoresearch.proposer.proposals import make_proposal
 from autoresearch.proposer.provider import Provider, ProviderError, StoppedError
-from autoresearch.types import Proposal, ProposerKind, Usage
-
-Notify = Callable[[str, str], None]
-"""Told of something a person should know: a sentence, and a command to type about it, or an empty text."""
+from autoresearch.types import Proposal, Usage
 
 MAX_FAILED_ANSWERS = 10
 """So many useless answers in a row pause the model."""
 _CHECK_SECONDS = 60.0
 _CHECK_TOKENS = 1024
 """Room for a model that thinks before it says its one word."""
-
-
-def nobody(_text: str, _command: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass
@@ -223,7 +217,13 @@ class LlmProposer:
             return edits.Refusal("edit_failed", f"{cut}{exc}")
         refusal = edits.check_change(context, files)
         return refusal or make_proposal(
-            "llm", context, files, talk.answer.headings, talk.usage, self._attachments(talk)
+            "llm",
+            context,
+            files,
+            talk.answer.headings,
+            talk.usage,
+            self._attachments(talk),
+            self.provider.model,
         )
 
     def _attachments(self, talk: _Talk) -> dict[str, bytes]:
@@ -265,6 +265,7 @@ class LlmProposer:
             {"description": f"unusable answer: {refusal.message}", **talk.answer.headings},
             talk.usage,
             self._attachments(talk),
+            self.provider.model,
         )
         reason = "edit_failed" if refusal.reason == "syntax" else refusal.reason
         return EditFailedError(clean(refusal.message, 400), reason=reason, proposal=proposal)
@@ -298,57 +299,6 @@ class LlmProposer:
                 " (set `[proposer] price_in` and `price_out`)",
                 "",
             )
-
-
-def make_proposal(
-    proposer: ProposerKind,
-    context: Context,
-    files: Mapping[str, str],
-    headings: Mapping[str, str],
-    usage: Usage,
-    attachments: Mapping[str, bytes],
-) -> Proposal:
-    """Return a proposal with the texts an agent gave; a description is made up from the diff if it gave none."""
-    description = clean(headings.get("description", ""), MAX_DESCRIPTION)
-    return Proposal(
-        description=description or describe(context.files, files),
-        files=files,
-        parent=context.parent,
-        proposer=proposer,
-        hypothesis=headings.get("hypothesis", ""),
-        expected_effect=headings.get("expected effect", ""),
-        theme=clean(headings.get("theme", ""), 40).lower(),
-        note=clean(headings.get("note", ""), 400),
-        parameters=edits.changed_constants(context.files, files),
-        usage=usage,
-        attachments=attachments,
-    )
-
-
-def describe(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return one line on what differs: the constants, or the first changed line of each file."""
-    import difflib
-
-    parts = []
-    for path in before:
-        if before[path] == after[path]:
-            continue
-        changes = constants.changed(before[path], after[path])
-        if changes:
-            old = constants.parse(before[path]).values()
-            parts += [f"{name} {old[name]:g} -> {value:g}" for name, value in changes.items()]
-            continue
-        lines = [
-            line
-            for line in difflib.unified_diff(
-                before[path].splitlines(), after[path].splitlines(), lineterm="", n=0
-            )
-            if line[:1] in "+-" and line[:3] not in ("+++", "---") and line[1:].strip()
-        ]
-        added = sum(line[0] == "+" for line in lines)
-        first = next((line for line in lines if line[0] == "+"), lines[0] if lines else "")
-        parts.append(f"{path} (+{added} -{len(lines) - added}): {first[1:].strip()}")
-    return clean("; ".join(parts), MAX_DESCRIPTION) or "no change"
 
 
 def _complaint(message: str) -> str:

@@ -15,10 +15,11 @@ from autoresearch.proposer.base import (
     Context,
     CostLimitError,
     EditFailedError,
+    Notify,
     Proposer,
     ProposerUnavailableError,
+    nobody,
 )
-from autoresearch.proposer.llm import Notify, nobody
 from autoresearch.types import Proposal, Usage
 
 _URGENT_SECONDS = 600.0

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from autoresearch.config import Config, ProposerConfig
 from autoresearch.errors import ConfigError
-from autoresearch.proposer.base import Proposer
-from autoresearch.proposer.llm import LlmProposer, Notify, nobody
+from autoresearch.proposer.base import Notify, Proposer, nobody
+from autoresearch.proposer.llm import LlmProposer
 from autoresearch.proposer.mixed import Mixed, WithFallback
 from autoresearch.proposer.money import Ledger
 from autoresearch.proposer.search import SearchProposer

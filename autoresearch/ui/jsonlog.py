@@ -148,6 +148,7 @@ def experiment_json(experiment: Experiment) -> dict[str, Any]:
         "decision": asdict(d) if d else None,
         "trials": [trial_json(t) for t in e.trials],
         "proposer": e.proposer,
+        "model": clean(e.model) or None,
         "theme": clean(e.theme) or None,
         "description": clean(e.description),
         "hypothesis": clean(e.hypothesis, lines=True) or None,

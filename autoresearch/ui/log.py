@@ -53,8 +53,9 @@ def render(
         lines.append(Text())
         totals = cumulative(session) if wanted.only_kept else None
         alone = left_out(session) if wanted.only_kept else {}
-        rows = [cells(e, now, totals, alone) for e in shown]
-        shape = columns(wanted, has_left_out=bool(alone))
+        is_mixed = len({e.proposer for e in session.experiments} - {"baseline"}) > 1
+        rows = [cells(e, now, totals, alone, has_proposer=is_mixed) for e in shown]
+        shape = columns(wanted, has_left_out=bool(alone), has_proposer=is_mixed)
         lines += tables.render(shape, rows, width, flexible_min=30)
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
     elif session.experiments:

@@ -154,20 +154,24 @@ def description(experiment: Experiment) -> str:
     return f.clean(experiment.description)[:2000]
 
 
-def columns(wanted: Filter, *, has_left_out: bool = False) -> tuple[Column, ...]:
+def columns(
+    wanted: Filter, *, has_left_out: bool = False, has_proposer: bool = False
+) -> tuple[Column, ...]:
     """Return the columns of the table; what was kept also has its gain since the baseline.
 
     Args:
         wanted: What `log` was asked to show.
         has_left_out: Whether `confirm --each` says what each kept change is worth.
+        has_proposer: Whether several proposed, so that it matters who did.
     """
+    found = (*COLUMNS[:-1], Column("by", drop=3), COLUMNS[-1]) if has_proposer else COLUMNS
     if not wanted.only_kept:
-        return COLUMNS
-    at = next(i for i, c in enumerate(COLUMNS) if c.header == "vs best") + 1
+        return found
+    at = next(i for i, c in enumerate(found) if c.header == "vs best") + 1
     more = [Column("total", align="right", drop=1)]
     if has_left_out:
         more.append(Column("worth", align="right", drop=1))
-    return (*COLUMNS[:at], *more, *COLUMNS[at:])
+    return (*found[:at], *more, *found[at:])
 
 
 def cells(
@@ -175,6 +179,8 @@ def cells(
     now: datetime | None = None,
     totals: Mapping[int, float] | None = None,
     left_out: Mapping[int, Confirmation] | None = None,
+    *,
+    has_proposer: bool = False,
 ) -> list[Cell]:
     """Return the cells of `columns` for one experiment.
 
@@ -183,6 +189,7 @@ def cells(
         now: For how long a running one has taken.
         totals: Gains since the baseline by number, where the table shows them.
         left_out: What leaving a change out said, by number, where the table shows it.
+        has_proposer: Whether the table says who proposed.
     """
     e = experiment
     style = verdict_style(e)
@@ -207,6 +214,7 @@ def cells(
         Cell(f.count(e.tokens_per_second), faint),
         Cell(f.duration(took), faint),
         Cell(f.fit(verdict_text(e), 16), style),
+        *([Cell(f.clean(e.proposer) if e.number else "", faint)] if has_proposer else []),
         Cell(description(e), faint),
     ]
 

@@ -114,7 +114,8 @@ def _idea(e: Experiment, width: int) -> list[Text]:
     lines += _field("theme", f.clean(e.theme), width)
     values = ", ".join(f"{f.clean(k)} = {v:g}" for k, v in e.parameters.items())
     lines += _field("parameters", values, width)
-    lines += _field("proposer", e.proposer + _cost(e), width)
+    who = f"{e.proposer} {f.clean(e.model)}".strip()
+    lines += _field("proposer", who + _cost(e), width)
     return lines if len(lines) > 1 else []
 
 

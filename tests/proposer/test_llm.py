@@ -23,8 +23,9 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.proposer.edits import identity
-from autoresearch.proposer.llm import LlmProposer, describe
+from autoresearch.proposer.llm import LlmProposer
 from autoresearch.proposer.money import Ledger
+from autoresearch.proposer.proposals import describe
 from autoresearch.proposer.provider import Provider, import_litellm, is_local, redact
 from autoresearch.proposer.registry import make_proposer, model_settings
 from autoresearch.types import Usage, Verdict

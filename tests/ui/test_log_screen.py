@@ -53,6 +53,19 @@ def test_what_was_measured_again_stands_beside_the_headline(width):
     check_snapshot(f"log_verified_{width}.txt", text)
 
 
+def test_who_proposed_is_shown_where_several_did():
+    session = sessions.night()
+    assert len({e.proposer for e in session.experiments} - {"baseline"}) == 1
+    assert "  by " not in screen(session)
+    first, second, *others = session.experiments
+    mixed = replace(session, experiments=(first, replace(second, proposer="human"), *others))
+    text = screen(mixed, wanted=Filter(num=0))
+    assert "verdict" in text
+    assert "  by " in text
+    assert "  human  " in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
 def test_screen_without_utf8_is_ascii():
     session = sessions.night()
     assert screen(session, utf8=False).isascii()
