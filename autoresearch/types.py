@@ -185,6 +185,8 @@ class Decision:
     """One sentence for a person."""
     mark: str = ""
     """What limits the trust in this measurement (a shared or slowed machine); empty if nothing does."""
+    p_find: float | None = None
+    """Probability that the next ten experiments bring a gain above half the noise."""
 
 
 @dataclass(frozen=True)
@@ -377,7 +379,7 @@ class Alert:
 class Busy:
     """A stretch of the session and what the GPU did in it."""
 
-    kind: Literal["train", "startup", "judge", "propose", "wait", "other"]
+    kind: Literal["train", "startup", "judge", "confirm", "propose", "wait", "other"]
     seconds: float
 
 

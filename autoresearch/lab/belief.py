@@ -225,12 +225,8 @@ class _Walk:
             self.later = later
             self._stand(experiment, trials, effect)
         else:
-            self.estimates[experiment.number] = Estimate(
-                experiment.number,
-                float(effect.below(0.0)),
-                self._clear(effect),
-                float(effect.mean),
-            )
+            noise = float(self.knowledge.noise)
+            self.estimates[experiment.number] = estimate_of(experiment.number, effect, noise)
 
     def _sentinels(self, before: str | None) -> None:
         """Take in the incumbent's own trials that ran before the given time."""
@@ -252,6 +248,12 @@ class _Walk:
         )
         noise = _noise(self.knowledge, float(self.num_repeats))
         return Fold(self.knowledge, number, self.seeds, self.estimates, noise)
+
+
+def estimate_of(number: int, effect: Effect, noise: float) -> Estimate:
+    """Return what is believed of a candidate by its effect alone."""
+    p_clear = float(effect.below(-CLEAR_SHARE * noise))
+    return Estimate(number, float(effect.below(0.0)), p_clear, float(effect.mean))
 
 
 def return_to(

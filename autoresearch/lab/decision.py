@@ -7,15 +7,15 @@ surely better. What they cost and find is measured by `bench/keep_rule.py` and t
 Pure: no clock, no disk, no randomness.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from autoresearch.config import Config, DecisionConfig
+from autoresearch.config import DecisionConfig
 from autoresearch.lab.belief import (
     Estimate,
     Fold,
+    estimate_of,
     estimates,
     measure_noise,
     read,
@@ -33,6 +33,7 @@ from autoresearch.lab.noise import (
     setup_of,
     trial_seed,
 )
+from autoresearch.lab.plateau import finding_probability, is_plateau
 from autoresearch.types import (
     Decision,
     Experiment,
@@ -90,12 +91,6 @@ THRESHOLD_SLACK = 0.5
 """Part of the noise by which `keep_threshold` errs on the side of auditing."""
 MARKED_IN_A_ROW = 2
 """Experiments at another speed after which the incumbent is measured again."""
-PLATEAU_AHEAD = 10
-PLATEAU_PROBABILITY = 0.35
-"""A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
-PLATEAU_MEMORY = 20.0
-"""Experiments after which what an experiment says about the rate of finding weighs half."""
-PLATEAU_PRIOR = (1.0, 9.0)
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,8 @@ def decide(
     if not trials:
         return Decision("discard", "no_score", explanation="it has no score")
     lessons = earlier if config.learn_across_sessions else ()
-    effect, noise = _effect(candidate, incumbent, session, setup, trials, lessons)
+    effect, fold = _effect(candidate, incumbent, session, setup, trials, lessons)
+    noise = fold.noise
     delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
     price = price_of(candidate, incumbent, setup, noise, config)
     p_real = float(effect.below(0.0))
@@ -159,6 +155,11 @@ def decide(
         num_trials=len(trials),
         explanation=_explain(reason, p_real, delta, noise.sd, price, len(trials)),
         mark=speed_mark(candidate, incumbent, setup),
+        p_find=finding_probability(
+            session,
+            {**fold.estimates, candidate.number: estimate_of(candidate.number, effect, noise.sd)},
+            judging=candidate.number,
+        ),
     )
 
 
@@ -169,7 +170,7 @@ def _effect(
     setup: str,
     trials: list[TrialResult],
     earlier: Sequence[Session],
-) -> tuple[Effect, Noise]:
+) -> tuple[Effect, Fold]:
     fold = read(session, setup, candidate=candidate, earlier=earlier)
     if fold is None:
         raise ValueError(f"nothing has a score in setup `{setup}`")
@@ -177,7 +178,7 @@ def _effect(
     if fold.incumbent != incumbent.number:
         knowledge = return_to(knowledge, good_trials(incumbent, setup), fold.seeds)
     own = sample(trials, fold.seeds)
-    return knowledge.effect(own.scores, own.seeds, own.audit), fold.noise
+    return knowledge.effect(own.scores, own.seeds, own.audit), fold
 
 
 def _rule(
@@ -351,39 +352,3 @@ def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
 
 def _is_of_loop(trial: Trial, setup: str) -> bool:
     return not trial.confirmation and trial.setup == setup
-
-
-def is_plateau(session: Session, config: Config | DecisionConfig | None = None) -> bool:  # noqa: ARG001
-    """Whether the next experiments will hardly find anything, judging by the latest ones.
-
-    Each experiment counts as a find with its probability of a gain above half the noise, crashes as none; the
-    rate of finding gets a beta posterior in which old experiments fade. A plateau is when the next ten bring such a
-    gain with probability under 0.35. The number of discards alone decides nothing.
-    """
-    return finding_probability(session) < PLATEAU_PROBABILITY
-
-
-def finding_probability(session: Session, ahead: int = PLATEAU_AHEAD) -> float:
-    """Return the probability that the next `ahead` experiments bring a gain above half the noise."""
-    known = estimates(session)
-    finds, misses = PLATEAU_PRIOR
-    judged = [
-        e
-        for e in sorted(session.experiments, key=lambda e: e.number)
-        if e.number != 0 and e.state is State.JUDGED
-    ]
-    for age, experiment in enumerate(reversed(judged)):
-        weight = 0.5 ** (age / PLATEAU_MEMORY)
-        estimate = known.get(experiment.number)
-        real = estimate.p_clear if estimate is not None else None
-        if real is None:
-            real = 1.0 if experiment.verdict is Verdict.KEEP else 0.0
-        finds += weight * real
-        misses += weight * (1 - real)
-    log_none = (
-        math.lgamma(misses + ahead)
-        - math.lgamma(misses)
-        + math.lgamma(finds + misses)
-        - math.lgamma(finds + misses + ahead)
-    )
-    return 1 - math.exp(log_none)

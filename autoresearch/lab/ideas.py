@@ -157,7 +157,7 @@ def context_of(
         cost_left_usd=cost_left,
         in_flight=tuple(_in_flight(record, e) for e in session.open if e.commit),
         tried={e.identity: e.number for e in session.experiments if e.identity},
-        is_stalled=rule.is_plateau(session, config.decision),
+        is_stalled=rule.is_plateau(session),
         curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
         log_tails={
             e.number: record.log_tail(e.trials[-1].event)

@@ -98,19 +98,23 @@ def run_session(
             if due is None:
                 return None
             reference, candidate = due
-            return run_confirmation(
-                record,
-                lab.executor,
-                session,
-                config,
-                reference=reference,
-                candidate=candidate,
-                num_trials=config.session.confirm_trials,
-                kind="session",
-                max_seconds=options.limits.seconds_left(clock.elapsed),
-                stop=stop,
-                emit=emit,
-            )
+            began = clock.elapsed
+            try:
+                return run_confirmation(
+                    record,
+                    lab.executor,
+                    session,
+                    config,
+                    reference=reference,
+                    candidate=candidate,
+                    num_trials=config.session.confirm_trials,
+                    kind="session",
+                    max_seconds=options.limits.seconds_left(clock.elapsed),
+                    stop=stop,
+                    emit=emit,
+                )
+            finally:
+                clock.add("confirm", clock.elapsed - began)
 
         def reserve(session: Session) -> float:
             if not options.is_confirming or due_confirmation(session, config, lab.setup) is None:

@@ -16,19 +16,12 @@ def wall_seconds(session: Session, now: datetime | None) -> float:
     return max((now - started).total_seconds(), 0.0) if started else 0.0
 
 
-def seconds_by_kind(session: Session, wall: float = 0.0) -> dict[str, float]:
-    """Return seconds by `types.Busy` kind; from the trials where the record has no stretches.
-
-    Args:
-        session: The session.
-        wall: Seconds in all. What of them the record does not name is `confirm` as far as confirmations took it.
-    """
+def seconds_by_kind(session: Session) -> dict[str, float]:
+    """Return seconds by `types.Busy` kind; from the trials where no run has ended yet."""
     total: dict[str, float] = defaultdict(float)
     if session.busy:
         for stretch in session.busy:
             total[stretch.kind] += stretch.seconds
-        spent = confirm_seconds(session)
-        total["confirm"] += max(min(spent, wall - sum(total.values())), 0.0)
         return {kind: value for kind, value in total.items() if value}
     for e in session.experiments:
         for trial in e.trials:

@@ -19,8 +19,11 @@ from autoresearch.types import Alert, Confirmation, Experiment, Session, State, 
 
 Trajectory = Literal["new", "improving", "plateau", "stuck"]
 
+PLATEAU_AHEAD = 10
+PLATEAU_PROBABILITY = 0.35
+"""A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 STALL = 12
-"""Experiments without a convincing keep after which a session counts as stalled."""
+"""Experiments without a convincing keep after which a session counts as stalled where nobody knows that probability."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Summary:
     """Crash or invalid reason -> seconds of the GPU."""
     usage: Usage = field(default_factory=Usage)
     trajectory: Trajectory = "new"
+    p_find: float | None = None
+    """Probability that the next `PLATEAU_AHEAD` experiments bring a gain above half the noise."""
     num_since_gain: int = 0
     """Experiments judged since the last convincing keep (or the start)."""
     steps: tuple[Step, ...] = ()
@@ -123,9 +128,11 @@ def summarize(
     chances = [p for e in kept if (p := e.p_real) is not None]
     effects = [e.decision.estimate for e in kept if e.decision and e.decision.estimate is not None]
     wall = wall_seconds(session, now)
-    seconds = seconds_by_kind(session, wall)
+    seconds = seconds_by_kind(session)
     gpu = sum(seconds.get(kind, 0.0) for kind in ("train", "startup", "judge", "confirm"))
     since = num_since_gain(judged)
+    chances_to_find = [e.decision.p_find for e in judged if e.decision]
+    p_find = next((p for p in reversed(chances_to_find) if p is not None), None)
     running = next((e for e in session.experiments if e.state is State.RUNNING), None)
     command, note = next_step(session)
     return Summary(
@@ -155,7 +162,8 @@ def summarize(
         busy_share=min(gpu / wall, 1.0) if wall > 0 and gpu > 0 else None,
         lost_seconds=lost_seconds(judged),
         usage=session.usage,
-        trajectory=trajectory(judged, since),
+        trajectory=trajectory(judged, since, p_find),
+        p_find=p_find,
         num_since_gain=since,
         steps=ladder(session, baseline),
         running=running if session.state == "running" else None,
@@ -190,11 +198,12 @@ def num_since_gain(judged: Iterable[Experiment]) -> int:
     return since
 
 
-def trajectory(judged: list[Experiment], since: int) -> Trajectory:
-    """Name the trend: `stuck` never had a convincing keep, `plateau` had one long ago."""
-    if since < STALL:
-        return "improving" if len(judged) > since else "new"
-    return "plateau" if len(judged) > since else "stuck"
+def trajectory(judged: list[Experiment], since: int, p_find: float | None) -> Trajectory:
+    """Name the trend: where little is to be expected, `stuck` never had a convincing keep, `plateau` had one."""
+    is_stalled = since >= STALL if p_find is None else p_find < PLATEAU_PROBABILITY
+    if is_stalled:
+        return "plateau" if len(judged) > since else "stuck"
+    return "improving" if len(judged) > since else "new"
 
 
 def ladder(session: Session, baseline: Experiment | None) -> tuple[Step, ...]:

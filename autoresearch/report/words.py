@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autoresearch.lab.summary import Summary
+from autoresearch.lab.summary import PLATEAU_AHEAD, Summary
 from autoresearch.lab.verified import carried
 from autoresearch.report.view import Card
 from autoresearch.types import Session
@@ -72,10 +72,13 @@ def verdict(s: Summary) -> list[str]:
             f"Of {s.num_kept} kept changes about {s.num_real:.0f} are expected to be real{doubtful}."
         )
     trend = {
-        "plateau": f"Plateau: no convincing gain in the last {s.num_since_gain} experiments.",
-        "stuck": f"No convincing gain in {s.num_since_gain} experiments.",
+        "plateau": f"Plateau: no convincing gain in the last {s.num_since_gain} experiments",
+        "stuck": f"No convincing gain in {s.num_since_gain} experiments",
     }.get(s.trajectory)
-    return [*sentences, trend] if trend else sentences
+    if trend and s.p_find is not None:
+        chance = f.probability(s.p_find)
+        trend += f"; the next {PLATEAU_AHEAD} bring one with probability {chance}"
+    return [*sentences, trend + "."] if trend else sentences
 
 
 def _gain(s: Summary) -> str:

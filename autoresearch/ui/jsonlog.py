@@ -120,6 +120,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "tokens_cached": s.usage.tokens_cached,
         "trajectory": s.trajectory,
         "num_since_gain": s.num_since_gain,
+        "p_find": s.p_find,
         "running": s.running.number if s.running else None,
         "doing": asdict(s.doing) if s.doing else None,
         "marks": list(s.marks),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from rich.cells import cell_len
 from rich.text import Text
 
-from autoresearch.lab.summary import Summary, running_best
+from autoresearch.lab.summary import PLATEAU_AHEAD, Summary, running_best
 from autoresearch.lab.verified import carried
 from autoresearch.types import Session
 from autoresearch.ui import format as f
@@ -313,6 +313,9 @@ def _trend(summary: Summary) -> list[Text]:
     text = words.get(summary.trajectory)
     if text and summary.trajectory == "improving" and summary.num_since_gain == 0:
         text = "improving: the last experiment was a gain"
+    if text and summary.p_find is not None:
+        chance = f.probability(summary.p_find)
+        text += f"; the next {PLATEAU_AHEAD} bring one with probability {chance}"
     return [_row("trend", text)] if text else []
 
 

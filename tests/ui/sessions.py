@@ -210,6 +210,7 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
     experiments = [baseline(start)]
     best, best_number = 0.9979, 0
     at = start + timedelta(seconds=1050)
+    finds = [1.0]
     for number in range(1, num + 1):
         theme, idea = IDEAS[(number * 5 + number // 14) % len(IDEAS)]
         chance = rng.random()
@@ -266,6 +267,12 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
                 description=idea,
                 theme=theme,
             )
+        finds = [
+            *finds[-20:],
+            1.0 if e.verdict is Verdict.KEEP and e.decision.p_real > 0.8 else 0.0,
+        ]
+        rate = (1 + sum(finds)) / (10 + len(finds))
+        e = replace(e, decision=replace(e.decision, p_find=1 - (1 - rate) ** 10))
         experiments.append(e)
         at += timedelta(seconds=350)
     wall = (NOW - start).total_seconds()

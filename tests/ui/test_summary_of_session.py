@@ -7,7 +7,7 @@ import sessions
 from autoresearch.lab import present, scores, spending
 from autoresearch.lab import summary as s
 from autoresearch.lab.verified import carried
-from autoresearch.types import Alert, Decision, Experiment, Outcome, Session, State, Verdict
+from autoresearch.types import Alert, Busy, Decision, Experiment, Outcome, Session, State, Verdict
 
 
 def test_empty_session_has_no_numbers():
@@ -129,19 +129,6 @@ def test_seconds_by_kind_fall_back_on_the_trials():
     found = spending.seconds_by_kind(session)
     assert found["train"] == pytest.approx(300 * 6)
     assert found["startup"] == pytest.approx(21.5 * 6)
-
-
-def test_time_the_record_does_not_name_is_the_confirmation_as_far_as_it_goes():
-    session = sessions.night(3)
-    e = session.experiments[0]
-    extra = replace(e.trials[0], confirmation="c1")
-    session = replace(
-        session, experiments=(replace(e, trials=(*e.trials, extra)), *session.experiments[1:])
-    )
-    known = sum(b.seconds for b in session.busy)
-    assert spending.seconds_by_kind(session, known + 1000)["confirm"] == extra.result.total_seconds
-    assert spending.seconds_by_kind(session, known + 50)["confirm"] == pytest.approx(50)
-    assert "confirm" not in spending.seconds_by_kind(session, known - 50)
 
 
 def test_tainted_and_test_trials_do_not_count_as_good():
@@ -272,4 +259,7 @@ def test_confirmations_after_the_runs_are_counted_apart():
         experiments=(session.experiments[0], more, *session.experiments[2:]),
     )
     assert s.summarize(later).later_seconds == extra.result.total_seconds
+    within = replace(later, busy=(*later.busy, Busy("confirm", 400.0)))
+    assert s.summarize(within).later_seconds == 0
+    assert s.summarize(within).seconds_by_kind["confirm"] == 400.0
     assert s.summarize(session).later_seconds == 0
