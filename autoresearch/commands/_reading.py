@@ -77,6 +77,30 @@ def complete_tag(incomplete: str) -> list[str]:
     return [tag for tag in tags if tag.startswith(incomplete)]
 
 
+def complete_verdict(incomplete: str) -> list[str]:
+    """Return the verdicts that begin with what was typed."""
+    from autoresearch.types import Verdict
+
+    return [v.value for v in Verdict if v.value.startswith(incomplete)]
+
+
+def complete_sort(incomplete: str) -> list[str]:
+    """Return the keys of `log --sort`, also turned round, that begin with what was typed."""
+    from autoresearch.ui.rows import SORTS
+
+    return [key for name in SORTS for key in (name, f"-{name}") if key.startswith(incomplete)]
+
+
+def complete_theme(incomplete: str) -> list[str]:
+    """Return the themes of the session that begin with what was typed; never fails."""
+    try:
+        with open_record() as record:
+            themes = sorted({e.theme for e in record.session().experiments if e.theme})
+    except Exception:  # noqa: BLE001 - a completion that fails must be silent
+        return []
+    return [theme for theme in themes if theme.startswith(incomplete)]
+
+
 def details_of(record: "Record", experiment: "Experiment") -> "Details":
     """Read what the record keeps in files about an experiment: change, curves, end of the log."""
     from autoresearch.report.material import first_trial

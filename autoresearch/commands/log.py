@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import FromOption, NoPagerOption
+from autoresearch.commands._reading import (
+    FromOption,
+    NoPagerOption,
+    complete_sort,
+    complete_theme,
+    complete_verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,13 +36,23 @@ def log(
     ] = False,
     verdict: Annotated[
         list[str] | None,
-        typer.Option("--verdict", help="keep, discard, crash or invalid; may be repeated."),
+        typer.Option(
+            "--verdict",
+            help="keep, discard, crash or invalid; may be repeated.",
+            autocompletion=complete_verdict,
+        ),
     ] = None,
     since: Annotated[
         str, typer.Option("--since", metavar="WHEN", help="2h, 30m, 1d, an experiment, or a time.")
     ] = "",
     theme: Annotated[
-        str, typer.Option("--theme", metavar="WORD", help="Only themes that contain WORD.")
+        str,
+        typer.Option(
+            "--theme",
+            metavar="WORD",
+            help="Only themes that contain WORD.",
+            autocompletion=complete_theme,
+        ),
     ] = "",
     sort: Annotated[
         str,
@@ -44,6 +60,7 @@ def log(
             "--sort",
             metavar="KEY",
             help="number, val_bpb, delta, p_real, memory, speed, took or cost; -KEY turns it round.",
+            autocompletion=complete_sort,
         ),
     ] = "",
     is_watching: Annotated[
@@ -135,6 +152,8 @@ def show_session(
         mode.out.file.write(screens.render_tsv(shown))
         if not session.experiments:
             mode.say("no experiment yet")
+        elif not shown:
+            mode.say("no experiment matches")
     else:
         lines = screens.render(
             session, wanted, width=mode.out.width, utf8=mode.is_utf8, now=now, status=status
@@ -162,9 +181,13 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
             time.sleep(WATCH_SECONDS)
     screen = Screen(mode.out)
     screen.open()
+    is_over = False
     try:
         while True:
             session = record.session()
+            if session.state != "running":
+                is_over = True
+                break
             lines = render(
                 session,
                 wanted,
@@ -173,10 +196,9 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
                 status=record.status(),
             )
             screen.draw(lines[:-1][: max(mode.out.size.height - 1, 5)])
-            if session.state != "running":
-                return
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     finally:
-        screen.close(keep=True)
+        screen.close(keep=not is_over)
+    show_session(mode, session, wanted, pager=False)

@@ -63,8 +63,8 @@ def report(
         _to_stdout(record, session, kind)
         return
     _write(record, session, kind, path, is_watched=is_watching)
-    if is_opened:
-        _open(path)
+    if is_opened and not _open(path):
+        mode.warn(f"no browser could be started; open `{path.resolve().as_uri()}` yourself")
     if mode.is_json:
         mode.json({"path": str(path.resolve()), "format": kind, "bytes": path.stat().st_size})
     elif mode.is_tty:
@@ -160,7 +160,7 @@ def _write(
         ) from exc
 
 
-def _open(path: Path) -> None:
+def _open(path: Path) -> bool:
     import webbrowser
 
-    webbrowser.open(path.resolve().as_uri())
+    return webbrowser.open(path.resolve().as_uri())

@@ -17,13 +17,13 @@ from autoresearch.lab.spending import later_seconds, lost_seconds, seconds_by_ki
 from autoresearch.lab.verified import further, headline, left_out
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
 
-Trajectory = Literal["new", "improving", "plateau", "stuck"]
+Trajectory = Literal["new", "improving", "slow", "plateau", "stuck"]
 
 PLATEAU_AHEAD = 10
 PLATEAU_PROBABILITY = 0.35
 """A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 STALL = 12
-"""Experiments without a convincing keep after which a session counts as stalled where nobody knows that probability."""
+"""Experiments without a convincing keep after which a session is slow, or stalled where that probability is unknown."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +199,16 @@ def num_since_gain(judged: Iterable[Experiment]) -> int:
 
 
 def trajectory(judged: list[Experiment], since: int, p_find: float | None) -> Trajectory:
-    """Name the trend: where little is to be expected, `stuck` never had a convincing keep, `plateau` had one."""
+    """Name the trend.
+
+    Where little is to be expected, `stuck` never had a convincing keep and `plateau` had one; elsewhere `slow` has
+    waited for one for a while.
+    """
     is_stalled = since >= STALL if p_find is None else p_find < PLATEAU_PROBABILITY
     if is_stalled:
         return "plateau" if len(judged) > since else "stuck"
+    if since >= STALL:
+        return "slow"
     return "improving" if len(judged) > since else "new"
 
 

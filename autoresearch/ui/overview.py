@@ -307,6 +307,7 @@ def device_word(session: Session) -> str:
 def _trend(summary: Summary) -> list[Text]:
     words = {
         "improving": f"improving: last convincing gain {summary.num_since_gain} experiments ago",
+        "slow": f"slow: no convincing gain in the last {summary.num_since_gain} experiments",
         "plateau": f"plateau: no convincing gain in the last {summary.num_since_gain} experiments",
         "stuck": f"stuck: no convincing gain in {summary.num_since_gain} experiments",
     }

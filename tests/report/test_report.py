@@ -395,6 +395,33 @@ def test_ids_complete_in_the_shell(lab):
     assert complete_tag("n") == ["nov21"]
 
 
+def test_words_of_log_complete_in_the_shell(lab):
+    from autoresearch.commands._reading import complete_sort, complete_theme, complete_verdict
+
+    assert complete_verdict("k") == ["keep"]
+    assert complete_sort("-p") == ["-p_real"]
+    assert "attention" in complete_theme("a")
+    assert complete_theme("no such") == []
+
+
+@pytest.mark.parametrize("has_browser", [True, False])
+def test_open_calls_the_browser_or_says_that_there_is_none(lab, monkeypatch, has_browser):
+    import webbrowser
+
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or has_browser)
+    result = call("report", "--open")
+    assert result.exit_code == 0
+    assert opened == [(lab / "report.html").resolve().as_uri()]
+    assert ("no browser could be started" in result.stderr) != has_browser
+
+
+def test_nothing_that_matches_is_said_on_stderr(lab):
+    result = call("log", "--theme", "no such theme")
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+    assert result.stderr.strip() == "no experiment matches"
+
+
 def test_completion_outside_a_run_directory_is_silent(tmp_path, monkeypatch):
     from autoresearch.commands._reading import complete_experiment
 
