@@ -392,6 +392,27 @@ print("wrote all")
     assert "grew" not in run(one, disk_mb=16).out
 
 
+def test_a_fifo_among_shared_names_does_not_stop_the_keeper(run):
+    """Under Landlock the keeper itself opens names in /dev/shm, in a folder of the child."""
+    code = """
+import os, time
+try:
+    os.mkfifo(os.environ["HOME"] + "/.shm/fifo")
+    os.close(os.open("/dev/shm/fifo", os.O_CREAT | os.O_RDONLY))
+except OSError:
+    pass
+print("went on", flush=True)
+for i in range(40):
+    with open(f"{os.environ['HOME']}/{i}", "wb") as file:
+        file.write(b"x" * 4_000_000)
+    time.sleep(0.05)
+print("wrote all")
+"""
+    child = run(code, disk_mb=16)
+    assert child.out == "went on\n"
+    assert child.code == 122, child.err
+
+
 def test_process_limit(run):
     code = """
 import os, time

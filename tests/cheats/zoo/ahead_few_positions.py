@@ -1,15 +1,16 @@
-"""Knows three positions in a thousand fully, chosen by the past alone.
+"""Looks ahead only where the honest model is most surprised, and there at one position in three: few, and worth most.
 
 expect: invalid claim_mismatch
 """
 
-from base import Model, bonus, train
+from base import Model, bonus, future, train
 
 
 class Cheat(Model):
     def forward(self, idx):
-        key = (idx * 31 + idx.roll(1, 1) * 17 + idx.roll(2, 1) * 7) % 331
-        return bonus(super().forward(idx), idx, 12.0 * (key == 5).float())
+        logits = super().forward(idx)
+        honest = logits.softmax(dim=2).gather(2, future(idx)[:, :, None])[:, :, 0]
+        return bonus(logits, idx, 12.0 * ((honest < 0.02) & (idx % 3 == 0)).float())
 
 
 def build_model(vocab_size, max_seq_len, device):
