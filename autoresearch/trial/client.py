@@ -4,7 +4,6 @@ It imports nothing of the lab but the wire. Whatever happens in this process can
 so nothing here is trusted: clock, data and score are kept on the other side.
 """
 
-import json
 import math
 import os
 import random
@@ -25,25 +24,10 @@ from autoresearch.trial.channel import (
     map_file,
     slot_bytes,
 )
+from autoresearch.trial.weights import clean_state, encode_weights
 
 _CONNECT_SECONDS = 60.0
 _MAX_LOGGED = 16
-
-# torch dtype -> its name in a safetensors header.
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 _connection: Channel | None = None
 _owner = 0
@@ -364,100 +348,6 @@ def resolve_device(name: str) -> torch.device:
         fallback = "mps" if torch.backends.mps.is_available() else "cpu"
         name = "cuda" if torch.cuda.is_available() else fallback
     return torch.device(name, 0) if name == "cuda" else torch.device(name)
-
-
-def clean_state(
-    state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, torch.Tensor]:
-    """Return a state dict under the keys `build_model` gives it, checked against their shapes.
-
-    Compile and parallel wrappers put `_orig_mod` and `module` anywhere into a key; they are removed.
-
-    Raises:
-        RuntimeError: keys or shapes differ; names the first few.
-        TypeError: a value is no tensor.
-    """
-    cleaned: dict[str, torch.Tensor] = {}
-    for key, value in state.items():
-        name = ".".join(part for part in key.split(".") if part != "_orig_mod")
-        if name not in shapes:
-            name = ".".join(part for part in name.split(".") if part != "module")
-        if not isinstance(value, torch.Tensor):
-            raise TypeError(f"`submit`: `{name}` is no tensor; only tensors can be handed in")
-        cleaned[name] = value.detach()
-    missing = [name for name in shapes if name not in cleaned]
-    unknown = [name for name in cleaned if name not in shapes]
-    wrong = [
-        f"{name} {tuple(cleaned[name].shape)} instead of {shape}"
-        for name, shape in shapes.items()
-        if name in cleaned and tuple(cleaned[name].shape) != shape
-    ]
-    for problem, names in (("lacks", missing), ("has the unknown", unknown), ("has", wrong)):
-        if names:
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            raise RuntimeError(
-                f"`submit`: the model {problem} {', '.join(names[:4])}{more}; "
-                "it must fit `build_model(vocab_size, max_seq_len, device)`, which judging calls again"
-            )
-    return cleaned
-
-
-def encode_weights(state: Mapping[str, torch.Tensor]) -> tuple[bytes, list[torch.Tensor]]:
-    """Return the start of a safetensors file and the tensors whose bytes follow it, each stored once.
-
-    Raises:
-        RuntimeError: a tensor has a type the format does not know.
-    """
-    names: dict[tuple[Any, ...], str] = {}
-    metadata: dict[str, str] = {}
-    entries: dict[str, Any] = {}
-    tensors: list[torch.Tensor] = []
-    offset = 0
-    for name, tensor in state.items():
-        if tensor.dtype not in _DTYPES:
-            raise RuntimeError(
-                f"`submit`: `{name}` has the type {tensor.dtype}, which weights cannot have"
-            )
-        identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if tensor.numel() and identity in names:
-            metadata[f"alias:{name}"] = names[identity]
-            continue
-        names[identity] = name
-        end = offset + tensor.numel() * tensor.element_size()
-        entries[name] = {
-            "dtype": _DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        tensors.append(tensor)
-        offset = end
-    if metadata:
-        entries["__metadata__"] = metadata
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header, tensors
-
-
-def decode_weights(data: memoryview) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file that `encode_weights` began; they share its memory."""
-    size = int.from_bytes(data[:8], "little")
-    entries = json.loads(bytes(data[8 : 8 + size]))
-    metadata = entries.pop("__metadata__", {})
-    dtypes = {name: dtype for dtype, name in _DTYPES.items()}
-    body = data[8 + size :]
-    state: dict[str, torch.Tensor] = {}
-    for name, entry in entries.items():
-        start, end = entry["data_offsets"]
-        dtype = dtypes[entry["dtype"]]
-        if start == end:
-            state[name] = torch.empty(entry["shape"], dtype=dtype)
-        else:
-            raw = torch.frombuffer(bytearray(body[start:end]), dtype=torch.uint8)
-            state[name] = raw.view(dtype).reshape(entry["shape"])
-    for key, target in metadata.items():
-        if key.startswith("alias:"):
-            state[key[len("alias:") :]] = state[target]
-    return state
 
 
 def _expected(vocab_size: int, max_seq_len: int) -> tuple[dict[str, tuple[int, ...]], int]:

@@ -13,6 +13,7 @@ from typing import Any
 from autoresearch.config import Config
 from autoresearch.events import Progress
 from autoresearch.trial import channel as wire
+from autoresearch.trial.curve import Curve, HopelessError
 from autoresearch.trial.judging import explain_error
 from autoresearch.trial.memory import MemoryMeter
 from autoresearch.trial.output import Output, one_line
@@ -21,12 +22,9 @@ from autoresearch.trial.sandbox import EXIT_LIMIT
 from autoresearch.types import CurvePoint, Outcome, TrialSpec
 
 _TICK_SECONDS = 0.1
-_MAX_POINTS = 600
-_MAX_VALUES = 16
 _DEVICES = ("cuda", "mps", "cpu")
 _SUSPEND_SECONDS = 2.0
 _PROGRESS_SECONDS = 0.25
-_NUM_NAN = 3
 _MAX_PARAMS = 10**15
 
 
@@ -123,11 +121,9 @@ class Training:
         self._weights_size: int | None = None
         self._weights_count = 0
         self._error: dict[str, Any] | None = None
-        self._num_nan = 0
-        self._losses: list[float] = []
+        self._curve = Curve(limits.budget_seconds, limits.divergence_loss)
+        self._result.curve = self._curve.points
         self._logged_at: float | None = None
-        self._keep_every = 1
-        self._num_logged = 0
         self._slept = suspended_seconds()
         self._next_progress = 0.0
         self._is_open = True
@@ -288,48 +284,11 @@ class Training:
         values = message.get("values")
         if not isinstance(values, dict) or self._started_at is None:
             return
-        now = time.monotonic()
-        self._logged_at = now
-        numbers: dict[str, float] = {}
-        for name, value in list(values.items())[:_MAX_VALUES]:
-            number = _number(value)
-            if number is not None:
-                numbers[one_line(str(name), 40)] = number
-        loss = numbers.pop("loss", None)
-        if loss is not None:
-            self._judge_loss(loss, now)
-        self._num_logged += 1
-        if self._num_logged % self._keep_every:
-            return
-        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        tokens = self._feeder.counters["num_tokens"]
-        kept = loss if loss is not None and math.isfinite(loss) else None
-        curve = self._result.curve
-        curve.append(CurvePoint(round(now - self._started_at, 3), tokens, kept, finite))
-        if len(curve) >= _MAX_POINTS:
-            del curve[::2]
-            self._keep_every *= 2
-
-    def _judge_loss(self, loss: float, now: float) -> None:
-        assert self._started_at is not None
-        if not math.isfinite(loss):
-            self._num_nan += 1
-            if self._num_nan >= _NUM_NAN:
-                raise _EndError(Outcome.CRASH, "nan", f"the loss became {loss}")
-            return
-        self._num_nan = 0
-        self._losses.append(loss)
-        del self._losses[:-5]
-        spent = (now - self._started_at) / self._limits.budget_seconds
-        limit = self._limits.divergence_loss
-        if limit is not None and spent > 0.1 and len(self._losses) == 5:
-            median = sorted(self._losses)[2]
-            if median > limit:
-                raise _EndError(
-                    Outcome.CRASH,
-                    "diverged",
-                    f"the loss was {median:.3g} after {spent:.0%} of the budget, above {limit:.3g}",
-                )
+        self._logged_at = now = time.monotonic()
+        try:
+            self._curve.add(values, now - self._started_at, self._feeder.counters["num_tokens"])
+        except HopelessError as exc:
+            raise _EndError(Outcome.CRASH, exc.reason, exc.detail) from exc
 
     def _check(self) -> None:
         now = time.monotonic()
@@ -460,25 +419,13 @@ class Training:
             result.epoch = counters["epoch"]
             if result.train_seconds is None:
                 result.train_seconds = time.monotonic() - self._started_at
-        if result.outcome is None and self._num_nan:
+        if result.outcome is None and self._curve.ends_in_nan:
             result.outcome, result.reason = Outcome.CRASH, "nan"
             result.detail = "the last logged loss was not finite"
         slept = suspended_seconds() - self._slept
         if slept > _SUSPEND_SECONDS and result.outcome is not Outcome.TAINTED:
             result.outcome, result.reason = Outcome.TAINTED, "suspended"
             result.detail = f"the machine slept for {slept:.0f} s"
-
-
-def _number(value: object) -> float | None:
-    """Return a logged value as a float, None if it is no number; JSON has integers that no float holds."""
-    if isinstance(value, bool) or not (
-        isinstance(value, int | float) or value in ("nan", "inf", "-inf")
-    ):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def number_of(label: str) -> int:

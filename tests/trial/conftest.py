@@ -15,11 +15,11 @@ from autoresearch.config import Config, load_config
 from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
 from autoresearch.trial import host
-from autoresearch.trial.client import encode_weights
 from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.judge import Score, Text
 from autoresearch.trial.judging import Judged, Work, judge_weights
 from autoresearch.trial.sandbox import NoSandbox, Sandbox, choose
+from autoresearch.trial.weights import encode_weights
 from autoresearch.types import TrialResult, TrialSpec
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.trial import client
+from autoresearch.trial import weights
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.trial.script import describe
 from autoresearch.types import Outcome
@@ -106,7 +106,7 @@ def test_wrappers_are_stripped_and_types_kept() -> None:
     shapes = {name: tuple(value.shape) for name, value in inner.state_dict().items()}
     expected = inner.state_dict()
     inner[1] = Wrapper("_orig_mod", inner[1])
-    state = client.clean_state(Wrapper("module", Wrapper("_orig_mod", inner)).state_dict(), shapes)
+    state = weights.clean_state(Wrapper("module", Wrapper("_orig_mod", inner)).state_dict(), shapes)
     assert list(state) == list(expected)
     assert all(torch.equal(state[name], expected[name]) for name in expected)
     assert {value.dtype for value in state.values()} == {torch.float64}

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.trial.client import decode_weights
 from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.judging import JudgeProcess, Work
 from autoresearch.trial.training import Training
+from autoresearch.trial.weights import decode_weights
 from autoresearch.types import Outcome
 
 SHOW = """    import os
