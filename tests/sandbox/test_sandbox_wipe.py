@@ -1,9 +1,12 @@
-"""Removing what a hostile child left."""
+"""Counting what a hostile child uses where no control group does, and removing what it left."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from autoresearch.trial.sandbox.launcher.folders import measure, wipe
+from autoresearch.trial.sandbox.launcher.processes import usage
 
 
 def test_wipe_removes_what_is_deep_locked_linked_and_odd(tmp_path):
@@ -31,3 +34,31 @@ def test_wipe_removes_what_is_deep_locked_linked_and_odd(tmp_path):
     wipe(str(folder))
     assert not list(folder.iterdir())
     assert (outside / "kept").read_text() == "x"
+
+
+def test_memory_in_files_without_a_name_is_counted_once() -> None:
+    code = """
+import os, time
+file = os.memfd_create("zoo")
+os.write(file, bytes(96 << 20))
+if os.fork(): print("ready", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        assert child.stdout.readline() == "ready\n"
+        try:
+            pids = [int(p.name) for p in Path("/proc").glob("[0-9]*") if is_in(p, child.pid)]
+            memory_mb, threads = usage(pids)
+        finally:
+            os.killpg(child.pid, 9)
+    assert len(pids) == threads == 2
+    assert 96 <= memory_mb < 180
+
+
+def is_in(process: Path, session: int) -> bool:
+    try:
+        return os.getsid(int(process.name)) == session
+    except OSError:
+        return False

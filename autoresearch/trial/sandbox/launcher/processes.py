@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 def descendants(pid: int) -> set[int]:
@@ -31,8 +31,9 @@ def descendants(pid: int) -> set[int]:
 
 
 def usage(pids: Iterable[int]) -> tuple[int, int]:
-    """Return (memory in MB, threads) of processes, shared pages counted by share where possible."""
+    """Return (memory in MB, threads) of processes: their own pages, and files in memory that they hold open."""
     memory = threads = 0
+    files: dict[int, int] = {}
     page = os.sysconf("SC_PAGESIZE")
     for pid in pids:
         try:
@@ -41,6 +42,19 @@ def usage(pids: Iterable[int]) -> tuple[int, int]:
             memory += (int(fields[1]) - int(fields[2])) * page
             with open(f"/proc/{pid}/stat", "rb") as file:
                 threads += int(file.read().rsplit(b")", 1)[1].split()[17])
+            files.update(memory_files(pid))
         except (OSError, IndexError, ValueError):
             continue
-    return memory >> 20, threads
+    return memory + sum(files.values()) >> 20, threads
+
+
+def memory_files(pid: int) -> Iterator[tuple[int, int]]:
+    """Yield (inode, bytes) of the files without a name, in memory, that a process holds open."""
+    folder = f"/proc/{pid}/fd"
+    for name in os.listdir(folder):
+        try:
+            if os.readlink(f"{folder}/{name}").startswith("/memfd:"):
+                found = os.stat(f"{folder}/{name}")
+                yield found.st_ino, 512 * found.st_blocks
+        except OSError:
+            continue
