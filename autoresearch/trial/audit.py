@@ -124,21 +124,23 @@ def plan(num_rows: int, minimum: int, spread: Spread, leak_nats: float | None = 
     Returns:
         The best there is where the rows do not suffice; its `power` says so.
     """
-
-    def power(num_uniform: int, num_targeted: int) -> float | None:
-        if leak_nats is None:
-            return None
-        return catch_probability(num_uniform, num_targeted, leak_nats, spread)
-
     size = min(minimum, num_rows)
     while True:
         splits = [(size - round(size * share), round(size * share)) for share in _SPLITS]
-        powers = [power(*split) or 0.0 for split in splits]
-        if leak_nats is None or max(powers) >= POWER or size >= num_rows:
+        if leak_nats is None or size >= num_rows:
+            break
+        if max(catch_probability(*split, leak_nats, spread) for split in splits) >= POWER:
             break
         size = min(num_rows, math.ceil(size * _GROWTH))
-    plans = [Plan(u, t, power(u, t), smallest_leak(u, t, spread)) for u, t in splits]
+    plans = [rate(Plan(u, t, None, 0.0), spread, leak_nats) for u, t in splits]
     return min(plans, key=lambda found: (-min(found.power or 0.0, POWER), found.smallest_leak))
+
+
+def rate(planned: Plan, spread: Spread, leak_nats: float | None) -> Plan:
+    """Return the same audit with what it catches among differences as `spread` has them."""
+    uniform, targeted = planned.num_uniform, planned.num_targeted
+    power = None if leak_nats is None else catch_probability(uniform, targeted, leak_nats, spread)
+    return Plan(uniform, targeted, power, smallest_leak(uniform, targeted, spread))
 
 
 def frequency_reference(text: Text) -> np.ndarray:

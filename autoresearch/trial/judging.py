@@ -356,7 +356,7 @@ def _audit(
     text = work.text
     reference = audit.frequency_reference(text) if work.reference is None else work.reference
     gains = audit.gains_on(log_p, reference, text)
-    planned, figures = _plan(work, claimed, gains, reference)
+    planned, spread, leak = _plan(work, claimed, gains, reference)
     rng = np.random.default_rng(secrets.randbits(256))
     uniform = judge.draw_positions(text, planned.num_uniform, rng)
     targeted = audit.draw_targeted(text, gains, uniform.rows, planned.num_targeted, rng)
@@ -373,14 +373,22 @@ def _audit(
     judge.check_bias(d[:num], uniform.weights)
     score = judge.audited_score(log_p, d[:num], text, uniform)
     score = replace(score, num_audited=len(d), max_difference=float(np.abs(d).max()))
-    figures["difference_sd"] = float(np.std(d[:num]))
-    return score, figures
+    sd = float(np.std(d[:num]))
+    # What it could have caught, among differences as large as these were: noise of its own may hide a leak.
+    spread = replace(spread, noise=max(spread.noise, sd))
+    found = audit.rate(planned, spread, leak)
+    return score, {
+        "audit_targeted": found.num_targeted,
+        "audit_power": None if found.power is None else round(found.power, 4),
+        "smallest_leak_bpb": round(found.smallest_leak / audit.nats_per_bpb(text), 6),
+        "difference_sd": sd,
+    }
 
 
 def _plan(
     work: Work, claimed: Score, gains: np.ndarray, reference: np.ndarray
-) -> tuple[audit.Plan, dict[str, Any]]:
-    """Return the audit this claim gets, and what it would catch."""
+) -> tuple[audit.Plan, audit.Spread, float | None]:
+    """Return the audit this claim gets, what it takes honest claims to be, and the leak that matters, in nats."""
     per_bpb = audit.nats_per_bpb(work.text)
     noise = work.spec.noise_bpb
     leak = None if noise is None else audit.LEAK_FACTOR * noise * per_bpb
@@ -396,12 +404,7 @@ def _plan(
     suspicious = work.spec.suspicious_below
     if suspicious is not None and claimed.claimed_bpb < suspicious:
         minimum *= _SUSPICIOUS_FACTOR
-    planned = audit.plan(len(work.text.rows), minimum, spread, leak)
-    return planned, {
-        "audit_targeted": planned.num_targeted,
-        "audit_power": None if planned.power is None else round(planned.power, 4),
-        "smallest_leak_bpb": round(planned.smallest_leak / per_bpb, 6),
-    }
+    return audit.plan(len(work.text.rows), minimum, spread, leak), spread, leak
 
 
 def _ask_audit(
