@@ -119,15 +119,23 @@ def _miss(e: Experiment) -> Miss:
 
 
 def _repeats(members: Sequence[Experiment]) -> list[str]:
-    """Return descriptions that came back: the same words, numbers apart."""
-    by_words: dict[str, list[Experiment]] = defaultdict(list)
+    """Return descriptions that came back, and those that came back with other numbers (a search does nothing else)."""
+    same: dict[str, list[Experiment]] = defaultdict(list)
+    alike: dict[str, list[Experiment]] = defaultdict(list)
     for e in members:
-        words = re.sub(r"[\d.,^e+-]+", "#", f.clean(e.description).casefold())
-        by_words[words].append(e)
+        text = f.clean(e.description).casefold()
+        same[text].append(e)
+        if not e.parameters:
+            alike[re.sub(r"[\d.,^e+-]+", "#", text)].append(e)
+    found = [("tried {} times", group) for group in same.values() if len(group) > 1]
+    found += [
+        ("{} variants", group)
+        for group in alike.values()
+        if len({f.clean(e.description).casefold() for e in group}) > 2
+    ]
     return [
-        f"tried {len(same)} times: {f.fit(f.clean(same[0].description), 90)}"
-        for same in by_words.values()
-        if len(same) > 1
+        f"{words.format(len(group))}: {f.fit(f.clean(group[0].description), 90)}"
+        for words, group in found
     ]
 
 

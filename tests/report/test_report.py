@@ -16,6 +16,7 @@ from autoresearch import arrow
 from autoresearch.report import html, markdown, plot
 from autoresearch.report.build import build
 from autoresearch.report.material import Material, changed_constants, gather
+from autoresearch.types import Verdict
 
 DIFF = """diff --git a/train.py b/train.py
 --- a/train.py
@@ -191,6 +192,25 @@ def test_repeats_are_flagged_and_the_nearest_miss_named():
     assert any(repeat.startswith("tried 9 times: ") for repeat in theme.repeats)
     assert theme.nearest is not None
     assert theme.nearest.delta == min(m.delta for m in theme.misses)
+
+
+def test_a_search_that_tries_other_values_repeats_nothing():
+    session = sessions.night(4)
+    words = ["DEPTH 2 -> 1", "DEPTH 1 -> 2", "DEPTH 2 -> 3", "DEPTH 2 -> 3"]
+
+    def with_words(parameters):
+        made = [
+            replace(
+                e, description=text, theme="size", parameters=parameters,
+                verdict=Verdict.DISCARD, reason="no_gain",
+            )
+            for e, text in zip(session.experiments[1:], words, strict=True)
+        ]  # fmt: skip
+        changed = replace(session, experiments=(session.experiments[0], *made), best=0)
+        return build(changed, now=sessions.NOW)[0].themes[0].repeats
+
+    assert with_words({"DEPTH": 1}) == ("tried 2 times: DEPTH 2 -> 3",)
+    assert with_words({}) == ("tried 2 times: DEPTH 2 -> 3", "4 variants: DEPTH 2 -> 1")
 
 
 def test_the_bar_of_the_night_adds_up():
