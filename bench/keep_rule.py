@@ -318,6 +318,38 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def goals(rows: list[Row]) -> list[tuple[str, bool]]:
+    """Return what is asked of the rules in words, and whether the rows show it."""
+    found = []
+    by = {(r.world, r.noise, r.rule): r for r in rows}
+    for noise in (0.0003, 0.0005):
+        trio = [by.get(("fitted", noise, rule)) for rule in RULES]
+        if None in trio:
+            continue
+        greedy, balanced, strict = (r for r in trio if r is not None)
+        gain = balanced.true_gain / greedy.true_gain
+        false = balanced.false_share / greedy.false_share
+        text = f"noise {noise}: balanced finds {gain:.1%} of greedy's gain (goal: 95 %)"
+        found.append((text, gain >= 0.95))
+        text = f"noise {noise}: balanced has {false:.0%} of greedy's share of false keeps (goal: at most 55 %)"
+        found.append((text, false <= 0.55))
+        text = f"noise {noise}: strict has {strict.false_share:.1%} false keeps (goal: under 5 %)"
+        found.append((text, strict.false_share < 0.05))
+    errors = [abs(r.confirmed_error) for r in rows if r.claims > 0.5]
+    if errors:
+        text = (
+            f"confirmed headline off by {max(errors):.3f} standard errors at most (goal: under 0.1)"
+        )
+        found.append((text, max(errors) < 0.1))
+    claims = [r.confirmed_claims for r in rows if r.world == "A/A"]
+    if claims:
+        text = (
+            f"A/A: {max(claims):.1%} of sessions claim a gain after confirmation (goal: under 5 %)"
+        )
+        found.append((text, max(claims) < 0.05))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=400)
@@ -341,6 +373,9 @@ def main() -> None:
         print(json.dumps([asdict(r) for r in rows], indent=1))
     else:
         print(table(rows))
+        print()
+        for text, is_met in goals(rows):
+            print(f"{'met' if is_met else 'MISSED'}  {text}")
     print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 

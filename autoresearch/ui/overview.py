@@ -228,7 +228,7 @@ def _carried(summary: Summary) -> str:
     for word, shown in (("unclear", "unclear"), ("does not", "do not")):
         if word in groups:
             text += f", {len(groups[word])} {shown}"
-    return text + "; `autoresearch log --kept`"
+    return text + "; see `log --kept`"
 
 
 def _gains(summary: Summary, width: int) -> list[Text]:

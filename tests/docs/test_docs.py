@@ -16,6 +16,7 @@ import replay  # noqa: E402
 import sessions  # noqa: E402
 
 BLOCK = re.compile(r"(<!-- made by: (.+?) -->\n```text\n)(.*?)(```\n)", re.DOTALL)
+CONFIRMED = " after confirm --each"
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def lab(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     time.tzset()
     replay.replay(sessions.night(24), tmp_path / "lab").close()
+    replay.replay(sessions.verified(24), tmp_path / "confirmed").close()
     monkeypatch.chdir(tmp_path / "lab")
     yield tmp_path / "lab"
     monkeypatch.undo()
@@ -48,12 +50,17 @@ def same(text):
     return re.sub(r", (?:just now|\w+ ago)$", ", 1h10m ago", text, flags=re.MULTILINE)
 
 
+def made_by(command, lab, monkeypatch, capsys):
+    """Return what a command prints in the session of the guide, or in the same after more confirmations."""
+    folder = lab.parent / "confirmed" if command.endswith(CONFIRMED) else lab
+    monkeypatch.chdir(folder)
+    return same(output(command.removesuffix(CONFIRMED), monkeypatch, capsys)).rstrip("\n") + "\n"
+
+
 def test_outputs_in_the_guide_are_what_the_commands_print(lab, monkeypatch, capsys):
     path = ROOT / "docs" / "guide.md"
     text = path.read_text(encoding="utf-8")
-    made = BLOCK.sub(
-        lambda m: m[1] + same(output(m[2], monkeypatch, capsys)).rstrip("\n") + "\n" + m[4], text
-    )
+    made = BLOCK.sub(lambda m: m[1] + made_by(m[2], lab, monkeypatch, capsys) + m[4], text)
     if os.environ.get("UPDATE_SNAPSHOTS"):
         path.write_text(made, encoding="utf-8")
     assert BLOCK.search(text)

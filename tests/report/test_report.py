@@ -162,7 +162,7 @@ def test_what_was_measured_again_is_on_the_page_and_in_markdown():
     session = sessions.verified()
     view, _ = build(session, now=sessions.NOW)
     text = " ".join(view.verdict)
-    assert "With 30 min of training it holds (-0.012000); with DEPTH=12 in both it is not" in text
+    assert "With 30 min of training it holds (-0.013282); with DEPTH=12 in both it is not" in text
     assert "Left out one at a time, 4 of 25 kept changes carry it (#6, #23, #27, #77)" in text
     assert [c.answer for c in view.checks] == ["confirmed", "confirmed", "not confirmed"]
     assert view.checks[0].gap == "+0.000714"
@@ -173,7 +173,7 @@ def test_what_was_measured_again_is_on_the_page_and_in_markdown():
     assert "undo it: <code>autoresearch revert 8</code>" in found
     rows = markdown.render(session, material(session), sessions.NOW).split("\n")
     assert any(row.startswith("| 8 |") and "+0.000056 does not" in row for row in rows)
-    assert any("with 30 min of training" in row and "-0.012000" in row for row in rows)
+    assert any("with 30 min of training" in row and "-0.013282" in row for row in rows)
     assert ">worth</th>" not in page("night")
 
 

@@ -328,9 +328,9 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
     )
 
 
-def verified() -> Session:
+def verified(num: int = 125) -> Session:
     """A night of which every kept change was left out once, and the gain tried longer and larger."""
-    session = night()
+    session = night(num)
     first = session.confirmations[0]
     kept = [e for e in session.kept if e.decision and e.decision.delta is not None]
     more = []
@@ -350,10 +350,15 @@ def verified() -> Session:
             )
         )
     plain = replace(first, validation_delta=None)
+    lasting, shrunk = 0.6 * first.delta, 0.02 * first.delta
     longer = replace(
-        plain, kind="longer", budget_seconds=1800.0, delta=-0.012, low=-0.0135, high=-0.0105
-    )
-    larger = replace(plain, kind="larger", note="DEPTH=12", delta=-0.0006, low=-0.002, high=0.0008)
+        plain, kind="longer", budget_seconds=1800.0,
+        delta=lasting, low=lasting - 0.0015, high=lasting + 0.0015,
+    )  # fmt: skip
+    larger = replace(
+        plain, kind="larger", note="DEPTH=12",
+        delta=shrunk, low=shrunk - 0.0014, high=shrunk + 0.0014,
+    )  # fmt: skip
     return replace(session, confirmations=(*session.confirmations, longer, larger, *more))
 
 
