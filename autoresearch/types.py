@@ -344,6 +344,8 @@ class Confirmation:
     """What validation, which was selected on, said of the same two, luck taken off; None where it said nothing."""
     is_alarm: bool = False
     """The two intervals do not meet: what was gained on validation does not carry over."""
+    p_carries: float | None = None
+    """For `each`: the probability that the change is a gain, by what it was kept for and by this; None for others."""
 
     @property
     def gap(self) -> float | None:

@@ -11,7 +11,7 @@ from autoresearch.config import Config
 from autoresearch.lab.belief import estimates
 from autoresearch.lab.noise import confirm_seed
 from autoresearch.lab.normal import student_cdf, student_quantile
-from autoresearch.types import Confirmation, Session, TrialResult
+from autoresearch.types import Confirmation, Decision, Session, TrialResult
 
 
 def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> list[int]:
@@ -77,6 +77,35 @@ def carry_over(session: Session, confirmation: Confirmation) -> Confirmation:
     delta = theirs.level - ours.level
     reach = 1.96 * math.hypot(ours.level_sd or 0.0, theirs.level_sd or 0.0)
     return replace(confirmation, validation_delta=delta, is_alarm=delta + reach < confirmation.low)
+
+
+def p_carries(confirmation: Confirmation, decision: Decision | None) -> float | None:
+    """Return the probability that a change that was left out is a gain, by both validation and test.
+
+    Three effects are weighed by how well they predict the test difference (Student's likelihood): the gain it was
+    kept for, with the probability it had then; nothing, and a harm of the same size, with half of the rest each. A
+    test that is too blurred to tell them apart leaves the probability where it was.
+
+    Returns:
+        None where it was kept for no gain (`simpler`, a commit of a person) or the test has no spread.
+    """
+    if decision is None or decision.reason == "simpler" or not decision.p_real:
+        return None
+    if decision.estimate is None or decision.estimate >= 0:
+        return None
+    c, degrees = confirmation, confirmation.num_trials - 1
+    error = (c.high - c.delta) / student_quantile(0.975, degrees)
+    if error <= 0:
+        return None
+    before = min(decision.p_real, 0.999)
+    gain = decision.estimate / decision.p_real
+
+    def likelihood(effect: float) -> float:
+        return math.pow(1 + ((c.delta - effect) / error) ** 2 / degrees, -(degrees + 1) / 2)
+
+    real = before * likelihood(gain)
+    luck = (1 - before) * 0.5 * (likelihood(0.0) + likelihood(-gain))
+    return real / (real + luck)
 
 
 def paired(

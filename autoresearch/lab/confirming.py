@@ -15,7 +15,7 @@ from autoresearch.events import Confirmed, now
 from autoresearch.faults import reach
 from autoresearch.lab.arms import Arm, Bench, Emit, Executor, conditions_of, seeds_of
 from autoresearch.lab.belief import measure_noise
-from autoresearch.lab.confirmation import carry_over, confirm
+from autoresearch.lab.confirmation import carry_over, confirm, p_carries
 from autoresearch.lab.scores import is_measured_tip
 from autoresearch.lab.setups import check_setup, recall
 from autoresearch.lab.variants import Number, leave_out, with_constants
@@ -186,6 +186,9 @@ def _conclude(
         return None
     if kind in ("session", "pair"):
         found = carry_over(record.session(), found)
+    if kind == "each":
+        decision = record.session().experiment(reference).decision
+        found = dataclasses.replace(found, p_carries=p_carries(found, decision))
     record.append(Confirmed(confirmation=dataclasses.asdict(found)))
     reach("confirmed")
     return found

@@ -12,8 +12,8 @@ Carried = Literal["carries", "unclear", "does not"]
 
 LEFT_OUT = "without-"
 """How the trials of the best without one change are marked in the journal, before its number."""
-NO_GAIN_BELOW = 0.5
-"""A kept change that helps with less than this probability does not carry the gain."""
+CARRIES_ABOVE, IDLE_BELOW = 0.95, 0.2
+"""Probabilities of being a gain between which it is unclear whether a kept change carries the gain."""
 
 
 def headline(session: Session) -> Confirmation | None:
@@ -31,9 +31,10 @@ def left_out(session: Session) -> dict[int, Confirmation]:
 
 def carried(confirmation: Confirmation) -> Carried:
     """Return whether a change that was left out carries the gain."""
-    if confirmation.is_gain:
+    p = confirmation.p_carries
+    if confirmation.is_gain or (p is not None and p > CARRIES_ABOVE):
         return "carries"
-    return "does not" if confirmation.p_real < NO_GAIN_BELOW else "unclear"
+    return "does not" if p is not None and p < IDLE_BELOW else "unclear"
 
 
 def further(session: Session) -> tuple[Confirmation, ...]:

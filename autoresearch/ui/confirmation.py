@@ -75,6 +75,9 @@ def screen_lines(session: Session, found: Sequence[Confirmation], width: int) ->
         for part in confirmation_lines(c)
         for line in folded(part, width, INDENT)
     ]
+    first = found[0] if found else None
+    if first is not None and first.kind == "session" and word_of(first)[0] == "not confirmed":
+        lines.append(_more_seeds("autoresearch confirm", first.num_trials))
     return lines + (each_lines(session, each, width) if each else [])
 
 
@@ -158,7 +161,7 @@ def each_lines(session: Session, each: Sequence[Confirmation], width: int) -> li
                 Cell(word, CARRIED_STYLES[word]),
                 Cell(f.delta(c.delta), "metric"),
                 Cell(f"[{f.delta(c.low)}, {f.delta(c.high)}]"),
-                Cell(f.probability(c.p_real)),
+                Cell(f.probability(c.p_carries)),
                 Cell(f.clean(description)),
             ]
         )
@@ -168,4 +171,12 @@ def each_lines(session: Session, each: Sequence[Confirmation], width: int) -> li
             line = styled(f"#{c.reference} does not carry the gain: `", "default")
             line.append(f"autoresearch revert {c.reference}", style="command")
             lines.append(line.append("`", style="default"))
+    if any(carried(c) == "unclear" for c in each):
+        lines.append(_more_seeds("autoresearch confirm --each", first.num_trials))
     return lines
+
+
+def _more_seeds(command: str, num_trials: int) -> Text:
+    line = styled("more seeds may decide: `", "muted")
+    line.append(f"{command} -n {2 * num_trials}", style="command")
+    return line.append("`", style="muted")

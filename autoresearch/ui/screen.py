@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
-_CLEAR_DOWN = "\x1b[0J"
+_UP_AND_CLEAR = "\x1b[1A\x1b[2K"
+"""A line at a time: clearing down from the top of the screen would make tmux keep each frame in its history."""
 
 
 class Screen:
@@ -89,7 +90,7 @@ class Screen:
     def _erase(self) -> str:
         width = self.width
         num = sum(max(1, -(-cells // width)) for cells in self._widths)
-        return (f"\x1b[{num}A\r" if num else "") + _CLEAR_DOWN if self._widths else ""
+        return "\r\x1b[2K" + _UP_AND_CLEAR * num if num else ""
 
     def _ansi(self, line: Text | str, width: int | None) -> str:
         if isinstance(line, str):

@@ -55,7 +55,14 @@ def test_left_out_change_is_worth_a_revert(lab):
     from dataclasses import replace
 
     found = replace(
-        FOUND, kind="each", reference=3, delta=0.001, low=-0.002, high=0.004, p_real=0.2
+        FOUND,
+        kind="each",
+        reference=3,
+        delta=0.001,
+        low=-0.002,
+        high=0.004,
+        p_real=0.2,
+        p_carries=0.1,
     )
     session = lab.session(lab.experiment(0, [1.0]))
     lines = [line.plain for line in screen_lines(session, [found], 80)]

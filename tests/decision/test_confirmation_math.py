@@ -8,10 +8,11 @@ from autoresearch.lab.confirmation import (
     confirm,
     confirmation_reserve_seconds,
     fresh_seeds,
+    p_carries,
 )
 from autoresearch.lab.decision import confirm_seed, trial_seed
 from autoresearch.lab.normal import student_cdf, student_quantile
-from autoresearch.types import Outcome, TrialResult
+from autoresearch.types import Decision, Outcome, TrialResult
 
 
 def results(scores, split="test"):
@@ -92,6 +93,23 @@ def test_confirmation_seeds_are_fresh():
         assert not loop & set(fresh)
         assert len(set(fresh)) == 40
         assert all(0 <= s < 2**31 for s in fresh)
+
+
+def test_a_change_left_out_is_judged_by_both_validation_and_test():
+    kept = Decision("keep", "gain", p_real=0.6, estimate=-0.006)
+
+    def after(*deltas):
+        found = compare([1.0] * len(deltas), [1.0 + d for d in deltas], kind="each")
+        return p_carries(found, kept)
+
+    assert after(-0.011, -0.009, -0.010, -0.0102) > 0.95
+    assert after(0.0005, -0.0004, 0.0001, 0.0002) < 0.1
+    assert after(0.009, 0.011, 0.010, 0.0103) < 0.1
+    # Too blurred to say anything: it stays about where it was.
+    assert after(0.3, -0.5, 0.4, 0.1) == pytest.approx(0.6, abs=0.05)
+    found = compare([1.0, 1.0, 1.0], [1.001, 0.999, 1.0002], kind="each")
+    for other in (None, Decision("keep", "simpler", p_real=0.4, estimate=-0.001)):
+        assert p_carries(found, other) is None
 
 
 def test_reserve_is_the_smaller_of_share_and_need():

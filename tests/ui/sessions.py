@@ -345,6 +345,7 @@ def verified(num: int = 125) -> Session:
                 low=delta - 0.0003,
                 high=delta + 0.0003,
                 p_real=0.99 if delta < -0.0003 else 0.6 if delta < 0 else 0.3,
+                p_carries=0.99 if delta < -0.0003 else 0.6 if delta < 0 else 0.1,
                 note=f"best without #{e.number}",
                 validation_delta=None,
             )

@@ -229,7 +229,8 @@ def test_finished_experiments_scroll_above_the_rows(capsys):
     text = file.getvalue()
     assert "  19  keep            0.994000  -0.000600  0.97   5m41s  [red]idea[/red]\n" in text
     assert "\x1b[2J" not in text
-    assert text.endswith("\x1b[0J")
+    assert text.endswith("\x1b[1A\x1b[2K")
+    assert "\x1b[0J" not in text  # from the top of the screen tmux would keep every frame
     assert "FINISHED" in capsys.readouterr().out
 
 
@@ -243,7 +244,7 @@ def test_erasing_counts_the_lines_a_narrowed_terminal_wrapped(monkeypatch):
     monkeypatch.setattr(Screen, "width", property(lambda self: 40))
     file.truncate(0)
     screen.draw([Text("x" * 90), Text("y" * 10)])
-    assert "\x1b[4A" in file.getvalue()
+    assert file.getvalue().count("\x1b[1A\x1b[2K") == 4
 
 
 def test_an_unchanged_frame_is_not_written_again():
