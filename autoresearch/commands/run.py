@@ -72,7 +72,8 @@ def run(
 ) -> None:
     """Start or resume the session: propose, train, judge, keep or discard, all night.
 
-    Ends at the first limit reached. Ctrl-C ends the trial under way, records it and prints the line that resumes.
+    Ends at the first limit reached. Ctrl-C ends the trial under way, which the next `run` repeats, and prints the
+    line that resumes. A lost terminal ends nothing.
     """
     import shlex
 
@@ -149,10 +150,12 @@ def run_and_show(
     """
     import threading
 
+    from autoresearch.events import SessionStarted
     from autoresearch.lab.assembly import Lab
     from autoresearch.lab.record import Record
-    from autoresearch.lab.running import RunOptions, run_session, stop_on_signals
-    from autoresearch.ui.live import make_display
+    from autoresearch.lab.running import RunOptions, run_session
+    from autoresearch.lab.signals import stop_on_signals
+    from autoresearch.ui.live import AnyEvent, make_display
 
     assert isinstance(lab, Lab)
     assert isinstance(record, Record)
@@ -162,13 +165,20 @@ def run_and_show(
         mode.warn("trials run without a sandbox: unread code can read your files and keys")
     stop = threading.Event()
     display = make_display(mode, is_end_shown=is_end_shown)
-    display.start(record.session())
-    try:
-        with stop_on_signals(stop, mode.say):
-            reason = run_session(lab, record, options, emit=display.handle, stop=stop)
-    finally:
-        display.stop(record.session())
-    if reason == "interrupted":
-        mode.say(f"continue with `autoresearch run --tag {record.tag}`")
-        return 130
+    has_begun = False
+
+    def show(event: AnyEvent) -> None:
+        nonlocal has_begun
+        has_begun = has_begun or isinstance(event, SessionStarted)
+        display.handle(event)
+
+    with stop_on_signals(stop, mode.say) as terminal:
+        terminal.guard(display.start)(record.session())
+        try:
+            reason = run_session(lab, record, options, emit=terminal.guard(show), stop=stop)
+        finally:
+            terminal.guard(display.stop)(record.session() if has_begun else None)
+        if reason == "interrupted":
+            terminal.guard(mode.say)(f"continue with `autoresearch run --tag {record.tag}`")
+            return 130
     return 1 if reason in ("error", "proposer") else 0

@@ -24,7 +24,7 @@ def try_(
     import threading
 
     from autoresearch.lab.assembly import assemble, open_run_directory
-    from autoresearch.lab.running import stop_on_signals
+    from autoresearch.lab.signals import stop_on_signals
     from autoresearch.lab.trying import try_working_tree
     from autoresearch.ui.live import make_display
     from autoresearch.ui.trial import print_trial
@@ -36,7 +36,7 @@ def try_(
     display = make_display(mode, is_single=True)
     display.start(None)
     try:
-        with stop_on_signals(stop, mode.say):
+        with stop_on_signals(stop, mode.say, "the trial under way ends"):
             result = try_working_tree(lab, seed=seed, emit=display.handle, stop=stop)
     finally:
         display.stop(None)

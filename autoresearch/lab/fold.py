@@ -152,7 +152,7 @@ class _Draft:
         return self.built
 
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Grows when the same events fold to another state; an index of another version is not used."""
 
 
@@ -173,6 +173,9 @@ class Fold:
         self._notes: list[list[Any]] = []
         self._alerts: list[list[Any]] = []
         self._busy: dict[str, float] = {}
+        """Of the runs that are over."""
+        self._open_busy: dict[str, float] = {}
+        """Of the run that is not, by its trials."""
         self._other = asdict(Usage())
         self._clock: dict[str, Any] = {"opened_at": "", "last_at": "", "wall_seconds": 0.0}
         self._best = 0
@@ -180,7 +183,7 @@ class Fold:
 
     _STATE = (
         "journal", "num_events", "is_open", "_session", "_setups", "_confirmations", "_notes",
-        "_alerts", "_busy", "_other", "_clock", "_best", "_tip",
+        "_alerts", "_busy", "_open_busy", "_other", "_clock", "_best", "_tip",
     )  # fmt: skip
 
     def dump(self) -> dict[str, Any]:
@@ -269,7 +272,7 @@ class Fold:
             notes=tuple(SessionNote(*note) for note in self._notes),
             alerts=tuple(Alert(*alert) for alert in self._alerts),
             other_usage=_make(Usage, self._other),
-            busy=tuple(Busy(cast("Any", k), v) for k, v in self._busy.items()),
+            busy=tuple(Busy(cast("Any", k), v) for k, v in self._all_busy().items()),
             journal=self.journal,
         )
 
@@ -277,6 +280,20 @@ class Fold:
         if not self.is_open:
             return 0.0
         return _seconds_between(self._clock["opened_at"], self._clock["last_at"])
+
+    def _add_busy(self, result: Mapping[str, Any], *, is_confirmation: bool) -> None:
+        names = {"startup": "startup_seconds", "train": "train_seconds", "judge": "judge_seconds"}
+        for kind, name in (
+            {"confirm": "total_seconds"}.items() if is_confirmation else names.items()
+        ):
+            seconds = float(result.get(name) or 0.0)
+            self._open_busy[kind] = self._open_busy.get(kind, 0.0) + seconds
+
+    def _all_busy(self) -> dict[str, float]:
+        total = dict(self._busy)
+        for kind, seconds in self._open_busy.items():
+            total[kind] = total.get(kind, 0.0) + seconds
+        return total
 
     def _draft(self, event: Mapping[str, Any]) -> _Draft:
         draft = self._experiments[int(event["number"])]
@@ -290,6 +307,8 @@ class Fold:
         self._setups[setup.key] = event["setup"]
         if self.is_open:  # the last run died without a word
             self._clock["wall_seconds"] = self._clock["wall_seconds"] + self._seconds_open()
+            self._busy = self._all_busy()
+        self._open_busy = {}
         names = (
             "seed", "proposer", "model", "sandbox", "is_validation_visible", "unigram_bpb",
             "hardware", "data", "config", "versions", "limits", "setup",
@@ -310,6 +329,7 @@ class Fold:
         self._clock["wall_seconds"] = self._clock["wall_seconds"] + seconds
         for kind, busy in event.get("busy", {}).items():
             self._busy[kind] = self._busy.get(kind, 0.0) + float(busy)
+        self._open_busy = {}
         self.is_open = False
 
     def _on_proposed(self, sha: str, event: dict[str, Any]) -> None:
@@ -344,6 +364,8 @@ class Fold:
         outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
         draft.trials.append([result, event["setup"], event["started_at"], sha, confirmation])
+        if self.is_open:
+            self._add_busy(result, is_confirmation=bool(confirmation))
         if confirmation:
             return
         if outcome is not Outcome.TAINTED:

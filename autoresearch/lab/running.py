@@ -2,11 +2,10 @@
 
 import contextlib
 import queue
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoresearch import __version__
 from autoresearch.config import Config, Loaded
@@ -285,36 +284,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-@contextlib.contextmanager
-def stop_on_signals(
-    stop: threading.Event,
-    say: Callable[[str], None],
-    promise: str = "the trial under way ends and is recorded",
-) -> Iterator[None]:
-    """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
-
-    SIGHUP is ignored: a lost terminal does not end the night.
-
-    Args:
-        stop: Set at the first signal.
-        say: Told what happens then.
-        promise: What becomes of the trial under way.
-    """
-
-    def heard(number: int, _frame: Any) -> None:
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-        say(f"stopping: {promise}; once more to kill")
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, heard) for number in signals}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -206,7 +206,7 @@ def live_rows(
     if not is_single:
         rows.append(_next_row(tally, clock))
         rows.append(_night_row(tally, width, clock))
-    help_text = "^C stops and records; again to kill" if not is_single else "^C stops"
+    help_text = "^C stops; again to kill" if not is_single else "^C stops"
     rows.append(styled(f"      {help_text}", "muted"))
     return rows
 
@@ -331,7 +331,7 @@ def _limit_parts(tally: Tally, elapsed: float) -> list[str]:
         parts.append(f"until {end:%H:%M}, {f.duration(left)} left")
         left_in_time = left / each if each else None
     experiments = tally.limits.get("experiments") or 0
-    left_in_number = experiments - tally.num_this_run if experiments else None
+    left_in_number = experiments - tally.num_before - tally.num_this_run if experiments else None
     known = [n for n in (left_in_time, left_in_number) if n is not None]
     if known and min(known) > 0:
         about = "~" if left_in_time is not None and min(known) == left_in_time else ""

@@ -30,7 +30,7 @@ STOP_WORDS = {
     "experiments": "the number of experiments is reached",
     "max_cost": "the money given is spent",
     "until": "the time given is reached",
-    "interrupted": "Ctrl-C",
+    "interrupted": "Ctrl-C or SIGTERM",
     "stopped": "`autoresearch stop`",
     "finished": "nothing left to try",
     "error": "an error",

@@ -78,6 +78,10 @@ class Tally:
     waiting: list[int] = field(default_factory=list)
     """Proposed and not yet tried."""
     num_this_run: int = 0
+    num_before: int = 0
+    """Judged by the killed run that this one continues."""
+    judged: list[int] = field(default_factory=list)
+    """Numbers of the experiments that were judged before this run."""
     last_loss_seconds: float = -1.0
     clock: Callable[[], float] = time.monotonic
 
@@ -89,6 +93,7 @@ class Tally:
             tally.ideas[e.number] = _idea(e)
             if e.verdict is not None and e.number != 0:
                 tally._count(e.verdict.value)
+                tally.judged.append(e.number)
             if e.state is State.PROPOSED:
                 tally.waiting.append(e.number)
         best = find(session, session.best)
@@ -113,6 +118,8 @@ class Tally:
             self._phase(event)
         elif isinstance(event, SessionStarted):
             self.limits = event.limits
+            first = event.limits.get("first_number")
+            self.num_before = sum(first is not None and n >= first for n in self.judged)
         elif isinstance(event, Proposed):
             self._proposed(event)
         elif isinstance(event, TrialJudged):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from record_support import git
 import autoresearch
 
 STEPS = ("snapshot_written", "trial_started", "weights_in", "claimed", "audited", "trial_stored")
+RUN = (sys.executable, "-m", "autoresearch", "run", "--experiments", "1", "--no-confirm")
 SURVIVAL_SECONDS = 2.0
 
 Life = tuple[int, float]
@@ -39,8 +41,9 @@ class RealLab:
             assert line in text
         text = text.replace("budget_seconds = 5.0\n", "budget_seconds = 1.5\n")
         config.write_text(text + "\n[decision]\nbaseline_trials = 2\n")
+        person = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        git(self.root, *person, "commit", "-qam", "Shorten trials")
         self("prepare")
-        self.num_experiments = 0
 
     def __call__(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run one verb to its good end and return what it printed."""
@@ -71,9 +74,33 @@ class RealLab:
             outcomes.add(self._check(seen, before))
         return num, "; ".join(sorted(outcomes))
 
+    def lose_terminal(self) -> int:
+        """Take the terminal away from a lab that trains, and return its exit code."""
+        before = self._experiments()
+        master, slave = pty.openpty()
+        # The first terminal that the leader of a session opens is its own.
+        with subprocess.Popen(
+            ["sh", "-c", 'exec "$@" <>"$0" >"$0" 2>&1', os.ttyname(slave), *RUN],
+            cwd=self.root,
+            env={**self._environment, "TERM": "xterm"},
+            start_new_session=True,
+        ) as lab:
+            while b"session" not in os.read(master, 65536):
+                pass
+            os.close(slave)
+            shown = b""
+            while b" train " not in shown:
+                shown += os.read(master, 65536)
+            os.close(master)
+        after = self._experiments()
+        assert len(after) > len(before)
+        assert after[-1]["verdict"]
+        assert autoresearch.read_session(self.root).state == "finished"
+        return lab.returncode
+
     def _start(self, fault: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", "autoresearch", "run", "--experiments", "1", "--no-confirm"],
+            RUN,
             cwd=self.root,
             env={**self._environment, "AUTORESEARCH_FAULT": fault},
             stdout=subprocess.DEVNULL,
@@ -99,7 +126,8 @@ class RealLab:
         assert [e["commit"] for e in after[: len(judged)]] == [e["commit"] for e in judged]
         assert git(self.root, "fsck", "--strict", "--no-dangling") == ""
         assert git(self.root, "status", "--porcelain") == ""
-        assert list((self.root / ".autoresearch" / "trials").glob("*")) == []
+        left = (self.root / ".autoresearch" / "trials").rglob("*")
+        assert [path for path in left if path.is_file()] == []
         return "goes on, no process left"
 
 

@@ -71,7 +71,16 @@ def test_a_night_with_a_lock_in_its_way_goes_on(
     assert found.startswith(outcome)
 
 
-def test_nothing_outlives_a_lab_that_is_killed_while_it_trains(tmp_path: Path) -> None:
-    lab = RealLab(tmp_path / "real")
-    lab.kill_at_step("trial_started")
-    lab.kill_at_step("weights_in")
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> RealLab:
+    """Return a lab that trains for real."""
+    return RealLab(tmp_path_factory.mktemp("real") / "here")
+
+
+@pytest.mark.parametrize("step", ["trial_started", "weights_in"])
+def test_nothing_outlives_a_lab_that_is_killed_while_it_trains(lab: RealLab, step: str) -> None:
+    lab.kill_at_step(step)
+
+
+def test_a_lost_terminal_ends_nothing(lab: RealLab) -> None:
+    assert lab.lose_terminal() == 0

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from record_support import Night
+from record_support import SETUP, Night
 
 import autoresearch
 from autoresearch.errors import WorkError
-from autoresearch.events import Noted
+from autoresearch.events import Noted, SessionEnded, SessionStarted
 from autoresearch.lab import control, lock
 from autoresearch.lab.record import Record
+from autoresearch.types import Outcome, TrialResult
 
 HOLD = """
 import sys, time
@@ -70,6 +71,29 @@ def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Pop
     night.end()
     assert night.record.session().state == "finished"
     assert night.record.presence.last_holder() is None
+
+
+def test_the_time_of_a_run_that_died_counts_as_busy(night: Night) -> None:
+    def train(number: int, seconds: float) -> None:
+        result = TrialResult(seed=1, outcome=Outcome.OK, bpb=1.4, train_seconds=seconds)
+        night.record.record_trial(number, result, setup=SETUP.key, started_at="")
+
+    def busy() -> dict[str, float]:
+        return {b.kind: b.seconds for b in night.record.session().busy if b.seconds}
+
+    started = SessionStarted(
+        tag="nov21", tip=night.record.tip(), setup=vars(SETUP), seed=1, proposer="search"
+    )
+    experiment = night.propose(night.knob(3, 33), "x")
+    train(experiment.number, 5.0)
+    assert busy() == {"train": 5.0}
+    night.record.append(started)  # the run before died
+    train(experiment.number, 7.0)
+    assert busy() == {"train": 12.0}
+    night.record.append(SessionEnded(reason="finished", wall_seconds=9.0, busy={"train": 7.5}))
+    assert busy() == {"train": 12.5}
+    night.record.append(started)
+    assert busy() == {"train": 12.5}
 
 
 def test_status_is_there_only_while_a_session_runs(night: Night) -> None:
@@ -161,7 +185,7 @@ def test_a_git_command_that_outlives_its_lab_is_waited_for(night: Night, tmp_pat
     note = """
 import sys
 from pathlib import Path
-from autoresearch.events import Noted
+from autoresearch.events import Noted, SessionEnded, SessionStarted
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
 Record.open(RunDirectory(Path(sys.argv[1]))).append(Noted(text="late"))

@@ -1,0 +1,72 @@
+"""What a session does about signals: Ctrl-C and SIGTERM end it in order, a lost terminal does not end it."""
+
+import contextlib
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
+
+
+class Terminal:
+    """The terminal this process talks to, as long as there is one."""
+
+    def __init__(self) -> None:
+        self._files = [file for file in (0, 1, 2) if os.isatty(file)]
+
+    def let_go(self) -> None:
+        """Point whatever was the terminal to nowhere; a file or a pipe stays what it is."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for file in self._files:
+            os.dup2(nowhere, file)
+        os.close(nowhere)
+
+    def guard(self, show: Callable[P, None]) -> Callable[P, None]:
+        """Return `show`, made so that a terminal that is gone does not matter to who calls it."""
+
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                show(*args, **kwargs)
+            except OSError as exc:
+                if exc.errno != errno.EIO:
+                    raise
+                self.let_go()
+
+        return guarded
+
+
+@contextlib.contextmanager
+def stop_on_signals(
+    stop: threading.Event,
+    say: Callable[[str], None],
+    promise: str = "the trial under way ends, the next `run` repeats it",
+) -> Iterator[Terminal]:
+    """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
+
+    At SIGHUP the terminal is let go of and the work goes on.
+
+    Args:
+        stop: Set at the first signal.
+        say: Told what happens then.
+        promise: What becomes of the trial under way.
+    """
+    terminal = Terminal()
+
+    def heard(number: int, _frame: Any) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+        terminal.guard(say)(f"stopping: {promise}; once more to kill")
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, heard) for number in signals}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: terminal.let_go())
+    try:
+        yield terminal
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
