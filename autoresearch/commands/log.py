@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from autoresearch.ui.rows import Filter
 
 WATCH_SECONDS = 2.0
+_GOING_ON = ("running", "paused")
 
 
 def log(
@@ -176,7 +177,7 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
                 show_session(
                     mode, session, wanted, is_tsv=is_tsv, pager=False, status=record.status()
                 )
-            if session.state != "running":
+            if session.state not in _GOING_ON:
                 return
             time.sleep(WATCH_SECONDS)
     screen = Screen(mode.out)
@@ -185,7 +186,7 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bo
     try:
         while True:
             session = record.session()
-            if session.state != "running":
+            if session.state not in _GOING_ON:
                 is_over = True
                 break
             lines = render(
