@@ -1,6 +1,7 @@
 """The gpt template keeps the contract of a trial and learns."""
 
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -255,3 +256,47 @@ def test_training_on_a_cpu_imports_no_compiler():
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.stdout.strip() == "False"
+
+
+COMPILED_STEP = """
+import json, sys, torch
+from torch._dynamo.utils import counters
+from fake_trial import FakeTrial, load
+depth, rate = int(sys.argv[1]), float(sys.argv[2])
+module = load(FakeTrial(), DEPTH=depth, MATRIX_LR=rate, SHORT_WINDOW=16, LONG_EVERY=2, ACCUMULATE=2)
+module.wants_compile = lambda device: True
+trial = FakeTrial()
+trainer = module.Trainer(module.build_model(64, 64, "cpu"))
+before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+trainer.warm_up(*trial.synthetic_batch(4, 64))
+assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+names = ("fxgraph_cache_hit", "fxgraph_cache_miss")
+print(json.dumps([counters["inductor"][name] for name in names]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_depth_finds_all_it_needs_in_the_compile_cache(tmp_path):
+    """With the compiler of this machine, each time in a new process: start-up of an experiment."""
+
+    def compile_at(depth, rate):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", COMPILED_STEP, str(depth), str(rate)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parent,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+            },
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    hits, misses = compile_at(4, 0.04)
+    assert (hits, misses > 0) == (0, True)
+    assert compile_at(4, 0.02) == [misses, 0]
+    assert compile_at(6, 0.04) == [misses, 0]

@@ -100,6 +100,7 @@ def test_a_preset_steps_at_full_size(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", ["h100", "24gb", "12gb", "8gb", "rocm"])
 def test_a_preset_takes_the_memory_it_states(name):
