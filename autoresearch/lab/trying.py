@@ -1,11 +1,14 @@
 """One judged trial of the working tree, without a record."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from autoresearch.errors import UsageError
 from autoresearch.events import Event, Phase, Progress
 from autoresearch.lab.assembly import Lab, lock_device
+from autoresearch.lab.git import Repository, is_repository
+from autoresearch.lab.worktree import read_file
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME
 from autoresearch.types import TrialResult, TrialSpec
 
@@ -17,7 +20,7 @@ def try_working_tree(
     emit: Callable[[Event | Progress | Phase], None],
     stop: threading.Event,
 ) -> TrialResult:
-    """Train and judge the editable files as they lie in the run directory.
+    """Train and judge the files of the run directory as they lie there.
 
     Returns:
         The audited result on the validation split.
@@ -25,17 +28,7 @@ def try_working_tree(
     Raises:
         UsageError: an editable file is missing.
     """
-    root = lab.run_directory.root
-    files = {}
-    for name in (*lab.config.task.editable, PROGRAM_NAME, CONFIG_NAME):
-        path = root / name
-        if path.is_file():
-            files[name] = path.read_bytes()
-        elif name in lab.config.task.editable:
-            raise UsageError(
-                f"`{name}` is missing in `{root}`",
-                hint="`autoresearch init .` fills in what is missing",
-            )
+    files = working_files(lab.run_directory.root, lab.config.task.editable)
     spec = TrialSpec(
         files=files,
         seed=seed,
@@ -46,3 +39,24 @@ def try_working_tree(
     with lock_device(lab.hardware, lab.run_directory):
         emit(Phase(name="trial", detail="working tree"))
         return lab.executor.run(spec, on_progress=emit, stop=stop)
+
+
+def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
+    """Return what a trial of a session would be given, as it lies in the folder: all that git knows there.
+
+    Raises:
+        UsageError: an editable file is missing.
+    """
+    names = {*editable, PROGRAM_NAME, CONFIG_NAME}
+    if is_repository(root):
+        with Repository.open(root) as repository:
+            head = repository.ref("HEAD")
+            names.update(repository.entries(head) if head else ())
+    files = {name: read_file(root / name) for name in sorted(names)}
+    for name in editable:
+        if files[name] is None:
+            raise UsageError(
+                f"`{name}` is missing in `{root}`",
+                hint="`autoresearch init .` fills in what is missing",
+            )
+    return {name: content for name, content in files.items() if content is not None}

@@ -58,3 +58,22 @@ def test_names_that_are_not_there_are_explained():
         compat.list_parquet_files  # noqa: B018
     with pytest.raises(RuntimeError, match="the judge computes val_bpb"):
         compat.get_token_bytes()
+
+
+def test_try_gives_a_script_the_files_it_imports(tmp_path, monkeypatch):
+    from autoresearch.cli import main
+    from autoresearch.errors import UsageError
+    from autoresearch.lab.trying import working_files
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "lab", "--template", "compat", "--quiet"]) == 0
+    lab = tmp_path / "lab"
+    (lab / "prepare.py").write_text("changed = True\n")
+    (lab / "notes.txt").write_text("mine\n")
+    files = working_files(lab, ["train.py"])
+    assert {"train.py", "prepare.py", "kernels.py", "autoresearch.toml"} <= set(files)
+    assert files["prepare.py"] == b"changed = True\n"
+    assert "notes.txt" not in files
+    (lab / "train.py").unlink()
+    with pytest.raises(UsageError, match="is missing in"):
+        working_files(lab, ["train.py"])
