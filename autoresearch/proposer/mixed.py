@@ -24,6 +24,8 @@ from autoresearch.types import Proposal, Usage
 
 _URGENT_SECONDS = 600.0
 """A proposer that wants to be left alone this long needs a person: no use in waiting for it."""
+_LONG_SECONDS = 15.0
+"""A wait that a person is told of."""
 
 
 class Mixed:
@@ -88,6 +90,7 @@ class WithFallback:
         self._since: float | None = None
         self._next_try = 0.0
         self._is_told = False
+        self._is_wait_told = False
         self._reason = ""
         self._hint = ""
 
@@ -124,6 +127,7 @@ class WithFallback:
                     return proposal
             if self._is_second_due():
                 return self._stand_in(context, stop, usage)
+            self._tell_wait()
             stop.wait(max(0.05, min(self._next_try, self._deadline()) - self._clock()))
 
     def check(self) -> str:
@@ -150,9 +154,20 @@ class WithFallback:
         self._hint = error.hint or ""
 
     def _answered(self) -> None:
-        if self._is_told:
+        if self._is_told or self._is_wait_told:
             self._notify(f"{self.name} answers again", "")
-        self._since, self._is_told, self._next_try = None, False, 0.0
+        self._since, self._next_try = None, 0.0
+        self._is_told = self._is_wait_told = False
+
+    def _tell_wait(self) -> None:
+        """Say once why nothing is proposed, when that lasts."""
+        if not self._is_wait_told and self._next_try - self._clock() >= _LONG_SECONDS:
+            self._is_wait_told = True
+            minutes = (self._deadline() - self._clock()) / 60
+            self._notify(
+                f"{self._reason}: it is asked again, {self.second.name} proposes in {minutes:.0f} min",
+                "autoresearch doctor",
+            )
 
     def _stand_in(self, context: Context, stop: threading.Event, usage: Usage) -> Proposal:
         if not self._is_told:

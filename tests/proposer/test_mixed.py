@@ -119,6 +119,7 @@ def test_a_long_one_hands_over_and_back(clock: Clock) -> None:
     assert both.propose(context(), NEVER).proposer == "llm"
     assert not both.is_outage
     assert told == [
+        "`m` is down: it is asked again, search proposes in 10 min",
         "`m` is down: search proposes meanwhile (wait)",
         "llm answers again",
     ]
