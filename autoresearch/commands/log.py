@@ -68,7 +68,14 @@ def log(
         bool, typer.Option("--watch", help="Show it again when it changes, until the session ends.")
     ] = False,
     is_tsv: Annotated[
-        bool, typer.Option("--tsv", help="Tab-separated rows, as in a pipe.")
+        bool,
+        typer.Option(
+            "--tsv",
+            help="The five columns of results.tsv, oldest first; all rows unless -n is given.",
+        ),
+    ] = False,
+    is_list: Annotated[
+        bool, typer.Option("--sessions", help="One row a session of this run directory.")
     ] = False,
     is_pager_off: NoPagerOption = False,
     foreign: FromOption = "",
@@ -85,30 +92,69 @@ def log(
     from autoresearch.ui.rows import Filter
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
-    if is_tsv and mode.is_json:
-        raise UsageError("`--tsv` and `--json` exclude each other", hint="give one of them")
+    modes = {"--tsv": is_tsv, "--json": mode.is_json, "--watch": is_watching}
+    if is_tsv and sum(modes.values()) > 1:
+        both = " and ".join(f"`{name}`" for name, is_given in modes.items() if is_given)
+        raise UsageError(f"{both} exclude each other", hint="give one of them")
+    if is_list:
+        _show_sessions(mode)
+        return
+    source = ctx.get_parameter_source("num")
+    if is_tsv and source is not None and source.name == "DEFAULT":
+        num = 0
     wanted = Filter(num, is_kept, tuple(verdict or ()), since, theme, sort)
     if foreign:
         session = read_foreign(Path(foreign))
-        show_session(mode, session, wanted, is_tsv=is_tsv, pager=not is_pager_off)
+        if is_tsv:
+            _show_tsv(mode, session, wanted)
+        else:
+            show_session(mode, session, wanted, pager=not is_pager_off)
         return
     record = open_record(tag)
     ctx.call_on_close(record.close)
     if is_watching:
-        _watch(mode, record, wanted, is_tsv=is_tsv)
+        _watch(mode, record, wanted)
         return
     if not record.has_journal and record.repository.refs("refs/remotes/"):
         from autoresearch.lab.names import FETCH
 
         mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")
-    show_session(
-        mode,
-        record.session(),
-        wanted,
-        is_tsv=is_tsv,
-        pager=not is_pager_off,
-        status=record.status(),
-    )
+    if is_tsv:
+        _show_tsv(mode, record.session(), wanted)
+        return
+    show_session(mode, record.session(), wanted, pager=not is_pager_off, status=record.status())
+
+
+def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    from autoresearch.lab.results_tsv import to_tsv
+    from autoresearch.ui.rows import select
+
+    shown, _ = select(session, wanted, datetime.now(UTC))
+    experiments = tuple(sorted(shown, key=lambda e: e.number))
+    mode.out.file.write(to_tsv(replace(session, experiments=experiments)))
+
+
+def _show_sessions(mode: "OutputMode") -> None:
+    from datetime import UTC, datetime
+
+    from autoresearch.lab.branches import current_tag
+    from autoresearch.lab.sessions import sessions
+    from autoresearch.paths import find_run_directory
+    from autoresearch.ui import sessions as screen
+
+    run_directory = find_run_directory()
+    found, now = sessions(run_directory), datetime.now(UTC)
+    if mode.is_json:
+        mode.json(screen.sessions_json(found, now))
+    elif not mode.is_tty:
+        mode.out.file.write(screen.render_tsv(found, now))
+    else:
+        for line in screen.render(found, current_tag(run_directory.root), mode.out.width, now):
+            mode.data(line)
+        mode.say("one of them: `autoresearch log --tag SESSION`", style="hint")
 
 
 def show_log(mode: "OutputMode", run_directory: "RunDirectory", tag: str | None = None) -> None:
@@ -124,7 +170,6 @@ def show_session(
     session: "Session",
     wanted: "Filter | None" = None,
     *,
-    is_tsv: bool = False,
     pager: bool = True,
     status: "Mapping[str, Any] | None" = None,
 ) -> None:
@@ -147,9 +192,9 @@ def show_session(
         from autoresearch.ui.jsonlog import log_json
 
         mode.json(log_json(session, shown, now, status))
-    elif mode.is_quiet and not is_tsv:
+    elif mode.is_quiet:
         mode.data(screens.quiet_line(session, summarize(session, now, present=present)))
-    elif is_tsv or not mode.is_tty:
+    elif not mode.is_tty:
         mode.out.file.write(screens.render_tsv(shown))
         if not session.experiments:
             mode.say("no experiment yet")
@@ -162,21 +207,19 @@ def show_session(
         show(mode, lines, pager=pager)
 
 
-def _watch(mode: "OutputMode", record: "Record", wanted: "Filter", *, is_tsv: bool) -> None:
+def _watch(mode: "OutputMode", record: "Record", wanted: "Filter") -> None:
     import time
 
     from autoresearch.ui.log import render
     from autoresearch.ui.screen import Screen
 
-    if not mode.is_tty or is_tsv:
+    if not mode.is_tty:
         last = ""
         while True:
             session = record.session()
             if session.journal != last:
                 last = session.journal
-                show_session(
-                    mode, session, wanted, is_tsv=is_tsv, pager=False, status=record.status()
-                )
+                show_session(mode, session, wanted, pager=False, status=record.status())
             if session.state not in _GOING_ON:
                 return
             time.sleep(WATCH_SECONDS)

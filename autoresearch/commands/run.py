@@ -104,6 +104,11 @@ def run(
 
     config = loaded.config
     if source is not None:
+        if is_dry:
+            raise UsageError(
+                "`--dry-run` changes nothing and `--from` begins a session",
+                hint=f"begin it first: `autoresearch init . --from {source} --tag NAME`",
+            )
         if tag is None:
             raise UsageError(
                 "`--from` needs the name of the new session",

@@ -16,12 +16,14 @@ from typer.testing import CliRunner, Result
 import autoresearch
 from autoresearch.commands import State
 from autoresearch.commands.export import export
+from autoresearch.commands.log import log
 from autoresearch.commands.push import push
 from autoresearch.commands.revert import revert
 from autoresearch.commands.stop import pause, resume, stop
 from autoresearch.errors import UsageError, WorkError
 from autoresearch.lab import control
 from autoresearch.lab.control import Request
+from autoresearch.lab.record import Record
 
 Call = Callable[..., Result]
 
@@ -32,7 +34,7 @@ def call(night: Night, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.chdir(night.root)
     app = typer.Typer()
     app.callback()(lambda: None)
-    for verb in (revert, push, export, stop, pause, resume):
+    for verb in (revert, push, export, stop, pause, resume, log):
         app.command(verb.__name__)(verb)
 
     def run(*args: str, state: State | None = None) -> Result:
@@ -169,3 +171,32 @@ def test_stop_waits_for_the_end(night: Night, call: Call) -> None:
         result = call("stop", "--now", "--wait")
         assert "session nov21 ended" in result.stderr
         assert process.wait(10) == 0
+
+
+def test_sessions_are_listed_with_state_and_best(
+    night: Night, make_record: Callable[..., Record], call: Call
+) -> None:
+    night.try_out(night.knob(3, 33))
+    night.end()
+    make_record(tag="dec24")
+    header, *rows = [line.split("\t") for line in call("log", "--sessions").stdout.splitlines()]
+    found = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(r["session"], r["state"], r["kept"], r["best_bpb"], r["best"]) for r in found] == [
+        ("nov21", "finished", "1", "1.4", "1"),
+        ("dec24", "new", "0", "", ""),
+    ]
+    listed = _json(call("log", "--sessions", "--json"))["sessions"]
+    assert [s["session"]["tag"] for s in listed] == ["nov21", "dec24"]
+    assert listed[0]["summary"]["best_bpb"] == 1.4
+
+
+def test_log_writes_the_five_columns(night: Night, call: Call) -> None:
+    for knob in range(25):
+        night.try_out(night.knob(knob % 20, 100 + knob), "a\tb", keep=False)
+    lines = call("log", "--tsv").stdout.splitlines()
+    assert lines[0] == "commit\tval_bpb\tmemory_gb\tstatus\tdescription"
+    assert len(lines) == 27
+    assert lines[-1].endswith("\t1.400000\t2.0\tdiscard\ta b")
+    assert len(call("log", "--tsv", "-n", "3").stdout.splitlines()) == 4
+    with pytest.raises(UsageError, match="exclude each other"):
+        call("log", "--tsv", "--watch")
