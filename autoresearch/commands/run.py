@@ -116,20 +116,20 @@ def run(
             )
         begin_from(run_directory, tag, source).close()
     record = Record.open(run_directory, tag)
-    if is_dry:
-        from autoresearch.lab.running import preview_next
-
-        preview = preview_next(run_directory, loaded, record)
-        if shared.mode.is_json:
-            shared.mode.json(preview.to_json())
-        else:
-            shared.mode.data("\n".join(preview.lines()))
-        return
     limits = Limits(
         seconds=limit_seconds(config.session.hours, until),
         experiments=config.session.experiments,
         max_cost_usd=config.session.max_cost,
     )
+    if is_dry:
+        from autoresearch.lab.running import preview_next
+
+        preview = preview_next(run_directory, loaded, record, limits)
+        if shared.mode.is_json:
+            shared.mode.json(preview.to_json())
+        else:
+            shared.mode.data("\n".join(preview.lines()))
+        return
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     options = RunOptions(
         limits,

@@ -179,8 +179,10 @@ def _look_around(
         others = gpu_processes()
 
 
-def preview_next(run_directory: RunDirectory, loaded: Loaded, record: "Record") -> "Preview":
-    """Return what the proposer would be asked next; spends nothing, writes nothing."""
+def preview_next(
+    run_directory: RunDirectory, loaded: Loaded, record: "Record", limits: Limits
+) -> "Preview":
+    """Return what the proposer would be asked next in a run with these limits; spends and writes nothing."""
     from autoresearch.hardware import describe
     from autoresearch.lab.ideas import context_of
     from autoresearch.proposer.preview import preview
@@ -192,6 +194,8 @@ def preview_next(run_directory: RunDirectory, loaded: Loaded, record: "Record") 
         loaded.config,
         hardware=describe().to_json(),
         program=program.read_text("utf-8", "replace") if program.is_file() else "",
+        seconds_left=limits.seconds_left(0.0),
+        cost_left=limits.cost_left(record.session().usage.cost_usd or 0.0),
     )
     return preview(make_proposer(loaded.config), context)
 
