@@ -10,46 +10,14 @@ Trade-offs:
 
 import ast
 import io
-import operator
 import re
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-Number = int | float
+from autoresearch.proposer.arithmetic import CALLS, Number, UnknownError, evaluate
 
 _UPPER = re.compile(r"[A-Z][A-Z0-9_]*\Z")
-_BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.LShift: lambda a, b: int(a) << int(b),
-}
-_COMPARE: dict[type[ast.cmpop], Callable[[Number, Number], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-_CALLS: dict[str, Callable[..., Number]] = {
-    "int": int,
-    "float": float,
-    "round": round,
-    "abs": abs,
-    "min": min,
-    "max": max,
-}
-_MAX_MAGNITUDE = 1e30
-
-
-class _UnknownError(Exception):
-    """The expression holds something that has no known number."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +66,7 @@ class Program:
         for name, expression in self.derived:
             try:
                 values[name] = evaluate(expression, values)
-            except _UnknownError:
+            except UnknownError:
                 values.pop(name, None)
         return values
 
@@ -108,11 +76,11 @@ class Program:
         for constraint in self.constraints:
             try:
                 held = bool(evaluate(constraint.expression, before))
-            except _UnknownError:
+            except UnknownError:
                 continue
             try:
                 holds = bool(evaluate(constraint.expression, after))
-            except _UnknownError:
+            except UnknownError:
                 holds = False
             if held and not holds:
                 return constraint
@@ -201,50 +169,6 @@ def changed(before: str, after: str) -> dict[str, Number] | None:
     return changes if same else None
 
 
-def evaluate(node: ast.expr, values: Mapping[str, Number]) -> Number:
-    """Compute an arithmetic or boolean expression over known names; nothing is executed.
-
-    Raises:
-        _UnknownError: a name or a construct is not known, or the arithmetic fails.
-    """
-    try:
-        result = _evaluate(node, values)
-    except (ArithmeticError, ValueError, TypeError, KeyError, RecursionError) as exc:
-        raise _UnknownError from exc
-    if isinstance(result, complex) or abs(result) > _MAX_MAGNITUDE:
-        raise _UnknownError
-    return result
-
-
-def _evaluate(node: ast.expr, values: Mapping[str, Number]) -> Number:
-    match node:
-        case ast.Constant(value=int() | float() as value):
-            return value
-        case ast.Name(id=name):
-            return values[name]
-        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=int() as index)):
-            return values[f"{name}[{index}]"]
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_evaluate(operand, values)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _evaluate(operand, values)
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _evaluate(left, values), _evaluate(right, values)
-            if isinstance(op, ast.Pow | ast.LShift) and abs(b) > 100:
-                raise _UnknownError
-            return _BINARY[type(op)](a, b)
-        case ast.BoolOp(op=op, values=parts):
-            results = [bool(_evaluate(part, values)) for part in parts]
-            return all(results) if isinstance(op, ast.And) else any(results)
-        case ast.Compare(left=left, ops=ops, comparators=comparators):
-            numbers = [_evaluate(part, values) for part in (left, *comparators)]
-            pairs = zip(ops, numbers, numbers[1:], strict=False)
-            return all(_COMPARE[type(op)](a, b) for op, a, b in pairs)
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS:
-            return _CALLS[name](*(_evaluate(arg, values) for arg in args))
-    raise _UnknownError
-
-
 def _assignment(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
     match node:
         case ast.Assign(targets=[ast.Name(id=name)], value=value) if _UPPER.match(name):
@@ -270,7 +194,7 @@ def _plain_number(node: ast.expr) -> Number | None:
         return None
     try:
         return evaluate(node, {})
-    except _UnknownError:
+    except UnknownError:
         return None
 
 
@@ -319,7 +243,7 @@ def _assertions(tree: ast.Module) -> list[Constraint]:
         if test is None:
             continue
         names = frozenset(n.id for n in ast.walk(test) if isinstance(n, ast.Name))
-        if names and all(_UPPER.match(name) or name in _CALLS for name in names):
+        if names and all(_UPPER.match(name) or name in CALLS for name in names):
             found.append(Constraint(test, ast.unparse(test), names))
     return found
 

@@ -25,9 +25,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoresearch.proposer import constants, edits, space
+from autoresearch.proposer.arithmetic import Number
 from autoresearch.proposer.base import CancelledError, Context, ProposerUnavailableError
 from autoresearch.proposer.bowl import Bowls
-from autoresearch.proposer.constants import Number, Program
+from autoresearch.proposer.constants import Program
 from autoresearch.proposer.space import Range
 from autoresearch.types import Experiment, Proposal, Session, Verdict
 

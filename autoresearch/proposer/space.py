@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autoresearch.proposer.constants import Constant, Number
+from autoresearch.proposer.arithmetic import Number
+from autoresearch.proposer.constants import Constant
 
 Scale = Literal["log", "linear", "soft", "octaves", "steps", "momentum", "choices"]
 
