@@ -1,4 +1,4 @@
-"""Makes the pictures of the docs from a session: log.png, live.png, report.png, progress.png.
+"""Makes the pictures of the docs from a session: live.png, report.png, progress.png.
 
     python docs/make_pictures.py RUN_DIRECTORY [TAG]
 
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,8 +22,6 @@ from autoresearch.report import html, plot
 from autoresearch.report.material import gather
 from autoresearch.types import Session
 from autoresearch.ui.console import THEME
-from autoresearch.ui.log import render
-from autoresearch.ui.rows import Filter
 
 DOCS = Path(__file__).resolve().parent
 PAGE = """<!doctype html><meta charset="utf-8"><style>
@@ -84,17 +83,17 @@ def dark() -> object:
 def live(session: Session) -> list[Text]:
     """Return the rows of the live view as they were during the last scored experiment."""
     from autoresearch.events import Progress, VerdictGiven
-    from autoresearch.types import Verdict
+    from autoresearch.types import State, Verdict
     from autoresearch.ui.live_rows import live_rows, verdict_line
     from autoresearch.ui.tally import Tally
 
     done = [e for e in session.experiments if e.verdict is not None and e.number]
-    tally = Tally.of(session, lambda: 0.0)
     last = next(e for e in reversed(done) if e.val_bpb is not None)
+    before = tuple(e for e in session.experiments if e.number < last.number)
+    running = replace(last, verdict=None, state=State.RUNNING)
+    tally = Tally.of(replace(session, experiments=(*before, running)), lambda: 0.0)
     lines = []
-    for e in done[-8:-1]:
-        if e.number == last.number:
-            continue
+    for e in [e for e in done if e.number < last.number][-7:]:
         decision = {"delta": e.decision.delta, "p_real": e.decision.p_real} if e.decision else {}
         assert isinstance(e.verdict, Verdict)
         event = VerdictGiven(number=e.number, verdict=e.verdict, reason=e.reason, decision=decision)
@@ -124,7 +123,6 @@ def main() -> None:
         session = with_curves(record, session)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        terminal(render(session, Filter(num=12), width=100), folder, "log", 100)
         terminal(live(session), folder, "live", 100)
         page = folder / "report.html"
         page.write_text(html.render(session, material), encoding="utf-8")
@@ -134,8 +132,6 @@ def main() -> None:
 
 def with_curves(record: Record, session: Session) -> Session:
     """Return the session with the curve of the newest scored experiment read in."""
-    from dataclasses import replace
-
     experiments = list(session.experiments)
     for i, e in reversed(list(enumerate(experiments))):
         if e.val_bpb is not None and e.number and e.trials[0].event:

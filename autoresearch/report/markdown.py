@@ -30,7 +30,7 @@ def render(session: Session, material: Material | None = None, now: datetime | N
         "",
         f"{escape(view.state)}; {escape(', '.join(view.subtitle))}",
         "",
-        *[f"> {escape(sentence)}" for sentence in view.verdict],
+        "\n>\n".join(f"> {escape(sentence)}" for sentence in view.verdict),
         "",
     ]
     parts += [f"- **Caution:** {escape(mark)}" for mark in view.marks]

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.lab.verified import newest
+from autoresearch.lab.verified import LEFT_OUT, newest
 from autoresearch.types import CurvePoint, Experiment, Session, Trial
 from autoresearch.ui import format as f
 from autoresearch.ui import tables
@@ -185,7 +185,7 @@ def _trial(index: int, trial: Trial) -> list[Cell]:
         Cell(str(index)),
         Cell(str(r.seed)),
         Cell(f.bpb(r.bpb), "metric"),
-        Cell(f"{r.split}, fresh" if trial.confirmation else r.split),
+        Cell(r.split + _condition(trial)),
         Cell(str(r.num_audited) if r.num_audited else "no"),
         Cell(f.NONE if r.audit_se is None else f"{r.audit_se:.6f}"),
         Cell(f.count(r.num_tokens)),
@@ -196,6 +196,14 @@ def _trial(index: int, trial: Trial) -> list[Cell]:
         Cell(f.duration(r.judge_seconds)),
         Cell(outcome, style),
     ]
+
+
+def _condition(trial: Trial) -> str:
+    """Return what sets a trial of a confirmation apart."""
+    if not trial.confirmation:
+        return ""
+    is_left_out = trial.confirmation.rpartition("/")[2].startswith(LEFT_OUT)
+    return ", left out" if is_left_out else ", fresh"
 
 
 def _curves(e: Experiment, details: Details, width: int, utf8: bool) -> list[Text]:

@@ -69,6 +69,42 @@ def test_arrows_point_down(path: Path) -> None:
         assert allowed, f"{path} in `{room}` imports `{other}`"
 
 
+def modules_of(path: Path, known: set[str]) -> set[str]:
+    """Return the modules of the package that a module imports when it runs, inside functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    only_typed = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for part in ast.walk(statement)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in only_typed:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                names.add(full if full in known else node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names & known
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    paths = {
+        ".".join(("autoresearch", *p.relative_to(PACKAGE).with_suffix("").parts)): p
+        for p in PACKAGE.rglob("*.py")
+    }
+    paths = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    arrows = {name: modules_of(path, set(paths)) - {name} for name, path in paths.items()}
+    while arrows:
+        ends = {name for name, targets in arrows.items() if not targets & arrows.keys()}
+        assert ends, f"a circle among {sorted(arrows)}"
+        arrows = {name: targets for name, targets in arrows.items() if name not in ends}
+
+
 def test_the_client_imports_nothing_of_the_lab() -> None:
     assert imports_of(PACKAGE / "trial" / "client.py") <= {"trial", "errors", "__init__"}
     assert imports_of(PACKAGE / "trial" / "channel.py") <= {"trial", "__init__"}
