@@ -22,7 +22,7 @@ from autoresearch.proposer.agent_process import (
     run_agent,
 )
 from autoresearch.proposer.agent_report import last_words, read_usage
-from autoresearch.proposer.agents import agent_of, command_line
+from autoresearch.proposer.agents import AGENTS, agent_of, command_line
 from autoresearch.proposer.answers import clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,
@@ -124,7 +124,9 @@ class CommandProposer:
         return build_prompt(context, Limits(tokens, is_agent=True))
 
     def check(self) -> str:
-        """Ask the command for its version, and a preset whether it is signed in, as it would run in the session.
+        """Ask a known agent for its version, and a preset whether it is signed in, as it would run in the session.
+
+        A script of one's own need not know `--version`: it must be there and may be run, no more.
 
         Raises:
             PrerequisiteError: the command is not there, does not run, or is not signed in.
@@ -138,6 +140,9 @@ class CommandProposer:
                 else "correct `[proposer] command` in autoresearch.toml",
                 kind="proposer",
             )
+        where = f"sandbox {self._sandbox.name}"
+        if self._agent not in AGENTS.values():
+            return f"command: `{program}`, {where}"
         run = self._try(program, "--version")
         if run.code != 0:
             said = clean(redact(run.errors or run.output), 200) or f"exit code {run.code}"
@@ -150,7 +155,7 @@ class CommandProposer:
             raise PrerequisiteError(
                 f"`{program}` is not signed in", hint=self._agent.sign_in, kind="proposer"
             )
-        return f"command: `{program}` {clean(run.output, 60)}, sandbox {self._sandbox.name}"
+        return f"command: `{program}` {clean(run.output, 60)}, {where}"
 
     def _is_signed_in(self, program: str) -> bool:
         """Whether a preset finds its sign-in; True where nobody can tell."""

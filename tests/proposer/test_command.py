@@ -231,7 +231,11 @@ def test_first_contact(tmp_path: Path) -> None:
     assert "sandbox none" in CommandProposer(config([sys.executable, "x.py"])).check()
     with pytest.raises(PrerequisiteError, match="`no-such-agent` is not on the PATH"):
         CommandProposer(config(["no-such-agent", "-p"])).check()
-    bad = tmp_path / "bad"
+    script = tmp_path / "own"
+    script.write_text("#!/bin/sh\necho asked >> asked\nexit 4\n")
+    script.chmod(0o755)
+    assert CommandProposer(config([str(script), "-p"])).check().startswith("command: ")
+    bad = tmp_path / "claude"
     bad.write_text("#!/bin/sh\necho broken >&2\nexit 4\n")
     bad.chmod(0o755)
     with pytest.raises(PrerequisiteError, match="--version` fails: broken"):
