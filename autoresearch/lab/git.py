@@ -84,6 +84,7 @@ class Repository:
         from autoresearch.lab.names import branch_ref, check_tag
 
         check_tag(tag)
+        path = path.resolve()  # git runs in it, and is told where it is
         path.mkdir(parents=True, exist_ok=True)
         if not is_repository(path) and not (path / ".git").is_file():
             run_git(["init", "--quiet", "--template="], b"", git_environment(path), path)

@@ -26,6 +26,7 @@ _SETTINGS = {
     "core.fsmonitor": "false",
     "core.autocrlf": "false",
     "core.quotePath": "false",
+    "core.abbrev": "auto",
     "core.useReplaceRefs": "false",
     "core.filesRefLockTimeout": "2000",
     "core.packedRefsTimeout": "5000",

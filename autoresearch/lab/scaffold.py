@@ -47,6 +47,7 @@ def scaffold(
     """
     from autoresearch.hardware import describe
     from autoresearch.lab.branches import current_tag
+    from autoresearch.lab.names import check_tag
     from autoresearch.lab.record import Record
     from autoresearch.lab.sessions import begin_from
     from autoresearch.lab.worktree import write_file
@@ -59,6 +60,10 @@ def scaffold(
     if preset == "auto":
         preset, why = choose_preset(describe())
     files = render(template, preset)
+    run_directory = RunDirectory(folder)
+    tag = check_tag(tag or (None if source else current_tag(folder)) or default_tag())
+    if source is not None:  # first: what it brings is not made anew
+        begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
     is_new = not (folder / CONFIG_NAME).exists()
     written, kept = [], []
@@ -69,14 +74,9 @@ def scaffold(
             continue
         write_file(path, text.encode())
         written.append(name)
-    run_directory = RunDirectory(folder)
     outer = None if (folder / ".git").exists() else outer_repository(folder)
-    tag = tag or (None if source else current_tag(folder)) or default_tag()
-    if source is not None:
-        begin_from(run_directory, tag, source).close()
-    else:
-        with Record.create(run_directory, tag, tuple(files)):
-            pass
+    with Record.create(run_directory, tag, tuple(files)):
+        pass
     return Scaffold(
         run_directory=run_directory,
         tag=tag,

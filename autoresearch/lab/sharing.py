@@ -50,7 +50,7 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
         prompt = "1" if is_interactive else "0"
         with repo.git.custom_environment(GIT_TERMINAL_PROMPT=prompt, LC_ALL="C"):
             try:
-                out = repo.git.push(
+                out = repo.git(c="core.hooksPath=/dev/null").push(
                     "--atomic",
                     "--no-verify",
                     "--porcelain",

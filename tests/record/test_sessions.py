@@ -1,12 +1,14 @@
 """Several sessions in one run directory, and new ones from old results."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from record_support import TRAIN, Night, git
 
-from autoresearch.errors import UsageError
+from autoresearch.errors import AutoresearchError, UsageError
 from autoresearch.lab.record import Record
+from autoresearch.lab.scaffold import scaffold
 from autoresearch.lab.sessions import begin_from, sessions
 
 
@@ -67,3 +69,27 @@ def test_a_session_begins_once_and_with_something(night: Night) -> None:
         begin_from(night.record.run_directory, "nov21", "best")
     with pytest.raises(UsageError, match="no session, no experiment and no commit"):
         begin_from(night.record.run_directory, "next", "nonsense")
+
+
+def test_init_from_a_result_in_a_clone_brings_its_files(night: Night, tmp_path: Path) -> None:
+    night.try_out(night.knob(3, 33))
+    git(night.root, "checkout", "-q", "--orphan", "main")
+    git(night.root, "rm", "-qrf", ".")
+    person = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    git(night.root, *person, "commit", "-q", "--allow-empty", "-m", "nothing yet")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "-b", "main", str(night.root), str(clone))
+    made = scaffold(clone, preset="demo", tag="next", source="origin/autoresearch/nov21")
+    assert made.written == ()
+    assert "KNOB_03 = 33" in (clone / "train.py").read_text()
+    assert git(clone, "branch", "--show-current") == "autoresearch/next"
+    assert git(clone, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("tag", "source"), [("odd name", None), ("next", "nonsense"), ("next", "best")]
+)
+def test_init_that_is_refused_writes_nothing(tmp_path: Path, tag: str, source: str | None) -> None:
+    with pytest.raises(AutoresearchError):
+        scaffold(tmp_path / "new", preset="demo", tag=tag, source=source)
+    assert not (tmp_path / "new").exists()

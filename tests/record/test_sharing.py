@@ -65,9 +65,11 @@ def test_a_remote_that_is_not_there_is_said(night: Night, tmp_path: Path) -> Non
         push(night.record, str(tmp_path / "nowhere.git"))
 
 
-def test_hooks_do_not_run(night: Night, remote: Path) -> None:
-    hook = night.root / ".git" / "hooks" / "pre-push"
+@pytest.mark.parametrize("name", ["pre-push", "reference-transaction"])
+def test_hooks_do_not_run(night: Night, remote: Path, name: str) -> None:
+    hook = night.root / ".git" / "hooks" / name
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
+    git(night.root, "config", "core.hooksPath", str(hook.parent))
     assert push(night.record).changed
