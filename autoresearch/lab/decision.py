@@ -52,6 +52,7 @@ __all__ = [
     "confirmation_reserve_seconds",
     "decide",
     "estimates",
+    "is_incumbent_due",
     "is_plateau",
     "is_sentinel_due",
     "keep_threshold",
@@ -348,6 +349,21 @@ def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
     marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
     return is_odd or len(since) >= config.sentinel_every
+
+
+def is_incumbent_due(
+    decision: Decision, candidate: Experiment, incumbent: Experiment, setup: str
+) -> bool:
+    """Whether the incumbent should be run again before a candidate is kept.
+
+    It should where the two ran at different speeds without a cause, because then the machine may have changed
+    between them; once, after the candidate's first trial.
+    """
+    if decision.action != "keep" or not decision.mark:
+        return False
+    first = min((t.started_at for t in candidate.trials if _is_of_loop(t, setup)), default="")
+    last = max((t.started_at for t in incumbent.trials if _is_of_loop(t, setup)), default="")
+    return last < first
 
 
 def _is_of_loop(trial: Trial, setup: str) -> bool:

@@ -157,6 +157,9 @@ class Loop:
                 earlier=self._parts.earlier,
             )
             reach("decided")
+            if rule.is_incumbent_due(decision, experiment, incumbent, self._parts.setup.key):
+                self._trials.run(incumbent)
+                continue
             is_audited = all(t.result.num_audited for t in trials)
             if decision.action == "retest" or (decision.action == "keep" and not is_audited):
                 self._trials.run(experiment, audit=True)

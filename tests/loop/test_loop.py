@@ -1,24 +1,25 @@
 """The loop over real git: baseline, keep, discard, crash, invalid, retry, resume, people."""
 
 import dataclasses
+import itertools
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_ins import TRAIN, variant
+from stand_ins import TRAIN, FormulaExecutor, variant
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Progress
-from autoresearch.lab import control
+from autoresearch.lab import control, trials
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.base import (
     CostLimitError,
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.types import Outcome, Proposal, State, TrialSpec, Usage, Verdict
+from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
 
 
 def git(night: Any, *args: str) -> str:
@@ -44,6 +45,30 @@ def test_a_gain_is_kept_and_a_loss_is_not(night: Any) -> None:
     assert session.experiment(1).decision is not None
     assert session.experiment(1).decision.p_real > 0.9
     assert "LR = 2.5" in (night.root / "train.py").read_text()
+
+
+def test_a_machine_that_got_faster_is_no_gain(night: Any, monkeypatch: Any) -> None:
+    class Shared(FormulaExecutor):
+        """A machine that others use until the baseline is measured."""
+
+        def run(self, spec: TrialSpec, **more: Any) -> TrialResult:
+            result = super().run(spec, **more)
+            if len(self.specs) > 3:
+                return result
+            assert result.bpb is not None
+            return dataclasses.replace(result, bpb=result.bpb + 0.05, tokens_per_second=100.0)
+
+    seconds = itertools.count()
+    monkeypatch.setattr(trials, "now", lambda: f"2026-01-01T00:00:{next(seconds):02d}Z")
+    night.executor = Shared()
+    night.run([variant(WIDTH=65)], experiments=1)
+    session = night.session
+    assert session.experiment(1).verdict is Verdict.DISCARD
+    assert len(session.experiment(0).trials) == 4
+    # Where the speeds are alike nothing is run again.
+    night.run([variant(LR=2.5)], experiments=1)
+    assert night.session.experiment(2).verdict is Verdict.KEEP
+    assert len(night.session.experiment(0).trials) == 4
 
 
 def test_every_candidate_stays_reachable(night: Any) -> None:
