@@ -17,6 +17,8 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
+from autoresearch.proposer.edits import changed_constants
+from autoresearch.proposer.proposals import describe
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
 
 HAND_EDIT_SECONDS = 60.0
@@ -38,6 +40,7 @@ class Ideas:
         self.ask()
         while not self.collect(timeout=0.2):
             self._parts.check_stop()
+            self._parts.tell_alerts()
         self._parts.clock.add("propose", time.monotonic() - began)
 
     def ask(self) -> None:
@@ -108,8 +111,15 @@ class Ideas:
         files = self._record.take_hand_edit(edits)
         if files is None:
             return None
+        tip = self._record.tip()
+        before = texts_at(self._record, tip)
+        after = {**before, **files}
         return Proposal(
-            description="hand edit", files=files, parent=self._record.tip(), proposer="human"
+            description=f"hand edit: {describe(before, after)}",
+            files=files,
+            parent=tip,
+            proposer="human",
+            parameters=changed_constants(before, after),
         )
 
     def _program(self) -> bytes:

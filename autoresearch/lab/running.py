@@ -258,7 +258,8 @@ def started_event(
         tip=record.tip(),
         setup=dict(vars(lab.setup)),
         seed=config.session.seed,
-        proposer=config.proposer.kind,
+        proposer=" and ".join(k for k, v in config.proposer.mix.items() if v)
+        or config.proposer.kind,
         model=config.proposer.model,
         sandbox=lab.sandbox.name,
         is_unsafe=lab.is_unsafe,

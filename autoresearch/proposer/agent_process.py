@@ -74,8 +74,14 @@ def run_agent(
         return AgentRun(code, _tail(output), _tail(errors), seconds)
 
 
-def program_folders(program: Path) -> tuple[Path, ...]:
-    """Return the folders an installed program needs to be read from, behind links too."""
+def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
+    """Return what an installed program needs to be read from, behind links too.
+
+    Args:
+        program: The program.
+        scratch: Where it will write. Of a script in a folder around that (the run directory, say) only the file is
+            given: the folder would make the scratch read-only and show what is none of the agent's business.
+    """
     found: list[Path] = []
     for path in (program.absolute(), program.resolve()):
         parts = path.parts
@@ -91,7 +97,10 @@ def program_folders(program: Path) -> tuple[Path, ...]:
         for p in dict.fromkeys(found)
         if p.exists() and not any(s in (p, *p.parents) for s in system[:2])
     ]
-    return tuple(p for p in kept if p != Path("/"))
+    files = [program.absolute(), program.resolve()]
+    around = [p for p in kept if p in scratch.resolve().parents]
+    shown = [p for p in kept if p not in around and p != Path("/")]
+    return tuple(dict.fromkeys(shown + [f for f in files if f.parent in around]))
 
 
 def _python_folders(program: Path) -> list[Path]:

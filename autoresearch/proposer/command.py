@@ -224,7 +224,7 @@ class CommandProposer:
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
-            read_only=program_folders(program),
+            read_only=program_folders(program, scratch.home),
             environment=self._environment(program),
             needs_network=True,
         )

@@ -307,5 +307,7 @@ def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.Monk
     night.run([variant(LR=0.5), variant(LR=0.6)], experiments=2)
     mine = night.session.experiment(2)
     assert (mine.proposer, mine.verdict) == ("human", Verdict.KEEP)
+    assert mine.description.startswith("hand edit: LR ")
+    assert mine.parameters == {"LR": 2.9}
     assert "LR = 2.9" in git(night, "show", "autoresearch/t:train.py")
     assert (night.root / "train.py").read_text() == variant(LR=2.9)

@@ -24,6 +24,7 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.proposer.command import CommandProposer
 from autoresearch.proposer.scratch import Scratch
+from autoresearch.trial.sandbox import choose
 from autoresearch.types import Proposal
 
 NEVER = threading.Event()
@@ -293,8 +294,20 @@ def test_a_script_of_a_python_environment_brings_it_along(tmp_path: Path) -> Non
     link = tmp_path / "bin" / "agent"
     link.parent.mkdir()
     link.symlink_to(script)
-    folders = program_folders(link)
+    folders = program_folders(link, tmp_path / "scratch")
     assert {link.parent, script.parent, tmp_path / "env"} <= set(folders)
+
+
+def test_a_script_beside_the_run_is_shown_alone(tmp_path: Path) -> None:
+    script = tmp_path / "agent.py"
+    script.write_text(f"#!{sys.executable}\nimport pathlib, sys\nsys.stdin.read()\n{EDIT}{IDEA}")
+    script.chmod(0o755)
+    (tmp_path / "secret").write_text("x")
+    sandbox = choose("auto", is_unsafe_allowed=True)
+    proposer = CommandProposer(config([str(script), "-x"]), sandbox, tmp_path / "run" / "agents")
+    assert proposer.propose(context(), NEVER).description == "halve it"
+    assert script in program_folders(script, tmp_path / "run")
+    assert tmp_path not in program_folders(script, tmp_path / "run")
 
 
 def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
