@@ -339,3 +339,15 @@ def test_create_leaves_a_person_on_another_branch(night: Night) -> None:
         assert record.tip() == night.record.tip()
     assert git(night.root, "branch", "--show-current") == "mine"
     assert git(night.root, "status", "--porcelain") == ""
+
+
+def test_a_clock_that_jumped_back_changes_nothing_but_dates(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    before = night.record.session()
+    night.record.append(Noted(text="from the past", at="2001-01-01T00:00:00Z"))
+    night.try_out(night.knob(4, 44))
+    with Record.open(night.record.run_directory) as record:
+        after = record.session()
+    assert after.experiments[:2] == before.experiments
+    assert [e.number for e in after.kept] == [1, 2]
+    assert after.wall_seconds >= 0

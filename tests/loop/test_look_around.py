@@ -1,0 +1,64 @@
+"""What would disturb a night is said before it, or waited out."""
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autoresearch.events import Phase
+from autoresearch.hardware import GpuProcess
+from autoresearch.lab import running
+from autoresearch.lab.limits import Limits
+
+OTHER = GpuProcess(4711, "python", 9000.0)
+
+
+class Alerts:
+    """Takes alerts as a record does."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def alert(self, text: str, command: str = "") -> None:
+        """Note it."""
+        self.told.append((text, command))
+
+
+def look(
+    monkeypatch: pytest.MonkeyPatch, answers: list[list[GpuProcess]], *, is_waiting: bool
+) -> tuple[list[tuple[str, str]], list[Any]]:
+    left = iter(answers)
+    monkeypatch.setattr("autoresearch.hardware.gpu_processes", lambda: next(left))
+    monkeypatch.setattr(running, "GPU_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(running, "is_on_battery", lambda: False)
+    record: Any = Alerts()
+    shown: list[Any] = []
+    options = running.RunOptions(Limits(), is_waiting_for_gpu=is_waiting)
+    running._look_around(record, options, shown.append, threading.Event())
+    assert list(left) == [], "it looked as often as it should"
+    return record.told, shown
+
+
+def test_a_gpu_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, shown = look(monkeypatch, [[OTHER]], is_waiting=False)
+    assert told == [("other processes use the GPU: python (4711)", "autoresearch run --wait-gpu")]
+    assert shown == []
+
+
+def test_a_gpu_in_use_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, shown = look(monkeypatch, [[OTHER], [OTHER], []], is_waiting=True)
+    assert told == []
+    assert shown == [Phase(name="wait", detail="for the GPU")] * 2
+
+
+def test_a_battery_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoresearch.hardware.gpu_processes", list)
+    import psutil
+
+    for is_plugged, expected in ((False, 1), (None, 0), (True, 0)):
+        sensor = SimpleNamespace(power_plugged=is_plugged)
+        monkeypatch.setattr(psutil, "sensors_battery", lambda s=sensor: s, raising=False)
+        record: Any = Alerts()
+        running._look_around(record, running.RunOptions(Limits()), print, threading.Event())
+        assert len(record.told) == expected
