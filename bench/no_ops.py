@@ -11,6 +11,7 @@ call goes on from there.
 import argparse
 import ast
 import io
+import itertools
 import json
 import keyword
 import sys
@@ -22,9 +23,10 @@ from pathlib import Path
 from autoresearch.config import load_config
 from autoresearch.data.prepare import prepare
 from autoresearch.lab.assembly import Lab, assemble
-from autoresearch.lab.decision import decide, measure_noise, trial_seed
+from autoresearch.lab.decision import decide, is_incumbent_due, measure_noise, trial_seed
 from autoresearch.lab.scaffold import scaffold
 from autoresearch.types import (
+    Decision,
     Experiment,
     Outcome,
     Session,
@@ -95,6 +97,8 @@ class Trials:
 
     def __init__(self, lab: Lab, texts: list[str], seconds: float, store: Path | None) -> None:
         self.lab, self.texts, self.seconds, self.store = lab, texts, seconds, store
+        self.clock = itertools.count()
+        """Only the order of a policy's trials counts."""
         self.known: dict[str, list[float]] = {}
         if store is not None and store.is_file():
             self.known = json.loads(store.read_text())
@@ -122,7 +126,7 @@ class Trials:
         result = TrialResult(
             seed, Outcome.OK, bpb=bpb, audit_se=audit_se, tokens_per_second=speed, num_audited=1
         )
-        return Trial(result, self.lab.setup.key, "2026-01-01T00:00:00Z", "")
+        return Trial(result, self.lab.setup.key, f"2026-01-01T{next(self.clock):012d}Z", "")
 
 
 def experiment(number: int, trials: list[Trial], parent: int, setup: str) -> Experiment:
@@ -134,6 +138,7 @@ def experiment(number: int, trials: list[Trial], parent: int, setup: str) -> Exp
         description="no-op" if number else "baseline",
         proposer="search" if number else "baseline",
         verdict=Verdict.KEEP if number == 0 else None,
+        decision=None if number else Decision("keep", "baseline", num_trials=len(trials)),
         trials=tuple(trials),
         setup=setup,
     )
@@ -156,6 +161,14 @@ def play(policy: str, trials: Trials, count: int) -> dict[str, object]:
             new = experiment(number, own, session.best, setup)
             now = replace(session, experiments=(*session.experiments, new))
             decision = decide(new, incumbent, now, config)
+            while is_incumbent_due(decision, new, incumbent, setup):
+                again = trials.get(session.best, len(incumbent.trials))
+                spent += 1
+                incumbent = replace(incumbent, trials=(*incumbent.trials, again))
+                known = (incumbent if e.number == session.best else e for e in session.experiments)
+                session = replace(session, experiments=tuple(known))
+                now = replace(session, experiments=(*session.experiments, new))
+                decision = decide(new, incumbent, now, config)
             if decision.action != "retest":
                 break
         verdict = Verdict(decision.action)
