@@ -115,6 +115,8 @@ def next_step(session: Session) -> tuple[str, str]:
         return "autoresearch log --watch", "follow it"
     if session.state == "paused":
         return "autoresearch resume", "go on"
+    if session.state == "dead":
+        return "autoresearch run", "go on where the lab died"
     if session.kept and headline(session) is None and session.setup is not None:
         return "autoresearch confirm", "is it real: baseline and best on fresh seeds"
     if session.kept:

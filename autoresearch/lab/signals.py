@@ -57,6 +57,7 @@ def stop_on_signals(
 
     def heard(number: int, _frame: Any) -> None:
         if stop.is_set():
+            terminal.guard(say)("killed; nothing is lost, `autoresearch run` goes on")
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()

@@ -1,0 +1,91 @@
+"""Signals of a session, in a process of its own."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import autoresearch
+from autoresearch.lab.signals import Terminal
+
+CODE = """
+import sys, threading
+from autoresearch.lab.signals import stop_on_signals
+stop = threading.Event()
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+with stop_on_signals(stop, say):
+    say("up")
+    stop.wait()
+    say("ended")
+    threading.Event().wait()
+"""
+PATHS = {**os.environ, "PYTHONPATH": str(Path(autoresearch.__file__).parents[1])}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_in_order_and_the_second_at_once(number: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE], stderr=subprocess.PIPE, text=True, env=PATHS
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "up\n"
+        process.send_signal(number)
+        assert "once more to kill" in process.stderr.readline()
+        assert process.stderr.readline() == "ended\n"
+        process.send_signal(number)
+        assert "`autoresearch run` goes on" in process.stderr.readline()
+    assert process.returncode == -number
+
+
+def test_a_hang_up_is_survived() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE], stderr=subprocess.PIPE, text=True, env=PATHS
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "up\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert "stopping" in process.stderr.readline(), "a pipe is no terminal and stays"
+        process.kill()
+
+
+def test_output_to_a_terminal_that_is_gone_goes_nowhere() -> None:
+    code = """
+import sys
+from autoresearch.lab.signals import Terminal
+terminal = Terminal()
+print("up", file=sys.stderr, flush=True)
+sys.stdin.readline()
+def show():
+    print("x", flush=True)
+terminal.guard(show)()
+show()
+sys.stderr.write("fine")
+"""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        env=PATHS,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"up\n"
+        os.close(slave)
+        os.close(master)
+        _, said = process.communicate(b"\n")
+    assert (process.returncode, said) == (0, b"fine")
+
+
+def test_other_failures_of_output_are_no_lost_terminal() -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        Terminal().guard(full)()
