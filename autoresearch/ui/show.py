@@ -112,6 +112,7 @@ def _idea(e: Experiment, width: int) -> list[Text]:
     lines += _field("hypothesis", f.clean(e.hypothesis), width)
     lines += _field("expected", f.clean(e.expected_effect), width)
     lines += _field("theme", f.clean(e.theme), width)
+    lines += _field("note", f.clean(e.note), width)
     values = ", ".join(f"{f.clean(k)} = {v:g}" for k, v in e.parameters.items())
     lines += _field("parameters", values, width)
     who = f"{e.proposer} {f.clean(e.model)}".strip()
