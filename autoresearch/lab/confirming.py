@@ -5,7 +5,7 @@ The trials are run by `lab/arms.py`, the arithmetic is in `lab/confirmation.py`.
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,10 @@ from autoresearch.lab.scores import is_measured_tip
 from autoresearch.lab.setups import check_setup, recall
 from autoresearch.lab.variants import Number, leave_out, with_constants
 from autoresearch.lab.verified import LEFT_OUT
-from autoresearch.types import Confirmation, Experiment, Session
+from autoresearch.types import Confirmation, Experiment, Session, TrialResult
+
+SHARED_ABOVE = 0.1
+"""Relative difference in tokens/s between trials of the same code above which a confirmation gets an alert."""
 
 if TYPE_CHECKING:
     from autoresearch.lab.assembly import Lab
@@ -91,7 +94,9 @@ def run_confirmation(
     bench = Bench(record, executor, conditions, stop, emit, measure_noise(session).sd)
     if not bench.run(arms, seeds, max_seconds):
         return None
-    return _conclude(record, bench, reference, candidate, ("reference", "candidate"), kind, note)
+    found = _conclude(record, bench, reference, candidate, ("reference", "candidate"), kind, note)
+    _tell_if_shared(record, bench, candidate)
+    return found
 
 
 def run_each(
@@ -141,6 +146,7 @@ def run_each(
         confirmation = _conclude(record, bench, arm.number, best.number, pair, "each", note)
         if confirmation is not None:
             found.append(confirmation)
+    _tell_if_shared(record, bench, best.number)
     return found
 
 
@@ -192,6 +198,23 @@ def _conclude(
     record.append(Confirmed(confirmation=dataclasses.asdict(found)))
     reach("confirmed")
     return found
+
+
+def _tell_if_shared(record: "Record", bench: Bench, candidate: int) -> None:
+    """Say so where trials of the same code ran at different speeds: other programs used the machine."""
+    spread = max(_speed_spread(trials) for trials in bench.results.values())
+    if spread > SHARED_ABOVE:
+        record.alert(
+            f"while #{candidate} was confirmed, trials of the same code differed by {spread:.0%} in"
+            " tokens/s: a shared machine makes the interval wide",
+            "autoresearch confirm",
+        )
+
+
+def _speed_spread(trials: Sequence[TrialResult]) -> float:
+    """Return by how much the fastest good trial beat the slowest, as a share."""
+    speeds = [t.tokens_per_second for t in trials if t.ok and t.tokens_per_second]
+    return max(speeds) / min(speeds) - 1 if speeds else 0.0
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,24 @@ def test_no_gain_on_test_raises_the_alarm(record, call):
     assert not any("carry over" in a.text for a in alerts(record.session(), []))
 
 
+def test_a_shared_machine_is_told_until_a_later_confirmation(record, call):
+    class Shared(Formula):
+        def run(self, spec, **more):
+            speed = 100.0 if len(self.specs) % 3 else 300.0
+            return replace(super().run(spec, **more), tokens_per_second=speed)
+
+    found = call(Shared())
+    assert found is not None
+    session = record.session()
+    assert "differed by 200% in tokens/s" in session.alerts[-1].text
+    assert session.alerts[-1] in alerts(session, [])
+    later = replace(found, at="2099-01-01T00:00:00Z")
+    session = replace(session, confirmations=(*session.confirmations, later))
+    assert session.alerts[-1] not in alerts(session, [])
+    call(Formula())
+    assert len(record.session().alerts) == 1
+
+
 def test_each_finds_what_carries(record):
     executor = Formula(noise=0.0002)
     config = load_config(None).config
