@@ -68,7 +68,7 @@ class Folder:
 
 
 def clear_left_behind(scratch: Path) -> None:
-    """Remove the folders in `scratch` whose lab is gone."""
+    """Remove the folders in `scratch` whose lab is gone, and short names that lead nowhere any more."""
     for path in scratch.resolve().iterdir():
         if path.is_symlink() or not path.is_dir():
             continue
@@ -76,6 +76,12 @@ def clear_left_behind(scratch: Path) -> None:
         if lock is not None:
             _remove(path)
             os.close(lock)
+    for link in (link for place in _SHORT_PLACES for link in place.glob("ar-*")):
+        with contextlib.suppress(OSError):
+            is_ours = os.geteuid() in (0, link.lstat().st_uid)
+            target = link.readlink()
+            if is_ours and target.parts[-2:] == ("home", "tmp") and not target.exists():
+                link.unlink()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

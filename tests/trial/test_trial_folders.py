@@ -106,3 +106,17 @@ time.sleep(60)
         assert not short.is_symlink()
         assert len([p for p in scratch.iterdir() if p.is_dir()]) == 1
     assert [p.name for p in scratch.iterdir()] == ["1-1.safetensors"]
+
+
+def test_a_short_name_is_cleared_when_its_run_directory_was_deleted(tmp_path) -> None:
+    dead = Path("/tmp") / f"ar-{tmp_path.name[-40:]}"
+    other = Path("/tmp") / f"ar-other-{tmp_path.name[-40:]}"
+    dead.symlink_to(tmp_path / "gone" / "home" / "tmp")
+    other.symlink_to(tmp_path / "somebody-elses")
+    try:
+        with Folder(tmp_path / "scratch", "1-1", {}):
+            assert not dead.is_symlink()
+            assert other.is_symlink()
+    finally:
+        other.unlink()
+        dead.unlink(missing_ok=True)
