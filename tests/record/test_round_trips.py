@@ -113,8 +113,8 @@ def test_a_fold_goes_round_through_its_index(
 def test_results_tsv_goes_round(tmp_path: Path, rows: list[tuple[Verdict, float, str]]) -> None:
     experiments = tuple(
         Experiment(
-            number, f"{number + 1:07x}", "", State.JUDGED, text or "x", "search", verdict,
-            trials=(Trial(TrialResult(0, Outcome.OK, bpb=abs(bpb)), "", "", ""),),
+            number, f"{number + 1:07x}", "", State.JUDGED, text or "x", "search",
+            verdict=verdict, trials=(Trial(TrialResult(0, Outcome.OK, bpb=abs(bpb)), "", "", ""),),
         )
         for number, (verdict, bpb, text) in enumerate(rows)
     )  # fmt: skip
