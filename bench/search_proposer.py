@@ -84,15 +84,7 @@ def night(text: str, seed: int, num: int, is_search: bool, is_lopsided: bool) ->
     for number in range(1, num + 1):
         session = Session("t", "b", experiments=tuple(done), seed=seed)
         context = Context(
-            session,
-            number,
-            parent,
-            {"train.py": current},
-            "",
-            900,
-            300.0,
-            noise_bpb=NOISE,
-            tried=tried,
+            session, number, parent, {"train.py": current}, "", 900, 300.0, tried=tried
         )
         if is_search:
             p = SearchProposer().propose(context, threading.Event())
@@ -137,8 +129,8 @@ def experiment(
 
 def main() -> None:
     """Print the table."""
-    num = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    num = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 8
     # The constants alone: parsing all of the file for each of thousands of proposals takes minutes.
     text = TEMPLATE.read_text(encoding="utf-8").partition("# ----")[0]
     marks = [n for n in (5, 10, 20, 50, 100, 200) if n <= num]

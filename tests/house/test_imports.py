@@ -35,7 +35,7 @@ NEIGHBOURS = {
     ("proposer", "trial"),
     ("__init__", "lab"),
 }
-HEAVY = ("torch", "litellm", "pyarrow", "tiktoken", "matplotlib", "jinja2", "git")
+HEAVY = ("torch", "litellm", "pyarrow", "tiktoken", "optuna", "matplotlib", "jinja2", "git")
 
 
 def imports_of(path: Path) -> set[str]:
