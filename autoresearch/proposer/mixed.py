@@ -3,6 +3,7 @@
 Both keep nothing that the record does not have, but for how long an outage has lasted.
 """
 
+import math
 import random
 import threading
 import time
@@ -163,9 +164,9 @@ class WithFallback:
         """Say once why nothing is proposed, when that lasts."""
         if not self._is_wait_told and self._next_try - self._clock() >= _LONG_SECONDS:
             self._is_wait_told = True
-            minutes = (self._deadline() - self._clock()) / 60
+            minutes = math.ceil(max(1.0, self._deadline() - self._clock()) / 60)
             self._notify(
-                f"{self._reason}: it is asked again, {self.second.name} proposes in {minutes:.0f} min",
+                f"{self._reason}: it is asked again, {self.second.name} proposes in {minutes} min",
                 "autoresearch doctor",
             )
 
