@@ -12,7 +12,9 @@ RECENT = 20
 MEMORY_GROWTH = 0.1
 """Growth of peak memory from the baseline to the best that is worth a word."""
 DRIFT = 0.03
-"""Relative difference in tokens/s between trials of the same code that is worth a word."""
+"""Relative difference in tokens/s between long trials of the same code that is worth a word."""
+JITTER_SECONDS = 0.35
+"""What a quiet machine may take from one trial and not from another: much of a trial of five seconds."""
 
 
 def marks(
@@ -59,13 +61,15 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
                 f" (about {lost:.0f} s lost each)"
             )
             found.append(Alert(text, at, f"autoresearch log --verdict crash -n {RECENT}"))
+    budget = session.setup.budget_seconds if session.setup else 300.0
+    drift = DRIFT + JITTER_SECONDS / budget
     for e in session.experiments:
         speeds = [
             t.result.tokens_per_second
             for t in good_trials(e)
             if t.result.tokens_per_second is not None
         ]
-        if len(speeds) > 1 and max(speeds) > min(speeds) * (1 + DRIFT):
+        if len(speeds) > 1 and max(speeds) > min(speeds) * (1 + drift):
             text = (
                 f"trials of #{e.number}, same code, differ by"
                 f" {max(speeds) / min(speeds) - 1:.0%} in tokens/s, as on a shared machine"

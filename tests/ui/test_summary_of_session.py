@@ -263,3 +263,24 @@ def test_confirmations_after_the_runs_are_counted_apart():
     assert s.summarize(within).later_seconds == 0
     assert s.summarize(within).seconds_by_kind["confirm"] == 400.0
     assert s.summarize(session).later_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("budget_seconds", "is_told"), [(300.0, True), (5.0, False)], ids=["long", "short"]
+)
+def test_a_machine_that_drifts_is_told_where_trials_are_long_enough_to_tell(
+    budget_seconds, is_told
+):
+    session = sessions.night(3)
+    first, *rest = session.experiments[0].trials
+    slower = replace(
+        first, result=replace(first.result, tokens_per_second=first.result.tokens_per_second * 0.95)
+    )
+    baseline = replace(session.experiments[0], trials=(slower, *rest))
+    session = replace(
+        session,
+        experiments=(baseline, *session.experiments[1:]),
+        setup=replace(session.setup, budget_seconds=budget_seconds),
+    )
+    told = [a.text for a in s.summarize(session, sessions.NOW).alerts if "in tokens/s" in a.text]
+    assert bool(told) is is_told
