@@ -7,20 +7,19 @@ plain JSON (`dump`, `load`), so that a long journal need not be read again by ev
 """
 
 import contextlib
-import dataclasses
 import gc
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, cast
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import SCHEMA
+from autoresearch.lab.stored import make, result_from_json
 from autoresearch.types import (
     Alert,
     Busy,
     Confirmation,
-    CurvePoint,
     Decision,
     Experiment,
     Outcome,
@@ -29,102 +28,9 @@ from autoresearch.types import (
     Setup,
     State,
     Trial,
-    TrialResult,
     Usage,
     Verdict,
 )
-
-CURVE_FILE = "curve.json"
-LOG_FILE = "log.txt"
-PROGRAM_FILE = "program.md"
-
-T = TypeVar("T")
-
-
-class _Shape(NamedTuple):
-    """What the fields of a class are."""
-
-    names: frozenset[str]
-    required: frozenset[str]
-    defaults: dict[str, Any]
-    factories: dict[str, Callable[[], Any]]
-
-
-_shapes: dict[type, _Shape] = {}
-
-
-def _shape(cls: type) -> _Shape:
-    if cls not in _shapes:
-        fields = dataclasses.fields(cls)
-        missing = dataclasses.MISSING
-        defaults = {f.name: f.default for f in fields if f.default is not missing}
-        factories = {f.name: f.default_factory for f in fields if f.default_factory is not missing}
-        names = frozenset(f.name for f in fields)
-        _shapes[cls] = _Shape(
-            names, names - defaults.keys() - factories.keys(), defaults, factories
-        )
-    return _shapes[cls]
-
-
-def _make(cls: type[T], values: Mapping[str, Any], **more: Any) -> T:
-    """Return a frozen object of the fields that `values` knows; unknown ones are left out.
-
-    Fills the object directly: thousands of frozen dataclasses by their own `__init__` take 3 x as long.
-
-    Raises:
-        TypeError: a field without a default is missing.
-    """
-    shape = _shape(cls)
-    fields = {**shape.defaults, **values, **more}
-    if fields.keys() != shape.names:
-        for name, factory in shape.factories.items():
-            if name not in fields:
-                fields[name] = factory()
-        if not shape.required <= fields.keys():
-            raise TypeError(f"{cls.__name__}: missing {sorted(shape.required - fields.keys())}")
-        if len(fields) != len(shape.names):
-            fields = {name: fields[name] for name in shape.names}
-    made = object.__new__(cls)
-    vars(made).update(fields)
-    return made
-
-
-def result_to_json(result: TrialResult) -> dict[str, Any]:
-    """Return a trial's result as `events.TrialJudged.result` holds it: no curve, no log, no missing number."""
-    return {
-        name: value
-        for name in _shape(TrialResult).names
-        if name not in ("curve", "log_tail")
-        and (value := getattr(result, name)) is not None
-        and value not in ("", {})
-    } | {"outcome": str(result.outcome)}
-
-
-def result_from_json(
-    values: Mapping[str, Any], curve: Sequence[CurvePoint] = (), log_tail: str = ""
-) -> TrialResult:
-    """Return the result that `result_to_json` wrote."""
-    outcome = Outcome(values["outcome"])
-    return _make(TrialResult, values, outcome=outcome, curve=tuple(curve), log_tail=log_tail)
-
-
-def curve_to_bytes(curve: Sequence[CurvePoint]) -> bytes:
-    """Return a curve as compact JSON: a list of `[seconds, num_tokens, loss, {values}]`."""
-    from autoresearch.lab.clean import clean_json
-
-    rows = [
-        [round(p.seconds, 3), p.num_tokens, p.loss, *([dict(p.values)] if p.values else [])]
-        for p in curve
-    ]
-    return json.dumps(clean_json(rows), separators=(",", ":")).encode()
-
-
-def curve_from_bytes(data: bytes) -> tuple[CurvePoint, ...]:
-    """Return the curve that `curve_to_bytes` wrote."""
-    return tuple(
-        CurvePoint(row[0], row[1], row[2], row[3] if len(row) > 3 else {})
-        for row in json.loads(data)
-    )
 
 
 class _Draft:
@@ -142,13 +48,13 @@ class _Draft:
         if self.built is None:
             values = dict(self.fields)
             values["state"] = State(values["state"])
-            values["usage"] = _make(Usage, values["usage"])
+            values["usage"] = make(Usage, values["usage"])
             if "verdict" in values:
                 values["verdict"] = Verdict(values["verdict"])
             if "decision" in values:
-                values["decision"] = _make(Decision, values["decision"])
+                values["decision"] = make(Decision, values["decision"])
             trials = tuple(Trial(result_from_json(t[0]), *t[1:]) for t in self.trials)
-            self.built = _make(Experiment, values, trials=trials)
+            self.built = make(Experiment, values, trials=trials)
         return self.built
 
 
@@ -264,14 +170,14 @@ class Fold:
             experiments=experiments,
             state=cast("Any", state),
             wall_seconds=self._clock["wall_seconds"] + self._seconds_open(),
-            setup=_make(Setup, setup) if setup else None,
-            setups={key: _make(Setup, values) for key, values in self._setups.items()},
+            setup=make(Setup, setup) if setup else None,
+            setups={key: make(Setup, values) for key, values in self._setups.items()},
             best=self._best,
             tip=self._tip,
-            confirmations=tuple(_make(Confirmation, c) for c in self._confirmations),
+            confirmations=tuple(make(Confirmation, c) for c in self._confirmations),
             notes=tuple(SessionNote(*note) for note in self._notes),
             alerts=tuple(Alert(*alert) for alert in self._alerts),
-            other_usage=_make(Usage, self._other),
+            other_usage=make(Usage, self._other),
             busy=tuple(Busy(cast("Any", k), v) for k, v in self._all_busy().items()),
             journal=self.journal,
         )
@@ -303,7 +209,7 @@ class Fold:
     # One method an event
 
     def _on_session_started(self, _: str, event: dict[str, Any]) -> None:
-        setup = _make(Setup, event["setup"])
+        setup = make(Setup, event["setup"])
         self._setups[setup.key] = event["setup"]
         if self.is_open:  # the last run died without a word
             self._clock["wall_seconds"] = self._clock["wall_seconds"] + self._seconds_open()
@@ -399,7 +305,7 @@ class Fold:
         }
 
     def _on_confirmed(self, _: str, event: dict[str, Any]) -> None:
-        _make(Confirmation, event["confirmation"])
+        make(Confirmation, event["confirmation"])
         self._confirmations.append(event["confirmation"])
 
     def _on_reverted(self, _: str, event: dict[str, Any]) -> None:
@@ -422,7 +328,7 @@ class Fold:
         self._notes.append([event["text"], author, event["at"]])
 
     def _on_cost(self, _: str, event: dict[str, Any]) -> None:
-        spent = asdict(_make(Usage, event["usage"]))
+        spent = asdict(make(Usage, event["usage"]))
         total = self._other
         for name, value in spent.items():
             if value is not None:

@@ -30,14 +30,6 @@ from autoresearch.faults import reach
 from autoresearch.lab.branches import begin_branch, choose_tag
 from autoresearch.lab.candidates import carry, identity, write_candidate
 from autoresearch.lab.clean import clean_line, clean_text
-from autoresearch.lab.fold import (
-    CURVE_FILE,
-    LOG_FILE,
-    PROGRAM_FILE,
-    curve_from_bytes,
-    curve_to_bytes,
-    result_to_json,
-)
 from autoresearch.lab.git import RefUpdate, Repository
 from autoresearch.lab.git_command import RefMovedError
 from autoresearch.lab.journal import Journal
@@ -46,6 +38,14 @@ from autoresearch.lab.messages import kept_message
 from autoresearch.lab.names import branch_name, branch_ref
 from autoresearch.lab.presence import Presence, ensure_state
 from autoresearch.lab.resolve import resolve
+from autoresearch.lab.stored import (
+    CURVE_FILE,
+    LOG_FILE,
+    PROGRAM_FILE,
+    curve_from_bytes,
+    curve_to_bytes,
+    result_to_json,
+)
 from autoresearch.lab.worktree import WorkTree
 from autoresearch.paths import RunDirectory
 from autoresearch.types import (
@@ -426,16 +426,6 @@ class Record:
             )
         )
         return candidate
-
-    def keep(
-        self,
-        number: int,
-        decision: Decision | None = None,
-        setup: str = "",
-    ) -> str:
-        """Keep an experiment; see `judge`."""
-        reason = decision.reason if decision is not None else "baseline"
-        return self.judge(number, Verdict.KEEP, reason, decision, setup)
 
     def sync_tip(self) -> str:
         """Take note of a commit on the branch that is not ours and return the tip.

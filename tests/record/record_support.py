@@ -113,7 +113,7 @@ class Night:
             self.record.judge(experiment.number, Verdict.CRASH, "oom", setup=SETUP.key)
         elif keep:
             decision = Decision("keep", "gain", p_real=0.97, delta=-0.1, num_trials=1)
-            self.record.keep(experiment.number, decision, setup=SETUP.key)
+            self.record.judge(experiment.number, Verdict.KEEP, "gain", decision, SETUP.key)
             self.record.update_worktree(self.record.tip())
         else:
             decision = Decision("discard", "no_gain", p_real=0.1, delta=0.1, num_trials=1)

@@ -17,7 +17,7 @@ from autoresearch.errors import WorkError
 from autoresearch.events import Noted, SessionEnded, SessionStarted
 from autoresearch.lab import control, lock
 from autoresearch.lab.record import Record
-from autoresearch.types import Outcome, TrialResult
+from autoresearch.types import Outcome, TrialResult, Verdict
 
 HOLD = """
 import sys, time
@@ -144,11 +144,11 @@ def test_a_lock_of_somebody_else_is_named_and_left(night: Night) -> None:
     path.touch()
     experiment = night.propose(night.knob(3, 33), "x")
     with pytest.raises(WorkError, match=r"nov21\.lock") as caught:
-        night.record.keep(experiment.number)
+        night.record.judge(experiment.number, Verdict.KEEP, "baseline")
     assert "rm " in (caught.value.hint or "")
     assert path.exists()
     path.unlink()
-    night.record.keep(experiment.number)
+    night.record.judge(experiment.number, Verdict.KEEP, "baseline")
     assert night.record.session().best == 1
 
 

@@ -107,7 +107,7 @@ def test_a_branch_that_moved_keeps_its_commit_and_the_verdict_is_stored(night: N
     night.trial(experiment.number, 1.4)
     git(night.root, "commit", "--allow-empty", "-qm", "mine")
     mine = git(night.root, "rev-parse", "HEAD")
-    night.record.keep(experiment.number, setup=SETUP.key)
+    night.record.judge(experiment.number, Verdict.KEEP, "baseline", setup=SETUP.key)
     session = night.record.session()
     assert night.record.tip() == mine
     assert session.experiment(1).verdict is Verdict.KEEP
@@ -124,7 +124,7 @@ def test_a_deleted_branch_keeps_the_verdict_and_says_how_to_bring_it_back(night:
     tip = night.record.tip()
     git(night.root, "checkout", "-q", "--detach")
     git(night.root, "branch", "-qD", "autoresearch/nov21")
-    night.record.keep(experiment.number, setup=SETUP.key)
+    night.record.judge(experiment.number, Verdict.KEEP, "baseline", setup=SETUP.key)
     assert night.record.session().experiment(1).reverted_by == "deleted"
     with pytest.raises(WorkError, match="was deleted") as caught:
         night.record.sync_tip()
@@ -295,7 +295,7 @@ def test_files_in_folders_and_new_files_are_kept(night: Night) -> None:
         attachments={"big.log": b"x" * 3_000_000, "../../up": b"1"},
     )
     night.record.propose(proposal, 1, b"")
-    commit = night.record.keep(1)
+    commit = night.record.judge(1, Verdict.KEEP, "baseline")
     assert night.record.update_worktree(commit)
     assert (night.root / "model/deep/block.py").read_text() == "x = 1\n"
     assert git(night.root, "status", "--porcelain") == ""
@@ -317,7 +317,7 @@ def test_a_proposal_carried_over_keeps_its_prompt(night: Night) -> None:
     assert (again.event, again.started_at) == (first.event, first.started_at)
     assert again.parent == night.record.tip() != first.parent
     night.trial(1, 1.3)
-    assert night.record.keep(1) == night.record.tip()
+    assert night.record.judge(1, Verdict.KEEP, "baseline") == night.record.tip()
     assert night.record.session().best == 1
 
 

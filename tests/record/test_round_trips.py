@@ -11,14 +11,14 @@ from record_support import Night
 
 from autoresearch.events import Noted, TrialJudged
 from autoresearch.lab.clean import clean_json, clean_line, clean_text
-from autoresearch.lab.fold import (
-    Fold,
+from autoresearch.lab.fold import Fold
+from autoresearch.lab.results_tsv import read_tsv, to_tsv
+from autoresearch.lab.stored import (
     curve_from_bytes,
     curve_to_bytes,
     result_from_json,
     result_to_json,
 )
-from autoresearch.lab.results_tsv import read_tsv, to_tsv
 from autoresearch.types import (
     CurvePoint,
     Experiment,

@@ -39,7 +39,7 @@ def test_weights_are_put_away(night: Night, tmp_path: Path, policy: str, left: l
 def test_a_killed_run_is_made_up_for(night: Night) -> None:
     experiment = night.propose(night.knob(3, 33), "x")
     night.trial(1, 1.4)
-    night.record.keep(experiment.number)
+    night.record.judge(experiment.number, Verdict.KEEP, "baseline")
     Upkeep(night.record, _config()).begin()
     assert git(night.root, "status", "--porcelain") == ""
     assert "KNOB_03 = 33" in (night.root / "train.py").read_text()

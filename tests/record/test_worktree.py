@@ -10,6 +10,7 @@ from record_support import TRAIN, Night, git, undo
 from autoresearch.lab.git_command import RefLockedError
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
+from autoresearch.types import Verdict
 
 
 def _age(path: Path, seconds: float = 120.0) -> None:
@@ -44,7 +45,7 @@ def test_a_locked_index_is_named_and_made_up_for(night: Night) -> None:
     lock = night.root / ".git" / "index.lock"
     lock.touch()
     experiment = night.propose(night.knob(3, 33), "x")
-    night.record.keep(experiment.number)
+    night.record.judge(experiment.number, Verdict.KEEP, "baseline")
     with pytest.raises(RefLockedError, match=r"index\.lock"):
         night.record.update_worktree(night.record.tip())
     assert (night.root / "train.py").read_text() == TRAIN

@@ -78,11 +78,9 @@ def _write(record: Record, session: Session, values: dict[str, int], until: int 
         if e.verdict is None:
             continue
         module.now = lambda at=e.judged_at: at
+        record.judge(e.number, e.verdict, e.reason, e.decision, e.setup)
         if e.verdict is Verdict.KEEP:
-            record.keep(e.number, e.decision, setup=e.setup)
             values.update(changed)
-        else:
-            record.judge(e.number, e.verdict, e.reason, e.decision, e.setup)
     for c in session.confirmations:
         record.append(Confirmed(at=c.at, confirmation=asdict(c)))
     if session.state == "finished":
