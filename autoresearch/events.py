@@ -200,6 +200,8 @@ class Alerted(Event):
     type: ClassVar[str] = "alert"
     text: str
     command: str = ""
+    settles: str = ""
+    """Good news: earlier alerts with this command need nobody any more, nor does this one."""
 
 
 DURABLE: dict[str, type[Event]] = {

@@ -375,6 +375,8 @@ class Alert:
     at: str
     command: str = ""
     """What to type about it."""
+    settles: str = ""
+    """Good news: earlier alerts with this command need nobody any more, nor does this one."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ TROUBLE = {
     27: "leak",
 }
 """Experiment -> what happens when the model is asked for it; once, but for outages and the one that is never useful."""
+LEAST = max(TROUBLE) + 1
 
 NUMBERS = (
     ("EMBED_LR", "1.6", "embeddings can take larger steps"),
@@ -103,6 +104,8 @@ NUMBERS = (
     ("FINAL_LR", "0.1", "keep some rate at the end"),
 )
 """Constant, new value, reason: ideas as a model has them."""
+RATES = (("EMBED_LR", 0.8), ("MATRIX_LR", 0.04), ("HEAD_LR", 0.004), ("SCALAR_LR", 0.5))
+"""Constant, value: tried in steps of 2 % when the other ideas are used up, so that a stretch may be any length."""
 
 EMBEDDED = "        x = x0 = norm(look_up(self.embed, idx, dtype))"
 SMEARED = """\
@@ -159,6 +162,7 @@ class Model:
         self.server: Server | None = None
         self._ideas: dict[int, str] = {}
         self._unused = [*CHANGES, *NUMBERS]
+        self._num_rounds = 0
         self._lock = threading.Lock()
 
     def __call__(self, index: int, body: dict[str, Any]) -> Say:
@@ -233,21 +237,27 @@ class Model:
         """The idea for an experiment: the first unused one that the program of the prompt has room for."""
         if number in self._ideas:
             return self._ideas[number]
-        for idea in list(self._unused):
-            name, value, why = idea
-            if idea in CHANGES:
-                text = answer(*idea) if f"\n{value}\n" in prompt else ""
-            else:
-                line = re.search(rf"^{name} = ([^#\n]*?)(  #.*)?$", prompt, re.MULTILINE)
-                text = ""
-                if line is not None and line.group(1) != value:
-                    new = f"{name} = {value}{line.group(2) or ''}"
-                    text = answer(f"{name} to {value}", line.group(), new, why=why)
-            if text:
-                self._unused.remove(idea)
-                self._ideas[number] = text
-                return text
-        raise RuntimeError("no idea is left: ask for fewer experiments")
+        ideas = [text for idea in self._unused if (text := self._fitting(idea, prompt))]
+        while not ideas:
+            self._num_rounds += 1
+            step = 1 + 0.02 * self._num_rounds
+            finer = [(name, f"{rate * step:.4g}", "a finer step") for name, rate in RATES]
+            ideas = [text for idea in finer if (text := self._fitting(idea, prompt))]
+            self._unused += finer
+        self._ideas[number] = ideas[0]
+        self._unused = [i for i in self._unused if self._fitting(i, prompt) != ideas[0]]
+        return ideas[0]
+
+    def _fitting(self, idea: tuple[str, str, str], prompt: str) -> str:
+        """Return the answer with an idea, or nothing when the program of the prompt has no room for it."""
+        if idea in CHANGES:
+            return answer(*idea) if f"\n{idea[1]}\n" in prompt else ""
+        name, value, why = idea
+        line = re.search(rf"^{name} = ([^#\n]*?)(  #.*)?$", prompt, re.MULTILINE)
+        if line is None or line.group(1) == value:
+            return ""
+        new = f"{name} = {value}{line.group(2) or ''}"
+        return answer(f"{name} to {value}", line.group(), new, why=why)
 
 
 class Lab:
@@ -291,11 +301,15 @@ class Lab:
 def main() -> int:
     """Run the night and print what the head of this file says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--experiments", type=int, default=36, help="of the night; at least 24")
+    parser.add_argument(
+        "--experiments", type=int, default=36, help=f"of the night; at least {LEAST}"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="training seconds of a trial")
     parser.add_argument("--stretch", type=int, default=8, help="experiments for each busy share")
     parser.add_argument("--prompt", type=int, default=30, help="experiment whose prompt is printed")
     given = parser.parse_args()
+    if given.experiments < LEAST:
+        parser.error(f"--experiments {given.experiments}: the last trouble comes at #{LEAST - 1}")
     for name in ("OPENAI_API_KEY", "AUTORESEARCH_TAG"):
         os.environ.pop(name, None)
     model = Model()

@@ -335,7 +335,8 @@ class Fold:
                 total[name] = (total[name] or 0) + value
 
     def _on_alert(self, _: str, event: dict[str, Any]) -> None:
-        self._alerts.append([event["text"], event["at"], event.get("command", "")])
+        more = (event.get(name, "") for name in ("command", "settles"))
+        self._alerts.append([event["text"], event["at"], *more])
 
 
 @contextlib.contextmanager

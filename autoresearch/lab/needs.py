@@ -41,10 +41,13 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     """Return what needs a person: the lab's own alerts, newest first, then what the record shows."""
     found: list[Alert] = []
     seen: set[str] = set()
+    settled: set[str] = set()
     confirmed_at = max((c.at for c in session.confirmations), default="")
     for alert in reversed(session.alerts):
-        is_solved = alert.command.startswith("autoresearch confirm") and alert.at < confirmed_at
-        if alert.text not in seen and not is_solved:
+        settled |= {alert.settles} - {""}
+        is_confirmed = alert.command.startswith("autoresearch confirm") and alert.at < confirmed_at
+        is_over = is_confirmed or alert.settles or alert.command in settled
+        if alert.text not in seen and not is_over:
             seen.add(alert.text)
             found.append(alert)
     at = session.ended_at or session.started_at

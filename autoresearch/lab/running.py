@@ -74,7 +74,7 @@ def run_session(
             config,
             sandbox=lab.sandbox,
             scratch=lab.run_directory.state / "agents",
-            notify=lambda text, command: alerts.put(Alerted(text=text, command=command)),
+            notify=alerts.put,
         )
         proposer.check()
         record.listen(emit)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from autoresearch.errors import AutoresearchError
+from autoresearch.events import Alerted
 from autoresearch.types import Proposal, Session, Usage
 
-Notify = Callable[[str, str], None]
-"""Told of something a person should know: a sentence, and a command to type about it, or an empty text."""
+Notify = Callable[[Alerted], None]
+"""Told of something a person should know."""
 
 
-def nobody(_text: str, _command: str) -> None:
+def nobody(_: Alerted) -> None:
     """Tell nobody."""
 
 

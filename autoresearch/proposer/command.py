@@ -14,6 +14,7 @@ from pathlib import Path
 
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
+from autoresearch.events import Alerted
 from autoresearch.proposer import edits, money
 from autoresearch.proposer.agent_process import (
     AgentRun,
@@ -309,11 +310,11 @@ class CommandProposer:
             return money.add(usage, Usage(cost_usd=cost / 1e6))
         if usage.cost_usd is None and run.code == 0 and not self._is_cost_told:
             self._is_cost_told = True
-            self._notify(
+            text = (
                 f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept"
-                " (set `[proposer] price_in` and `price_out` if it reports tokens)",
-                "",
+                " (set `[proposer] price_in` and `price_out` if it reports tokens)"
             )
+            self._notify(Alerted(text=text))
         return usage
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import AutoresearchError, PrerequisiteError
+from autoresearch.events import Alerted
 from autoresearch.proposer import edits, money
 from autoresearch.proposer.answers import (
     Answer,
@@ -294,11 +295,11 @@ class LlmProposer:
     def _tell_unknown_price(self) -> None:
         if self.provider.price is None and not self._is_price_told:
             self._is_price_told = True
-            self._notify(
+            text = (
                 f"the price of `{self.provider.model}` is not known: tokens are counted, `--max-cost` is not kept"
-                " (set `[proposer] price_in` and `price_out`)",
-                "",
+                " (set `[proposer] price_in` and `price_out`)"
             )
+            self._notify(Alerted(text=text))
 
 
 def _complaint(message: str) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from autoresearch.events import Alerted
 from autoresearch.proposer import money
 from autoresearch.proposer.base import (
     CancelledError,
@@ -27,6 +28,8 @@ _URGENT_SECONDS = 600.0
 """A proposer that wants to be left alone this long needs a person: no use in waiting for it."""
 _LONG_SECONDS = 15.0
 """A wait that a person is told of."""
+_ADVICE = "autoresearch doctor"
+"""What to type about a proposer that cannot be had."""
 
 
 class Mixed:
@@ -156,7 +159,7 @@ class WithFallback:
 
     def _answered(self) -> None:
         if self._is_told or self._is_wait_told:
-            self._notify(f"{self.name} answers again", "")
+            self._notify(Alerted(text=f"{self.name} answers again", settles=_ADVICE))
         self._since, self._next_try = None, 0.0
         self._is_told = self._is_wait_told = False
 
@@ -165,19 +168,17 @@ class WithFallback:
         if not self._is_wait_told and self._next_try - self._clock() >= _LONG_SECONDS:
             self._is_wait_told = True
             minutes = math.ceil(max(1.0, self._deadline() - self._clock()) / 60)
-            self._notify(
-                f"{self._reason}: it is asked again, {self.second.name} proposes in {minutes} min",
-                "autoresearch doctor",
+            text = (
+                f"{self._reason}: it is asked again, {self.second.name} proposes in {minutes} min"
             )
+            self._notify(Alerted(text=text, command=_ADVICE))
 
     def _stand_in(self, context: Context, stop: threading.Event, usage: Usage) -> Proposal:
         if not self._is_told:
             self._is_told = True
             hint = f" ({self._hint})" if self._hint else ""
-            self._notify(
-                f"{self._reason}: {self.second.name} proposes meanwhile{hint}",
-                "autoresearch doctor",
-            )
+            text = f"{self._reason}: {self.second.name} proposes meanwhile{hint}"
+            self._notify(Alerted(text=text, command=_ADVICE))
         try:
             return _ask(self.second, context, stop, usage)
         except CostLimitError:

@@ -46,7 +46,7 @@ def make_proposer(
         config: All settings.
         sandbox: What keeps a coding agent in; None is none.
         scratch: Folder for the scratch copies of coding agents; None is the system's.
-        notify: Told (sentence, what to type) of what a person should know: an outage and its end, an unknown
+        notify: Told of what a person should know: an outage and its end, an unknown
             price. Called from the thread that proposes.
 
     Raises:

@@ -14,6 +14,7 @@ from proposer_sample import TRAIN, context, experiment, session
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import PrerequisiteError
+from autoresearch.events import Alerted
 from autoresearch.proposer import faults
 from autoresearch.proposer.base import (
     CancelledError,
@@ -99,16 +100,16 @@ def test_a_price_litellm_knows() -> None:
 
 
 def test_an_unknown_price_is_said_once() -> None:
-    told: list[tuple[str, str]] = []
+    told: list[Alerted] = []
     with serve(Say(GOOD)) as server:
         settings = config(server.url, price_in=-1.0, price_out=-1.0)
-        proposer = LlmProposer(settings, notify=lambda *said: told.append(said))
+        proposer = LlmProposer(settings, notify=told.append)
         first = proposer.propose(context(cost_left_usd=0.0001), NEVER)
         proposer.propose(context(), NEVER)
     assert first.usage.cost_usd is None
     assert first.usage.tokens_in == 1000
     assert len(told) == 1
-    assert "price of `openai/loopback` is not known" in told[0][0]
+    assert "price of `openai/loopback` is not known" in told[0].text
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def two_models(url: str, **more: Any) -> tuple[Proposer, list[str]]:
     settings = config(url, model="openai/first", fallback_models=["openai/second"], **more)
     told: list[str] = []
     made = make_proposer(
-        base.model_copy(update={"proposer": settings}), notify=lambda text, _: told.append(text)
+        base.model_copy(update={"proposer": settings}), notify=lambda alert: told.append(alert.text)
     )
     return made, told
 

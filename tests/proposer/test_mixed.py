@@ -105,7 +105,7 @@ def test_a_long_one_hands_over_and_back(clock: Clock) -> None:
     told: list[str] = []
     first = Scripted("llm", *[out(60.0)] * 12, idea("llm"))
     both = WithFallback(
-        first, Scripted("search", idea("search")), 600, lambda text, _: told.append(text), clock
+        first, Scripted("search", idea("search")), 600, lambda alert: told.append(alert.text), clock
     )
     assert both.propose(context(), NEVER).proposer == "search"
     assert clock.now == pytest.approx(1600.0)

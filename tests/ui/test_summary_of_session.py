@@ -104,6 +104,15 @@ def test_alerts_of_the_lab_come_newest_first_and_once():
     assert [a.text for a in found] == ["one", "two"]
 
 
+def test_good_news_settles_what_came_before_it():
+    down = Alert("it is down", "t1", "autoresearch doctor")
+    back = Alert("it answers again", "t2", settles="autoresearch doctor")
+    session = sessions.night(5)
+    assert not s.summarize(replace(session, alerts=(down, back))).alerts
+    found = s.summarize(replace(session, alerts=(back, down, Alert("full", "t3")))).alerts
+    assert [a.text for a in found] == ["full", "it is down"]
+
+
 def test_a_dead_session_says_how_it_goes_on():
     first = s.summarize(replace(sessions.running(), state="dead")).alerts[0]
     assert first.command == "autoresearch run"
