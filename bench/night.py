@@ -5,7 +5,8 @@ litellm; the model is a scripted OpenAI-compatible server on loopback that think
     1. the experiments, as `autoresearch log` shows them, and who proposed how many;
     2. each injected trouble: the calls its experiment took, who proposed it in the end, what became of it;
     3. calls, tokens and money by the record beside those the server counted, with what died on the way at its most;
-    4. the busy share of that night, and of two more stretches without trouble: one proposal ahead, and in turn;
+    4. the busy share of that night, and of two more stretches without trouble: one proposal ahead, and in turn; the
+       model takes as long as the trials just before;
     5. the exact prompt of experiment 30 (`--prompt N` another) and its tokens by part.
 Ends with 1 if record and server disagree, an experiment is missing, or `search` never took over or never handed back.
 """
@@ -30,7 +31,7 @@ from openai_server import Say, Server, serve, tokens_of
 from autoresearch import read_session
 from autoresearch.config import load_config
 from autoresearch.lab.record import Record
-from autoresearch.lab.summary import seconds_by_kind
+from autoresearch.lab.spending import seconds_by_kind
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.provider import Provider
 from autoresearch.types import Session
@@ -265,8 +266,8 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.busy: dict[str, tuple[float, float]] = {}
-        """Name of a stretch -> (busy seconds, wall seconds)."""
+        self.busy: dict[str, dict[str, float]] = {}
+        """Name of a stretch -> seconds by what the device did, and `wall`."""
 
     def __call__(self, *arguments: str) -> str:
         """Run one command and return what it printed; its own talk goes to our standard error."""
@@ -283,11 +284,9 @@ class Lab:
         before = read_session(self.folder) if self.busy else Session("", "")
         self("run", "--experiments", str(num), "--no-confirm", *arguments)
         after = read_session(self.folder)
-        idle = {"propose", "wait"}
-        seconds = [
-            sum(v for k, v in seconds_by_kind(s).items() if k not in idle) for s in (before, after)
-        ]
-        self.busy[name] = (seconds[1] - seconds[0], after.wall_seconds - before.wall_seconds)
+        spent, earlier = seconds_by_kind(after), seconds_by_kind(before)
+        seconds = {kind: value - earlier.get(kind, 0.0) for kind, value in spent.items()}
+        self.busy[name] = {**seconds, "wall": after.wall_seconds - before.wall_seconds}
         return after
 
     def configure(self, **settings: object) -> None:
@@ -302,13 +301,16 @@ def main() -> int:
     """Run the night and print what the head of this file says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--experiments", type=int, default=36, help=f"of the night; at least {LEAST}"
+        "--experiments",
+        type=int,
+        default=36,
+        help=f"of the night; at least {LEAST}, or 0 for the busy shares alone",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="training seconds of a trial")
     parser.add_argument("--stretch", type=int, default=8, help="experiments for each busy share")
     parser.add_argument("--prompt", type=int, default=30, help="experiment whose prompt is printed")
     given = parser.parse_args()
-    if given.experiments < LEAST:
+    if given.experiments and given.experiments < LEAST:
         parser.error(f"--experiments {given.experiments}: the last trouble comes at #{LEAST - 1}")
     for name in ("OPENAI_API_KEY", "AUTORESEARCH_TAG"):
         os.environ.pop(name, None)
@@ -329,8 +331,7 @@ def night(lab: Lab, model: Model, server: Server, given: argparse.Namespace) -> 
     lab("prepare")
     # The first idea is of `search`: what a trial takes is known then, and the model's patience set by it.
     session = lab.run("first", 1)
-    seconds = [t.result.total_seconds or 0.0 for e in session.experiments for t in e.trials]
-    model.think_seconds = statistics.median(seconds)
+    model.think_seconds = usual_seconds(session)
     model.limit_seconds = 2 * model.think_seconds + 5
     settings = {
         "kind": "llm",
@@ -343,20 +344,21 @@ def night(lab: Lab, model: Model, server: Server, given: argparse.Namespace) -> 
         "outage_minutes": OUTAGE_MINUTES,
         "ahead": 1,
     }
-    lab.configure(**settings)
-    session = lab.run("night", given.experiments)
-    problems = show_experiments(session, given.experiments)
-    problems += show_trouble(session, model)
-    problems += show_cost(session, model, server, lab)
+    problems = []
+    if given.experiments:
+        lab.configure(**settings)
+        session = lab.run("night", given.experiments)
+        problems += show_experiments(session, given.experiments)
+        problems += show_trouble(session, model)
+        problems += show_cost(session, model, server, lab)
     model.is_troubled = False
+    model.think_seconds = usual_seconds(session)
     for name, ahead in (("one ahead", 1), ("in turn", 0)):
         lab.configure(**{**settings, "ahead": ahead})
-        lab.run(name, given.stretch)
-    print(f"\n== Busy share; a trial and an answer take {model.think_seconds:.1f} s each")
-    for name in ("night", "one ahead", "in turn"):
-        busy, wall = lab.busy[name]
-        print(f"{name:<10} {busy:7.1f} s of {wall:7.1f} s  {busy / wall:5.1%}")
-    show_prompt(lab, given.prompt)
+        session = lab.run(name, given.stretch)
+    show_busy(lab, model.think_seconds, usual_seconds(session, given.stretch))
+    if given.experiments:
+        show_prompt(lab, given.prompt)
     for problem in problems:
         print("PROBLEM:", problem)
     return int(bool(problems))
@@ -418,6 +420,30 @@ def show_cost(session: Session, model: Model, server: Server, lab: Lab) -> list[
     if not answered - 1e-6 <= (usage.cost_usd or 0.0) <= answered + sum(most) + 1e-6:
         problems.append("the money does not add up")
     return problems
+
+
+def usual_seconds(session: Session, num: int = 10) -> float:
+    """Return the median seconds of a trial, of the last `num` experiments."""
+    return statistics.median(
+        t.result.total_seconds or 0.0
+        for e in session.experiments[-num:]
+        for t in e.trials
+        if t.result.ok
+    )
+
+
+def show_busy(lab: Lab, think: float, trial: float) -> None:
+    """Print the share of each stretch in which the device worked, and what it waited for else."""
+    idle = ("propose", "wait")
+    print(f"\n== Busy share; an answer takes {think:.1f} s, a trial {trial:.1f} s (median)")
+    for name, seconds in lab.busy.items():
+        wall = seconds["wall"]
+        busy = sum(v for kind, v in seconds.items() if kind not in (*idle, "wall"))
+        waits = sum(seconds.get(kind, 0.0) for kind in idle)
+        print(
+            f"{name:<10} {busy:7.1f} s of {wall:7.1f} s  {busy / wall:5.1%}"
+            f"   waited for a proposal {waits:5.1f} s, else {wall - busy - waits:5.1f} s"
+        )
 
 
 def show_prompt(lab: Lab, number: int) -> None:
