@@ -23,8 +23,8 @@ from typing import NamedTuple
 from autoresearch.paths import reference_config, templates_directory
 from autoresearch.trial.audit import LEAK_FACTOR, POWER, Spread, plan
 
-# Standard deviation between trials in bpb. h100: as others measured it; demo: measured on two cores of a server
-# processor; the rest: assumed until somebody measures it.
+# Standard deviation between trials in bpb. h100: as others measured it; cpu and demo: measured on two cores of
+# a server processor; the rest: assumed until somebody measures it.
 NOISE_BPB = {
     "h100": 0.0005,
     "24gb": 0.0008,
@@ -32,7 +32,7 @@ NOISE_BPB = {
     "8gb": 0.001,
     "rocm": 0.001,
     "mps": 0.002,
-    "cpu": 0.002,
+    "cpu": 0.005,
     "demo": 0.0101,
 }
 # Training tokens a second. h100: others' figure; cpu and demo: measured; the rest: what the preset was sized for.

@@ -283,10 +283,8 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
     started_at = time.monotonic()
     with contextlib.ExitStack() as stack:
         work.on_phase("claim")
-        early: JudgeProcess | None = None
-        if work.spec.audit or work.spec.audit_below is None:
-            # It has imported torch by the time the claim is done; it sees train.py only afterwards.
-            early = stack.enter_context(JudgeProcess(work, "audit"))
+        # It has imported torch by the time the claim is done; it sees train.py only afterwards, if it is needed.
+        early = stack.enter_context(JudgeProcess(work, "audit"))
         with claim_process or JudgeProcess(work, "claim") as process:
             process.give(work)
             process.wait_warm()
@@ -302,7 +300,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
             "claim_seconds": round(claimed_at - started_at, 3),
         }
         below = work.spec.audit_below
-        if early is None and below is not None and claimed.claimed_bpb >= below:
+        if not work.spec.audit and below is not None and claimed.claimed_bpb >= below:
             return Judged(claimed, extra, log_p)
         work.on_phase("audit")
         if work.is_calibrating:
