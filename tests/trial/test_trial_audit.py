@@ -142,6 +142,6 @@ def test_what_the_presets_reach_is_documented() -> None:
     found = list(bench.lines())
     text = (root / "docs" / "safety.md").read_text(encoding="utf-8")
     assert "\n".join(bench.markdown(found)) in text, "run `python bench/audit.py --markdown`"
-    # Every GPU catches what is promised; judging stays near a twentieth of the budget on all but the demo.
-    assert [f.preset for f in found if f.power < audit.POWER] == ["cpu", "demo"]
-    assert all(f.share < 0.08 for f in found if f.preset != "demo")
+    # All but the demo catch what is promised, for less than a twentieth of the budget.
+    assert [f.preset for f in found if f.power < audit.POWER] == ["demo"]
+    assert all(f.share < 0.05 for f in found if f.preset != "demo")
