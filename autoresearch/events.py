@@ -200,8 +200,10 @@ class Alerted(Event):
     type: ClassVar[str] = "alert"
     text: str
     command: str = ""
-    settles: str = ""
-    """Good news: earlier alerts with this command need nobody any more, nor does this one."""
+    about: str = ""
+    """Who or what has the trouble; the newest word about it replaces those before."""
+    is_over: bool = False
+    """The trouble is over: nobody is needed any more."""
 
 
 DURABLE: dict[str, type[Event]] = {

@@ -375,8 +375,10 @@ class Alert:
     at: str
     command: str = ""
     """What to type about it."""
-    settles: str = ""
-    """Good news: earlier alerts with this command need nobody any more, nor does this one."""
+    about: str = ""
+    """Who or what has the trouble; the newest word about it replaces those before."""
+    is_over: bool = False
+    """The trouble is over: nobody is needed any more."""
 
 
 @dataclass(frozen=True)

@@ -335,8 +335,8 @@ class Fold:
                 total[name] = (total[name] or 0) + value
 
     def _on_alert(self, _: str, event: dict[str, Any]) -> None:
-        more = (event.get(name, "") for name in ("command", "settles"))
-        self._alerts.append([event["text"], event["at"], *more])
+        known = [event.get(name, "") for name in ("command", "about")]
+        self._alerts.append([event["text"], event["at"], *known, bool(event.get("is_over"))])
 
 
 @contextlib.contextmanager

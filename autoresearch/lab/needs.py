@@ -41,14 +41,13 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     """Return what needs a person: the lab's own alerts, newest first, then what the record shows."""
     found: list[Alert] = []
     seen: set[str] = set()
-    settled: set[str] = set()
     confirmed_at = max((c.at for c in session.confirmations), default="")
     for alert in reversed(session.alerts):
-        settled |= {alert.settles} - {""}
         is_confirmed = alert.command.startswith("autoresearch confirm") and alert.at < confirmed_at
-        is_over = is_confirmed or alert.settles or alert.command in settled
-        if alert.text not in seen and not is_over:
-            seen.add(alert.text)
+        words = {alert.text, alert.about} - {""}
+        is_old = not words.isdisjoint(seen)
+        seen |= words
+        if not (is_old or is_confirmed or alert.is_over):
             found.append(alert)
     at = session.ended_at or session.started_at
     found = unconfirmed(session) + found

@@ -159,7 +159,7 @@ class WithFallback:
 
     def _answered(self) -> None:
         if self._is_told or self._is_wait_told:
-            self._notify(Alerted(text=f"{self.name} answers again", settles=_ADVICE))
+            self._notify(Alerted(text=f"{self.name} answers again", about=self.name, is_over=True))
         self._since, self._next_try = None, 0.0
         self._is_told = self._is_wait_told = False
 
@@ -171,14 +171,14 @@ class WithFallback:
             text = (
                 f"{self._reason}: it is asked again, {self.second.name} proposes in {minutes} min"
             )
-            self._notify(Alerted(text=text, command=_ADVICE))
+            self._notify(Alerted(text=text, command=_ADVICE, about=self.name))
 
     def _stand_in(self, context: Context, stop: threading.Event, usage: Usage) -> Proposal:
         if not self._is_told:
             self._is_told = True
             hint = f" ({self._hint})" if self._hint else ""
             text = f"{self._reason}: {self.second.name} proposes meanwhile{hint}"
-            self._notify(Alerted(text=text, command=_ADVICE))
+            self._notify(Alerted(text=text, command=_ADVICE, about=self.name))
         try:
             return _ask(self.second, context, stop, usage)
         except CostLimitError:

@@ -105,12 +105,18 @@ def test_alerts_of_the_lab_come_newest_first_and_once():
 
 
 def test_good_news_settles_what_came_before_it():
-    down = Alert("it is down", "t1", "autoresearch doctor")
-    back = Alert("it answers again", "t2", settles="autoresearch doctor")
-    session = sessions.night(5)
-    assert not s.summarize(replace(session, alerts=(down, back))).alerts
-    found = s.summarize(replace(session, alerts=(back, down, Alert("full", "t3")))).alerts
-    assert [a.text for a in found] == ["full", "it is down"]
+    slow = Alert("it is slow", "t0", "autoresearch doctor", about="a")
+    down = Alert("it is down", "t1", "autoresearch doctor", about="a")
+    back = Alert("it answers again", "t2", about="a", is_over=True)
+    other = Alert("the other is down", "t1", "autoresearch doctor", about="b")
+
+    def told(*alerts: Alert) -> list[str]:
+        return [a.text for a in s.summarize(replace(sessions.night(5), alerts=alerts)).alerts]
+
+    assert told(slow, down) == ["it is down"]
+    assert told(slow, down, back) == []
+    assert told(down, other, back) == ["the other is down"]
+    assert told(back, down, Alert("full", "t3")) == ["full", "it is down"]
 
 
 def test_a_dead_session_says_how_it_goes_on():
