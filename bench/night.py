@@ -1,7 +1,7 @@
-"""A night with a model that gives every kind of trouble: `python bench/night.py [--experiments 36] [--seconds 3]`.
+"""A night with a model that gives every kind of trouble: `python bench/night.py [--preset demo] [--seconds 3]`.
 
-`autoresearch run` as a person types it, on a run directory of the demo preset, with real training, judging and
-litellm; the model is a scripted OpenAI-compatible server on loopback that thinks as long as a trial takes. Printed are
+`autoresearch run` as a person types it, on a run directory of a CPU preset, with real training, judging and litellm;
+the model is a scripted OpenAI-compatible server on loopback that thinks as long as a trial takes. Printed are
     1. the experiments, as `autoresearch log` shows them, and who proposed how many;
     2. each injected trouble: the calls its experiment took, who proposed it in the end, what became of it;
     3. calls, tokens and money by the record beside those the server counted, with what died on the way at its most;
@@ -306,6 +306,7 @@ def main() -> int:
         default=36,
         help=f"of the night; at least {LEAST}, or 0 for the busy shares alone",
     )
+    parser.add_argument("--preset", choices=("demo", "cpu"), default="demo")
     parser.add_argument("--seconds", type=float, default=3.0, help="training seconds of a trial")
     parser.add_argument("--stretch", type=int, default=8, help="experiments for each busy share")
     parser.add_argument("--prompt", type=int, default=30, help="experiment whose prompt is printed")
@@ -324,10 +325,11 @@ def main() -> int:
 
 def night(lab: Lab, model: Model, server: Server, given: argparse.Namespace) -> int:
     """Run all stretches and print them; 1 if something does not add up."""
-    lab("init", ".", "--preset", "demo", "--tag", "night")
+    lab("init", ".", "--preset", given.preset, "--tag", "night")
     file = lab.folder / "autoresearch.toml"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("budget_seconds = 5.0", f"budget_seconds = {given.seconds}"))
+    budget = f"budget_seconds = {given.seconds}"
+    file.write_text(re.sub(r"^budget_seconds = .*", budget, text, flags=re.MULTILINE))
     lab("prepare")
     # The first idea is of `search`: what a trial takes is known then, and the model's patience set by it.
     session = lab.run("first", 1)
