@@ -124,4 +124,6 @@ def test_on_a_gpu_the_claim_process_warms_up_early(run, monkeypatch) -> None:
     monkeypatch.setattr(Training, "_handle", on_a_gpu)
     result = run(COUNTS, spec={"audit_below": 0.0}, trial__budget_seconds=2.0)
     assert result.outcome is Outcome.OK, result
-    assert started == [("claim", "cuda", b"")]
+    # Before there are weights, for the device of the trainer; the audit comes with the weights, in case it is needed.
+    assert started[0] == ("claim", "cuda", b"")
+    assert [mode for mode, *_ in started] == ["claim", "audit"]
