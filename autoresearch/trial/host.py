@@ -23,7 +23,7 @@ from autoresearch.trial.judging import (
     Judged,
     JudgeProcess,
     JudgingFailedError,
-    StoppedError,
+    TaintedError,
     Work,
     judge_weights,
 )
@@ -266,12 +266,8 @@ class LocalExecutor:
             fields = {"outcome": Outcome.INVALID, "reason": exc.reason, "detail": exc.detail}
         except JudgingFailedError as exc:
             fields = {"outcome": Outcome.CRASH, "reason": exc.reason, "detail": exc.detail}
-        except StoppedError:
-            fields = {
-                "outcome": Outcome.TAINTED,
-                "reason": "stopped",
-                "detail": "the session was stopped",
-            }
+        except TaintedError as exc:
+            fields = {"outcome": Outcome.TAINTED, "reason": exc.reason, "detail": exc.detail}
         else:
             score = judged.score
             self._learn(spec, judged)

@@ -47,8 +47,18 @@ class JudgingFailedError(Exception):
         self.detail = detail
 
 
-class StoppedError(Exception):
-    """The session ends."""
+class TaintedError(Exception):
+    """Judging did not come to its end, and not by the model's doing.
+
+    Args:
+        reason: `stopped`, or `judge`: a process ended before anything of the candidate had reached it.
+        detail: One sentence.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,7 @@ class JudgeProcess:
     def __init__(self, work: Work, mode: str) -> None:
         self._work = work
         self._mode = mode
+        self._stage = "start"
         self._folder = Folder(work.scratch, f"{work.spec.label}-{mode}", work.spec.files)
         try:
             self._child = Child(
@@ -126,9 +137,14 @@ class JudgeProcess:
         self._work = work
 
     def wait_warm(self) -> None:
-        """Wait until it has imported torch and nothing else."""
+        """Wait until it has imported torch and nothing else.
+
+        Raises:
+            TaintedError: it ended instead, or was late.
+        """
         self._deadline = time.monotonic() + self._work.config.judge.timeout_seconds
         self._receive("warm")
+        self._stage = "load"
 
     def load(self, batch_rows: int) -> int:
         """Let it load train.py and the weights.
@@ -173,6 +189,7 @@ class JudgeProcess:
             InvalidClaimError: the answer was short or late.
         """
         fds = [wire.sealed_file("rows", [array.data]) for array in arrays]
+        self._stage = "answer"
         try:
             self._child.channel.send("rows", fds=fds, timeout=10.0, num_rows=len(arrays[0]))
         except wire.ClosedError as exc:
@@ -211,17 +228,21 @@ class JudgeProcess:
     def _patience(self) -> float:
         """Return the seconds to wait at most before looking around again."""
         if self._work.stop.is_set():
-            raise StoppedError
+            raise TaintedError("stopped", "the session was stopped")
         left = self._deadline - time.monotonic()
         if left <= 0:
             seconds = self._work.config.judge.timeout_seconds
+            if self._stage == "start":
+                raise TaintedError(
+                    "judge", f"the {self._mode} process did not start in {seconds:g} s"
+                )
             raise InvalidClaimError(
                 "bad_claim", f"the {self._mode} was late: not done in {seconds:g} s"
             )
         return min(left, 0.2)
 
     def _ended(self) -> Exception:
-        """Say why the process is gone, from its exit code alone: it may have seen validation text."""
+        """Say why the process is gone, from its exit code alone; not the code itself once it has seen rows."""
         # Its exit code comes a moment after its channel closes; a kill would write over it.
         self._child.wait(_EXIT_SECONDS)
         self._child.kill()
@@ -237,6 +258,12 @@ class JudgeProcess:
             return JudgingFailedError(
                 "exception", f"`forward` failed in the {self._mode} of judging"
             )
+        if self._stage == "start":
+            detail = f"the {self._mode} process did not start: exit status {code}"
+            return TaintedError("judge", detail)
+        if self._stage == "load":
+            detail = f"the {self._mode} process ended while it loaded the model: exit status {code}"
+            return InvalidClaimError("bad_claim", detail)
         return InvalidClaimError(
             "bad_claim", f"the {self._mode} process ended before its answer was whole"
         )
@@ -278,7 +305,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
     Raises:
         InvalidClaimError: the rules were broken.
         JudgingFailedError: the model could not be judged.
-        StoppedError: the session ends.
+        TaintedError: the session ends, or a process did not start.
     """
     started_at = time.monotonic()
     with contextlib.ExitStack() as stack:

@@ -1,12 +1,14 @@
 """Cheats and accidents that judging must catch, with real train.py files; and odd honest models it must not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from trial_files import TRAIN, variant
 
 from autoresearch.trial.judge import InvalidClaimError
-from autoresearch.trial.judging import JudgingFailedError
+from autoresearch.trial.judging import JudgingFailedError, TaintedError
+from autoresearch.trial.sandbox import Command, Policy
 from autoresearch.types import TrialSpec
 
 LOOK_AHEAD = variant(
@@ -132,9 +134,27 @@ def test_a_model_that_fails_on_text_may_not_say_a_word(judge_text) -> None:
     assert caught.value.detail == "`forward` failed in the claim of judging"
 
 
+def test_a_process_that_ends_while_it_loads_is_bad_and_says_how_it_ended(judge_text) -> None:
+    with pytest.raises(InvalidClaimError, match="exit status 3") as caught:
+        judge_text("import os\nos._exit(3)\n" + TRAIN)
+    assert caught.value.reason == "bad_claim"
+
+
+def test_a_process_that_never_started_says_nothing_about_the_model(judge_text, sandbox) -> None:
+    class Broken:
+        name = sandbox.name
+
+        def wrap(self, argv: list[str], policy: Policy) -> Command:
+            return replace(sandbox.wrap(argv, policy), argv=("/bin/sh", "-c", "exit 5"))
+
+    with pytest.raises(TaintedError, match="claim process did not start: exit status 5") as caught:
+        judge_text(TRAIN, work={"sandbox": Broken()})
+    assert caught.value.reason == "judge"
+
+
 def test_a_claim_that_is_late_is_bad(judge_text) -> None:
     with pytest.raises(InvalidClaimError, match="late") as caught:
-        judge_text("import time\ntime.sleep(100)\n" + TRAIN, judge__timeout_seconds=1.5)
+        judge_text("import time\ntime.sleep(100)\n" + TRAIN, judge__timeout_seconds=6.0)
     assert caught.value.reason == "bad_claim"
 
 
