@@ -118,6 +118,43 @@ results["relative"] = attempt(lambda: connect("own"))
     assert not [name for name, result in found.items() if result.startswith("did")]
 
 
+def test_a_socket_address_or_a_name_may_lie_across_pages_and_at_the_end_of_memory(run, sandbox):
+    code = """
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, 2 * page)
+hold = ctypes.c_char.from_buffer(memory)
+start = ctypes.addressof(hold)
+home = os.environ["HOME"]
+listener = socket.socket(socket.AF_UNIX); listener.bind(home + "/own"); listener.listen()
+address = b"\\x01\\0" + home.encode() + b"/own\\0"
+name = b"/dev/shm/across\\0"
+def put(data, inside):
+    ctypes.memmove(start + page - inside, data, len(data))
+    return ctypes.c_void_p(start + page - inside)
+def connect(inside):
+    with socket.socket(socket.AF_UNIX) as caller:
+        if libc.connect(caller.fileno(), put(address, inside), len(address)):
+            raise OSError(ctypes.get_errno(), "no")
+def create(inside):
+    found = libc.open(put(name, inside), os.O_CREAT | os.O_RDWR, 0o600)
+    if found < 0:
+        raise OSError(ctypes.get_errno(), "no")
+    os.close(found)
+across = range(1, len(name))
+results = {"connect": attempt(lambda: [connect(n) for n in across] and None)}
+results["create"] = attempt(lambda: [create(n) for n in across] and None)
+assert libc.munmap(ctypes.c_void_p(start + page), page) == 0
+results["end"] = attempt(lambda: connect(len(address)))
+results["name at the end"] = attempt(lambda: create(len(name)))
+"""
+    found = attempts(run, code)
+    if not getattr(sandbox, "has_broker", True):
+        del found["connect"], found["create"], found["end"], found["name at the end"]
+    assert set(found.values()) <= {"did it: None"}, found
+
+
 def test_files_outside_cannot_be_read_or_written(run, place):
     secret = place / "secret.txt"
     secret.write_text("validation text")
