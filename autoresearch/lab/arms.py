@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, now
-from autoresearch.lab.confirmation import affordable_pairs, fresh_seeds, trial_seconds_of
+from autoresearch.lab import control
+from autoresearch.lab.confirmation import (
+    MIN_PAIRS,
+    affordable_pairs,
+    fresh_seeds,
+    trial_seconds_of,
+)
 from autoresearch.lab.verified import LEFT_OUT
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 
@@ -101,12 +107,15 @@ class Bench:
         num_run, num_all = 0, len(arms) * len(seeds)
         for turn, seed in enumerate(seeds):
             left = None if max_seconds is None else max_seconds - (time.monotonic() - began)
-            if left is not None and turn > 0 and left < longest:
+            if left is not None and turn >= MIN_PAIRS and left < longest:
                 return True
             round_began = time.monotonic()
             for arm in arms if turn % 2 == 0 else arms[::-1]:
                 if any(t.seed == seed for t in self.results[arm.label]):
                     continue
+                self._heed()
+                if self.stop.is_set():
+                    return False
                 detail = f"{num_ready + num_run + 1} of {num_all}: {arm.text}, seed {turn + 1}"
                 if num_run:
                     rest = (num_all - num_ready - num_run) * (time.monotonic() - began) / num_run
@@ -123,6 +132,10 @@ class Bench:
                     return True
             longest = max(longest, time.monotonic() - round_began)
         return True
+
+    def _heed(self) -> None:
+        paused = Phase(name="wait", detail="paused")
+        control.heed(self.record.run_directory, self.stop, lambda: self.emit(paused))
 
     def _recover(self, arms: Sequence[Arm]) -> None:
         session = self.record.session()
@@ -153,6 +166,7 @@ class Bench:
             started_at = now()
 
             def heard(progress: Progress) -> None:
+                control.heed_now(self.record.run_directory, self.stop)
                 self.emit(dataclasses.replace(progress, number=arm.number))
 
             result = self.executor.run(spec, on_progress=heard, stop=self.stop)
@@ -225,5 +239,7 @@ def seeds_of(
     usual = trial_seconds_of(session)
     if usual is not None and session.setup is not None:
         usual += conditions.budget_seconds - session.setup.budget_seconds
-        num_trials = max(2, affordable_pairs(max_seconds, usual, num_trials, num_arms=num_arms))
+        num_trials = max(
+            MIN_PAIRS, affordable_pairs(max_seconds, usual, num_trials, num_arms=num_arms)
+        )
     return fresh_seeds(session.seed, num_trials, used)

@@ -7,11 +7,14 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from autoresearch.config import Config
+from autoresearch.config import SessionConfig
 from autoresearch.lab.belief import estimates
 from autoresearch.lab.noise import confirm_seed
 from autoresearch.lab.normal import student_cdf, student_quantile
 from autoresearch.types import Confirmation, Decision, Session, TrialResult
+
+MIN_PAIRS = 2
+"""Pairs of trials without which there is no interval."""
 
 
 def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> list[int]:
@@ -37,22 +40,26 @@ def trial_seconds_of(session: Session) -> float | None:
     return seconds[len(seconds) // 2] if seconds else None
 
 
-def confirmation_reserve_seconds(config: Config, trial: Session | float) -> float:
+def confirmation_reserve_seconds(
+    settings: SessionConfig, trial_seconds: float, limit_seconds: float
+) -> float:
     """Return the seconds to keep free at the end of a session.
 
-    The smaller of `confirm_share` of its hours and what `confirm_trials` of each side take; 0 where
-    there is no confirmation.
+    The smaller of what `confirm_trials` of each side take and `confirm_share` of the time there is; 0 where there is
+    no confirmation, or where that share is too short for one: the session then ends unconfirmed.
 
     Args:
-        config: With the session's hours and the confirmation's share and trials.
-        trial: Seconds a trial takes, or the session to read them from.
+        settings: With the confirmation's share and trials.
+        trial_seconds: What a trial takes.
+        limit_seconds: The session's time; 0 is no limit.
     """
-    if isinstance(trial, Session):
-        trial = trial_seconds_of(trial) or config.trial.budget_seconds
-    needed = 2 * config.session.confirm_trials * trial
-    if config.session.hours > 0:
-        return min(needed, config.session.confirm_share * config.session.hours * 3600)
-    return needed
+    needed = 2 * settings.confirm_trials * trial_seconds
+    if limit_seconds <= 0:
+        return needed
+    share = settings.confirm_share * limit_seconds
+    if affordable_pairs(share, trial_seconds, MIN_PAIRS) < MIN_PAIRS:
+        return 0.0
+    return min(needed, share)
 
 
 def affordable_pairs(
@@ -151,7 +158,7 @@ def confirm(
         ValueError: fewer than two pairs, or trials of different splits.
     """
     pairs = paired(reference_trials, candidate_trials)
-    if len(pairs) < 2:
+    if len(pairs) < MIN_PAIRS:
         raise ValueError(f"a confirmation needs two pairs of good trials, got {len(pairs)}")
     splits = {t.split for t in (*reference_trials, *candidate_trials) if t.ok}
     if len(splits) != 1:

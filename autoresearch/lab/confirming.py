@@ -13,6 +13,7 @@ from autoresearch.config import Config
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.faults import reach
+from autoresearch.lab import control
 from autoresearch.lab.arms import Arm, Bench, Emit, Executor, conditions_of, seeds_of
 from autoresearch.lab.belief import measure_noise
 from autoresearch.lab.confirmation import carry_over, confirm, p_carries
@@ -261,6 +262,7 @@ def confirm_session(
                 hint="let it find something first: `autoresearch run`",
             )
         record.listen(emit)
+        control.clear(record.run_directory)
         if options.is_each:
             _check_tip(record, session)
             return run_each(

@@ -2,15 +2,20 @@
 
 A request is a file under `.autoresearch/control/`. The verbs leave it with `request`, the loop looks with `poll`
 between trials and while one runs, and calls `clear` when it starts and when it ends: requests meant for an earlier run
-do nothing.
+do nothing. A confirmation heeds them in the same way.
 """
 
 import contextlib
+import threading
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
+
+LOOK_SECONDS = 1.0
+"""Between two looks for a request while nothing else goes on."""
 
 
 class Request(StrEnum):
@@ -61,6 +66,34 @@ def poll(run_directory: RunDirectory) -> Request | None:
         if (_folder(run_directory) / what.value).exists():
             return what
     return None
+
+
+def heed_now(run_directory: RunDirectory, stop: threading.Event) -> None:
+    """Set `stop` if the trial under way is to end."""
+    if poll(run_directory) is Request.STOP_NOW:
+        stop.set()
+
+
+def heed(run_directory: RunDirectory, stop: threading.Event, on_pause: Callable[[], None]) -> None:
+    """Heed what was asked for between two trials: wait while paused, set `stop` if it is over.
+
+    Args:
+        run_directory: Where requests are.
+        stop: Ends the session.
+        on_pause: Called when a pause begins.
+    """
+    is_paused = False
+    while not stop.is_set():
+        asked = poll(run_directory)
+        if asked is None:
+            return
+        if asked is Request.PAUSE:
+            if not is_paused:
+                on_pause()
+            is_paused = True
+            stop.wait(LOOK_SECONDS)
+        else:
+            stop.set()
 
 
 def is_paused(run_directory: RunDirectory) -> bool:

@@ -22,7 +22,6 @@ from autoresearch.lab.belief import (
     return_to,
     sample,
 )
-from autoresearch.lab.confirmation import confirmation_reserve_seconds
 from autoresearch.lab.effect import Effect
 from autoresearch.lab.hopeless import speed_mark
 from autoresearch.lab.noise import (
@@ -49,7 +48,6 @@ __all__ = [
     "Estimate",
     "Noise",
     "confirm_seed",
-    "confirmation_reserve_seconds",
     "decide",
     "estimates",
     "is_incumbent_due",

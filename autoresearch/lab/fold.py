@@ -58,7 +58,7 @@ class _Draft:
         return self.built
 
 
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 """Grows when the same events fold to another state; an index of another version is not used."""
 
 
@@ -260,7 +260,9 @@ class Fold:
         if before is not None:  # carried over to another parent: asked for and paid once
             kept = ("started_at", "event", "note")
             fields |= {name: before.fields[name] for name in kept if name in before.fields}
-        self._experiments[number] = _Draft(fields, before.trials if before else [])
+        # Trials of another parent's code stay in the journal; they say nothing about this one.
+        is_same = before is not None and before.fields["candidate"] == event["commit"]
+        self._experiments[number] = _Draft(fields, before.trials if before and is_same else [])
         if event.get("note"):
             self._notes.append([event["note"], "agent", event["at"]])
 

@@ -16,12 +16,11 @@ from autoresearch.lab import control
 from autoresearch.lab import decision as rule
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
+from autoresearch.lab.scores import find
 from autoresearch.lab.trials import Trials, label_of
 from autoresearch.lab.upkeep import Upkeep
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
-
-PAUSE_SECONDS = 2.0
 
 
 class Loop:
@@ -32,9 +31,8 @@ class Loop:
         self._record = parts.record
         self._config = parts.config
         self._ideas = Ideas(parts)
-        self._trials = Trials(parts, self._prepare)
+        self._trials = Trials(parts, self._heed, self._prepare)
         self._upkeep = Upkeep(parts.record, parts.config)
-        self._is_paused = False
 
     def run(self) -> str:
         """Run to the end and return the reason it ended, as in `SessionEnded.reason`.
@@ -49,8 +47,8 @@ class Loop:
         try:
             reason, detail = self._run()
         except StopSeenError:
-            asked = control.poll(self._parts.run_directory) is control.Request.STOP_NOW
-            reason = "stopped" if asked else "interrupted"
+            asked = control.poll(self._parts.run_directory)
+            reason = "interrupted" if asked in (None, control.Request.PAUSE) else "stopped"
         except WorkError as exc:
             detail = exc.message
             raise
@@ -74,21 +72,20 @@ class Loop:
         return reason
 
     def _run(self) -> tuple[str, str]:
+        reason, detail = self._search()
+        if self._parts.confirm is not None:
+            self._parts.phase("confirm")
+            self._parts.confirm(self._record.session())
+            self._parts.check_stop()
+        return reason, detail
+
+    def _search(self) -> tuple[str, str]:
+        """Try one idea after another until a limit is reached or no more ideas can be had."""
         if self._parts.incumbent(self._record.session()) is None:
             self._measure_tip()
         while (reason := self._limit_reached()) is None:
-            self._parts.check_stop()
+            self._heed()
             self._parts.tell_alerts()
-            request = control.poll(self._parts.run_directory)
-            if request is control.Request.STOP:
-                return "stopped", ""
-            if request is control.Request.PAUSE:
-                if not self._is_paused:
-                    self._upkeep.tell(f"session {self._record.tag} is paused")
-                self._is_paused = True
-                self._wait(PAUSE_SECONDS, "paused")
-                continue
-            self._is_paused = False
             try:
                 self._step()
             except CostLimitError as exc:
@@ -98,11 +95,6 @@ class Loop:
                     return "proposer", exc.message
                 self._parts.append(Alerted(text=exc.message, command=exc.hint or ""))
                 self._wait(exc.retry_seconds)
-        if self._parts.confirm is not None:
-            self._parts.phase("confirm")
-            self._parts.confirm(self._record.session())
-            if self._parts.stop.is_set():
-                raise StopSeenError
         return reason, ""
 
     # -- one step -----------------------------------------------------------------------------
@@ -110,19 +102,23 @@ class Loop:
     def _step(self) -> None:
         session = self._record.session()
         waiting = session.open
-        if self._parts.incumbent(session) is None:
+        incumbent = self._parts.incumbent(session)
+        if incumbent is None:
             self._measure_tip()
         elif waiting:
             self._finish(waiting[0].number)
         elif rule.is_sentinel_due(session, self._config.decision):
-            self._trials.run(self._parts.incumbent_of(session))
+            self._trials.run(incumbent)
         elif (edit := self._ideas.hand_edit()) is not None:
             self._ideas.store(edit)
         else:
             self._ideas.propose()
 
     def _finish(self, number: int) -> None:
-        """Bring one proposed experiment to its verdict, however far it is."""
+        """Bring one proposed experiment to its verdict, however far it is.
+
+        Where the branch moved meanwhile, by a person's commit or a revert, it waits until the new tip is measured.
+        """
         while True:
             session = self._record.session()
             experiment = session.experiment(number)
@@ -130,7 +126,9 @@ class Loop:
                 if self._finish_tip(experiment):
                     return
                 continue
-            incumbent = self._parts.incumbent_of(session)
+            incumbent = self._parts.incumbent(session)
+            if incumbent is None:
+                return
             if experiment.parent != incumbent.commit:
                 if not self._ideas.rebase(experiment, incumbent.commit):
                     return
@@ -182,7 +180,8 @@ class Loop:
     def _measure_tip(self) -> None:
         """Measure the commit at the tip under the present setup: baseline, revert, a person's own.
 
-        The first commit measured under a setup gets `baseline_trials`, which give the noise.
+        The first commit measured under a setup gets `baseline_trials`, which give the noise. A baseline that failed, or
+        that a person's commit overtook, is no baseline: the present tip takes its number.
         """
         session = self._record.session()
         tip = self._record.sync_tip()
@@ -191,16 +190,24 @@ class Loop:
             number = waiting[0].number
         else:
             number = next_number(session)
-            is_first = not any(e.setup == self._parts.setup.key for e in session.experiments)
-            self._ideas.store(
-                Proposal(
-                    description="baseline" if is_first else self._record.subject(tip),
-                    files={},
-                    parent=tip,
-                    proposer="baseline" if is_first else "human",
-                ),
-                number,
+            is_first = not any(
+                e.setup == self._parts.setup.key and e.verdict is Verdict.KEEP
+                for e in session.experiments
             )
+            baseline = find(session, 0)
+            if baseline is not None and baseline.verdict is not Verdict.KEEP:
+                number = 0
+                self._record.rebase(number, {}, tip)
+            else:
+                self._ideas.store(
+                    Proposal(
+                        description="baseline" if is_first else self._record.subject(tip),
+                        files={},
+                        parent=tip,
+                        proposer="baseline" if is_first else "human",
+                    ),
+                    number,
+                )
         self._finish(number)
 
     def _finish_tip(self, experiment: Experiment) -> bool:
@@ -228,20 +235,29 @@ class Loop:
         self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
         return True
 
-    def _prepare(self) -> None:
-        """Heed requests and keep the next proposals coming while a trial runs."""
-        if control.poll(self._parts.run_directory) is control.Request.STOP_NOW:
-            self._parts.stop.set()
+    def _heed(self) -> None:
+        """Heed what a person asked for between two trials: wait while paused, leave when it is over."""
+        began = time.monotonic()
+        control.heed(self._parts.run_directory, self._parts.stop, self._on_pause)
+        self._parts.clock.add("wait", time.monotonic() - began)
+        self._parts.check_stop()
+
+    def _on_pause(self) -> None:
+        self._parts.phase("wait", "paused")
+        self._upkeep.tell(f"session {self._record.tag} is paused")
+
+    def _prepare(self, number: int) -> None:
+        """Heed requests and keep the next proposals coming while a trial of experiment `number` runs."""
+        control.heed_now(self._parts.run_directory, self._parts.stop)
         self._parts.tell_alerts()
         if self._parts.ahead.depth == 0 or self._parts.stop.is_set():
             return
-        session = self._record.session()
-        if self._parts.incumbent(session) is None:
+        if self._parts.incumbent(self._record.session()) is None:
             return
-        waiting = len(session.open)
         try:
             self._ideas.collect()
-            if waiting <= self._parts.ahead.depth and self._limit_reached(ahead=True) is None:
+            waiting = sum(e.number != number for e in self._record.session().open)
+            if waiting < self._parts.ahead.depth and self._limit_reached(ahead=True) is None:
                 self._ideas.ask()
         except ProposerUnavailableError:
             return  # Asked again, and told, when the trial is over.
@@ -270,9 +286,11 @@ class Loop:
             for e in session.experiments
         )
 
-    def _wait(self, seconds: float, why: str = "") -> None:
-        self._parts.phase("wait", why or f"{seconds:.0f} s")
-        began = time.monotonic()
-        self._parts.stop.wait(seconds)
-        self._parts.clock.add("wait", time.monotonic() - began)
-        self._parts.check_stop()
+    def _wait(self, seconds: float) -> None:
+        self._parts.phase("wait", f"{seconds:.0f} s")
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            began = time.monotonic()
+            self._parts.stop.wait(min(left, control.LOOK_SECONDS))
+            self._parts.clock.add("wait", time.monotonic() - began)
+            self._heed()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from autoresearch.config import Config
-from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted, Event, Phase, Progress
+from autoresearch.lab import control
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
@@ -106,8 +106,9 @@ class Parts:
         """Leave the loop if somebody asked for it.
 
         Raises:
-            StopSeenError: the stop event is set.
+            StopSeenError: the stop event is set, or a person asked to stop at once.
         """
+        control.heed_now(self.run_directory, self.stop)
         if self.stop.is_set():
             raise StopSeenError
 
@@ -116,7 +117,7 @@ class Parts:
         return self.limits.seconds_left(self.clock.elapsed, self.reserve_seconds(session))
 
     def incumbent(self, session: Session) -> Experiment | None:
-        """Return the judged experiment at the tip with a score under this setup, if any."""
+        """Return the judged experiment at the tip with a score under this setup; None if the tip was not measured."""
         tip = self.record.tip()
         for experiment in reversed(session.experiments):
             if (
@@ -126,21 +127,6 @@ class Parts:
             ):
                 return experiment
         return None
-
-    def incumbent_of(self, session: Session) -> Experiment:
-        """Return the incumbent.
-
-        Raises:
-            PrerequisiteError: the branch moved under the experiment.
-        """
-        found = self.incumbent(session)
-        if found is None:
-            raise PrerequisiteError(
-                f"the tip of `{session.branch}` moved while an experiment ran",
-                hint="run `autoresearch run` again: it measures the new tip first",
-                kind="git",
-            )
-        return found
 
 
 def next_number(session: Session) -> int:

@@ -55,7 +55,11 @@ def run_session(
             is in use, the proposer cannot work.
         WorkError: the code at the tip of the branch does not run.
     """
-    from autoresearch.lab.confirmation import confirmation_reserve_seconds
+    from autoresearch.lab.confirmation import (
+        MIN_PAIRS,
+        affordable_pairs,
+        confirmation_reserve_seconds,
+    )
     from autoresearch.lab.confirming import run_confirmation
     from autoresearch.lab.loop import Loop
     from autoresearch.lab.parts import Clock, Parts, trial_seconds
@@ -97,6 +101,10 @@ def run_session(
             if due is None:
                 return None
             reference, candidate = due
+            left = options.limits.seconds_left(clock.elapsed)
+            usual = trial_seconds(session, config.trial.budget_seconds)
+            if affordable_pairs(left, usual, MIN_PAIRS) < MIN_PAIRS:
+                return None
             began = clock.elapsed
             try:
                 return run_confirmation(
@@ -108,7 +116,7 @@ def run_session(
                     candidate=candidate,
                     num_trials=config.session.confirm_trials,
                     kind="session",
-                    max_seconds=options.limits.seconds_left(clock.elapsed),
+                    max_seconds=left,
                     stop=stop,
                     emit=emit,
                 )
@@ -118,9 +126,8 @@ def run_session(
         def reserve(session: Session) -> float:
             if not options.is_confirming or due_confirmation(session, config, lab.setup) is None:
                 return 0.0
-            return confirmation_reserve_seconds(
-                config, trial_seconds(session, config.trial.budget_seconds)
-            )
+            usual = trial_seconds(session, config.trial.budget_seconds)
+            return confirmation_reserve_seconds(config.session, usual, options.limits.seconds)
 
         loop = Loop(
             Parts(

@@ -22,20 +22,24 @@ class Trials:
 
     Args:
         parts: The loop's.
-        beside: Called now and then while a trial runs: the proposer is served there.
+        before: Called before a trial: requests of a person are heeded there.
+        beside: Called now and then while a trial runs, with its experiment's number: the proposer is served there.
     """
 
-    def __init__(self, parts: Parts, beside: Callable[[], None]) -> None:
+    def __init__(
+        self, parts: Parts, before: Callable[[], None], beside: Callable[[int], None]
+    ) -> None:
         self._parts = parts
         self._record = parts.record
         self._config = parts.config
+        self._before = before
         self._beside = beside
         self._random = random.SystemRandom()
         self._last_status = 0.0
 
     def run(self, experiment: Experiment, *, audit: bool = False) -> None:
         """Run and record one more trial of an experiment."""
-        self._parts.check_stop()
+        self._before()
         session = self._record.session()
         trials = self.counted(experiment)
         index = len(experiment.trials)
@@ -97,7 +101,7 @@ class Trials:
                 self._last_status = clock
                 self._record.set_status({"type": progress.type, **vars(progress)})
             watch.hear(progress)
-            self._beside()
+            self._beside(experiment.number)
 
         return heard
 

@@ -113,10 +113,11 @@ def test_a_change_left_out_is_judged_by_both_validation_and_test():
 
 
 def test_reserve_is_the_smaller_of_share_and_need():
-    config = load_config(None, {"session.hours": 1.0}).config
-    assert confirmation_reserve_seconds(config, 10.0) == 80.0
-    assert confirmation_reserve_seconds(config, 360.0) == 540.0
-    endless = load_config(None).config
-    assert confirmation_reserve_seconds(endless, 360.0) == 2880.0
+    settings = load_config(None).config.session
+    assert confirmation_reserve_seconds(settings, 10.0, 3600.0) == 80.0
+    assert confirmation_reserve_seconds(settings, 100.0, 3600.0) == 540.0
+    assert confirmation_reserve_seconds(settings, 360.0, 0.0) == 2880.0
+    # Two pairs do not fit into the share: nothing is kept free for half an answer.
+    assert confirmation_reserve_seconds(settings, 360.0, 3600.0) == 0.0
     assert affordable_pairs(540.0, 100.0, 4) == 2
     assert affordable_pairs(None, 100.0, 4) == 4

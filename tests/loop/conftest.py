@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Night:
     root: Path
     executor: FormulaExecutor = field(default_factory=FormulaExecutor)
     events: list[Event | Progress | Phase] = field(default_factory=list)
+    listeners: list[Callable[[Event | Progress | Phase], None]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     proposer: ListProposer = field(default_factory=lambda: ListProposer([]))
 
@@ -42,6 +43,7 @@ class Night:
         experiments: int = 0,
         ahead: int = 0,
         setup: Setup = SETUP,
+        confirm: Callable[[Session], object] | None = None,
         **overrides: object,
     ) -> str:
         """Run the loop over prepared answers; returns the reason it ended."""
@@ -66,11 +68,17 @@ class Night:
                     setup=setup,
                     hardware={},
                     limits=Limits(experiments=experiments),
-                    emit=self.events.append,
+                    emit=self._emit,
                     stop=self.stop,
                     first_number=first,
+                    confirm=confirm,
                 )
             ).run()
+
+    def _emit(self, event: Event | Progress | Phase) -> None:
+        self.events.append(event)
+        for listener in self.listeners:
+            listener(event)
 
     @property
     def record(self) -> Record:

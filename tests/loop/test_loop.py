@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from stand_ins import TRAIN, FormulaExecutor, variant
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.events import Progress
-from autoresearch.lab import control, trials
+from autoresearch.events import Phase, Progress
+from autoresearch.lab import control, revert, trials
+from autoresearch.lab.summary import summarize
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.base import (
+    CancelledError,
     CostLimitError,
     EditFailedError,
     ProposerUnavailableError,
@@ -294,6 +297,176 @@ def test_the_cost_limit_of_a_call_ends_the_session_as_such(night: Any) -> None:
     limit = CostLimitError("the next call could cost $1", retry_seconds=None)
     assert night.run([limit]) == "max_cost"
     assert night.session.stop_reason == "max_cost"
+
+
+def test_what_ended_for_want_of_money_or_ideas_is_confirmed_all_the_same(night: Any) -> None:
+    confirmed: list[Any] = []
+    limit = CostLimitError("the next call could cost $1", retry_seconds=None)
+    assert night.run([variant(LR=2.5), limit], confirm=confirmed.append) == "max_cost"
+    assert [session.best for session in confirmed] == [1]
+    assert night.run([], confirm=confirmed.append) == "proposer"
+    assert len(confirmed) == 2
+
+
+def commit_a_comment(night: Any) -> None:
+    path = night.root / "train.py"
+    path.write_text(path.read_text().replace("# a script", "# my script"))
+    git(night, "commit", "-qam", "my own comment")
+
+
+def test_a_commit_during_a_trial_is_measured_and_the_idea_tried_on_top_of_it(night: Any) -> None:
+    def commit(spec: TrialSpec) -> None:
+        if len(night.executor.specs) == 4:
+            commit_a_comment(night)
+
+    night.executor.before_trial = commit
+    assert night.run([variant(LR=2.5)], experiments=1) == "experiments"
+    idea, own = night.session.experiments[1:]
+    assert (own.proposer, own.description, own.verdict) == (
+        "human",
+        "my own comment",
+        Verdict.KEEP,
+    )
+    assert (idea.verdict, idea.parent) == (Verdict.KEEP, own.commit)
+    # What its old code scored is not what its new code is judged by: that was trained.
+    assert b"LR = 2.5" in night.executor.specs[3].files["train.py"]
+    trained = night.executor.specs[5].files["train.py"]
+    assert b"LR = 2.5" in trained
+    assert b"# my script" in trained
+    assert len(idea.trials) == len(night.executor.specs) - 5
+    assert git(night, "show", "autoresearch/t:train.py") == trained.decode().strip()
+
+
+def test_a_revert_during_a_trial_does_not_end_the_night(night: Any) -> None:
+    night.run([variant(LR=2.5)], experiments=1)
+    count = len(night.executor.specs)
+
+    def undo(spec: TrialSpec) -> None:
+        if len(night.executor.specs) == count + 1:
+            with night.record as record:
+                revert.apply(record, revert.plan(record, "1"))
+
+    night.executor.before_trial = undo
+    text = variant(LR=2.5).replace("# a script", "# another script")
+    assert night.run([text], experiments=1) == "experiments"
+    idea, tip = night.session.experiments[2:]
+    assert (tip.proposer, tip.verdict) == ("human", Verdict.KEEP)
+    assert idea.parent == tip.commit
+    assert idea.verdict in (Verdict.KEEP, Verdict.DISCARD)
+    for spec in night.executor.specs[count + 1 :]:
+        assert b"LR = 1.0" in spec.files["train.py"]
+
+
+def test_a_baseline_that_was_repaired_is_the_baseline(night: Any) -> None:
+    (night.root / "train.py").write_text(variant(LR=-1))
+    git(night, "commit", "-qam", "broken")
+    with pytest.raises(WorkError, match="does not run"):
+        night.run([])
+    (night.root / "train.py").write_text(variant(LR=2.0))
+    git(night, "commit", "-qam", "repaired")
+    night.run([variant(LR=2.5)], experiments=1)
+    session = night.session
+    baseline, idea = session.experiments
+    assert (baseline.number, baseline.proposer, baseline.verdict) == (0, "baseline", Verdict.KEEP)
+    assert len([t for t in baseline.trials if t.result.ok]) == 3
+    assert idea.verdict is Verdict.KEEP
+    summary = summarize(session)
+    assert summary.num_noise_trials == 3
+    assert summary.delta is not None
+    assert summary.delta < 0
+
+
+class Asked:
+    """A proposer that thinks until it is told to stop, and says when it began."""
+
+    kind = "search"
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+
+    def propose(self, context: Any, stop: threading.Event) -> Proposal:
+        self.began.set()
+        stop.wait(30)
+        raise CancelledError("stopped")
+
+    def check(self) -> str:
+        return "thinks"
+
+
+def ask_once(event: threading.Event, night: Any, what: control.Request) -> threading.Thread:
+    def ask() -> None:
+        event.wait(20)
+        control.request(RunDirectory(night.root), what)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+def test_a_request_to_stop_now_ends_a_proposal_under_way(night: Any, monkeypatch: Any) -> None:
+    thinker = Asked()
+    monkeypatch.setattr("conftest.ListProposer", lambda _: thinker)
+    thread = ask_once(thinker.began, night, control.Request.STOP_NOW)
+    assert night.run([]) == "stopped"
+    thread.join()
+    assert len(night.executor.specs) == 3, "only the baseline"
+
+
+def test_a_request_to_stop_ends_the_wait_of_an_outage(night: Any) -> None:
+    waits = threading.Event()
+
+    def watch(event: Any) -> None:
+        if isinstance(event, Phase) and event.name == "wait":
+            waits.set()
+
+    thread = ask_once(waits, night, control.Request.STOP)
+    night.listeners.append(watch)
+    began = time.monotonic()
+    assert night.run([ProposerUnavailableError("429", retry_seconds=600.0)]) == "stopped"
+    thread.join()
+    assert time.monotonic() - began < 60
+
+
+def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
+    paused = threading.Event()
+    folder = RunDirectory(night.root)
+
+    def ask(spec: TrialSpec) -> None:
+        if len(night.executor.specs) == 1:
+            control.request(folder, control.Request.PAUSE)
+
+    def watch(event: Any) -> None:
+        if isinstance(event, Phase) and event.detail == "paused":
+            assert len(night.executor.specs) == 1
+            paused.set()
+            control.withdraw(folder, control.Request.PAUSE)
+
+    night.executor.before_trial = ask
+    night.listeners.append(watch)
+    assert night.run([]) == "proposer"
+    assert paused.is_set()
+    assert len(night.executor.specs) == 3
+
+
+def test_one_idea_is_prepared_ahead_not_two(night: Any) -> None:
+    real = night.executor.run
+    seen = []
+
+    def long(spec: TrialSpec, *, on_progress: Any, stop: Any) -> Any:
+        result = real(spec, on_progress=on_progress, stop=stop)
+        for _ in range(6):
+            time.sleep(0.02)
+            real_progress = Progress(
+                number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=500
+            )
+            on_progress(real_progress)
+        seen.append(sum(e.commit != e.parent for e in night.session.open))
+        return result
+
+    night.executor.run = long
+    night.run([variant(LR=0.1 * n) for n in range(1, 6)], experiments=4, ahead=1)
+    assert max(seen) == 2, "the one under trial and the next"
+    assert seen[4:6] == [2, 2]
 
 
 def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
