@@ -102,12 +102,12 @@ def _judge(mode: str, file: str) -> None:
         raise SystemExit("the lab starts this process, nobody else")
     channel = wire.Channel(sock, takes_fds=True)
     channel.send("warm")
-    load = channel.expect("load")
-    (weights,) = channel.take_fds(1)
     has_seen_rows = False
-    from autoresearch.trial import serve
-
     try:
+        load = channel.expect("load")
+        (weights,) = channel.take_fds(1)
+        from autoresearch.trial import serve
+
         server = serve.Server(mode, file, load, weights)
         channel.send("ready", batch_rows=server.batch_rows)
         channel.expect("rows")

@@ -111,19 +111,23 @@ class JudgeProcess:
         self._stage = "start"
         self._folder = Folder(work.scratch, f"{work.spec.label}-{mode}", work.spec.files)
         try:
-            self._child = Child(
-                mode,
-                config=work.config,
-                sandbox=work.sandbox,
-                folder=self._folder,
-                file=work.file,
-                environment=work.environment,
-                caches=work.caches,
-            )
+            self._child = self._start()
         except BaseException:
             self._folder.__exit__()
             raise
         self._deadline = time.monotonic() + work.config.judge.timeout_seconds
+
+    def _start(self) -> Child:
+        work = self._work
+        return Child(
+            self._mode,
+            config=work.config,
+            sandbox=work.sandbox,
+            folder=self._folder,
+            file=work.file,
+            environment=work.environment,
+            caches=work.caches,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -136,18 +140,10 @@ class JudgeProcess:
         """Tell one that was started before there were weights what it is to judge."""
         self._work = work
 
-    def wait_warm(self) -> None:
-        """Wait until it has imported torch and nothing else.
-
-        Raises:
-            TaintedError: it ended instead, or was late.
-        """
-        self._deadline = time.monotonic() + self._work.config.judge.timeout_seconds
-        self._receive("warm")
-        self._stage = "load"
-
     def load(self, batch_rows: int) -> int:
-        """Let it load train.py and the weights.
+        """Let it load train.py and the weights, once it has imported torch.
+
+        One that ended before that is started once more.
 
         Returns:
             The rows it takes at a time.
@@ -155,8 +151,27 @@ class JudgeProcess:
         Raises:
             JudgingFailedError: train.py, `build_model` or the weights failed.
             InvalidClaimError: it broke the protocol or was late.
+            TaintedError: it did not start.
         """
+        try:
+            self._send_load(batch_rows)
+        except TaintedError as exc:
+            if exc.reason == "stopped":
+                raise
+            self._child.close()
+            self._child = self._start()
+            self._send_load(batch_rows)
+        self._stage = "load"
+        answer = self._receive("ready")
+        rows = answer.get("batch_rows")
+        if rows not in (batch_rows, max(1, batch_rows // 2)):
+            raise InvalidClaimError("bad_claim", "the process broke the protocol")
+        return int(rows)
+
+    def _send_load(self, batch_rows: int) -> None:
         work = self._work
+        self._deadline = time.monotonic() + work.config.judge.timeout_seconds
+        self._receive("warm")
         fd = wire.sealed_file("weights", [work.weights])
         self._deadline = time.monotonic() + work.config.judge.timeout_seconds
         try:
@@ -175,11 +190,6 @@ class JudgeProcess:
             raise self._ended() from exc
         finally:
             os.close(fd)
-        answer = self._receive("ready")
-        rows = answer.get("batch_rows")
-        if rows not in (batch_rows, max(1, batch_rows // 2)):
-            raise InvalidClaimError("bad_claim", "the process broke the protocol")
-        return int(rows)
 
     def ask(self, arrays: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
         """Show it rows and read exactly float32 `shape` back; then it is killed.
@@ -247,6 +257,9 @@ class JudgeProcess:
         self._child.wait(_EXIT_SECONDS)
         self._child.kill()
         code = self._child.exit_code
+        if self._stage == "start":
+            detail = f"the {self._mode} process did not start: exit status {code}"
+            return TaintedError("judge", detail)
         if code in (EXIT_OOM, -9):
             return JudgingFailedError("oom", f"out of memory in the {self._mode} of judging")
         if code == EXIT_LIMIT:
@@ -258,9 +271,6 @@ class JudgeProcess:
             return JudgingFailedError(
                 "exception", f"`forward` failed in the {self._mode} of judging"
             )
-        if self._stage == "start":
-            detail = f"the {self._mode} process did not start: exit status {code}"
-            return TaintedError("judge", detail)
         if self._stage == "load":
             detail = f"the {self._mode} process ended while it loaded the model: exit status {code}"
             return InvalidClaimError("bad_claim", detail)
@@ -314,7 +324,6 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
         early = stack.enter_context(JudgeProcess(work, "audit"))
         with claim_process or JudgeProcess(work, "claim") as process:
             process.give(work)
-            process.wait_warm()
             batch_rows = process.load(min(work.config.judge.batch_rows, len(work.text.rows)))
             log_p = _claim(work, process, batch_rows)
         judge.check_claim(log_p, work.text)
@@ -360,7 +369,6 @@ def _calibrate(work: Work, log_p: np.ndarray, batch_rows: int) -> tuple[Work, di
     chosen = np.random.default_rng().permutation(len(rows))[: _CALIBRATION_BATCHES * batch_rows]
     some = replace(work, text=Text(rows[chosen], work.text.num_bytes[chosen]))
     with JudgeProcess(work, "claim") as process:
-        process.wait_warm()
         if process.load(batch_rows) != batch_rows:
             raise JudgingFailedError("oom", "out of memory in the second claim of the baseline")
         again = _claim(some, process, batch_rows)
@@ -437,7 +445,6 @@ def _ask_audit(
 ) -> np.ndarray:
     """Return the audited nats (K,) of positions, from a fresh process."""
     with process or JudgeProcess(work, "audit") as fresh:
-        fresh.wait_warm()
         if fresh.load(batch_rows) != batch_rows:
             raise JudgingFailedError("oom", "out of memory in the audit at the size of the claim")
         count = len(positions.rows)

@@ -9,7 +9,8 @@ import pytest
 
 from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError
-from autoresearch.events import SessionStarted
+from autoresearch.events import Progress, SessionStarted
+from autoresearch.lab import control
 from autoresearch.lab.confirming import ConfirmOptions, confirm_session, run_confirmation, run_each
 from autoresearch.lab.needs import alerts
 from autoresearch.lab.record import Record
@@ -287,6 +288,37 @@ def test_time_bounds_the_pairs(call):
     found = call(executor, max_seconds=12.0)
     assert found is not None
     assert len(executor.specs) == 6
+
+
+def test_two_pairs_are_run_also_when_they_take_longer_than_planned(call, monkeypatch):
+    clock = iter(range(0, 10_000, 50))
+    monkeypatch.setattr("autoresearch.lab.arms.time.monotonic", lambda: next(clock))
+    executor = Formula()
+    assert call(executor, max_seconds=8.0) is not None
+    assert len(executor.specs) == 4
+
+
+@pytest.mark.parametrize("what", [control.Request.STOP, control.Request.STOP_NOW])
+def test_a_request_to_stop_is_heard_and_nothing_is_lost(record, call, what):
+    executor = Formula()
+    real = executor.run
+
+    def run(spec, *, on_progress, stop):
+        if len(executor.specs) == 2:
+            control.request(record.run_directory, what)
+        result = real(spec, on_progress=on_progress, stop=stop)
+        on_progress(
+            Progress(number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=5)
+        )
+        return result
+
+    executor.run = run
+    assert call(executor) is None
+    assert len(executor.specs) == 3
+    control.clear(record.run_directory)
+    again = Formula()
+    assert call(again) is not None
+    assert len(again.specs) == (5 if what is control.Request.STOP else 6)
 
 
 def test_without_a_setup_there_is_nothing(record, call):

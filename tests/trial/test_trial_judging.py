@@ -142,14 +142,24 @@ def test_a_process_that_ends_while_it_loads_is_bad_and_says_how_it_ended(judge_t
 
 def test_a_process_that_never_started_says_nothing_about_the_model(judge_text, sandbox) -> None:
     class Broken:
+        """A sandbox whose first claim processes end at once."""
+
         name = sandbox.name
 
+        def __init__(self, num_broken: int) -> None:
+            self.left = num_broken
+
         def wrap(self, argv: list[str], policy: Policy) -> Command:
-            return replace(sandbox.wrap(argv, policy), argv=("/bin/sh", "-c", "exit 5"))
+            command = sandbox.wrap(argv, policy)
+            if "claim" in argv and self.left:
+                self.left -= 1
+                return replace(command, argv=("/bin/sh", "-c", "exit 5"))
+            return command
 
     with pytest.raises(TaintedError, match="claim process did not start: exit status 5") as caught:
-        judge_text(TRAIN, work={"sandbox": Broken()})
+        judge_text(TRAIN, work={"sandbox": Broken(2)})
     assert caught.value.reason == "judge"
+    assert judge_text(TRAIN, work={"sandbox": Broken(1)}).score.num_audited
 
 
 def test_a_claim_that_is_late_is_bad(judge_text) -> None:
