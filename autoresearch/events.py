@@ -164,6 +164,8 @@ class Reverted(Event):
     commit: str
     """The new tip."""
     to: str = ""
+    restored: list[int] = field(default_factory=list)
+    """Experiments that had been undone and stand again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -359,6 +359,15 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class Revert:
+    """A commit that undid kept experiments, or gave undone ones back."""
+
+    commit: str
+    undone: tuple[int, ...]
+    restored: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class SessionNote:
     """A line a person (`autoresearch note`) or an agent left for the next proposal."""
 
@@ -425,6 +434,7 @@ class Session:
     """Number of the incumbent: the experiment at the tip of the branch."""
     tip: str = ""
     """Sha of the branch tip as the journal knows it."""
+    reverts: tuple[Revert, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
     notes: tuple[SessionNote, ...] = ()
     alerts: tuple[Alert, ...] = ()

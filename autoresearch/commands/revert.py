@@ -72,6 +72,7 @@ def revert(
                     "commit": commit or None,
                     "branch": record.branch,
                     "undone": list(made.numbers),
+                    "restored": list(made.restored),
                     "to": made.to or None,
                     "is_dry_run": is_dry,
                     "diff": made.diff,
@@ -92,11 +93,13 @@ def _ask(made: "RevertPlan", branch: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise _needs_yes()
     undone = ", ".join(f"#{n}" for n in made.numbers) or "no experiment that stands"
+    restored = ", ".join(f"#{n}" for n in made.restored)
+    given = f", gives {restored} back" if restored else ""
     num_lines = sum(
         line[:1] in "+-" and line[:3] not in ("+++", "---") for line in made.diff.split("\n")
     )
     typer.confirm(
-        f"{made.subject}\nUndoes {undone}; {num_lines} lines change on {branch}. Go on?",
+        f"{made.subject}\nUndoes {undone}{given}; {num_lines} lines change on {branch}. Go on?",
         abort=True,
         err=True,
     )

@@ -86,6 +86,8 @@ POLICIES = {
 }
 TIE_SHARE = 0.5
 """Part of the noise within which fewer lines count as equal."""
+ODD_SPREAD = 4.0
+"""Trials of one program that lie more than so many times the noise apart are told: a shared machine, or luck."""
 THRESHOLD_SLACK = 0.5
 """Part of the noise by which `keep_threshold` errs on the side of auditing."""
 MARKED_IN_A_ROW = 2
@@ -152,7 +154,9 @@ def decide(
         delta=float(delta),
         noise=noise.sd,
         num_trials=len(trials),
-        explanation=_explain(reason, p_real, delta, noise.sd, price, len(trials)),
+        explanation=_explain(
+            reason, p_real, delta, noise.sd, price, len(trials), _apart(incumbent, setup)
+        ),
         mark=speed_mark(candidate, incumbent, setup),
         p_find=finding_probability(
             session,
@@ -245,6 +249,12 @@ def _peak_memory(experiment: Experiment, setup: str) -> float | None:
     return max(known) if known else None
 
 
+def _apart(experiment: Experiment, setup: str) -> float:
+    """Return how far the scores of an experiment's own trials lie apart."""
+    scores = [t.bpb for t in good_trials(experiment, setup) if t.bpb is not None]
+    return max(scores) - min(scores)
+
+
 def _explain(
     reason: str,
     p_real: float,
@@ -252,10 +262,13 @@ def _explain(
     noise: float,
     price: Price,
     num_trials: int,
+    apart: float,
 ) -> str:
     seen = f"measured {delta:+.6f} with noise {noise:.6f}"
     if num_trials > 1:
         seen += f" over {num_trials} trials"
+    if apart > max(abs(delta), ODD_SPREAD * noise):
+        seen += f", while trials of its incumbent alone lie {apart:.6f} apart"
     chance = f"better with probability {p_real:.2f}"
     sentences = {
         "gain": f"{seen}: {chance}",

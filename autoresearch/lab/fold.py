@@ -23,6 +23,7 @@ from autoresearch.types import (
     Decision,
     Experiment,
     Outcome,
+    Revert,
     Session,
     SessionNote,
     Setup,
@@ -84,12 +85,13 @@ class Fold:
         """Of the run that is not, by its trials."""
         self._other = asdict(Usage())
         self._clock: dict[str, Any] = {"opened_at": "", "last_at": "", "wall_seconds": 0.0}
+        self._reverts: list[list[Any]] = []
         self._best = 0
         self._tip = ""
 
     _STATE = (
         "journal", "num_events", "is_open", "_session", "_setups", "_confirmations", "_notes",
-        "_alerts", "_busy", "_open_busy", "_other", "_clock", "_best", "_tip",
+        "_alerts", "_busy", "_open_busy", "_other", "_clock", "_reverts", "_best", "_tip",
     )  # fmt: skip
 
     def dump(self) -> dict[str, Any]:
@@ -174,6 +176,9 @@ class Fold:
             setups={key: make(Setup, values) for key, values in self._setups.items()},
             best=self._best,
             tip=self._tip,
+            reverts=tuple(
+                Revert(c, tuple(undone), tuple(back)) for c, undone, back in self._reverts
+            ),
             confirmations=tuple(make(Confirmation, c) for c in self._confirmations),
             notes=tuple(SessionNote(*note) for note in self._notes),
             alerts=tuple(Alert(*alert) for alert in self._alerts),
@@ -311,8 +316,12 @@ class Fold:
         self._confirmations.append(event["confirmation"])
 
     def _on_reverted(self, _: str, event: dict[str, Any]) -> None:
+        restored = event.get("restored", [])
         for number in event["numbers"]:
             self._draft({"number": number}).fields["reverted_by"] = event["commit"]
+        for number in restored:
+            self._draft({"number": number}).fields.pop("reverted_by", None)
+        self._reverts.append([event["commit"], event["numbers"], restored])
         self._tip = event["commit"]
         standing = [
             number

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from autoresearch.lab.scores import good_trials
+from autoresearch.lab.scores import good_trials, is_tip_known
 from autoresearch.lab.spending import lost_seconds
 from autoresearch.lab.verified import carried, headline, left_out
 from autoresearch.types import Alert, Experiment, Session, Verdict
@@ -51,6 +51,9 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
             found.append(alert)
     at = session.ended_at or session.started_at
     found = unconfirmed(session) + found
+    if session.best and session.state != "running" and not is_tip_known(session):
+        text = f"the branch has changed since #{session.best}: its code was not measured yet"
+        found.insert(0, Alert(text, at, "autoresearch run"))
     if session.state == "dead":
         found.insert(0, Alert("the lab died without an end record", at, "autoresearch run"))
     recent = judged[-RECENT:]
@@ -123,6 +126,8 @@ def next_step(session: Session) -> tuple[str, str]:
         return "autoresearch resume", "go on"
     if session.state == "dead":
         return "autoresearch run", "go on where the lab died"
+    if session.best and not is_tip_known(session):
+        return "autoresearch run", "measure the branch as it is now, and go on"
     if session.kept and headline(session) is None and session.setup is not None:
         return "autoresearch confirm", "is it real: baseline and best on fresh seeds"
     if session.kept:

@@ -29,6 +29,8 @@ class RevertPlan:
     """The branch as it was found; `apply` refuses if it moved."""
     numbers: tuple[int, ...]
     """Experiments that no longer stand afterwards."""
+    restored: tuple[int, ...]
+    """Experiments that were undone and stand again afterwards."""
     entries: Mapping[str, Entry]
     subject: str
     to: str = ""
@@ -64,6 +66,7 @@ def plan(record: Record, name: str | None = None, *, to: str | None = None) -> R
     return RevertPlan(
         tip,
         (experiment.number,),
+        (),
         state,
         f"Revert #{experiment.number}: {experiment.description}",
         diff=_preview(record.repository, tip, state),
@@ -78,19 +81,34 @@ def _plan_to(record: Record, session: Session, tip: str, to: str) -> RevertPlan:
             f"the files on `{record.branch}` are those of `{to}` already",
             hint="see `autoresearch log --kept`",
         )
-    line = record.repository.line(tip)
-    after = set(line[: line.index(commit)]) if commit in line else set(line)
+    standing = {e.number for e in session.kept}
+    then = _standing_at(record.repository, session, commit)
     target = next((e for e in session.experiments if e.commit == commit), None)
     what = f"#{target.number} ({commit[:12]})" if target else commit[:12]
-    numbers = tuple(e.number for e in session.kept if e.commit in after and e.commit != commit)
     return RevertPlan(
         tip,
-        numbers,
+        tuple(sorted(standing - then)),
+        tuple(sorted(then - standing)),
         entries,
         f"Return to {what}",
         to=what,
         diff=_preview(record.repository, tip, entries),
     )
+
+
+def _standing_at(repository: Repository, session: Session, commit: str) -> set[int]:
+    """Return the kept experiments that stood when `commit` was the tip."""
+    kept = {
+        e.commit: e.number for e in session.experiments if e.verdict is Verdict.KEEP and e.number
+    }
+    reverts = {r.commit: r for r in session.reverts}
+    standing: set[int] = set()
+    for sha in reversed(repository.line(commit)):
+        if sha in reverts:
+            standing = standing.difference(reverts[sha].undone).union(reverts[sha].restored)
+        if sha in kept:
+            standing.add(kept[sha])
+    return standing
 
 
 def apply(record: Record, plan: RevertPlan) -> str:
@@ -110,7 +128,13 @@ def apply(record: Record, plan: RevertPlan) -> str:
         tree = repository.write_tree(plan.entries)
         message = revert_message(plan.subject, list(plan.numbers), plan.to)
         commit = repository.write_commit(tree, [plan.tip], message, at)
-        event = Reverted(at=at, numbers=list(plan.numbers), commit=commit, to=plan.to)
+        event = Reverted(
+            at=at,
+            numbers=list(plan.numbers),
+            commit=commit,
+            to=plan.to,
+            restored=list(plan.restored),
+        )
         move = RefUpdate(branch_ref(record.tag), commit, plan.tip)
         record.append(event, commit=commit, moves=[move])
     with contextlib.suppress(RefLockedError):  # the next run gives the files

@@ -1,6 +1,6 @@
 """What the scores of experiments stand for: which may be compared, which may be luck, which are no ideas."""
 
-from autoresearch.types import Experiment, Session, Trial
+from autoresearch.types import Experiment, Session, Trial, Verdict
 
 DOUBTFUL = 0.8
 """A keep with a smaller probability of being real is marked."""
@@ -44,6 +44,13 @@ def comparable(a: Experiment, b: Experiment, session: Session) -> tuple[float, f
         if one is not None and two is not None:
             return one, two
     return None
+
+
+def is_tip_known(session: Session) -> bool:
+    """Whether the code at the tip of the branch has a score, as far as the journal knows the tip."""
+    return not session.tip or any(
+        e.commit == session.tip and e.verdict is Verdict.KEEP for e in session.experiments
+    )
 
 
 def is_measured_tip(experiment: Experiment) -> bool:

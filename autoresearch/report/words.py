@@ -199,5 +199,7 @@ def plot_alt(s: Summary) -> str:
         return "Nothing has been measured yet"
     text = f"Staircase of the best validation bits per byte over {s.num_tried} experiments"
     if s.num_kept:
-        text += f": {f.bpb(s.baseline_bpb)} falls to {f.bpb(s.best_bpb)} in {s.num_kept} kept steps"
+        word = "rises" if s.delta is not None and s.delta > 0 else "falls"
+        steps = "1 kept step" if s.num_kept == 1 else f"{s.num_kept} kept steps"
+        text += f": {f.bpb(s.baseline_bpb)} {word} to {f.bpb(s.best_bpb)} in {steps}"
     return text

@@ -70,6 +70,17 @@ def test_confirmation_trials_and_test_split_are_not_seen(lab, decision_config):
     assert decide(new, other, lab.session(other, new), config) == ours
 
 
+def test_an_incumbent_whose_own_trials_disagree_is_told(lab, decision_config):
+    later = replace(lab.trial(0.8, 0), started_at="2026-01-02T00:00:00Z")
+    base = replace(lab.experiment(0, BASE), judged_at="2026-01-01T12:00:00Z")
+    new = lab.experiment(1, [0.93])
+    plain = decide(new, base, lab.session(base, new), decision_config())
+    assert "apart" not in plain.explanation
+    odd = replace(base, trials=(*base.trials, later))
+    got = decide(new, odd, lab.session(odd, new), decision_config())
+    assert "trials of its incumbent alone lie 0.200400 apart" in got.explanation
+
+
 def test_unmeasured_incumbent_is_refused(lab, decision_config):
     base, new = lab.experiment(0, []), lab.experiment(1, [0.9])
     with pytest.raises(ValueError, match="no score in setup"):

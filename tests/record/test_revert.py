@@ -1,5 +1,6 @@
 """Inverse commits: one experiment, or back to a state; never half of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from record_support import TRAIN, Night, git, undo
 from autoresearch.errors import UsageError
 from autoresearch.lab.git_command import ConflictError, RefMovedError
 from autoresearch.lab.revert import apply, plan
+from autoresearch.lab.summary import summarize
 
 
 def _train(night: Night) -> str:
@@ -62,6 +64,38 @@ def test_the_files_return_to_a_state(night: Night) -> None:
     undo(night.record, to="baseline")
     assert _train(night) == TRAIN
     assert night.record.session().best == 0
+
+
+def test_a_return_gives_back_what_stood_then(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    night.try_out(night.knob(9, 99))
+    without_first = undo(night.record, "1")
+    undo(night.record, to="2")
+    session = night.record.session()
+    assert [e.number for e in session.kept] == [1, 2]
+    assert session.best == 2
+    assert session.reverts[-1].restored == (1,)
+    undo(night.record, to=without_first[:12])
+    assert [e.number for e in night.record.session().kept] == [2]
+    assert _train(night) == TRAIN.replace("KNOB_09 = 9\n", "KNOB_09 = 99\n")
+    undo(night.record, to="baseline")
+    assert night.record.session().kept == ()
+    undo(night.record, to="1")
+    assert [e.number for e in night.record.session().kept] == [1]
+    undo(night.record, "1")
+    assert _train(night) == TRAIN
+
+
+def test_a_branch_that_was_not_measured_since_is_told(night: Night) -> None:
+    night.try_out(night.knob(3, 33))
+    night.try_out(night.knob(9, 99))
+    before = summarize(night.record.session())
+    assert not any("has changed" in alert.text for alert in before.alerts)
+    undo(night.record, "1")
+    session = replace(night.record.session(), state="finished")
+    after = summarize(session)
+    assert any("changed since #2" in alert.text for alert in after.alerts)
+    assert after.next_command == "autoresearch run"
 
 
 def test_a_plan_changes_nothing_and_shows_the_diff(night: Night) -> None:
