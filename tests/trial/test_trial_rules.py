@@ -14,6 +14,7 @@ import torch
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial import weights
+from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.trial.script import describe
 from autoresearch.types import Outcome
@@ -218,6 +219,25 @@ def test_ignoring_the_deadline_is_overtime(run, change) -> None:
     result = run(text, executor={"submit_seconds": 0.1})
     assert (result.outcome, result.reason) == (Outcome.CRASH, "overtime")
     assert result.train_seconds < 6
+
+
+@pytest.mark.parametrize(
+    ("baseline", "budget", "seconds"),
+    [
+        (None, 300.0, 35.0),
+        (None, 0.5, 5.05),
+        (0.1, 300.0, 2.5),
+        (0.1, 0.5, 1.0025),
+        (4.0, 300.0, 8.0),
+    ],
+)
+def test_the_allowance_is_what_the_design_page_says(
+    configure, dataset, sandbox, tmp_path, baseline, budget, seconds
+) -> None:
+    executor = LocalExecutor(
+        configure(), dataset, sandbox, scratch=tmp_path, submit_seconds=baseline
+    )
+    assert executor.allowance_seconds(budget) == pytest.approx(seconds)
 
 
 def test_never_submitting(run) -> None:
