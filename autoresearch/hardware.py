@@ -6,6 +6,7 @@ not start a GPU context, so it may run beside a trial.
 
 import contextlib
 import functools
+import importlib.util
 import os
 import platform
 import re
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["cuda", "rocm", "mps", "cpu"]
+_Gpu = tuple[Kind, str, int | None, str]
+"""Kind, name, memory in MB, driver."""
 
 PEAK_TFLOPS: dict[str, float] = {
     "B200": 2250.0,
@@ -128,14 +131,18 @@ def describe(device: str = "auto") -> Hardware:
     Args:
         device: `auto` takes the best there is; `cuda`, `mps` or `cpu` insists.
     """
-    found = _accelerator() if device != "cpu" else None
-    note = ""
-    torch = package_version("torch")
-    if found is not None and found[0] in ("cuda", "rocm") and torch.endswith("+cpu"):
-        note = f"`{found[1]}` is there, but torch {torch} is built for the CPU only"
-        found = None
     cpu = _cpu_name()
     ram_mb = _ram_mb()
+    torch = package_version("torch")
+    found, notes = None, []
+    for gpu in _gpus():
+        if device not in ("auto", device_of(gpu[0])):
+            continue
+        why = _unusable(gpu[0], gpu[1], torch)
+        if not why:
+            found = gpu
+            break
+        notes.append(why)
     kind, name, memory_mb, driver = found or ("cpu", cpu, ram_mb, "")
     return Hardware(
         kind=kind,
@@ -149,8 +156,13 @@ def describe(device: str = "auto") -> Hardware:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         peak_tflops=peak_tflops(name),
-        note=note,
+        note="; ".join(notes) if found is None else "",
     )
+
+
+def device_of(kind: Kind) -> str:
+    """Return what torch calls a kind of device: `cuda` for ROCm too."""
+    return "cuda" if kind == "rocm" else kind
 
 
 def peak_tflops(name: str) -> float | None:
@@ -271,13 +283,19 @@ def throttle_words(reasons: int) -> tuple[str, ...]:
 # ----------------------------------------------------------------------------------- finding
 
 
-def _accelerator() -> tuple[Kind, str, int | None, str] | None:
-    """Kind, name, memory in MB and driver of the first GPU that may be used."""
+def _gpus() -> Iterator[_Gpu]:
+    """The first GPU of each maker."""
     if platform.system() == "Darwin":
-        if platform.machine() != "arm64":
-            return None
-        release = platform.mac_ver()[0]
-        return "mps", _sysctl("machdep.cpu.brand_string") or "Apple GPU", _ram_mb(), release
+        if platform.machine() == "arm64":
+            name = _sysctl("machdep.cpu.brand_string") or "Apple GPU"
+            yield "mps", name, _ram_mb(), platform.mac_ver()[0]
+        return
+    for find in (_nvidia, _amd):
+        if (gpu := find()) is not None:
+            yield gpu
+
+
+def _nvidia() -> _Gpu | None:
     with _nvml() as nvml:
         handle = None if nvml is None else _handle(nvml)
         if nvml is not None and handle is not None:
@@ -285,10 +303,10 @@ def _accelerator() -> tuple[Kind, str, int | None, str] | None:
                 name = str(nvml.nvmlDeviceGetName(handle))
                 memory = nvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20
                 return "cuda", name, int(memory), str(nvml.nvmlSystemGetDriverVersion())
-    return _amd()
+    return None
 
 
-def _amd() -> tuple[Kind, str, int | None, str] | None:
+def _amd() -> _Gpu | None:
     if not Path("/dev/kfd").exists():
         return None
     for card in sorted(Path("/sys/class/drm").glob("card[0-9]*/device")):
@@ -304,6 +322,48 @@ def _amd() -> tuple[Kind, str, int | None, str] | None:
                 driver = Path("/sys/module/amdgpu/version").read_text(encoding="ascii").strip()
             return "rocm", name, memory, driver
     return None
+
+
+def _unusable(kind: Kind, name: str, torch: str) -> str:
+    """Say why the installed torch, of this version, cannot use a GPU; empty where it can.
+
+    An NVIDIA GPU is taken where torch does not say what it is built for. An AMD one is not: most of them are the
+    graphics of a processor, beside a torch that knows nothing of ROCm.
+    """
+    build = _torch_build(torch)
+    if kind in ("mps", build) or (kind == "cuda" and not build):
+        return ""
+    if not torch:
+        return f"`{name}` is there, but torch is not installed"
+    if build is None:
+        return f"`{name}` is there, but torch {torch} does not say that it is built for ROCm"
+    words = {"cuda": "NVIDIA GPUs", "rocm": "AMD GPUs"}.get(build, "the CPU")
+    return f"`{name}` is there, but torch {torch} is built for {words} only"
+
+
+def _torch_build(version: str) -> Kind | None:
+    """Return what the installed torch is built for, None when it does not say.
+
+    The version may not tell: packages on PyPI bear no `+cu128`, `+rocm6.4` or `+cpu`. The text of torch/version.py
+    does, and reading it is not importing it.
+    """
+    if "+rocm" in version:
+        return "rocm"
+    if version.endswith("+cpu"):
+        return "cpu"
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    said = dict(re.findall(r"^(cuda|hip)\b[^=\n]*= *(\S+)", text, re.MULTILINE))
+    if said.get("hip", "None") != "None":
+        return "rocm"
+    if said.get("cuda", "None") != "None":
+        return "cuda"
+    return "cpu" if said else None
 
 
 @contextlib.contextmanager

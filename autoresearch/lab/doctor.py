@@ -177,7 +177,7 @@ def _device(state: _State) -> Iterator[Finding]:
     memory = f"{(found.memory_mb or 0) / 1024:.0f} GB"
     data = found.to_json()
     if found.note:
-        hint = "install a CUDA build of torch, see https://pytorch.org/get-started/locally/"
+        hint = "to use it, install a torch built for it: https://pytorch.org/get-started/locally/"
         yield Finding("device", "warn", found.note, hint, data)
     elif found.kind in ("cuda", "rocm") and not state.torch.get("is_cuda"):
         text = f"`{found.name}` is there, but torch cannot use it"
