@@ -171,6 +171,27 @@ def test_measured_kernels_are_kept_and_found_again(monkeypatch, tmp_path):
     assert attention.choose_attention(other, max_seq_len=1024).source == "measured"
 
 
+def test_a_package_of_kernels_that_comes_or_goes_is_measured_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    installed = {}
+    monkeypatch.setattr(attention, "package_version", lambda name: installed.get(name, ""))
+
+    def measure(_values):
+        best = "fa4" if "flash-attn-4" in installed else "sdpa"
+        return {"choice": f"{best}+folded", "full": {best: 1.0}, "windowed": {}, "refused": {}}
+
+    monkeypatch.setattr(attention, "_measure", measure)
+    assert attention.choose_attention(HARDWARE).choice == "sdpa+folded"
+    installed["flash-attn-4"] = "4.0.0"
+    assert attention.stored_attention(HARDWARE) is None
+    assert attention.choose_attention(HARDWARE).choice == "fa4+folded"
+    installed["nvidia-cutlass-dsl"] = "4.6.2"
+    assert attention.choose_attention(HARDWARE).source == "measured"
+    installed.clear()
+    found = attention.choose_attention(HARDWARE)
+    assert (found.choice, found.source) == ("sdpa+folded", "cached")
+
+
 def test_measuring_really_on_this_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
     found = attention.choose_attention(
