@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -260,6 +261,12 @@ def _compiler(state: _State) -> Iterator[Finding]:
     elif not found:
         hint = "`sudo apt-get install gcc` (or your system's C compiler)"
         yield Finding("compiler", "fail", "no C compiler, torch.compile cannot work", hint)
+    elif not (header := Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        # Triton builds its link to the driver against it when the first kernel is compiled.
+        version = ".".join(map(str, sys.version_info[:2]))
+        hint = f"`sudo apt-get install python{version}-dev` (or your system's headers of Python)"
+        text = f"no `{header}`, torch.compile cannot work"
+        yield Finding("compiler", "fail", text, hint)
     else:
         data = {"compiler": found, "triton": triton}
         yield Finding("compiler", "ok", f"{found}, triton {triton}", data=data)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 
 import jsonschema
@@ -138,6 +139,21 @@ def test_who_uses_the_gpu_and_what_slows_it(monkeypatch):
 def test_an_old_gpu_is_told_about_bf16():
     (found,) = run(doctor._bf16, torch={"is_cuda": True, "is_bf16": False, "capability": "7.5"})
     assert found.status == "warn"
+
+
+def test_a_compiler_needs_the_headers_of_python(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "package_version", lambda _name: "3.5.0")
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(doctor.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    (found,) = run(doctor._compiler, torch={"is_cuda": True})
+    assert found.status == "fail"
+    assert found.text == f"no `{tmp_path / 'Python.h'}`, torch.compile cannot work"
+    assert re.match(r"`sudo apt-get install python3\.\d+-dev` \(or ", found.hint)
+    (tmp_path / "Python.h").touch()
+    (found,) = run(doctor._compiler, torch={"is_cuda": True})
+    assert (found.status, found.text) == ("ok", "cc, triton 3.5.0")
+    (found,) = run(doctor._compiler, torch={"is_cuda": False})
+    assert found.status == "skip"
 
 
 def test_a_missing_key_is_named_never_shown(monkeypatch, tmp_path):
