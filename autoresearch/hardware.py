@@ -72,6 +72,14 @@ A name that is not here has no peak: a laptop part shares its number with a desk
 """
 
 
+COUNTED_LIKE_NVML = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Environment of every process that uses torch, unless a person set it: GPUs are numbered by their place.
+
+CUDA itself puts the fastest first, NVML and nvidia-smi do not: of two different GPUs the lab would describe and watch
+one while the other trains.
+"""
+
+
 @dataclass(frozen=True)
 class GpuProcess:
     """A process that holds memory on the GPU."""
@@ -228,7 +236,7 @@ def gpu_processes() -> list[GpuProcess]:
     with _nvml() as nvml:
         if nvml is None:
             return found
-        handle = _handle(nvml)
+        handle = gpu_handle(nvml)
         if handle is None:
             return found
         with contextlib.suppress(nvml.NVMLError):
@@ -247,7 +255,7 @@ def gpu_processes() -> list[GpuProcess]:
 def gpu_status() -> GpuStatus | None:
     """Return temperature, power, clocks and what throttles the GPU; None without NVML."""
     with _nvml() as nvml:
-        handle = None if nvml is None else _handle(nvml)
+        handle = None if nvml is None else gpu_handle(nvml)
         if nvml is None or handle is None:
             return None
 
@@ -268,6 +276,24 @@ def gpu_status() -> GpuStatus | None:
             memory_used_mb=None if memory is None else memory.used / 2**20,
             throttled_by=throttle_words(reasons),
         )
+
+
+def gpu_handle(nvml: Any) -> Any | None:
+    """Return NVML's handle of the GPU torch uses first, None when there is none.
+
+    It is the first that CUDA_VISIBLE_DEVICES allows, an index or a UUID. Indices are those of NVML for torch too,
+    where it was started with `COUNTED_LIKE_NVML`.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = "0" if visible is None else visible.split(",")[0].strip()
+    try:
+        if first.isdigit():
+            return nvml.nvmlDeviceGetHandleByIndex(int(first))
+        if re.match(r"(GPU|MIG)-", first):
+            return nvml.nvmlDeviceGetHandleByUUID(first)
+    except nvml.NVMLError:
+        return None
+    return None
 
 
 def throttle_words(reasons: int) -> tuple[str, ...]:
@@ -297,7 +323,7 @@ def _gpus() -> Iterator[_Gpu]:
 
 def _nvidia() -> _Gpu | None:
     with _nvml() as nvml:
-        handle = None if nvml is None else _handle(nvml)
+        handle = None if nvml is None else gpu_handle(nvml)
         if nvml is not None and handle is not None:
             with contextlib.suppress(nvml.NVMLError):
                 name = str(nvml.nvmlDeviceGetName(handle))
@@ -384,20 +410,6 @@ def _nvml() -> Iterator[Any]:
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
-
-
-def _handle(nvml: Any) -> Any | None:
-    """The first device CUDA_VISIBLE_DEVICES allows: an index or a UUID."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    first = "0" if visible is None else visible.split(",")[0].strip()
-    try:
-        if first.isdigit():
-            return nvml.nvmlDeviceGetHandleByIndex(int(first))
-        if re.match(r"(GPU|MIG)-", first):
-            return nvml.nvmlDeviceGetHandleByUUID(first)
-    except nvml.NVMLError:
-        return None
-    return None
 
 
 def _cpu_name() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import AutoresearchError
-from autoresearch.hardware import Hardware, package_version
+from autoresearch.hardware import COUNTED_LIKE_NVML, Hardware, package_version
 from autoresearch.paths import cache_directory
 
 VARIABLE = "AUTORESEARCH_ATTENTION"
@@ -111,7 +111,12 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
     argv = [sys.executable, "-m", "autoresearch.trial.attention", json.dumps(values)]
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
+            argv,
+            env={**COUNTED_LIKE_NVML, **os.environ},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=True,
         )
         return dict(json.loads(done.stdout.splitlines()[-1]))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as exc:

@@ -148,6 +148,7 @@ def _torch(state: _State) -> Iterator[Finding]:
     try:
         done = subprocess.run(
             [sys.executable, "-c", _ASK_TORCH],
+            env={**machine.COUNTED_LIKE_NVML, **os.environ},
             capture_output=True,
             text=True,
             timeout=_TORCH_SECONDS,

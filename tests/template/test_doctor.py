@@ -102,6 +102,15 @@ def test_torch_that_hangs_is_told(monkeypatch):
     assert "does not answer" in found.text
 
 
+def test_torch_is_asked_about_the_gpu_that_nvml_describes(monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    code = "import json, os; order = os.environ['CUDA_DEVICE_ORDER']"
+    code += "; print(json.dumps({'version': order, 'cuda': None, 'hip': None}))"
+    monkeypatch.setattr(doctor, "_ASK_TORCH", code)
+    (found,) = run(doctor._torch)
+    assert found.data["version"] == "PCI_BUS_ID"
+
+
 def test_a_gpu_torch_cannot_use_is_a_failure(monkeypatch):
     monkeypatch.setattr(machine, "describe", lambda: HARDWARE)
     found = run(doctor._device, torch={"is_cuda": False})

@@ -2,12 +2,16 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import types
 
 import pytest
 
 from autoresearch import hardware, presets
+from autoresearch.lab import attention
+from autoresearch.trial import memory, process
 
 NVIDIA = ("cuda", "NVIDIA L4", 23_034, "570.1")
 RADEON = ("rocm", "AMD GPU", 512, "")
@@ -119,3 +123,66 @@ def test_throttle_bits_are_words():
     assert hardware.throttle_words(0x1) == ()
     assert hardware.throttle_words(0x4 | 0x40) == ("power", "heat")
     assert hardware.throttle_words(0x8) == ("hardware",)
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    """Stand in for NVML with two GPUs, of which 1024 and 2048 MB are used."""
+    used = {"GPU-slow": 1 << 30, "GPU-fast": 2 << 30}
+    fake = types.SimpleNamespace(
+        NVMLError=LookupError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: list(used)[index],
+        nvmlDeviceGetHandleByUUID=lambda uuid: {name: name for name in used}[uuid],
+        nvmlDeviceGetMemoryInfo=lambda handle: types.SimpleNamespace(used=used[handle]),
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [
+            types.SimpleNamespace(pid=os.getpid(), usedGpuMemory=used[handle])
+        ],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    return fake
+
+
+VISIBLE = [
+    (None, "GPU-slow"),
+    ("1", "GPU-fast"),
+    ("1,0", "GPU-fast"),
+    ("GPU-fast", "GPU-fast"),
+    ("GPU-gone", None),
+    ("", None),
+    ("-1", None),
+]
+
+
+@pytest.mark.parametrize(("visible", "name"), VISIBLE)
+def test_the_gpu_described_is_the_one_metered(nvml, monkeypatch, visible, name):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert hardware.gpu_handle(nvml) == name
+    meter = memory.MemoryMeter(os.getppid())
+    meter.watch_device("cuda")
+    meter.sample(is_last=True)
+    expected = {"GPU-slow": 1024.0, "GPU-fast": 2048.0}
+    if name is None:  # the memory of the processes, no GPU's
+        assert meter.peak_mb not in expected.values()
+    else:
+        assert meter.peak_mb == expected[name]
+
+
+@pytest.mark.parametrize(("chosen", "order"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST",) * 2])
+def test_torch_counts_gpus_like_nvml_unless_a_person_says_otherwise(monkeypatch, chosen, order):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", chosen)
+    assert process.environment_for(3)["CUDA_DEVICE_ORDER"] == order
+    seen = {}
+
+    def fake(argv, *, env, **_options):
+        seen.update(env)
+        return subprocess.CompletedProcess(argv, 0, "{}", "")
+
+    monkeypatch.setattr(attention.subprocess, "run", fake)
+    assert attention._measure({}) == {}
+    assert seen["CUDA_DEVICE_ORDER"] == order
+    assert seen["PATH"] == os.environ["PATH"]
