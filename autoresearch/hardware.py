@@ -6,6 +6,7 @@ not start a GPU context, so it may run beside a trial.
 
 import contextlib
 import functools
+import importlib.util
 import os
 import platform
 import re
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["cuda", "rocm", "mps", "cpu"]
+_Gpu = tuple[Kind, str, int | None, str]
+"""Kind, name, memory in MB, driver."""
 
 PEAK_TFLOPS: dict[str, float] = {
     "B200": 2250.0,
@@ -66,6 +69,14 @@ PEAK_TFLOPS: dict[str, float] = {
 """Dense bf16 matrix TFLOPS with float32 accumulation, from the makers' data sheets, by exact product name.
 
 A name that is not here has no peak: a laptop part shares its number with a desktop part, not its speed.
+"""
+
+
+COUNTED_LIKE_NVML = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Environment of every process that uses torch, unless a person set it: GPUs are numbered by their place.
+
+CUDA itself puts the fastest first, NVML and nvidia-smi do not: of two different GPUs the lab would describe and watch
+one while the other trains.
 """
 
 
@@ -128,14 +139,18 @@ def describe(device: str = "auto") -> Hardware:
     Args:
         device: `auto` takes the best there is; `cuda`, `mps` or `cpu` insists.
     """
-    found = _accelerator() if device != "cpu" else None
-    note = ""
-    torch = package_version("torch")
-    if found is not None and found[0] in ("cuda", "rocm") and torch.endswith("+cpu"):
-        note = f"`{found[1]}` is there, but torch {torch} is built for the CPU only"
-        found = None
     cpu = _cpu_name()
     ram_mb = _ram_mb()
+    torch = package_version("torch")
+    found, notes = None, []
+    for gpu in _gpus():
+        if device not in ("auto", device_of(gpu[0])):
+            continue
+        why = _unusable(gpu[0], gpu[1], torch)
+        if not why:
+            found = gpu
+            break
+        notes.append(why)
     kind, name, memory_mb, driver = found or ("cpu", cpu, ram_mb, "")
     return Hardware(
         kind=kind,
@@ -149,8 +164,13 @@ def describe(device: str = "auto") -> Hardware:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         peak_tflops=peak_tflops(name),
-        note=note,
+        note="; ".join(notes) if found is None else "",
     )
+
+
+def device_of(kind: Kind) -> str:
+    """Return what torch calls a kind of device: `cuda` for ROCm too."""
+    return "cuda" if kind == "rocm" else kind
 
 
 def peak_tflops(name: str) -> float | None:
@@ -216,7 +236,7 @@ def gpu_processes() -> list[GpuProcess]:
     with _nvml() as nvml:
         if nvml is None:
             return found
-        handle = _handle(nvml)
+        handle = gpu_handle(nvml)
         if handle is None:
             return found
         with contextlib.suppress(nvml.NVMLError):
@@ -235,7 +255,7 @@ def gpu_processes() -> list[GpuProcess]:
 def gpu_status() -> GpuStatus | None:
     """Return temperature, power, clocks and what throttles the GPU; None without NVML."""
     with _nvml() as nvml:
-        handle = None if nvml is None else _handle(nvml)
+        handle = None if nvml is None else gpu_handle(nvml)
         if nvml is None or handle is None:
             return None
 
@@ -258,6 +278,24 @@ def gpu_status() -> GpuStatus | None:
         )
 
 
+def gpu_handle(nvml: Any) -> Any | None:
+    """Return NVML's handle of the GPU torch uses first, None when there is none.
+
+    It is the first that CUDA_VISIBLE_DEVICES allows, an index or a UUID. Indices are those of NVML for torch too,
+    where it was started with `COUNTED_LIKE_NVML`.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = "0" if visible is None else visible.split(",")[0].strip()
+    try:
+        if first.isdigit():
+            return nvml.nvmlDeviceGetHandleByIndex(int(first))
+        if re.match(r"(GPU|MIG)-", first):
+            return nvml.nvmlDeviceGetHandleByUUID(first)
+    except nvml.NVMLError:
+        return None
+    return None
+
+
 def throttle_words(reasons: int) -> tuple[str, ...]:
     """Return NVML's clock-throttle bits as words; idle and application clocks are not throttling."""
     words = (
@@ -271,24 +309,30 @@ def throttle_words(reasons: int) -> tuple[str, ...]:
 # ----------------------------------------------------------------------------------- finding
 
 
-def _accelerator() -> tuple[Kind, str, int | None, str] | None:
-    """Kind, name, memory in MB and driver of the first GPU that may be used."""
+def _gpus() -> Iterator[_Gpu]:
+    """The first GPU of each maker."""
     if platform.system() == "Darwin":
-        if platform.machine() != "arm64":
-            return None
-        release = platform.mac_ver()[0]
-        return "mps", _sysctl("machdep.cpu.brand_string") or "Apple GPU", _ram_mb(), release
+        if platform.machine() == "arm64":
+            name = _sysctl("machdep.cpu.brand_string") or "Apple GPU"
+            yield "mps", name, _ram_mb(), platform.mac_ver()[0]
+        return
+    for find in (_nvidia, _amd):
+        if (gpu := find()) is not None:
+            yield gpu
+
+
+def _nvidia() -> _Gpu | None:
     with _nvml() as nvml:
-        handle = None if nvml is None else _handle(nvml)
+        handle = None if nvml is None else gpu_handle(nvml)
         if nvml is not None and handle is not None:
             with contextlib.suppress(nvml.NVMLError):
                 name = str(nvml.nvmlDeviceGetName(handle))
                 memory = nvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20
                 return "cuda", name, int(memory), str(nvml.nvmlSystemGetDriverVersion())
-    return _amd()
+    return None
 
 
-def _amd() -> tuple[Kind, str, int | None, str] | None:
+def _amd() -> _Gpu | None:
     if not Path("/dev/kfd").exists():
         return None
     for card in sorted(Path("/sys/class/drm").glob("card[0-9]*/device")):
@@ -304,6 +348,48 @@ def _amd() -> tuple[Kind, str, int | None, str] | None:
                 driver = Path("/sys/module/amdgpu/version").read_text(encoding="ascii").strip()
             return "rocm", name, memory, driver
     return None
+
+
+def _unusable(kind: Kind, name: str, torch: str) -> str:
+    """Say why the installed torch, of this version, cannot use a GPU; empty where it can.
+
+    An NVIDIA GPU is taken where torch does not say what it is built for. An AMD one is not: most of them are the
+    graphics of a processor, beside a torch that knows nothing of ROCm.
+    """
+    build = _torch_build(torch)
+    if kind in ("mps", build) or (kind == "cuda" and not build):
+        return ""
+    if not torch:
+        return f"`{name}` is there, but torch is not installed"
+    if build is None:
+        return f"`{name}` is there, but torch {torch} does not say that it is built for ROCm"
+    words = {"cuda": "NVIDIA GPUs", "rocm": "AMD GPUs"}.get(build, "the CPU")
+    return f"`{name}` is there, but torch {torch} is built for {words} only"
+
+
+def _torch_build(version: str) -> Kind | None:
+    """Return what the installed torch is built for, None when it does not say.
+
+    The version may not tell: packages on PyPI bear no `+cu128`, `+rocm6.4` or `+cpu`. The text of torch/version.py
+    does, and reading it is not importing it.
+    """
+    if "+rocm" in version:
+        return "rocm"
+    if version.endswith("+cpu"):
+        return "cpu"
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    said = dict(re.findall(r"^(cuda|hip)\b[^=\n]*= *(\S+)", text, re.MULTILINE))
+    if said.get("hip", "None") != "None":
+        return "rocm"
+    if said.get("cuda", "None") != "None":
+        return "cuda"
+    return "cpu" if said else None
 
 
 @contextlib.contextmanager
@@ -324,20 +410,6 @@ def _nvml() -> Iterator[Any]:
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
-
-
-def _handle(nvml: Any) -> Any | None:
-    """The first device CUDA_VISIBLE_DEVICES allows: an index or a UUID."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    first = "0" if visible is None else visible.split(",")[0].strip()
-    try:
-        if first.isdigit():
-            return nvml.nvmlDeviceGetHandleByIndex(int(first))
-        if re.match(r"(GPU|MIG)-", first):
-            return nvml.nvmlDeviceGetHandleByUUID(first)
-    except nvml.NVMLError:
-        return None
-    return None
 
 
 def _cpu_name() -> str:

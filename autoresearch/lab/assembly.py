@@ -65,14 +65,14 @@ def assemble(
         PrerequisiteError: the data is not prepared, or there is no sandbox.
     """
     from autoresearch.data.prepare import open_dataset
-    from autoresearch.hardware import describe
+    from autoresearch.hardware import describe, device_of
     from autoresearch.lab.attention import VARIABLE
     from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import choose
 
     config = loaded.config
     dataset = open_dataset(config)
-    hardware = describe()
+    hardware = describe(config.trial.device)
     sandbox = choose(config.sandbox.backend, is_unsafe_allowed=is_unsafe_allowed)
     setup = make_setup(config, dataset, hardware)
     setup = replace(setup, attention=attention_of(config, hardware))
@@ -84,6 +84,7 @@ def assemble(
         log_directory=run_directory.logs,
         cache=run_directory.cache / setup.key,
         environment={VARIABLE: setup.attention},
+        device=device_of(hardware.kind),
     )
     return Lab(run_directory, loaded, dataset, hardware, sandbox, setup, executor)
 

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import AutoresearchError
-from autoresearch.hardware import Hardware
+from autoresearch.hardware import COUNTED_LIKE_NVML, Hardware, package_version
 from autoresearch.paths import cache_directory
 
 VARIABLE = "AUTORESEARCH_ATTENTION"
 DEFAULT = "sdpa+folded"
 _TIMEOUT_SECONDS = 300.0
+_PACKAGES = ("flash-attn-3", "flash-attn-4", "nvidia-cutlass-dsl")
+"""What the kernels `fa3` and `fa4` come from: installed, changed or removed, another choice may be the right one."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def _values(hardware: Hardware, max_seq_len: int) -> dict[str, Any]:
 
 
 def _path(hardware: Hardware, values: dict[str, Any]) -> Path:
-    key = [hardware.name, hardware.torch, hardware.driver, values]
+    packages = [package_version(name) for name in _PACKAGES]
+    key = [hardware.name, hardware.torch, hardware.driver, packages, values]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return cache_directory() / "attention" / f"{digest}.json"
 
@@ -108,7 +111,12 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
     argv = [sys.executable, "-m", "autoresearch.trial.attention", json.dumps(values)]
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
+            argv,
+            env={**COUNTED_LIKE_NVML, **os.environ},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=True,
         )
         return dict(json.loads(done.stdout.splitlines()[-1]))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as exc:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -147,6 +148,7 @@ def _torch(state: _State) -> Iterator[Finding]:
     try:
         done = subprocess.run(
             [sys.executable, "-c", _ASK_TORCH],
+            env={**machine.COUNTED_LIKE_NVML, **os.environ},
             capture_output=True,
             text=True,
             timeout=_TORCH_SECONDS,
@@ -177,7 +179,7 @@ def _device(state: _State) -> Iterator[Finding]:
     memory = f"{(found.memory_mb or 0) / 1024:.0f} GB"
     data = found.to_json()
     if found.note:
-        hint = "install a CUDA build of torch, see https://pytorch.org/get-started/locally/"
+        hint = "to use it, install a torch built for it: https://pytorch.org/get-started/locally/"
         yield Finding("device", "warn", found.note, hint, data)
     elif found.kind in ("cuda", "rocm") and not state.torch.get("is_cuda"):
         text = f"`{found.name}` is there, but torch cannot use it"
@@ -260,6 +262,12 @@ def _compiler(state: _State) -> Iterator[Finding]:
     elif not found:
         hint = "`sudo apt-get install gcc` (or your system's C compiler)"
         yield Finding("compiler", "fail", "no C compiler, torch.compile cannot work", hint)
+    elif not (header := Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        # Triton builds its link to the driver against it when the first kernel is compiled.
+        version = ".".join(map(str, sys.version_info[:2]))
+        hint = f"`sudo apt-get install python{version}-dev` (or your system's headers of Python)"
+        text = f"no `{header}`, torch.compile cannot work"
+        yield Finding("compiler", "fail", text, hint)
     else:
         data = {"compiler": found, "triton": triton}
         yield Finding("compiler", "ok", f"{found}, triton {triton}", data=data)

@@ -7,8 +7,9 @@ Messages. `length: uint32 little-endian, length bytes of ASCII JSON`, an object 
 `MAX_MESSAGE` bytes. A message that brings descriptors says how many in `num_fds`; they travel as SCM_RIGHTS on its
 first byte. The lab's end never accepts descriptors. Nothing is ever pickled.
 
-    train child -> host   join {protocol, pid} | joined {device} | start {num_params} | log {step, seconds, values}
-                          | submit {size, num_params}, then size raw bytes | error {kind, exception, message, line}
+    train child -> host   join {protocol, pid} | joined {device[, problem]} | start {num_params}
+                          | log {step, seconds, values} | submit {size, num_params}, then size raw bytes
+                          | error {kind, exception, message, line}
     host -> train child   welcome {protocol, device, seed, vocab_size, max_seq_len, budget_seconds, fds: feeder, ring}
                           | started {at, deadline} | received {}
     train child -> feeder open {generation, batch, length} | free {generation, slot}

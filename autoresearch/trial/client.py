@@ -46,6 +46,10 @@ def connection() -> Channel | None:
     return _connection if _owner == os.getpid() else None
 
 
+class DeviceError(RuntimeError):
+    """The device that was asked for cannot be used in this process."""
+
+
 class Trial:
     """One training under the lab's control.
 
@@ -85,6 +89,7 @@ class Trial:
 
         Raises:
             SystemExit: there is none, or this is not its one process.
+            DeviceError: the device the lab trains on cannot be used here.
         """
         if cls._joined is not None and _owner == os.getpid():
             return cls._joined
@@ -103,7 +108,11 @@ class Trial:
         welcome = channel.expect("welcome", timeout=_CONNECT_SECONDS)
         if welcome["protocol"] != PROTOCOL:
             raise SystemExit(f"the lab speaks protocol {welcome['protocol']}, this is {PROTOCOL}")
-        trial = cls(channel, welcome)
+        try:
+            trial = cls(channel, welcome)
+        except DeviceError as exc:
+            channel.send("joined", device="none", problem=str(exc)[:600])
+            raise
         random.seed(trial.seed)
         np.random.seed(trial.seed % 2**32)
         torch.manual_seed(trial.seed)
@@ -343,11 +352,31 @@ class _Log:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device for `auto`, `cuda`, `mps` or `cpu`."""
+    """Return the device for `auto`, `cuda`, `mps` or `cpu`.
+
+    Raises:
+        DeviceError: this process cannot use the one that is named.
+    """
+    usable = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
     if name == "auto":
-        fallback = "mps" if torch.backends.mps.is_available() else "cpu"
-        name = "cuda" if torch.cuda.is_available() else fallback
+        name = next(device for device, is_usable in usable.items() if is_usable())
+    elif not usable[name]():
+        raise DeviceError(f"torch cannot use `{name}` in this process{_why_not(name)}")
     return torch.device(name, 0) if name == "cuda" else torch.device(name)
+
+
+def _why_not(name: str) -> str:
+    """Return what CUDA says when it is started in vain, after a colon; empty where it says nothing."""
+    if name == "cuda":
+        try:
+            torch.cuda.init()
+        except (RuntimeError, AssertionError) as exc:
+            return f": {exc}".partition("\n")[0]
+    return ""
 
 
 def _expected(vocab_size: int, max_seq_len: int) -> tuple[dict[str, tuple[int, ...]], int]:

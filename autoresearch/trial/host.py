@@ -58,6 +58,7 @@ class LocalExecutor:
         log_directory: Where the output of each trial goes, `<label>.log`; None keeps no files.
         cache: Folder of what outlives a trial under one setup (compile caches, the baseline's claim); None keeps none.
         environment: Added to that of every process of a trial: what was chosen once for the setup.
+        device: What `[trial] device = "auto"` means on this machine; None lets every trial look for itself.
         submit_seconds: The baseline's own submit time, for the allowance; None: not known yet.
         tolerance: Calibrated tolerance in nats; None: not known yet.
         noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
@@ -75,6 +76,7 @@ class LocalExecutor:
         log_directory: Path | None = None,
         cache: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        device: str | None = None,
         submit_seconds: float | None = None,
         tolerance: float | None = None,
         noise_nats: float | None = None,
@@ -86,6 +88,9 @@ class LocalExecutor:
         self._caches = CompileCaches(cache / "compile") if cache else None
         self._environment = dict(environment or {})
         self._reference: np.ndarray | None = None
+        if device is not None and config.trial.device == "auto":
+            trial = config.trial.model_copy(update={"device": device})
+            config = config.model_copy(update={"trial": trial})
         self._config = config
         self._dataset = dataset
         self._sandbox = sandbox

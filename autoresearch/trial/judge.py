@@ -283,30 +283,6 @@ def critical_value(degrees: int) -> float:
     )
 
 
-def power(
-    num_positions: int, leak_nats: float, share: float, tolerance: float, noise_nats: float
-) -> float:
-    """Return the probability that an audit catches a leak.
-
-    Args:
-        num_positions: K.
-        leak_nats: What the leak is worth on average over all tokens.
-        share: Share of positions at which it happens, each gaining `leak_nats / share`.
-        tolerance: Nats one position may be off.
-        noise_nats: Standard deviation of honest differences.
-    """
-    size = leak_nats / share
-    if size > tolerance:
-        return 1.0 - (1.0 - share) ** num_positions
-    sd = math.sqrt(noise_nats**2 + share * (1 - share) * size**2)
-    if leak_nats <= MIN_BIAS:
-        return 0.0
-    if sd == 0.0:
-        return 1.0
-    z = leak_nats * math.sqrt(num_positions) / sd - critical_value(num_positions - 1)
-    return 0.5 * math.erfc(-z / math.sqrt(2))
-
-
 def _sum_nll(log_p: np.ndarray, text: Text) -> float:
     return -float(np.sum(log_p, where=text.counts, dtype=np.float64))
 

@@ -4,6 +4,7 @@ import contextlib
 import time
 from typing import Any
 
+from autoresearch.hardware import gpu_handle
 from autoresearch.trial.process import tree_memory_mb, tree_pids
 
 _INTERVAL_SECONDS = 1.0
@@ -70,8 +71,9 @@ class _GpuMeter:
             import pynvml
 
             pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByIndex(_visible_index())
-            return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20)
+            handle = gpu_handle(pynvml)
+            if handle is not None:
+                return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20)
         return None
 
     def used_mb(self, pids: set[int]) -> float | None:
@@ -85,10 +87,3 @@ class _GpuMeter:
         except Exception:  # noqa: BLE001 - a driver may fail in many ways, and this is a view
             return None
         return max(0.0, used - self._before_mb)
-
-
-def _visible_index() -> int:
-    import os
-
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    return int(first) if first.isdigit() else 0

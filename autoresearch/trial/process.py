@@ -12,6 +12,7 @@ from pathlib import Path
 
 from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError
+from autoresearch.hardware import COUNTED_LIKE_NVML
 from autoresearch.trial import channel as wire
 from autoresearch.trial import child as child_module
 from autoresearch.trial import supervisor
@@ -214,7 +215,8 @@ class Child:
 
 def environment_for(fd: int) -> dict[str, str]:
     """Return the whole environment of a child: an allow-list, no keys."""
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment = {**COUNTED_LIKE_NVML, **passed_on}
     environment.setdefault("PATH", os.defpath)
     # Threads that spin while they wait halve the speed of a CPU trial as soon as another process wants the core;
     # threads that sleep at once are woken too late for the short steps of small models. So they spin a moment, then

@@ -196,9 +196,8 @@ class Training:
         kind = message["type"]
         if kind == "join" and self._phase == "startup":
             self._welcome(message)
-        elif kind == "joined" and message.get("device") in _DEVICES:
-            self._result.device = message["device"]
-            self._meter.watch_device(self._result.device)
+        elif kind == "joined" and self._started_at is None:
+            self._take_device(message)
         elif kind == "start" and self._started_at is None:
             self._start(message)
         elif kind == "log":
@@ -226,6 +225,17 @@ class Training:
             budget_seconds=self._spec.budget_seconds,
         )
         self._feeder.given()
+
+    def _take_device(self, message: Mapping[str, Any]) -> None:
+        """Note where it trains; elsewhere than asked, the numbers would be another machine's."""
+        device, asked = message.get("device"), self._config.trial.device
+        if device not in _DEVICES or asked not in ("auto", device):
+            problem = one_line(str(message.get("problem", "")), 300) or "it took another device"
+            raise _EndError(
+                Outcome.TAINTED, "device", f"the trial could not train on `{asked}`: {problem}"
+            )
+        self._result.device = device
+        self._meter.watch_device(device)
 
     def _start(self, message: Mapping[str, Any]) -> None:
         """Start the clock: from here real tokens flow."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 
 import jsonschema
@@ -101,6 +102,15 @@ def test_torch_that_hangs_is_told(monkeypatch):
     assert "does not answer" in found.text
 
 
+def test_torch_is_asked_about_the_gpu_that_nvml_describes(monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    code = "import json, os; order = os.environ['CUDA_DEVICE_ORDER']"
+    code += "; print(json.dumps({'version': order, 'cuda': None, 'hip': None}))"
+    monkeypatch.setattr(doctor, "_ASK_TORCH", code)
+    (found,) = run(doctor._torch)
+    assert found.data["version"] == "PCI_BUS_ID"
+
+
 def test_a_gpu_torch_cannot_use_is_a_failure(monkeypatch):
     monkeypatch.setattr(machine, "describe", lambda: HARDWARE)
     found = run(doctor._device, torch={"is_cuda": False})
@@ -140,6 +150,21 @@ def test_an_old_gpu_is_told_about_bf16():
     assert found.status == "warn"
 
 
+def test_a_compiler_needs_the_headers_of_python(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "package_version", lambda _name: "3.5.0")
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(doctor.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    (found,) = run(doctor._compiler, torch={"is_cuda": True})
+    assert found.status == "fail"
+    assert found.text == f"no `{tmp_path / 'Python.h'}`, torch.compile cannot work"
+    assert re.match(r"`sudo apt-get install python3\.\d+-dev` \(or ", found.hint)
+    (tmp_path / "Python.h").touch()
+    (found,) = run(doctor._compiler, torch={"is_cuda": True})
+    assert (found.status, found.text) == ("ok", "cc, triton 3.5.0")
+    (found,) = run(doctor._compiler, torch={"is_cuda": False})
+    assert found.status == "skip"
+
+
 def test_a_missing_key_is_named_never_shown(monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     (found,) = run(doctor._keys)
@@ -169,6 +194,27 @@ def test_measured_kernels_are_kept_and_found_again(monkeypatch, tmp_path):
     assert asked == [{"device": "cuda", "context": 1024, "window": 128, "rows": 32}]
     other = dataclasses.replace(HARDWARE, driver="999")
     assert attention.choose_attention(other, max_seq_len=1024).source == "measured"
+
+
+def test_a_package_of_kernels_that_comes_or_goes_is_measured_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path))
+    installed = {}
+    monkeypatch.setattr(attention, "package_version", lambda name: installed.get(name, ""))
+
+    def measure(_values):
+        best = "fa4" if "flash-attn-4" in installed else "sdpa"
+        return {"choice": f"{best}+folded", "full": {best: 1.0}, "windowed": {}, "refused": {}}
+
+    monkeypatch.setattr(attention, "_measure", measure)
+    assert attention.choose_attention(HARDWARE).choice == "sdpa+folded"
+    installed["flash-attn-4"] = "4.0.0"
+    assert attention.stored_attention(HARDWARE) is None
+    assert attention.choose_attention(HARDWARE).choice == "fa4+folded"
+    installed["nvidia-cutlass-dsl"] = "4.6.2"
+    assert attention.choose_attention(HARDWARE).source == "measured"
+    installed.clear()
+    found = attention.choose_attention(HARDWARE)
+    assert (found.choice, found.source) == ("sdpa+folded", "cached")
 
 
 def test_measuring_really_on_this_machine(monkeypatch, tmp_path):

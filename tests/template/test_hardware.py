@@ -1,10 +1,84 @@
 """What the machine is, without torch."""
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
+import types
 
-from autoresearch import hardware
+import pytest
+
+from autoresearch import hardware, presets
+from autoresearch.lab import attention
+from autoresearch.trial import memory, process
+
+NVIDIA = ("cuda", "NVIDIA L4", 23_034, "570.1")
+RADEON = ("rocm", "AMD GPU", 512, "")
+CUDA_BUILD = "cuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
+HIP_BUILD = "cuda: str | None = None\nhip: str | None = '6.4.43482'\n"
+CPU_BUILD = "cuda = None\nhip = None\n"
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """Return a function that describes a machine with these GPUs and this torch."""
+
+    def look(nvidia, amd, version, text="", device="auto"):
+        (tmp_path / "version.py").write_text(text)
+        spec = importlib.util.spec_from_file_location("torch", tmp_path / "__init__.py")
+        monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda _name: spec)
+        monkeypatch.setattr(hardware, "package_version", lambda _name: version)
+        monkeypatch.setattr(hardware.platform, "system", lambda: "Linux")
+        monkeypatch.setattr(hardware, "_nvidia", lambda: nvidia)
+        monkeypatch.setattr(hardware, "_amd", lambda: amd)
+        return hardware.describe.__wrapped__(device)
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("version", "text", "kind"),
+    [
+        ("2.13.0+rocm6.4", "", "rocm"),
+        ("2.13.0", HIP_BUILD, "rocm"),
+        ("2.13.0a0+git1234567", HIP_BUILD, "rocm"),
+        ("2.13.0", CUDA_BUILD, "cpu"),
+        ("2.13.0+cpu", HIP_BUILD, "cpu"),
+        ("2.13.0", CPU_BUILD, "cpu"),
+        ("2.13.0", "", "cpu"),
+        ("", "", "cpu"),
+    ],
+)
+def test_an_amd_gpu_counts_only_with_a_torch_for_it(machine, version, text, kind):
+    found = machine(None, RADEON, version, text)
+    assert found.kind == kind
+    assert presets.choose_preset(found).name == kind
+    assert ("`AMD GPU` is there, but torch" in found.note) == (kind == "cpu")
+
+
+def test_the_note_says_what_torch_is_built_for(machine):
+    note = machine(None, RADEON, "2.13.0", CUDA_BUILD).note
+    assert note == "`AMD GPU` is there, but torch 2.13.0 is built for NVIDIA GPUs only"
+    note = machine(NVIDIA, None, "2.13.0+cpu").note
+    assert note == "`NVIDIA L4` is there, but torch 2.13.0+cpu is built for the CPU only"
+    assert machine(None, RADEON, "").note == "`AMD GPU` is there, but torch is not installed"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [(CUDA_BUILD, "cuda"), ("", "cuda"), (HIP_BUILD, "rocm"), (CPU_BUILD, "cpu")],
+)
+def test_of_two_makers_the_one_torch_is_built_for(machine, text, kind):
+    found = machine(NVIDIA, RADEON, "2.13.0", text)
+    assert found.kind == kind
+    assert bool(found.note) == (kind == "cpu")
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cuda", "cuda"), ("mps", "cpu"), ("cpu", "cpu")])
+def test_a_device_asked_for_is_the_one_described(machine, device, kind):
+    found = machine(NVIDIA, None, "2.13.0", CUDA_BUILD, device)
+    assert (found.kind, found.note) == (kind, "")
 
 
 def test_describe_is_json_and_names_the_machine():
@@ -49,3 +123,66 @@ def test_throttle_bits_are_words():
     assert hardware.throttle_words(0x1) == ()
     assert hardware.throttle_words(0x4 | 0x40) == ("power", "heat")
     assert hardware.throttle_words(0x8) == ("hardware",)
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    """Stand in for NVML with two GPUs, of which 1024 and 2048 MB are used."""
+    used = {"GPU-slow": 1 << 30, "GPU-fast": 2 << 30}
+    fake = types.SimpleNamespace(
+        NVMLError=LookupError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: list(used)[index],
+        nvmlDeviceGetHandleByUUID=lambda uuid: {name: name for name in used}[uuid],
+        nvmlDeviceGetMemoryInfo=lambda handle: types.SimpleNamespace(used=used[handle]),
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [
+            types.SimpleNamespace(pid=os.getpid(), usedGpuMemory=used[handle])
+        ],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    return fake
+
+
+VISIBLE = [
+    (None, "GPU-slow"),
+    ("1", "GPU-fast"),
+    ("1,0", "GPU-fast"),
+    ("GPU-fast", "GPU-fast"),
+    ("GPU-gone", None),
+    ("", None),
+    ("-1", None),
+]
+
+
+@pytest.mark.parametrize(("visible", "name"), VISIBLE)
+def test_the_gpu_described_is_the_one_metered(nvml, monkeypatch, visible, name):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert hardware.gpu_handle(nvml) == name
+    meter = memory.MemoryMeter(os.getppid())
+    meter.watch_device("cuda")
+    meter.sample(is_last=True)
+    expected = {"GPU-slow": 1024.0, "GPU-fast": 2048.0}
+    if name is None:  # the memory of the processes, no GPU's
+        assert meter.peak_mb not in expected.values()
+    else:
+        assert meter.peak_mb == expected[name]
+
+
+@pytest.mark.parametrize(("chosen", "order"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST",) * 2])
+def test_torch_counts_gpus_like_nvml_unless_a_person_says_otherwise(monkeypatch, chosen, order):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", chosen)
+    assert process.environment_for(3)["CUDA_DEVICE_ORDER"] == order
+    seen = {}
+
+    def fake(argv, *, env, **_options):
+        seen.update(env)
+        return subprocess.CompletedProcess(argv, 0, "{}", "")
+
+    monkeypatch.setattr(attention.subprocess, "run", fake)
+    assert attention._measure({}) == {}
+    assert seen["CUDA_DEVICE_ORDER"] == order
+    assert seen["PATH"] == os.environ["PATH"]

@@ -1,5 +1,6 @@
 """The contract between train.py and the lab, rule by rule, with real processes in the sandbox."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -13,7 +14,12 @@ import pytest
 import torch
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.trial import weights
+from autoresearch import hardware
+from autoresearch.config import Loaded
+from autoresearch.lab.assembly import assemble
+from autoresearch.paths import RunDirectory
+from autoresearch.trial import client, weights
+from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.trial.script import describe
 from autoresearch.types import Outcome
@@ -220,6 +226,25 @@ def test_ignoring_the_deadline_is_overtime(run, change) -> None:
     assert result.train_seconds < 6
 
 
+@pytest.mark.parametrize(
+    ("baseline", "budget", "seconds"),
+    [
+        (None, 300.0, 35.0),
+        (None, 0.5, 5.05),
+        (0.1, 300.0, 2.5),
+        (0.1, 0.5, 1.0025),
+        (4.0, 300.0, 8.0),
+    ],
+)
+def test_the_allowance_is_what_the_design_page_says(
+    configure, dataset, sandbox, tmp_path, baseline, budget, seconds
+) -> None:
+    executor = LocalExecutor(
+        configure(), dataset, sandbox, scratch=tmp_path, submit_seconds=baseline
+    )
+    assert executor.allowance_seconds(budget) == pytest.approx(seconds)
+
+
 def test_never_submitting(run) -> None:
     result = run(counts(("    trial.submit(model)", "    pass")))
     assert (result.outcome, result.reason) == (Outcome.CRASH, "no_submission")
@@ -344,6 +369,76 @@ def test_crashes_before_it_joined_are_told_apart(run, line, reason, words) -> No
 )
 def test_memory_is_told_by_type(exc, kind) -> None:
     assert describe(exc, "train.py")["kind"] == kind
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
+@pytest.mark.parametrize(("setting", "device"), [("cuda", None), ("cuda", "cpu"), ("auto", "cuda")])
+def test_a_gpu_that_fails_in_the_trial_alone_is_not_blamed_on_the_code(
+    run, setting, device
+) -> None:
+    result = run(COUNTS, executor={"device": device}, trial__device=setting)
+    assert (result.outcome, result.reason) == (Outcome.TAINTED, "device"), result
+    told = "the trial could not train on `cuda`: torch cannot use `cuda` in this process: "
+    assert result.detail.startswith(told)
+    assert len(result.detail) > len(told) + 10  # and what CUDA says
+
+
+def test_what_auto_means_is_the_labs_to_say(run) -> None:
+    text = counts(("    trial.start()\n", "    print('on', trial.device)\n    trial.start()\n"))
+    for device in ("cpu", None):
+        result = run(text, executor={"device": device}, trial__device="auto")
+        assert result.outcome is Outcome.OK, result.detail + result.log_tail
+        assert f"on {result.extra['device']}" in result.log_tail
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "usable"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_the_best_and_a_name_means_what_it_says(monkeypatch, cuda, mps, usable) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert client.resolve_device("auto").type == usable
+    for name, is_there in (("cuda", cuda), ("mps", mps), ("cpu", True)):
+        if is_there:
+            assert client.resolve_device(name).type == name
+        else:
+            with pytest.raises(client.DeviceError, match=f"cannot use `{name}`"):
+                client.resolve_device(name)
+
+
+@pytest.mark.parametrize(("setting", "kind"), [("auto", "rocm"), ("cpu", "cpu")])
+def test_a_lab_tells_its_trials_the_device_it_found(
+    configure, dataset, sandbox, tmp_path, monkeypatch, setting, kind
+) -> None:
+    asked, told = [], []
+    found = dataclasses.replace(hardware.describe("cpu"), kind=kind)
+    monkeypatch.setattr(hardware, "describe", lambda device: asked.append(device) or found)
+    monkeypatch.setattr("autoresearch.data.prepare.open_dataset", lambda _config: dataset)
+    monkeypatch.setattr("autoresearch.trial.sandbox.choose", lambda *_, **__: sandbox)
+    monkeypatch.setattr(
+        "autoresearch.trial.host.LocalExecutor", lambda *_, **named: told.append(named["device"])
+    )
+    monkeypatch.setenv("AUTORESEARCH_ATTENTION", "sdpa+folded")
+    loaded = Loaded(configure(trial__device=setting), {})
+    lab = assemble(RunDirectory(tmp_path), loaded)
+    assert lab.hardware is found
+    assert asked == [setting]
+    assert told == ["cuda" if kind == "rocm" else "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("when", "outcome", "words"),
+    [
+        ("    trial.start()\n", Outcome.TAINTED, "on `cpu`: it took another device"),
+        ("    trial.submit(model)", Outcome.CRASH, "unexpected message `joined`"),
+    ],
+)
+def test_a_trial_elsewhere_than_asked_does_not_count(run, when, outcome, words) -> None:
+    """Said late it is no excuse: a training that went badly could call itself tainted."""
+    text = counts((when, f"    trial._channel.send('joined', device='cuda')\n{when}"))
+    result = run(text)
+    assert result.outcome is outcome, result
+    assert words in result.detail
 
 
 def test_stop_ends_a_trial_soon(run) -> None:
