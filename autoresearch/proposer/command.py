@@ -57,7 +57,7 @@ class CommandProposer:
         config: `[proposer]`.
         sandbox: What keeps the agent in; None is none.
         scratch: Folder for scratch folders; None is the system's.
-        notify: Told once that the cost is not known.
+        notify: Told once that the cost is not known, and once that a renewed sign-in is lost.
 
     Raises:
         ConfigError: no command, or an unknown preset.
@@ -78,6 +78,7 @@ class CommandProposer:
         self._notify = notify
         self._num_failures = 0
         self._is_cost_told = False
+        self._is_sign_in_told = False
         self._rng = random.SystemRandom()
         self._agent = agent_of(self._line(None))
         self.name = f"`{config.command[0]}`"
@@ -206,11 +207,21 @@ class CommandProposer:
         try:
             run = self._execute(scratch, line, prompt, stop, self._config.timeout_seconds)
         finally:
-            scratch.give_back(home, self._agent.refreshed)
+            self._tell_sign_in(scratch.give_back(home, self._agent.refreshed))
         if stop.is_set():
             spent = money.add(usage, self._usage(run))
             raise CancelledError("the session ended", usage=spent)
         return run
+
+    def _tell_sign_in(self, problems: list[str]) -> None:
+        """Say once that a renewed sign-in is lost with the scratch folder."""
+        if problems and not self._is_sign_in_told:
+            self._is_sign_in_told = True
+            text = (
+                f"the renewed sign-in of {self.name} cannot be written back ({'; '.join(problems)}):"
+                " sign in again if the old one is refused"
+            )
+            self._notify(Alerted(text=text))
 
     def _execute(
         self,

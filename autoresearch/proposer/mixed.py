@@ -21,6 +21,7 @@ from autoresearch.proposer.base import (
     Proposer,
     ProposerUnavailableError,
     nobody,
+    unforeseen,
 )
 from autoresearch.types import Proposal, Usage
 
@@ -208,6 +209,10 @@ def _ask(proposer: Proposer, context: Context, stop: threading.Event, spent: Usa
     except (CancelledError, ProposerUnavailableError) as exc:
         exc.usage = money.add(spent, exc.usage)
         raise
+    except Exception as exc:
+        failure = unforeseen(proposer.name, exc)
+        failure.usage = spent
+        raise failure from exc
     return _with_usage(proposal, spent)
 
 

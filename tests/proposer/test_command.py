@@ -1,5 +1,6 @@
 """The command proposer with a real script as agent: `pytest tests/proposer/test_command.py`."""
 
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.proposer import scratch
 from autoresearch.proposer.agent_process import AgentRun, program_folders
 from autoresearch.proposer.agent_report import last_words, read_usage
 from autoresearch.proposer.agents import command_line
@@ -316,14 +318,67 @@ def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
     auth = home / ".codex" / "auth.json"
     auth.write_text('{"token": 1}')
     (home / ".codex" / "history").write_text("private")
-    with Scratch(tmp_path / "s") as scratch:
-        scratch.bring(home, (".codex/auth.json", ".codex/none.json"))
-        inside = scratch.home / ".codex" / "auth.json"
+    with Scratch(tmp_path / "s") as private:
+        private.bring(home, (".codex/auth.json", ".codex/none.json"))
+        inside = private.home / ".codex" / "auth.json"
         assert inside.read_text() == '{"token": 1}'
-        assert not (scratch.home / ".codex" / "history").exists()
+        assert not (private.home / ".codex" / "history").exists()
         inside.write_text("not json")
-        scratch.give_back(home, (".codex/auth.json",))
+        private.give_back(home, (".codex/auth.json",))
         assert auth.read_text() == '{"token": 1}'
         inside.write_text('{"token": 2}')
-        scratch.give_back(home, (".codex/auth.json",))
+        private.give_back(home, (".codex/auth.json",))
     assert auth.read_text() == '{"token": 2}'
+
+
+SIGNED_IN_AGENT = """#!/bin/sh
+cat > /dev/null
+sed -i 's/0.04 /0.02 /' train.py
+echo '{"token": 2}' > "$HOME/.claude/.credentials.json"
+"""
+
+
+def sign_in(home: Path) -> Path:
+    (home / ".claude").mkdir()
+    credentials = home / ".claude" / ".credentials.json"
+    credentials.write_text('{"token": "1, and long"}')
+    return credentials
+
+
+def test_a_sign_in_that_is_mounted_alone_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: Path, _: object) -> Path:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+
+    monkeypatch.setattr(Path, "replace", busy)
+    credentials = sign_in(tmp_path)
+    with Scratch(tmp_path / "s") as private:
+        private.bring(tmp_path, (".claude/.credentials.json",))
+        (private.home / ".claude" / ".credentials.json").write_text('{"token": 2}')
+        assert private.give_back(tmp_path, (".claude/.credentials.json",)) == []
+    assert credentials.read_text() == '{"token": 2}'
+    assert list(credentials.parent.iterdir()) == [credentials]
+
+
+def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(
+    tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(scratch, "_replace", read_only)
+    fake = tmp_path / "claude"
+    fake.write_text(SIGNED_IN_AGENT)
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    credentials = sign_in(isolated)
+    told: list[str] = []
+    proposer = CommandProposer(config(["claude"]), notify=lambda alert: told.append(alert.text))
+    for _ in range(2):
+        assert "0.02 " in proposer.propose(context(), NEVER).files["train.py"]
+    assert "1, and long" in credentials.read_text()
+    lost = [text for text in told if "sign-in" in text]
+    assert len(lost) == 1
+    assert "`claude`" in lost[0]
+    assert "(`~/.claude/.credentials.json`: Read-only file system)" in lost[0]

@@ -1,5 +1,6 @@
 """Mixes and outages: `pytest tests/proposer/test_mixed.py`."""
 
+import re
 import threading
 from collections.abc import Callable
 
@@ -7,7 +8,7 @@ import pytest
 from proposer_sample import TRAIN, context
 
 from autoresearch.config import Config, load_config
-from autoresearch.errors import ConfigError
+from autoresearch.errors import ConfigError, PrerequisiteError
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -154,6 +155,26 @@ def test_the_cost_limit_is_no_outage(clock: Clock) -> None:
     with pytest.raises(CostLimitError) as raised:
         WithFallback(first, Scripted("search"), 600, clock=clock).propose(context(), NEVER)
     assert raised.value.usage.cost_usd == 0.25
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(30, "Read-only file system"), r"OSError: \[Errno 30\] Read-only file system \("),
+        (KeyError("x"), r"KeyError: 'x' \(test_mixed.py:\d+\)"),
+        (PrerequisiteError("no sandbox", hint="install it"), "no sandbox"),
+    ],
+)
+def test_what_nobody_foresaw_is_told_and_handed_over(
+    clock: Clock, error: Exception, said: str
+) -> None:
+    told: list[str] = []
+    first = Scripted("llm", out(5.0, 0.25), error)
+    second = Scripted("search", idea("search"))
+    both = WithFallback(first, second, 600, lambda alert: told.append(alert.text), clock)
+    p = both.propose(context(), NEVER)
+    assert (p.proposer, p.usage.cost_usd) == ("search", 0.25)
+    assert re.search(rf"llm failed: {said}.*: search proposes meanwhile", told[-1])
 
 
 def test_both_silent(clock: Clock) -> None:
