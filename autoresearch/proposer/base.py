@@ -82,6 +82,7 @@ class Proposer(Protocol):
 
         Raises:
             PrerequisiteError: it cannot work; names the variable or the line to set.
+            ProposerUnavailableError: it cannot be had now, which time may heal; it may be asked all the same.
         """
         ...
 

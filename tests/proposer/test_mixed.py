@@ -9,6 +9,7 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import Config, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.events import Alerted
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -148,6 +149,24 @@ def test_costs_of_failed_calls_are_not_lost(clock: Clock) -> None:
     with pytest.raises(EditFailedError) as raised:
         WithFallback(first, Scripted("search"), 600, clock=clock).propose(context(), NEVER)
     assert raised.value.proposal.usage.cost_usd == pytest.approx(0.75)
+
+
+def test_an_outage_at_first_contact_is_told_and_over_when_it_answers(clock: Clock) -> None:
+    class Away(Scripted):
+        def check(self) -> str:
+            raise out(5.0)
+
+    told: list[Alerted] = []
+    first = Away("llm", idea("llm"))
+    both = WithFallback(first, Scripted("search"), 600, told.append, clock)
+    with pytest.raises(ProposerUnavailableError, match="`m` is down"):
+        both.check()
+    assert [alert.text for alert in told] == [
+        "`m` is down: it is asked again, search proposes in 10 min"
+    ]
+    assert both.propose(context(), NEVER).proposer == "llm"
+    assert clock.now == pytest.approx(1005.0)
+    assert (told[-1].text, told[-1].is_over) == ("llm answers again", True)
 
 
 def test_the_cost_limit_is_no_outage(clock: Clock) -> None:
