@@ -195,7 +195,7 @@ def preview_next(
     context = context_of(
         record,
         loaded.config,
-        hardware=describe().to_json(),
+        hardware=describe(loaded.config.trial.device).to_json(),
         program=program.read_text("utf-8", "replace") if program.is_file() else "",
         seconds_left=limits.seconds_left(0.0),
         cost_left=limits.cost_left(record.session().usage.cost_usd or 0.0),
