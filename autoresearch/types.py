@@ -203,23 +203,30 @@ class Setup:
     eval_tokens: int
     attention: str = ""
     """What the attention ladder chose, once per setup."""
+    context: int = 0
+    """Tokens of context when judging; 0: `max_seq_len`."""
 
     @property
     def key(self) -> str:
-        """A short hash of all fields but `attention`, which follows from them."""
+        """A short hash of all fields but `attention`, which follows from them; a `context` of 0 is left out."""
         import hashlib
         import json
 
-        fields = {k: v for k, v in vars(self).items() if k != "attention"}
+        left_out = {"attention"} if self.context else {"attention", "context"}
+        fields = {k: v for k, v in vars(self).items() if k not in left_out}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def differences(self, other: "Setup") -> list[str]:
         """Return `name: ours -> theirs` for each field in which two setups differ."""
+        ours, theirs = (
+            {**vars(setup), "context": setup.context or setup.max_seq_len}
+            for setup in (self, other)
+        )
         return [
-            f"{name}: {value} -> {getattr(other, name)}"
-            for name, value in vars(self).items()
-            if name != "attention" and value != getattr(other, name)
+            f"{name}: {value} -> {theirs[name]}"
+            for name, value in ours.items()
+            if name != "attention" and value != theirs[name]
         ]
 
 

@@ -79,12 +79,14 @@ def confirm(
     num_alerts = len(record.session().alerts)
     stop = threading.Event()
     display = make_display(mode, is_single=True)
-    display.start(None)
-    try:
-        with stop_on_signals(stop, mode.say, "the trial under way is run again next time"):
-            found = confirm_session(lab, record, options, emit=display.handle, stop=stop)
-    finally:
-        display.stop(None)
+    promise = "the trial under way is run again next time"
+    with stop_on_signals(stop, mode.say, promise) as terminal:
+        terminal.guard(display.start)(None)
+        try:
+            emit = terminal.guard(display.handle)
+            found = confirm_session(lab, record, options, emit=emit, stop=stop)
+        finally:
+            terminal.guard(display.stop)(None)
     session = record.session()
     print_confirmations(mode, session, found, session.alerts[num_alerts:])
     if stop.is_set() and not found:

@@ -34,12 +34,13 @@ def try_(
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     stop = threading.Event()
     display = make_display(mode, is_single=True)
-    display.start(None)
-    try:
-        with stop_on_signals(stop, mode.say, "the trial under way ends"):
-            result = try_working_tree(lab, seed=seed, emit=display.handle, stop=stop)
-    finally:
-        display.stop(None)
+    with stop_on_signals(stop, mode.say, "the trial under way ends") as terminal:
+        terminal.guard(display.start)(None)
+        try:
+            emit = terminal.guard(display.handle)
+            result = try_working_tree(lab, seed=seed, emit=emit, stop=stop)
+        finally:
+            terminal.guard(display.stop)(None)
     print_trial(mode, result)
     if stop.is_set():
         raise typer.Exit(130)

@@ -200,7 +200,7 @@ class Reader:
             if part.start:
                 file.seek(part.start - 1)
                 position += _skip_line(file) - 1
-            is_first = True
+            is_first = part.start == 0
             while part.kind != "jsonl" or position < part.stop:
                 line = file.readline(BIG_BYTES)
                 if not line:
@@ -225,7 +225,10 @@ class Reader:
                 is_first = False
 
     def _record(self, line: bytes, place: str, *, must_parse: bool) -> bytes | None:
-        """Return the text of a JSON line; what is wrong in the first is an error, later it is counted."""
+        """Return the text of a JSON line; what is wrong in the first of a file is an error, later it is counted.
+
+        A text that is there and null says nothing against the column and is counted anywhere.
+        """
         try:
             record = json.loads(line)
         except ValueError as exc:
@@ -237,15 +240,15 @@ class Reader:
                 ) from exc
             self._skip("not JSON", place)
             return None
-        value = record.get(self.text_column) if isinstance(record, dict) else None
+        keys = list(record) if isinstance(record, dict) else []
+        value = record[self.text_column] if self.text_column in keys else None
         if isinstance(value, str):
             try:
                 return value.encode()
             except UnicodeEncodeError:
                 self._skip("not UTF-8", place)
                 return None
-        if must_parse:
-            keys = list(record) if isinstance(record, dict) else []
+        if must_parse and (value is not None or self.text_column not in keys):
             raise missing_column(place, self.text_column, keys)
         self._skip("without text", place)
         return None

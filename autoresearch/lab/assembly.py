@@ -103,9 +103,16 @@ def attention_of(config: Config, hardware: "Hardware") -> str:
 
 
 def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:
-    """Return what makes the numbers of this machine, data and configuration comparable."""
+    """Return what makes the numbers of this machine, data and configuration comparable.
+
+    Args:
+        config: All settings.
+        dataset: What is trained and judged on.
+        hardware: Of the device in `[trial] device`, which need not be the machine's best.
+    """
     from autoresearch.trial.judge import JUDGE_VERSION
 
+    context = config.judge.context
     return Setup(
         gpu=hardware.name,
         torch=hardware.torch,
@@ -115,6 +122,7 @@ def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setu
         judge=JUDGE_VERSION,
         max_seq_len=config.trial.max_seq_len,
         eval_tokens=config.judge.eval_tokens,
+        context=0 if context == config.trial.max_seq_len else context,
     )
 
 

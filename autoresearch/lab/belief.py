@@ -123,14 +123,42 @@ def _history(
 ) -> list[tuple[Experiment, list[Trial]]]:
     """Return judged experiments with their trials that count, from the first that stood."""
     steps = []
-    for experiment in sorted(session.experiments, key=lambda e: e.number):
+    for experiment in session.experiments:
         is_judged = experiment.state is State.JUDGED or is_measured_tip(experiment)
         is_scored = experiment.verdict in (None, Verdict.KEEP, Verdict.DISCARD)
         trials = [t for t in experiment.trials if does_count(t, setup)]
         if experiment.number != without and is_judged and is_scored and trials:
             steps.append((experiment, trials))
+    steps = _as_judged(steps)
     stood = [i for i, (e, _) in enumerate(steps) if is_measured_tip(e) or e.verdict is Verdict.KEEP]
     return steps[stood[0] :] if stood else []
+
+
+def _as_judged(
+    steps: Sequence[tuple[Experiment, list[Trial]]],
+) -> list[tuple[Experiment, list[Trial]]]:
+    """Put steps in the order of their verdicts: by number, but none before the one it was made from.
+
+    A tip that moved while proposals waited is measured first, under a higher number than theirs. Not told
+    by the clock, which may be set back.
+    """
+    to_come = {experiment.commit for experiment, _ in steps}
+    held: dict[str, list[tuple[Experiment, list[Trial]]]] = {}
+    ordered = []
+
+    def take(step: tuple[Experiment, list[Trial]]) -> None:
+        ordered.append(step)
+        to_come.discard(step[0].commit)
+        for follower in held.pop(step[0].commit, ()):
+            take(follower)
+
+    for step in sorted(steps, key=lambda s: s[0].number):
+        parent = step[0].parent
+        if parent in to_come and parent != step[0].commit:
+            held.setdefault(parent, []).append(step)
+        else:
+            take(step)
+    return ordered
 
 
 def _lessons(session: Session, setup: str, earlier: Sequence[Session]) -> Floats | float:

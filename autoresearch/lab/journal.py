@@ -4,7 +4,7 @@
 event's small files as the tree, the experiment's commit as a second parent.
 
 What is promised: when `append` returns, the event is on the disk, and the refs that move with it have moved; or it
-raises, and none of that happened.
+raises, and none of that happened. Who only listens cannot break that.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from autoresearch.errors import WorkError
-from autoresearch.events import SCHEMA, Event
+from autoresearch.errors import AutoresearchError, WorkError
+from autoresearch.events import SCHEMA, Alerted, Event
 from autoresearch.lab.clean import clean_json, clean_line
 from autoresearch.lab.fold import Fold, without_gc
 from autoresearch.lab.git import Entry, RefUpdate, Repository
@@ -39,7 +39,8 @@ class Journal:
         self.lock = threading.RLock()
         """Held by a thread of this process that reads and then writes."""
         self.listener: Callable[[Event], None] = lambda _: None
-        """Told of each event once it is stored."""
+        """Told of each event once it is stored. Its first failure is recorded as an alert, and none is raised."""
+        self._has_listener_failed = False
 
     @property
     def exists(self) -> bool:
@@ -86,8 +87,17 @@ class Journal:
             self._repository.update_refs([update, *moves], event.type)
             if self._fold.journal == (journal or ""):
                 self._fold.apply(sha, line)
-            self.listener(event)
+            self._tell(event)
             return sha
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self.listener(event)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the event is stored
+            if not self._has_listener_failed:
+                self._has_listener_failed = True
+                with contextlib.suppress(AutoresearchError):
+                    self.append(Alerted(text=f"events are not shown: {type(exc).__name__}: {exc}"))
 
     def _tree(self, files: Mapping[str, bytes]) -> str:
         blobs = {

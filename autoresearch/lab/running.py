@@ -65,6 +65,7 @@ def run_session(
     from autoresearch.lab.parts import Clock, Parts, trial_seconds
     from autoresearch.lab.sessions import sessions
     from autoresearch.proposer.ahead import Ahead
+    from autoresearch.proposer.base import ProposerUnavailableError
     from autoresearch.proposer.registry import make_proposer
 
     config = lab.config
@@ -80,7 +81,9 @@ def run_session(
             scratch=lab.run_directory.state / "agents",
             notify=alerts.put,
         )
-        proposer.check()
+        # An outage is told, and waited out as one in the night is: a killed lab must come back in it.
+        with contextlib.suppress(ProposerUnavailableError):
+            proposer.check()
         record.listen(emit)
         first_number = first_counted(record, session)
         record.append(started_event(lab, record, options, first_number), commit=record.tip())

@@ -1,41 +1,57 @@
-"""What a session does about signals: Ctrl-C and SIGTERM end it in order, a lost terminal does not end it."""
+"""What a session does about signals: Ctrl-C and SIGTERM end it in order, a lost terminal or reader does not end it."""
 
 import contextlib
 import errno
 import os
+import select
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec
 
 P = ParamSpec("P")
 
 
 class Terminal:
-    """The terminal this process talks to, as long as there is one."""
+    """Who this process talks to, as long as there is one: a terminal, or the reader of a pipe."""
 
     def __init__(self) -> None:
         self._files = [file for file in (0, 1, 2) if os.isatty(file)]
 
     def let_go(self) -> None:
         """Point whatever was the terminal to nowhere; a file or a pipe stays what it is."""
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for file in self._files:
-            os.dup2(nowhere, file)
-        os.close(nowhere)
+        _point_to_nowhere(self._files)
 
     def guard(self, show: Callable[P, None]) -> Callable[P, None]:
-        """Return `show`, made so that a terminal that is gone does not matter to who calls it."""
+        """Return `show`, made so that a terminal or a reader that is gone does not matter to who calls it."""
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
                 show(*args, **kwargs)
             except OSError as exc:
-                if exc.errno != errno.EIO:
+                if exc.errno == errno.EIO:
+                    self.let_go()
+                elif exc.errno == errno.EPIPE:  # `run | tee log` in a terminal that was closed.
+                    _point_to_nowhere(_without_reader())
+                else:
                     raise
-                self.let_go()
 
         return guarded
+
+
+def _without_reader() -> list[int]:
+    """Return which of stdout and stderr nobody reads any more."""
+    watch = select.poll()
+    for file in (1, 2):
+        watch.register(file, 0)  # Nothing asked for: only what is broken is reported.
+    return [file for file, _ in watch.poll(0)]
+
+
+def _point_to_nowhere(files: Iterable[int]) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for file in files:
+        os.dup2(nowhere, file)
+    os.close(nowhere)
 
 
 @contextlib.contextmanager

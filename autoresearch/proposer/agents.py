@@ -101,15 +101,20 @@ def agent_of(command: Sequence[str]) -> Agent:
     return AGENTS.get(Path(command[0]).name, Agent())
 
 
+def can_be_capped(command: Sequence[str]) -> bool:
+    """Return whether the agent is started by a preset that can be held to a sum of money."""
+    return len(command) == 1 and bool(agent_of(command).cost_option)
+
+
 def command_line(
-    command: Sequence[str], *, model: str, cost_left_usd: float | None, is_sandboxed: bool
+    command: Sequence[str], *, model: str, cap_usd: float | None, is_sandboxed: bool
 ) -> list[str]:
     """Return the arguments to start an agent with.
 
     Args:
         command: `[proposer] command`; one known name alone stands for its preset.
         model: `[proposer] model`, added to presets only; empty leaves the agent's own choice.
-        cost_left_usd: Money left, given to presets that can keep to it.
+        cap_usd: The most the run may cost, given to presets that can keep to it.
         is_sandboxed: Whether the lab's sandbox is around the agent.
 
     Raises:
@@ -132,6 +137,6 @@ def command_line(
     line[0] = command[0]
     if model:
         line.append(f"{agent.model_option}={model}")
-    if agent.cost_option and cost_left_usd is not None:
-        line.append(f"{agent.cost_option}={max(cost_left_usd, 0.01):.2f}")
+    if agent.cost_option and cap_usd is not None:
+        line.append(f"{agent.cost_option}={cap_usd:.2f}")
     return line

@@ -3,7 +3,14 @@
 import queue
 import threading
 
-from autoresearch.proposer.base import CancelledError, Context, EditFailedError, Proposer
+from autoresearch.proposer.base import (
+    CancelledError,
+    Context,
+    EditFailedError,
+    Proposer,
+    ProposerUnavailableError,
+    unforeseen,
+)
 from autoresearch.types import Proposal
 
 
@@ -40,7 +47,7 @@ class Ahead:
 
         Raises:
             EditFailedError: the answer could not be made into a change.
-            ProposerUnavailableError: no proposal can be had now.
+            ProposerUnavailableError: no proposal can be had now, or the proposer failed in a way nobody foresaw.
             CancelledError: `cancel` was called.
         """
         try:
@@ -61,6 +68,10 @@ class Ahead:
     def _ask(self, context: Context) -> None:
         try:
             answer: Proposal | BaseException = self.proposer.propose(context, self._stop)
+        except (EditFailedError, ProposerUnavailableError, CancelledError) as exc:
+            answer = exc
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it must not end the night
+            answer = unforeseen(self.proposer.name, exc)
         except BaseException as exc:  # noqa: BLE001 - handed to the thread that takes it
             answer = exc
         if self._stop.is_set() and not isinstance(answer, Proposal | EditFailedError):

@@ -1,12 +1,14 @@
 """The protocol of proposers: what one is given and what it must answer."""
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Alerted
+from autoresearch.proposer.faults import PAUSE_SECONDS
 from autoresearch.types import Proposal, Session, Usage
 
 Notify = Callable[[Alerted], None]
@@ -80,6 +82,7 @@ class Proposer(Protocol):
 
         Raises:
             PrerequisiteError: it cannot work; names the variable or the line to set.
+            ProposerUnavailableError: it cannot be had now, which time may heal; it may be asked all the same.
         """
         ...
 
@@ -133,3 +136,21 @@ class CancelledError(AutoresearchError):
     def __init__(self, message: str, *, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.usage = usage or Usage()
+
+
+def unforeseen(name: str, error: Exception) -> ProposerUnavailableError:
+    """Return what stands for an error that no proposer should raise: the night goes on, and the person is told.
+
+    Args:
+        name: The proposer's.
+        error: What it raised: the fault of a disk, or of our own code.
+    """
+    if isinstance(error, AutoresearchError):
+        return ProposerUnavailableError(
+            f"{name} failed: {error.message}", hint=error.hint, retry_seconds=PAUSE_SECONDS
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    return ProposerUnavailableError(
+        f"{name} failed: {type(error).__name__}: {error}{place}", retry_seconds=PAUSE_SECONDS
+    )

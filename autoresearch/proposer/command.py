@@ -5,6 +5,7 @@ and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standa
 limit, and writes what it meant to `IDEA.md`.
 """
 
+import math
 import os
 import random
 import shutil
@@ -23,7 +24,7 @@ from autoresearch.proposer.agent_process import (
     run_agent,
 )
 from autoresearch.proposer.agent_report import last_words, read_usage
-from autoresearch.proposer.agents import AGENTS, agent_of, command_line
+from autoresearch.proposer.agents import AGENTS, agent_of, can_be_capped, command_line
 from autoresearch.proposer.answers import clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,
@@ -44,6 +45,12 @@ from autoresearch.types import Proposal, Usage
 
 _PROMPT_TOKENS = 60_000
 _CHECK_SECONDS = 60.0
+_LEAST_USD = 0.01
+"""What an agent can be held to at least."""
+_CAP_SHARE = 0.25
+"""Part of what is left of `--max-cost` that one run is given, so that one that dies without a word costs no more."""
+_NOT_STARTED = (126, 127)
+"""Exit codes of a shell and of `env` for a program that cannot be started."""
 _COMMON = (
     *("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
@@ -57,7 +64,7 @@ class CommandProposer:
         config: `[proposer]`.
         sandbox: What keeps the agent in; None is none.
         scratch: Folder for scratch folders; None is the system's.
-        notify: Told once that the cost is not known.
+        notify: Told once that the cost is not known, and once that a renewed sign-in is lost.
 
     Raises:
         ConfigError: no command, or an unknown preset.
@@ -77,7 +84,9 @@ class CommandProposer:
         self._scratch = scratch
         self._notify = notify
         self._num_failures = 0
+        self._dearest_usd = 0.0
         self._is_cost_told = False
+        self._is_sign_in_told = False
         self._rng = random.SystemRandom()
         self._agent = agent_of(self._line(None))
         self.name = f"`{config.command[0]}`"
@@ -101,8 +110,8 @@ class CommandProposer:
                 text = prompt.text + told
                 if told:
                     scratch.put_prompt(text)
-                run = self._run(scratch, text, stop, usage, context.cost_left_usd)
-                usage = money.add(usage, self._usage(run))
+                run, used = self._run(scratch, text, stop, usage, context.cost_left_usd)
+                usage = money.add(usage, used)
                 outputs.append(f"## Run {len(outputs) + 1}\n\n{run.output}\n\n{run.errors}")
                 self._raise_unless_done(run, usage)
                 found = scratch.read(context.files)
@@ -178,11 +187,11 @@ class CommandProposer:
 
     # -- running ------------------------------------------------------------------------------
 
-    def _line(self, cost_left: float | None) -> list[str]:
+    def _line(self, cap: float | None) -> list[str]:
         return command_line(
             self._config.command,
             model=self._config.model,
-            cost_left_usd=cost_left,
+            cap_usd=cap,
             is_sandboxed=self._sandbox.name != "none",
         )
 
@@ -193,24 +202,46 @@ class CommandProposer:
         stop: threading.Event,
         usage: Usage,
         cost_left: float | None,
-    ) -> AgentRun:
+    ) -> tuple[AgentRun, Usage]:
         left = None if cost_left is None else cost_left - (usage.cost_usd or 0.0)
-        if left is not None and left <= 0:
+        if left is not None and left < _LEAST_USD:
             raise CostLimitError("`--max-cost` is spent", retry_seconds=None, usage=usage)
+        cap = self._cap(left)
         line = [
             part.replace("{prompt_file}", PROMPT_NAME).replace("{model}", self._config.model)
-            for part in self._line(left)
+            for part in self._line(cap)
         ]
         home = Path("~").expanduser()
         scratch.bring(home, self._agent.files)
         try:
             run = self._execute(scratch, line, prompt, stop, self._config.timeout_seconds)
         finally:
-            scratch.give_back(home, self._agent.refreshed)
+            self._tell_sign_in(scratch.give_back(home, self._agent.refreshed))
+        used = self._usage(run, cap)
         if stop.is_set():
-            spent = money.add(usage, self._usage(run))
-            raise CancelledError("the session ended", usage=spent)
-        return run
+            raise CancelledError("the session ended", usage=money.add(usage, used))
+        return run, used
+
+    def _cap(self, left: float | None) -> float | None:
+        """Return the most the next run may cost; None where there is no limit, or no way to tell the agent.
+
+        A part of what is left, but room for twice the dearest run so far: an idea cut off by its cap is paid for
+        nothing.
+        """
+        if left is None or not can_be_capped(self._config.command):
+            return None
+        most = min(left, max(_CAP_SHARE * left, 2 * self._dearest_usd))
+        return max(_LEAST_USD, math.floor(100 * most) / 100)
+
+    def _tell_sign_in(self, problems: list[str]) -> None:
+        """Say once that a renewed sign-in is lost with the scratch folder."""
+        if problems and not self._is_sign_in_told:
+            self._is_sign_in_told = True
+            text = (
+                f"the renewed sign-in of {self.name} cannot be written back ({'; '.join(problems)}):"
+                " sign in again if the old one is refused"
+            )
+            self._notify(Alerted(text=text))
 
     def _execute(
         self,
@@ -301,14 +332,20 @@ class CommandProposer:
         model = f"{Path(self._config.command[0]).name} {self._config.model}".strip()
         return make_proposal("command", context, files, headings, usage, attachments, model)
 
-    def _usage(self, run: AgentRun) -> Usage:
+    def _usage(self, run: AgentRun, cap: float | None) -> Usage:
+        """Return what a run cost; one that was given a cap and did not say is booked at that."""
         usage = read_usage(run.output, run.seconds)
-        if usage.cost_usd is None and usage.tokens_in and self._config.price_in >= 0:
+        if usage.cost_usd is not None:
+            self._dearest_usd = max(self._dearest_usd, usage.cost_usd)
+            return usage
+        if usage.tokens_in and self._config.price_in >= 0:
             cost = usage.tokens_in * self._config.price_in + usage.tokens_out * max(
                 self._config.price_out, 0.0
             )
             return money.add(usage, Usage(cost_usd=cost / 1e6))
-        if usage.cost_usd is None and run.code == 0 and not self._is_cost_told:
+        if cap is not None and run.code not in _NOT_STARTED:
+            return money.add(usage, Usage(cost_usd=cap))
+        if run.code in (0, None) and not self._is_cost_told:
             self._is_cost_told = True
             text = (
                 f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept"

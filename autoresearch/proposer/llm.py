@@ -119,7 +119,8 @@ class LlmProposer:
         """Ask for one word and say what answered.
 
         Raises:
-            PrerequisiteError: no model is named, a key is missing, or the call fails.
+            PrerequisiteError: no model is named, a key is missing or refused, or the model cannot be used.
+            ProposerUnavailableError: the call failed in a way that is waited for.
         """
         if not self.provider.model:
             raise PrerequisiteError(
@@ -145,7 +146,13 @@ class LlmProposer:
                 timeout_seconds=min(_CHECK_SECONDS, self._config.timeout_seconds),
             )
         except ProviderError as exc:
+            self._first_contact = exc.usage
             hint = self.provider.hint(exc.fault) or None
+            if exc.fault.action == "wait":
+                wait = wait_seconds(1, exc.retry_after, self._rng)
+                raise ProposerUnavailableError(
+                    self._sentence(exc), hint=hint, retry_seconds=wait
+                ) from exc
             raise PrerequisiteError(self._sentence(exc), hint=hint, kind="proposer") from exc
         self._first_contact = reply.usage
         price = self.provider.price

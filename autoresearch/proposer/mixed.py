@@ -21,6 +21,7 @@ from autoresearch.proposer.base import (
     Proposer,
     ProposerUnavailableError,
     nobody,
+    unforeseen,
 )
 from autoresearch.types import Proposal, Usage
 
@@ -131,12 +132,21 @@ class WithFallback:
                     return proposal
             if self._is_second_due():
                 return self._stand_in(context, stop, usage)
-            self._tell_wait()
+            if self._next_try - self._clock() >= _LONG_SECONDS:
+                self._tell_wait()
             stop.wait(max(0.05, min(self._next_try, self._deadline()) - self._clock()))
 
     def check(self) -> str:
-        """Check the first, and the second where it needs something too."""
-        said = self.first.check()
+        """Check the first, and the second where it needs something too; see `Proposer.check`.
+
+        A first that cannot be had now is told as in the night, and its outage has begun.
+        """
+        try:
+            said = self.first.check()
+        except ProposerUnavailableError as exc:
+            self._failed(exc)
+            self._tell_wait()
+            raise
         return f"{said}; {self.second.check()}" if isinstance(self.second, WithFallback) else said
 
     def _deadline(self) -> float:
@@ -164,8 +174,8 @@ class WithFallback:
         self._is_told = self._is_wait_told = False
 
     def _tell_wait(self) -> None:
-        """Say once why nothing is proposed, when that lasts."""
-        if not self._is_wait_told and self._next_try - self._clock() >= _LONG_SECONDS:
+        """Say once why nothing is proposed."""
+        if not self._is_wait_told:
             self._is_wait_told = True
             minutes = math.ceil(max(1.0, self._deadline() - self._clock()) / 60)
             text = (
@@ -208,6 +218,10 @@ def _ask(proposer: Proposer, context: Context, stop: threading.Event, spent: Usa
     except (CancelledError, ProposerUnavailableError) as exc:
         exc.usage = money.add(spent, exc.usage)
         raise
+    except Exception as exc:
+        failure = unforeseen(proposer.name, exc)
+        failure.usage = spent
+        raise failure from exc
     return _with_usage(proposal, spent)
 
 

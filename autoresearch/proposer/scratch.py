@@ -5,6 +5,7 @@ in size and number.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -84,25 +85,24 @@ class Scratch:
                 shutil.copyfile(source, target)
                 target.chmod(0o600)
 
-    def give_back(self, source_home: Path, names: Sequence[str]) -> None:
-        """Copy renewed sign-in files back; only JSON objects, only where there was one."""
-        import json
+    def give_back(self, source_home: Path, names: Sequence[str]) -> list[str]:
+        """Copy renewed sign-in files back; only JSON objects, only where there was one.
 
+        Returns:
+            For each file that could not be written, which and why.
+        """
+        problems = []
         for name in names:
             target = source_home / name
             data = read_plain(self.home / name)
-            if data is None or not target.is_file() or target.read_bytes() == data:
+            if data is None or not _is_object(data):
                 continue
             try:
-                is_object = isinstance(json.loads(data), dict)
-            except ValueError:
-                continue
-            if is_object:
-                temporary = target.with_name(target.name + ".new")
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                temporary.replace(target)
+                if target.is_file() and target.read_bytes() != data:
+                    _replace(target, data)
+            except OSError as exc:
+                problems.append(f"`~/{name}`: {exc.strerror}")
+        return problems
 
     def read(self, editable: Mapping[str, str]) -> Found:
         """Return what the agent left.
@@ -146,6 +146,33 @@ class Scratch:
                 if str(base / d) not in folders and not any((Path(root) / d).iterdir())
             ]
         return tuple(sorted(found))
+
+
+def _is_object(data: bytes) -> bool:
+    import json
+
+    try:
+        return isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Write a private file at once; one that is mounted alone cannot be replaced and is overwritten."""
+    temporary = target.with_name(target.name + ".new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        temporary.replace(target)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if exc.errno not in (errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        with target.open("r+b") as file:
+            file.write(data)
+            file.truncate()
 
 
 def read_plain(path: Path) -> bytes | None:

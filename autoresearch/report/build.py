@@ -104,7 +104,7 @@ def _facts(session: Session) -> list[tuple[str, str]]:
     facts += [("journal", session.journal), ("seed", str(session.seed))]
     if session.setup:
         facts.append(("setup", session.setup.key))
-        facts += [(k, str(v)) for k, v in vars(session.setup).items() if v not in ("", None)]
+        facts += [(k, str(v)) for k, v in vars(session.setup).items() if v]
     facts += [
         ("sandbox", session.sandbox),
         ("proposer", session.proposer),

@@ -4,6 +4,7 @@ stdout carries data, stderr talk. Every console is free of markup, so text of a 
 never says anything that a word does not say.
 """
 
+import errno
 import json
 import os
 import sys
@@ -163,6 +164,13 @@ class OutputMode:
         sys.stdout.flush()
 
 
+class _Console(Console):
+    """A console that tells its caller when nobody reads any more; rich's own ends the process, a night too."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def make_console(
     file: IO[str] | None = None,
     *,
@@ -172,7 +180,7 @@ def make_console(
     width: int | None = None,
 ) -> Console:
     """Return a console that prints text as it is: no markup, no emoji codes, no highlighting."""
-    return Console(
+    return _Console(
         file=file,
         stderr=is_stderr,
         markup=False,

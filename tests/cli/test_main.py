@@ -1,10 +1,14 @@
 """The command line as scripts see it: exit codes, which stream says what, JSON errors."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import autoresearch
 from autoresearch import __version__
 from autoresearch.cli import VERBS, main
 
@@ -180,6 +184,25 @@ def test_show_config_says_where_each_value_came_from(
     assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
     assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
     assert shown["judge.audit_share"]["source"] == "default"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--show-config"], ["run", "--show-config", "--json"]]
+)
+def test_a_reader_that_goes_away_ends_what_only_shows(lab: Path, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "autoresearch", *arguments],
+        cwd=lab,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(autoresearch.__file__).parents[1])},
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode in (1, 141)
+    assert done.stderr == b""
 
 
 @pytest.mark.usefixtures("lab")

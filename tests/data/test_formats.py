@@ -160,6 +160,23 @@ def test_the_first_line_must_be_json(tmp_path):
         read(path, "jsonl")
 
 
+@pytest.mark.parametrize("odd", ['{"text": null, "id": 1}', '{"id": 1}', "{broken"])
+def test_an_odd_line_at_the_start_of_a_later_range_is_counted(tmp_path, odd):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n' + odd + '\n{"text": "three"}\n', encoding="utf-8")
+    found, reader = read(path, "jsonl", start=16)
+    assert found == [b"three"]
+    assert sum(reader.skipped.values()) == 1
+
+
+def test_a_null_in_the_first_line_is_no_wrong_column(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": null, "id": 1}\n{"text": "two"}\n', encoding="utf-8")
+    found, reader = read(path, "jsonl")
+    assert found == [b"two"]
+    assert reader.skipped == {"without text": 1}
+
+
 @pytest.mark.parametrize("kind", ["parquet", "jsonl.gz", "jsonl.zst"])
 def test_a_file_cut_short_is_told(tmp_path, kind):
     path = tmp_path / f"a.{kind}"

@@ -74,6 +74,19 @@ def test_a_measured_tip_is_a_level_not_an_idea(lab, decision_config):
     assert got.estimate < 0.0005
 
 
+def test_a_proposal_that_waited_is_weighed_against_the_tip_measured_meanwhile(lab, decision_config):
+    base = lab.experiment(0, BASE)
+    tip = lab.experiment(3, [1.02], verdict=Verdict.KEEP, proposer="human", parent="c3")
+    first = lab.experiment(1, [1.016], verdict=Verdict.KEEP, parent="c3")
+    second = lab.experiment(2, [1.017], verdict=Verdict.DISCARD, parent="c1")
+    session = lab.session(base, first, second, tip, best=1)
+    found = estimates(session)
+    assert found[1].effect == pytest.approx(-0.004, abs=0.001)
+    assert found[2].effect > 0, "it came after the first, and is weighed against that"
+    assert found[1].level == pytest.approx(1.016, abs=0.001)
+    assert keep_threshold(session, decision_config()) < 1.018
+
+
 def with_speed(experiment, tokens_per_second, **more):
     trials = tuple(
         replace(

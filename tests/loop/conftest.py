@@ -38,7 +38,7 @@ class Night:
 
     def run(
         self,
-        answers: Iterable[str | Exception],
+        answers: Iterable[str | BaseException],
         *,
         experiments: int = 0,
         ahead: int = 0,

@@ -80,8 +80,9 @@ class ListProposer:
     """Gives prepared texts of train.py, exceptions too, in order."""
 
     kind = "search"
+    name = "a list"
 
-    def __init__(self, answers: Iterable[str | Exception]) -> None:
+    def __init__(self, answers: Iterable[str | BaseException]) -> None:
         self.answers = list(answers)
         self.history: list[Context] = []
 
@@ -90,7 +91,7 @@ class ListProposer:
         if not self.answers:
             raise ProposerUnavailableError("nothing left", retry_seconds=None)
         answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return Proposal(
             description=f"try {answer.splitlines()[0]}",

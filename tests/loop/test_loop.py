@@ -16,6 +16,7 @@ from autoresearch.events import Phase, Progress
 from autoresearch.lab import control, revert, trials
 from autoresearch.lab.summary import summarize
 from autoresearch.paths import RunDirectory
+from autoresearch.proposer import base
 from autoresearch.proposer.base import (
     CancelledError,
     CostLimitError,
@@ -128,6 +129,20 @@ def test_an_outage_is_waited_for_and_told(night: Any) -> None:
     assert session.experiment(1).verdict is Verdict.KEEP
     assert session.other_usage.num_calls == 1
     assert any("429" in alert.text for alert in session.alerts)
+
+
+def test_a_proposer_that_breaks_does_not_end_the_night(night: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(base, "PAUSE_SECONDS", 0.01)
+    answers = [OSError(30, "Read-only file system"), variant(LR=2.0)]
+    assert night.run(answers, experiments=1) == "experiments"
+    assert night.session.experiment(1).verdict is Verdict.KEEP
+    told = [alert.text for alert in night.session.alerts]
+    assert any("a list failed: OSError: [Errno 30] Read-only" in text for text in told)
+
+
+def test_an_interrupt_of_the_proposer_still_ends_the_run(night: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        night.run([KeyboardInterrupt()])
 
 
 def test_a_stopped_trial_has_no_verdict_and_is_run_again(night: Any) -> None:

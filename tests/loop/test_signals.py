@@ -83,6 +83,37 @@ sys.stderr.write("fine")
     assert (process.returncode, said) == (0, b"fine")
 
 
+@pytest.mark.parametrize(
+    "write",
+    ["print('x', flush=True)", "OutputMode().data('x')", "OutputMode().json({})"],
+)
+def test_output_to_a_reader_that_is_gone_goes_nowhere(write: str) -> None:
+    code = f"""
+import sys
+from autoresearch.lab.signals import Terminal
+from autoresearch.ui.console import OutputMode
+terminal = Terminal()
+sys.stdin.readline()
+def show():
+    {write}
+terminal.guard(show)()
+show()
+sys.stderr.write("fine")
+"""
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=PATHS,
+    ) as process:
+        os.close(writer)
+        os.close(reader)
+        _, said = process.communicate(b"\n")
+    assert (process.returncode, said) == (0, b"fine")
+
+
 def test_other_failures_of_output_are_no_lost_terminal() -> None:
     def full() -> None:
         raise OSError(28, "No space left on device")

@@ -1,5 +1,6 @@
 """The command proposer with a real script as agent: `pytest tests/proposer/test_command.py`."""
 
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.proposer import scratch
 from autoresearch.proposer.agent_process import AgentRun, program_folders
 from autoresearch.proposer.agent_report import last_words, read_usage
 from autoresearch.proposer.agents import command_line
@@ -212,18 +214,92 @@ def test_costs_it_reports_are_counted_and_capped(tmp_path: Path) -> None:
     assert (usage.tokens_in, usage.tokens_cached, usage.tokens_out) == (14, 4, 6)
 
 
+CAPPED_AGENT = """#!/bin/sh
+cat > /dev/null
+for part in "$@"; do case "$part" in --max-budget-usd=*) echo "${part#*=}" >> CAPS;; esac; done
+"""
+
+
+def capped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, **more: Any
+) -> tuple[CommandProposer, list[str]]:
+    """A `claude` that notes what it is held to and ends as told."""
+    told: list[str] = []
+    caps = tmp_path / "caps"
+    fake = tmp_path / "claude"
+    fake.write_text(CAPPED_AGENT.replace("CAPS", str(caps)) + end)
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    settings = config(["claude"], **more)
+    return CommandProposer(settings, notify=lambda alert: told.append(alert.text)), told
+
+
+@pytest.mark.parametrize("end", ["sleep 30", "exit 1", "kill -9 $$"])
+def test_runs_that_die_without_a_word_never_pass_the_cost_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    proposer, told = capped(tmp_path, monkeypatch, end, timeout_seconds=0.3)
+    spent = 0.0
+    for _ in range(4):
+        with pytest.raises(ProposerUnavailableError) as raised:
+            proposer.propose(context(cost_left_usd=2.0 - spent), NEVER)
+        spent += raised.value.usage.cost_usd or 0.0
+    caps = [float(line) for line in (tmp_path / "caps").read_text().split()]
+    assert caps == [0.5, 0.37, 0.28, 0.21], "a quarter of what is left each time"
+    assert spent == pytest.approx(sum(caps))
+    assert told == [], "the limit is kept"
+
+
+def test_a_stopped_run_is_booked_at_its_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposer, _ = capped(tmp_path, monkeypatch, "sleep 30")
+    stop = threading.Event()
+    threading.Timer(0.4, stop.set).start()
+    with pytest.raises(CancelledError) as raised:
+        proposer.propose(context(cost_left_usd=2.0), stop)
+    assert raised.value.usage.cost_usd == 0.5
+
+
+def test_a_cap_leaves_room_for_twice_the_dearest_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = json.dumps({"type": "result", "total_cost_usd": 0.4, "usage": {"input_tokens": 1}})
+    proposer, _ = capped(tmp_path, monkeypatch, f"echo '{said}'; exit 1")
+    for left in (1.0, 1.0, 0.6, 0.004):
+        with pytest.raises(ProposerUnavailableError) as raised:
+            proposer.propose(context(cost_left_usd=left), NEVER)
+    assert isinstance(raised.value, CostLimitError), "less than a cent"
+    assert (tmp_path / "caps").read_text().split() == ["0.25", "0.80", "0.60"]
+
+
+def test_what_was_not_started_or_has_no_limit_is_not_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposer, told = capped(tmp_path, monkeypatch, "exit 127")
+    for left in (2.0, None):
+        with pytest.raises(ProposerUnavailableError) as raised:
+            proposer.propose(context(cost_left_usd=left), NEVER)
+        assert raised.value.usage.cost_usd is None
+    assert told == []
+    killed, told = capped(tmp_path, monkeypatch, "sleep 30", timeout_seconds=0.3)
+    with pytest.raises(ProposerUnavailableError):
+        killed.propose(context(), NEVER)
+    assert "`claude` does not say what it costs" in told[0]
+
+
 def test_presets() -> None:
-    claude = command_line(["claude"], model="opus", cost_left_usd=1.234, is_sandboxed=False)
+    claude = command_line(["claude"], model="opus", cap_usd=1.234, is_sandboxed=False)
     assert claude[:2] == ["claude", "--print"]
     assert claude[-2:] == ["--model=opus", "--max-budget-usd=1.23"]
-    codex = command_line(["codex"], model="", cost_left_usd=1.0, is_sandboxed=False)
+    codex = command_line(["codex"], model="", cap_usd=1.0, is_sandboxed=False)
     assert codex[-1] == "--sandbox=workspace-write"
-    inside = command_line(["codex"], model="", cost_left_usd=None, is_sandboxed=True)
+    inside = command_line(["codex"], model="", cap_usd=None, is_sandboxed=True)
     assert inside[-1] == "--dangerously-bypass-approvals-and-sandbox"
     own = ["claude", "-p", "--model", "x"]
-    assert command_line(own, model="opus", cost_left_usd=None, is_sandboxed=True) == own
+    assert command_line(own, model="opus", cap_usd=None, is_sandboxed=True) == own
     with pytest.raises(ConfigError, match="`aider` has no preset"):
-        command_line(["aider"], model="", cost_left_usd=None, is_sandboxed=False)
+        command_line(["aider"], model="", cap_usd=None, is_sandboxed=False)
     with pytest.raises(ConfigError, match=r"`proposer.command` is empty"):
         CommandProposer(config([]))
 
@@ -316,14 +392,67 @@ def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
     auth = home / ".codex" / "auth.json"
     auth.write_text('{"token": 1}')
     (home / ".codex" / "history").write_text("private")
-    with Scratch(tmp_path / "s") as scratch:
-        scratch.bring(home, (".codex/auth.json", ".codex/none.json"))
-        inside = scratch.home / ".codex" / "auth.json"
+    with Scratch(tmp_path / "s") as private:
+        private.bring(home, (".codex/auth.json", ".codex/none.json"))
+        inside = private.home / ".codex" / "auth.json"
         assert inside.read_text() == '{"token": 1}'
-        assert not (scratch.home / ".codex" / "history").exists()
+        assert not (private.home / ".codex" / "history").exists()
         inside.write_text("not json")
-        scratch.give_back(home, (".codex/auth.json",))
+        private.give_back(home, (".codex/auth.json",))
         assert auth.read_text() == '{"token": 1}'
         inside.write_text('{"token": 2}')
-        scratch.give_back(home, (".codex/auth.json",))
+        private.give_back(home, (".codex/auth.json",))
     assert auth.read_text() == '{"token": 2}'
+
+
+SIGNED_IN_AGENT = """#!/bin/sh
+cat > /dev/null
+sed -i 's/0.04 /0.02 /' train.py
+echo '{"token": 2}' > "$HOME/.claude/.credentials.json"
+"""
+
+
+def sign_in(home: Path) -> Path:
+    (home / ".claude").mkdir()
+    credentials = home / ".claude" / ".credentials.json"
+    credentials.write_text('{"token": "1, and long"}')
+    return credentials
+
+
+def test_a_sign_in_that_is_mounted_alone_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: Path, _: object) -> Path:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+
+    monkeypatch.setattr(Path, "replace", busy)
+    credentials = sign_in(tmp_path)
+    with Scratch(tmp_path / "s") as private:
+        private.bring(tmp_path, (".claude/.credentials.json",))
+        (private.home / ".claude" / ".credentials.json").write_text('{"token": 2}')
+        assert private.give_back(tmp_path, (".claude/.credentials.json",)) == []
+    assert credentials.read_text() == '{"token": 2}'
+    assert list(credentials.parent.iterdir()) == [credentials]
+
+
+def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(
+    tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(scratch, "_replace", read_only)
+    fake = tmp_path / "claude"
+    fake.write_text(SIGNED_IN_AGENT)
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    credentials = sign_in(isolated)
+    told: list[str] = []
+    proposer = CommandProposer(config(["claude"]), notify=lambda alert: told.append(alert.text))
+    for _ in range(2):
+        assert "0.02 " in proposer.propose(context(), NEVER).files["train.py"]
+    assert "1, and long" in credentials.read_text()
+    lost = [text for text in told if "sign-in" in text]
+    assert len(lost) == 1
+    assert "`claude`" in lost[0]
+    assert "(`~/.claude/.credentials.json`: Read-only file system)" in lost[0]

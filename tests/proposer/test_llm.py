@@ -292,9 +292,9 @@ def test_no_server_at_all() -> None:
     assert raised.value.usage.cost_usd is None
     assert f"is a server running at `{url}`" in str(raised.value.hint)
     ollama = config(url.removesuffix("/v1"), model="ollama_chat/qwen3-coder")
-    with pytest.raises(PrerequisiteError, match="cannot be reached") as refused:
+    with pytest.raises(ProposerUnavailableError, match="cannot be reached") as missed:
         LlmProposer(ollama).check()
-    assert "`ollama serve`" in str(refused.value.hint)
+    assert "`ollama serve`" in str(missed.value.hint)
 
 
 def test_a_slow_answer_times_out_and_is_booked_at_its_most() -> None:
@@ -392,6 +392,27 @@ def test_first_contact() -> None:
     with pytest.raises(PrerequisiteError, match="names no known provider") as raised:
         LlmProposer(config("", model="nonsense-model")).check()
     assert "provider/name" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    "say", [Say(status=429), Say(status=500), Say(status=503), Say(GOOD, seconds_before=3)]
+)
+def test_first_contact_in_an_outage_is_no_missing_prerequisite(say: Say) -> None:
+    with serve(say, Say(GOOD)) as server:
+        proposer = LlmProposer(config(server.url, timeout_seconds=1.0))
+        with pytest.raises(ProposerUnavailableError) as raised:
+            proposer.check()
+        assert raised.value.retry_seconds is not None
+        p = proposer.propose(context(), NEVER)
+    assert p.usage.num_calls == 2, (
+        "what the first contact may have cost is booked with the first idea"
+    )
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_first_contact_refuses_what_a_person_must_mend(status: int) -> None:
+    with serve(Say(status=status)) as server, pytest.raises(PrerequisiteError):
+        LlmProposer(config(server.url)).check()
 
 
 def test_first_contact_names_the_key_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Mixes and outages: `pytest tests/proposer/test_mixed.py`."""
 
+import re
 import threading
 from collections.abc import Callable
 
@@ -7,7 +8,8 @@ import pytest
 from proposer_sample import TRAIN, context
 
 from autoresearch.config import Config, load_config
-from autoresearch.errors import ConfigError
+from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.events import Alerted
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -149,11 +151,49 @@ def test_costs_of_failed_calls_are_not_lost(clock: Clock) -> None:
     assert raised.value.proposal.usage.cost_usd == pytest.approx(0.75)
 
 
+def test_an_outage_at_first_contact_is_told_and_over_when_it_answers(clock: Clock) -> None:
+    class Away(Scripted):
+        def check(self) -> str:
+            raise out(5.0)
+
+    told: list[Alerted] = []
+    first = Away("llm", idea("llm"))
+    both = WithFallback(first, Scripted("search"), 600, told.append, clock)
+    with pytest.raises(ProposerUnavailableError, match="`m` is down"):
+        both.check()
+    assert [alert.text for alert in told] == [
+        "`m` is down: it is asked again, search proposes in 10 min"
+    ]
+    assert both.propose(context(), NEVER).proposer == "llm"
+    assert clock.now == pytest.approx(1005.0)
+    assert (told[-1].text, told[-1].is_over) == ("llm answers again", True)
+
+
 def test_the_cost_limit_is_no_outage(clock: Clock) -> None:
     first = Scripted("llm", out(5.0, 0.25), CostLimitError("spent", retry_seconds=None))
     with pytest.raises(CostLimitError) as raised:
         WithFallback(first, Scripted("search"), 600, clock=clock).propose(context(), NEVER)
     assert raised.value.usage.cost_usd == 0.25
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(30, "Read-only file system"), r"OSError: \[Errno 30\] Read-only file system \("),
+        (KeyError("x"), r"KeyError: 'x' \(test_mixed.py:\d+\)"),
+        (PrerequisiteError("no sandbox", hint="install it"), "no sandbox"),
+    ],
+)
+def test_what_nobody_foresaw_is_told_and_handed_over(
+    clock: Clock, error: Exception, said: str
+) -> None:
+    told: list[str] = []
+    first = Scripted("llm", out(5.0, 0.25), error)
+    second = Scripted("search", idea("search"))
+    both = WithFallback(first, second, 600, lambda alert: told.append(alert.text), clock)
+    p = both.propose(context(), NEVER)
+    assert (p.proposer, p.usage.cost_usd) == ("search", 0.25)
+    assert re.search(rf"llm failed: {said}.*: search proposes meanwhile", told[-1])
 
 
 def test_both_silent(clock: Clock) -> None:

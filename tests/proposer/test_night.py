@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,15 +18,18 @@ from openai_server import Say, Server, serve, tokens_of
 from proposer_sample import TRAIN
 
 from autoresearch.config import Config, load_config
+from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop
 from autoresearch.lab.parts import Parts
 from autoresearch.lab.record import Record
+from autoresearch.lab.running import RunOptions, run_session
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer import constants
+from autoresearch.proposer import constants, faults
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.registry import make_proposer
+from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import (
     CurvePoint,
     Outcome,
@@ -225,6 +229,55 @@ def test_the_cost_limit_ends_the_night_before_it_is_passed(tmp_path: Path) -> No
     assert session.usage.cost_usd is not None
     assert 0.005 < session.usage.cost_usd <= 0.012
     assert len(session.experiments) < 100
+
+
+def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """Run a session as the command line does, but for the trials."""
+    monkeypatch.setattr(faults, "FIRST_WAIT_SECONDS", 0.05)
+    for name in ("autoresearch.hardware.gpu_processes", "autoresearch.lab.running.is_on_battery"):
+        monkeypatch.setattr(name, list)
+    (folder / "autoresearch.toml").write_text("")
+    (folder / "train.py").write_text(TRAIN, encoding="utf-8")
+    executor: Any = Formula(0.0)
+    executor.keep_caches = lambda _: None
+    lab: Any = SimpleNamespace(
+        run_directory=RunDirectory(folder),
+        config=config,
+        loaded=SimpleNamespace(changed=dict),
+        dataset=SimpleNamespace(is_visible=False, unigram_bpb=None, manifest={}),
+        hardware=SimpleNamespace(kind="cpu", to_json=dict),
+        sandbox=NoSandbox(),
+        is_unsafe=True,
+        setup=SETUP,
+        executor=executor,
+    )
+    options = RunOptions(Limits(experiments=1), is_confirming=False)
+    with Record.create(lab.run_directory, "t", ["train.py"]) as record:
+        assert (
+            run_session(lab, record, options, emit=lambda _: None, stop=threading.Event())
+            == "experiments"
+        )
+        return record.session()
+
+
+def test_a_lab_that_is_started_in_an_outage_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(Say(status=503), lambda index, body: Say(change(body, index))) as server:
+        session = begin(tmp_path, configured(server.url, outage_minutes=1.0), monkeypatch)
+    assert session.experiment(1).proposer == "llm"
+    assert [alert.is_over for alert in session.alerts] == [False, True]
+    assert "`openai/loopback` is not available" in session.alerts[0].text
+
+
+def test_a_lab_whose_key_is_refused_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        serve(Say(status=401)) as server,
+        pytest.raises(PrerequisiteError, match="does not accept the key"),
+    ):
+        begin(tmp_path, configured(server.url), monkeypatch)
 
 
 @pytest.mark.slow

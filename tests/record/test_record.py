@@ -9,7 +9,7 @@ from record_support import SETUP, TRAIN, Night, git, undo
 
 import autoresearch
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
-from autoresearch.events import Alerted, Noted
+from autoresearch.events import Alerted, Event, Noted
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
 from autoresearch.types import State, Verdict
@@ -351,3 +351,20 @@ def test_a_clock_that_jumped_back_changes_nothing_but_dates(night: Night) -> Non
     assert after.experiments[:2] == before.experiments
     assert [e.number for e in after.kept] == [1, 2]
     assert after.wall_seconds >= 0
+
+
+def test_a_listener_that_fails_is_told_once_and_breaks_nothing(night: Night) -> None:
+    heard: list[str] = []
+
+    def broken(event: Event) -> None:
+        heard.append(event.type)
+        raise RuntimeError("no display")
+
+    night.record.listen(broken)
+    first = night.record.append(Noted(text="one"))
+    second = night.record.append(Noted(text="two"))
+    assert git(night.root, "rev-parse", f"{second}~2") == first, "one alert between them"
+    session = night.record.session()
+    assert [note.text for note in session.notes] == ["one", "two"]
+    assert [a.text for a in session.alerts] == ["events are not shown: RuntimeError: no display"]
+    assert heard == ["note", "alert", "note"]
