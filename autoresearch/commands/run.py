@@ -1,10 +1,13 @@
 """`autoresearch run`: the loop, from where the record left it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, State, TagOption, state
+
+if TYPE_CHECKING:
+    from autoresearch.config import ProposerConfig
 
 
 def run(
@@ -33,10 +36,11 @@ def run(
         ),
     ] = None,
     proposer: Annotated[
-        str | None, typer.Option("--proposer", help="search, llm or command.")
+        str | None, typer.Option("--proposer", help="search, llm or command; instead of a mix too.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Model, as litellm names it.")
+        str | None,
+        typer.Option("--model", metavar="NAME", help="Model that llm or a command asks."),
     ] = None,
     ahead: Annotated[
         int | None, typer.Option("--ahead", metavar="N", help="Proposals prepared ahead.")
@@ -80,16 +84,19 @@ def run(
     from autoresearch.lab.assembly import open_run_directory
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
-    overrides = {
+    overrides: dict[str, object] = {
         "session.hours": hours,
         "session.experiments": experiments,
         "session.max_cost": max_cost,
         "session.notify": None if notify is None else shlex.split(notify),
         "proposer.kind": proposer,
+        "proposer.mix": None if proposer is None else {},
         "proposer.model": model,
         "proposer.ahead": ahead,
     }
     run_directory, loaded = open_run_directory(overrides)
+    if model is not None:
+        check_model_is_asked(loaded.config.proposer)
     if is_config_shown:
         from autoresearch.ui.settings import print_settings
 
@@ -139,6 +146,27 @@ def run(
     )
     code = run_and_show(shared, lab, record, options)
     raise typer.Exit(code)
+
+
+def check_model_is_asked(settings: "ProposerConfig") -> None:
+    """Refuse `--model` where no proposer would be told it.
+
+    Raises:
+        UsageError: names the proposers, and what asks a model.
+    """
+    from autoresearch.errors import UsageError
+    from autoresearch.proposer.kinds import asks_model, kinds_of
+
+    if asks_model(settings):
+        return
+    kinds = kinds_of(settings)
+    hint = f"to be given ideas by it: `autoresearch run --proposer llm --model {settings.model}`"
+    if "command" in kinds:
+        hint += "; a command of your own is told it where `[proposer] command` says `{model}`"
+    raise UsageError(
+        f"`--model {settings.model}` has no effect: `{' and '.join(kinds)}` asks no model",
+        hint=hint,
+    )
 
 
 def run_and_show(

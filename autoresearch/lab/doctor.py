@@ -417,9 +417,10 @@ def _proposer(state: _State) -> Iterator[Finding]:
     if state.loaded is None:
         yield Finding("proposer", "skip", "the configuration could not be read")
         return
+    from autoresearch.proposer.kinds import kinds_of
     from autoresearch.proposer.registry import make_proposer
 
-    kind = state.loaded.config.proposer.kind
+    kind = " and ".join(kinds_of(state.loaded.config.proposer))
     if state.is_quick and kind != "search":
         yield Finding("proposer", "skip", f"`{kind}` not asked (`--quick`)")
         return

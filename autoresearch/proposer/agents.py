@@ -101,6 +101,12 @@ def agent_of(command: Sequence[str]) -> Agent:
     return AGENTS.get(Path(command[0]).name, Agent())
 
 
+def takes_model(command: Sequence[str]) -> bool:
+    """Return whether a command is started with `[proposer] model`: a preset is, and one that says `{model}`."""
+    is_preset = len(command) == 1 and bool(agent_of(command).preset)
+    return is_preset or any("{model}" in part for part in command)
+
+
 def command_line(
     command: Sequence[str], *, model: str, cost_left_usd: float | None, is_sandboxed: bool
 ) -> list[str]:

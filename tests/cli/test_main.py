@@ -169,6 +169,52 @@ def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture
     assert "error: the flag for `proposer.kind`: input should be 'search'" in err
 
 
+@pytest.mark.parametrize(
+    ("settings", "flags", "who"),
+    [
+        ("", [], "`search`"),
+        ("mix = {search = 0.7, llm = 0.0}", [], "`search`"),
+        ('kind = "llm"', ["--proposer", "search"], "`search`"),
+        ('kind = "command"\ncommand = ["./agent.sh"]', [], "`command`"),
+    ],
+)
+def test_a_model_that_nobody_asks_is_refused(
+    settings: str, flags: list[str], who: str, lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text(f"[proposer]\n{settings}\n")
+    assert main(["run", "--model", "foo/bar", *flags]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: `--model foo/bar` has no effect: {who} asks no model\n")
+    assert "`autoresearch run --proposer llm --model foo/bar`" in err
+    assert ("`{model}`" in err) == (who == "`command`")
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ("", ["--proposer", "llm"]),
+        ("mix = {search = 0.7, llm = 0.3}", []),
+        ("mix = {search = 0.7, command = 0.3}", ["--proposer", "llm"]),
+        ('kind = "command"\ncommand = ["claude"]', []),
+        ('kind = "command"\ncommand = ["./agent.sh", "{model}"]', []),
+    ],
+)
+def test_a_model_that_somebody_asks_is_taken(
+    settings: str, flags: list[str], lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text(f"[proposer]\n{settings}\n")
+    assert main(["run", "--model", "foo/bar", *flags, "--show-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["proposer.model"]["value"] == "foo/bar"
+
+
+def test_the_flag_for_one_proposer_wins_over_a_mix_in_the_file(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text("[proposer]\nmix = {command = 1.0}\n")
+    assert main(["run", "--dry-run", "--proposer", "search"]) == 0
+    assert "`search` proposes next" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("lab")
 def test_show_config_says_where_each_value_came_from(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
