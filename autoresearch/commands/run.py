@@ -79,8 +79,6 @@ def run(
     Ends at the first limit reached. Ctrl-C ends the trial under way, which the next `run` repeats, and prints the
     line that resumes. A lost terminal ends nothing.
     """
-    import shlex
-
     from autoresearch.lab.assembly import open_run_directory
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
@@ -88,7 +86,7 @@ def run(
         "session.hours": hours,
         "session.experiments": experiments,
         "session.max_cost": max_cost,
-        "session.notify": None if notify is None else shlex.split(notify),
+        "session.notify": None if notify is None else words_of(notify),
         "proposer.kind": proposer,
         "proposer.mix": None if proposer is None else {},
         "proposer.model": model,
@@ -146,6 +144,26 @@ def run(
     )
     code = run_and_show(shared, lab, record, options)
     raise typer.Exit(code)
+
+
+def words_of(notify: str) -> list[str]:
+    """Return the command and arguments of `--notify`, split as a shell does.
+
+    Raises:
+        UsageError: a quotation mark is not closed.
+    """
+    import shlex
+
+    from autoresearch.errors import UsageError
+
+    try:
+        return shlex.split(notify)
+    except ValueError as exc:
+        problem = str(exc)
+        raise UsageError(
+            f"`--notify {notify}`: {problem[0].lower()}{problem[1:]}",
+            hint='it is split into words as by a shell: give an apostrophe as `"it\'s"`, or write a script',
+        ) from exc
 
 
 def check_model_is_asked(settings: "ProposerConfig") -> None:

@@ -216,6 +216,15 @@ def test_the_flag_for_one_proposer_wins_over_a_mix_in_the_file(
 
 
 @pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize("command", ['"', "say it's done", "say \\"])
+def test_a_command_to_notify_with_an_open_quotation_mark_is_named(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--notify", command]) == 2
+    assert capsys.readouterr().err.startswith(f"error: `--notify {command}`: no ")
+
+
+@pytest.mark.usefixtures("lab")
 def test_show_config_says_where_each_value_came_from(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
