@@ -13,18 +13,26 @@ if TYPE_CHECKING:
 def run(
     ctx: typer.Context,
     hours: Annotated[
-        float | None, typer.Option("--hours", metavar="H", min=0, help="Stop after H hours.")
+        float | None,
+        typer.Option("--hours", metavar="H", min=0, help="Stop after H hours; 0: no limit."),
     ] = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="HH:MM", help="Stop at this time of day.")
     ] = None,
     experiments: Annotated[
         int | None,
-        typer.Option("--experiments", metavar="N", min=0, help="Stop after N experiments."),
+        typer.Option(
+            "--experiments", metavar="N", min=0, help="Stop after N experiments; 0: no limit."
+        ),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option("--max-cost", metavar="USD", min=0, help="Stop when proposing cost this."),
+        typer.Option(
+            "--max-cost",
+            metavar="USD",
+            min=0,
+            help="Stop when proposing cost this, more than 0.",
+        ),
     ] = None,
     tag: TagOption = None,
     source: Annotated[
@@ -79,8 +87,15 @@ def run(
     Ends at the first limit reached. Ctrl-C ends the trial under way, which the next `run` repeats, and prints the
     line that resumes. A lost terminal ends nothing.
     """
+    from autoresearch.errors import UsageError
     from autoresearch.lab.assembly import open_run_directory
 
+    if max_cost == 0:
+        raise UsageError(
+            "`--max-cost 0` would be no limit",
+            hint="to spend nothing: `--proposer search`; for no limit leave it out, or set `max_cost = 0` in"
+            " autoresearch.toml",
+        )
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
     overrides: dict[str, object] = {
         "session.hours": hours,
@@ -100,7 +115,6 @@ def run(
 
         print_settings(shared.mode, loaded)
         return
-    from autoresearch.errors import UsageError
     from autoresearch.lab.assembly import assemble
     from autoresearch.lab.limits import Limits, limit_seconds
     from autoresearch.lab.record import Record

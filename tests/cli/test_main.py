@@ -216,6 +216,15 @@ def test_the_flag_for_one_proposer_wins_over_a_mix_in_the_file(
 
 
 @pytest.mark.usefixtures("lab")
+def test_a_cost_limit_of_nothing_is_not_taken_for_no_limit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--max-cost", "0"]) == 2
+    assert "to spend nothing: `--proposer search`" in capsys.readouterr().err
+    assert main(["run", "--hours", "0", "--experiments", "0", "--show-config"]) == 0
+
+
+@pytest.mark.usefixtures("lab")
 @pytest.mark.parametrize("command", ['"', "say it's done", "say \\"])
 def test_a_command_to_notify_with_an_open_quotation_mark_is_named(
     command: str, capsys: pytest.CaptureFixture[str]
