@@ -26,7 +26,7 @@ VARIABLES = (
     ("AUTORESEARCH_CACHE_DIR", "where prepared data lies, shared by all run directories"),
     ("AUTORESEARCH_NO_PROGRESS", "no bars, no live rows"),
     ("AUTORESEARCH_PAGER, PAGER", "the pager of log, show and diff; cat is none"),
-    ("AUTORESEARCH_DEBUG", "tracebacks instead of one-sentence errors"),
+    ("AUTORESEARCH_DEBUG", "tracebacks of errors too, as --verbose"),
     ("NO_COLOR, FORCE_COLOR", "colour never, colour always; --color wins over both"),
 )  # fmt: skip
 

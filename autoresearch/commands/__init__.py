@@ -31,7 +31,8 @@ class State:
 
     is_json: bool = False
     is_quiet: bool = False
-    verbosity: int = 0
+    is_verbose: bool = False
+    """Whether an error is told with its traceback."""
     color: Color = "auto"
     is_progress_shown: bool = True
 
@@ -45,7 +46,6 @@ class State:
             is_quiet=self.is_quiet,
             color=self.color,
             progress=self.is_progress_shown,
-            verbosity=self.verbosity,
         )
 
 

@@ -81,6 +81,38 @@ def test_an_error_as_json_is_on_stdout(
     assert err == ""
 
 
+@pytest.mark.parametrize(
+    ("flags", "is_traced"), [([], False), (["-v"], True), (["-vv"], True), (["--verbose"], True)]
+)
+def test_verbose_adds_the_traceback(
+    flags: list[str],
+    is_traced: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*flags, "log"]) == 3
+    err = capsys.readouterr().err
+    assert ("Traceback (most recent call last)" in err) == is_traced
+    assert "error: no run directory" in err
+
+
+@pytest.mark.parametrize(("color", "is_coloured"), [("always", True), ("never", False)])
+def test_the_colour_of_an_error_is_the_one_asked_for(
+    color: str,
+    is_coloured: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["--color", color, "log"]) == 3
+    assert ("\x1b[" in capsys.readouterr().err) == is_coloured
+
+
 def init(folder: Path, *more: str) -> int:
     return main(["init", str(folder), "--preset", "cpu", *more])
 
