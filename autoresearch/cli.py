@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from autoresearch import __version__
 from autoresearch.commands import Color, State
-from autoresearch.errors import AutoresearchError
+from autoresearch.errors import AutoresearchError, UsageError
 
 HELP = """Turn one GPU into an overnight research lab.
 
@@ -38,6 +38,9 @@ _MODULES = {"try": "try_", "pause": "stop", "resume": "stop"}
 _FUNCTIONS = {"try": "try_"}
 _GIVEN: ContextVar[State] = ContextVar("_GIVEN")
 """The flags before the verb, for errors: when one is told, Typer's context is gone."""
+
+_WrongLine = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What Typer raises for a command line it cannot read: `UsageError`, which it does not export."""
 
 app = typer.Typer(
     name="autoresearch",
@@ -108,11 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3
     try:
-        app(args=args, prog_name="autoresearch")
+        return int(app(args=args, prog_name="autoresearch", standalone_mode=False) or 0)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except _WrongLine as exc:
+        return _tell(_usage_error(exc), args) if args else 2  # without arguments that was the help
     except AutoresearchError as exc:
         return _tell(exc, args)
+    except typer.Abort:
+        sys.stderr.write("aborted\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -120,7 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader is gone; point stdout elsewhere so that the interpreter's last flush is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+
+
+def _usage_error(problem: Any) -> UsageError:
+    """Return what Typer says of a command line in our own words: no capital, no full stop, a way out."""
+    message = problem.format_message().strip().removesuffix(".")
+    verb = problem.ctx.command_path if problem.ctx else "autoresearch"
+    return UsageError(f"{message[0].lower()}{message[1:]}", hint=f"see `{verb} --help`")
 
 
 def _tell(error: AutoresearchError, args: Sequence[str]) -> int:

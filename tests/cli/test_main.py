@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 
 from autoresearch import __version__
 from autoresearch.cli import VERBS, main
@@ -34,7 +35,48 @@ def test_a_wrong_command_line_is_exit_2(
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err
+    assert err.startswith("error: ")
+    assert (
+        f"hint: see `autoresearch{' ' + arguments[0] if len(arguments) > 1 else ''} --help`" in err
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "nonsense"], "no such command 'nonsense'"),
+        (["--json", "log", "--nonsense"], "no such option: --nonsense"),
+        (["log", "--nonsense", "--json"], "no such option: --nonsense"),
+        (["--colour", "never", "--json", "log"], "no such option: --colour"),
+        (["run", "--hours", "x", "--json"], "invalid value for '--hours'"),
+        (["note", "--json"], "missing argument 'text'"),
+        (["--json"], "missing command"),
+    ],
+)
+def test_a_wrong_command_line_as_json_is_on_stdout(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert error["message"].startswith(message)
+    assert (error["kind"], error["exit_code"]) == ("usage", 2)
+    assert err == ""
+
+
+def test_no_argument_at_all_is_the_help_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "Usage: autoresearch" in out
+    assert err == ""
+
+
+def test_a_refused_question_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise typer.Abort
+
+    monkeypatch.setattr("autoresearch.cli.app", refuse)
+    assert main(["revert", "1"]) == 1
 
 
 @pytest.mark.parametrize(
