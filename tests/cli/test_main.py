@@ -206,6 +206,18 @@ def test_init_inside_a_repository_says_that_it_nests(
 
 
 @pytest.mark.usefixtures("lab")
+def test_a_session_that_is_not_there_is_begun_as_the_hint_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--dry-run", "--tag", "brandnew"]) == 3
+    assert "begin it with `autoresearch init . --tag brandnew`; sessions here: `" in (
+        capsys.readouterr().err
+    )
+    assert main(["init", ".", "--tag", "brandnew"]) == 0
+    assert main(["run", "--dry-run", "--tag", "brandnew"]) == 0
+
+
+@pytest.mark.usefixtures("lab")
 def test_log_before_any_experiment_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["log"]) == 0
     out, err = capsys.readouterr()
