@@ -74,7 +74,11 @@ def run(
         typer.Option("--notify", metavar="CMD", help="Command told of keeps, pauses and the end."),
     ] = None,
     is_config_shown: Annotated[
-        bool, typer.Option("--show-config", help="Print each setting and its source, and stop.")
+        bool,
+        typer.Option(
+            "--show-config",
+            help="Print each setting, its source and, piped, its meaning, and stop.",
+        ),
     ] = False,
     is_dry: Annotated[
         bool, typer.Option("--dry-run", help="Print what the proposer would be asked, and stop.")

@@ -253,6 +253,28 @@ def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture
     assert main(["run", "--show-config", "--proposer", "gpt"]) == 2
     err = capsys.readouterr().err
     assert "error: the flag for `proposer.kind`: input should be 'search'" in err
+    assert 'hint: `proposer.kind`: "search" (no LLM), "llm" or "command".' in err
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (
+            "[trial]\nbudget_seconds = 0",
+            "correct it in `autoresearch.toml`; `trial.budget_seconds`: Seconds of training in a trial,",
+        ),
+        ("[storage]\nzzz = 1", "known ones: `storage.max_logs_mb`, `storage.max_weights_mb`"),
+        ("[trial]\neval_tokens = 1", "did you mean `judge.eval_tokens`?"),
+        ("[zzz]\nx = 1", "known ones: `data`, `decision`, `judge`, `proposer`, `sandbox`,"),
+        ("[trial", "it takes `[section]` lines and `name = value` lines"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_what_would_be_right(
+    text: str, hint: str, lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text(text)
+    assert main(["run", "--show-config"]) == 2
+    assert f"hint: {hint}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -326,7 +348,10 @@ def test_show_config_says_where_each_value_came_from(
     monkeypatch.setenv("AUTORESEARCH_DECISION_POLICY", "strict")
     assert main(["run", "--show-config", "--json", "--hours", "8"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["session.hours"] == {"value": 8.0, "source": "flags"}
+    assert shown["session.hours"]["value"] == 8.0
+    assert shown["session.hours"]["source"] == "flags"
+    assert shown["session.hours"]["meaning"].startswith("Stop after this many hours; 0 is")
+    assert all(setting["meaning"] for setting in shown.values())
     assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
     assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
     assert shown["judge.audit_share"]["source"] == "default"
