@@ -363,6 +363,19 @@ def test_run_before_prepare_says_what_to_do(capsys: pytest.CaptureFixture[str]) 
     assert "hint: run `autoresearch prepare`" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize("verb", ["log", "run", "confirm", "report"])
+def test_the_shell_completes_tags(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", ".", "--tag", "brandnew"]) == 0
+    monkeypatch.setenv("_AUTORESEARCH_COMPLETE", "complete_zsh")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", f"autoresearch {verb} --tag b")
+    capsys.readouterr()
+    assert main([]) == 0
+    assert '"brandnew"' in capsys.readouterr().out
+
+
 def test_a_demo_is_never_made_in_a_folder_of_somebody_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
