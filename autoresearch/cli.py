@@ -7,14 +7,16 @@ Exit codes: 0 done, 1 the work failed, 2 usage or configuration, 3 a prerequisit
 import os
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import replace
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from autoresearch import __version__
 from autoresearch.commands import Color, State
-from autoresearch.errors import AutoresearchError
+from autoresearch.errors import AutoresearchError, UsageError
 
 HELP = """Turn one GPU into an overnight research lab.
 
@@ -34,6 +36,11 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 _MODULES = {"try": "try_", "pause": "stop", "resume": "stop"}
 _FUNCTIONS = {"try": "try_"}
+_GIVEN: ContextVar[State] = ContextVar("_GIVEN")
+"""The flags before the verb, for errors: when one is told, Typer's context is gone."""
+
+_WrongLine = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What Typer raises for a command line it cannot read: `UsageError`, which it does not export."""
 
 app = typer.Typer(
     name="autoresearch",
@@ -57,9 +64,9 @@ def _globals(
     ctx: typer.Context,
     is_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print little.")] = False,
-    verbosity: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Print more; again for tracebacks.")
-    ] = 0,
+    is_verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print the traceback of an error too.")
+    ] = False,
     color: Annotated[
         str, typer.Option("--color", metavar="WHEN", help="auto, always or never.")
     ] = "auto",
@@ -77,7 +84,8 @@ def _globals(
     if color not in ("auto", "always", "never"):
         raise typer.BadParameter(f"`{color}` is not auto, always or never", param_hint="--color")
     chosen: Color = color  # type: ignore[assignment]
-    ctx.obj = State(is_json, is_quiet, verbosity, chosen, not is_progress_hidden)
+    ctx.obj = State(is_json, is_quiet, is_verbose, chosen, not is_progress_hidden)
+    _GIVEN.set(ctx.obj)
 
 
 def _register() -> None:
@@ -98,15 +106,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; None takes them from `sys.argv`.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
+    _GIVEN.set(State())
     if sys.platform == "win32":
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3
     try:
-        app(args=args, prog_name="autoresearch")
+        return int(app(args=args, prog_name="autoresearch", standalone_mode=False) or 0)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except _WrongLine as exc:
+        return _tell(_usage_error(exc), args) if args else 2  # without arguments that was the help
     except AutoresearchError as exc:
         return _tell(exc, args)
+    except typer.Abort:
+        sys.stderr.write("aborted\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -114,15 +128,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader is gone; point stdout elsewhere so that the interpreter's last flush is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+
+
+def _usage_error(problem: Any) -> UsageError:
+    """Return what Typer says of a command line in our own words: no capital, no full stop, a way out."""
+    message = problem.format_message().strip().removesuffix(".")
+    verb = problem.ctx.command_path if problem.ctx else "autoresearch"
+    return UsageError(f"{message[0].lower()}{message[1:]}", hint=f"see `{verb} --help`")
 
 
 def _tell(error: AutoresearchError, args: Sequence[str]) -> int:
-    if os.environ.get("AUTORESEARCH_DEBUG") or "-vv" in args or args.count("-v") > 1:
+    given = _GIVEN.get()
+    if given.is_verbose or os.environ.get("AUTORESEARCH_DEBUG"):
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    from autoresearch.ui.console import OutputMode, print_error
+    from autoresearch.ui.console import print_error
 
-    print_error(OutputMode.derive(is_json="--json" in args), error)
+    # `--json` may stand after the verb too, also where that could not be read.
+    print_error(replace(given, is_json=given.is_json or "--json" in args).mode, error)
     return error.exit_code

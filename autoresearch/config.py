@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autoresearch.errors import ConfigError
+from autoresearch.meanings import meaning_of
 from autoresearch.paths import CONFIG_NAME, RunDirectory, reference_config
 
 FLAG = "flags"
@@ -189,11 +190,11 @@ def load_config(
     sources: dict[str, str] = {}
 
     def put(key: str, value: Any, source: str) -> None:
+        section, name = key.split(".", 1)
         if key not in known:
             raise ConfigError(
-                f"`{source}`: unknown setting `{key}`", hint=_nearest(key, known) or None
+                f"`{source}`: unknown setting `{key}`", hint=_nearest(key, known, f"{section}.")
             )
-        section, name = key.split(".", 1)
         values[section][name] = value
         sources[key] = source
 
@@ -217,7 +218,9 @@ def load_config(
         if variable not in variables:
             raise ConfigError(
                 f"`{variable}`: unknown setting in the environment",
-                hint=_nearest(variable, variables),
+                hint=_nearest(
+                    variable, variables, next(s for s in of_sections if variable.startswith(s))
+                ),
             )
     for variable, key in variables.items():
         if (text := os.environ.get(variable)) is not None:
@@ -243,7 +246,8 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(
-            f"cannot read `{path}`: {exc}", hint="compare it with the reference in the docs"
+            f"cannot read `{path}`: {exc}",
+            hint="it takes `[section]` lines and `name = value` lines, text in quotes",
         ) from exc
 
 
@@ -260,15 +264,19 @@ def _nearest_word(word: str, words: Any) -> str | None:
     return found[0] if found else None
 
 
-def _nearest(word: str, words: Any) -> str:
-    found = _nearest_word(word, words)
-    if found is None and "." in word:
-        by_name = {w.split(".", 1)[-1]: w for w in words}
-        match = _nearest_word(word.split(".", 1)[1], by_name)
-        found = by_name[match] if match else None
-    if found is None:
-        return "known ones are in the commented reference `autoresearch.toml` of the project"
-    return f"did you mean `{found}`?"
+def _nearest(word: str, words: Iterable[str], family: str = "") -> str:
+    """Return a hint: the known word most like it, else the known ones that begin with `family`.
+
+    The same name in another section is the most alike, then one of the family, then any.
+    """
+    relatives = {w.removeprefix(family): w for w in sorted(words) if w.startswith(family)}
+    by_name = {w.rpartition(".")[2]: w for w in sorted(words)}
+    name = word.removeprefix(family)
+    if (near := _nearest_word(name, relatives)) and name not in by_name:
+        return f"did you mean `{relatives[near]}`?"
+    if near := _nearest_word(name, by_name):
+        return f"did you mean `{by_name[near]}`?"
+    return "known ones: " + ", ".join(f"`{w}`" for w in relatives.values())
 
 
 def _from_text(text: str, values: Mapping[str, Any], key: str) -> Any:
@@ -291,9 +299,9 @@ def _explain(exc: ValidationError, sources: Mapping[str, str]) -> ConfigError:
     if source == FLAG:
         return ConfigError(
             f"the flag for `{key}`: {message}, got {first['input']!r}",
-            hint=f"the reference `autoresearch.toml` says what `{key}` means",
+            hint=f"`{key}`: {meaning_of(key)}",
         )
     return ConfigError(
         f"`{source}`: `{key}`: {message}, got {first['input']!r}",
-        hint=f"correct `{key}` in `{source}`; the reference `autoresearch.toml` says what it means",
+        hint=f"correct it in `{source}`; `{key}`: {meaning_of(key)}",
     )

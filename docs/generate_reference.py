@@ -7,7 +7,7 @@ A test runs the check.
 """
 
 import sys
-import tomllib
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ VARIABLES = (
     ("AUTORESEARCH_CACHE_DIR", "where prepared data lies, shared by all run directories"),
     ("AUTORESEARCH_NO_PROGRESS", "no bars, no live rows"),
     ("AUTORESEARCH_PAGER, PAGER", "the pager of log, show and diff; cat is none"),
-    ("AUTORESEARCH_DEBUG", "tracebacks instead of one-sentence errors"),
+    ("AUTORESEARCH_DEBUG", "tracebacks of errors too, as --verbose"),
     ("NO_COLOR, FORCE_COLOR", "colour never, colour always; --color wins over both"),
 )  # fmt: skip
 
@@ -107,34 +107,12 @@ def _options(command: Any) -> list[str]:
 
 
 def _configuration() -> list[str]:
-    path = ROOT / "autoresearch.toml"
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    from autoresearch.meanings import described
+
     lines: list[str] = []
-    comment: list[str] = []
-    section = ""
-    rows: list[tuple[str, str, str]] = []
-
-    def close() -> None:
-        if section:
-            lines.extend(
-                [f"### [{section}]", "", *_table(("setting", "default", "meaning"), rows), ""]
-            )
-
-    for raw in path.read_text(encoding="utf-8").split("\n"):
-        line = raw.strip()
-        if line.startswith("["):
-            close()
-            section, rows, comment = line.strip("[]"), [], []
-        elif line.startswith("#"):
-            comment.append(line.lstrip("# "))
-        elif "=" in line and section:
-            name, text = (part.strip() for part in line.split("=", 1))
-            assert name in values[section]
-            rows.append((f"`{name}`", f"`{text}`", _escape(" ".join(comment))))
-            comment = []
-        elif not line:
-            comment = []
-    close()
+    for section, settings in groupby(described(), key=lambda d: d.section):
+        rows = [(f"`{d.name}`", f"`{d.default}`", _escape(d.meaning)) for d in settings]
+        lines += [f"### [{section}]", "", *_table(("setting", "default", "meaning"), rows), ""]
     return lines
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from autoresearch.commands._reading import complete_tag
+
 if TYPE_CHECKING:
     from autoresearch.ui.console import OutputMode
 
@@ -18,7 +20,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print as little as possible.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 TagOption = Annotated[
-    str | None, typer.Option("--tag", metavar="TAG", help="The session, if not the current one.")
+    str | None,
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="The session, if not the current one.",
+        autocompletion=complete_tag,
+    ),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
@@ -31,7 +39,8 @@ class State:
 
     is_json: bool = False
     is_quiet: bool = False
-    verbosity: int = 0
+    is_verbose: bool = False
+    """Whether an error is told with its traceback."""
     color: Color = "auto"
     is_progress_shown: bool = True
 
@@ -45,7 +54,6 @@ class State:
             is_quiet=self.is_quiet,
             color=self.color,
             progress=self.is_progress_shown,
-            verbosity=self.verbosity,
         )
 
 

@@ -68,12 +68,13 @@ def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_tag(incomplete: str) -> list[str]:
     """Return the tags of the sessions here that begin with what was typed; never fails."""
+    from autoresearch.lab.branches import session_tags
+
     try:
         with open_record() as record:
-            refs = record.repository.refs("refs/heads/autoresearch/")
+            tags = session_tags(record.repository)
     except Exception:  # noqa: BLE001 - a completion that fails must be silent
         return []
-    tags = [name.rpartition("/")[2] for name in refs]
     return [tag for tag in tags if tag.startswith(incomplete)]
 
 

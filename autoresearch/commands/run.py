@@ -1,27 +1,38 @@
 """`autoresearch run`: the loop, from where the record left it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, State, TagOption, state
 
+if TYPE_CHECKING:
+    from autoresearch.config import ProposerConfig
+
 
 def run(
     ctx: typer.Context,
     hours: Annotated[
-        float | None, typer.Option("--hours", metavar="H", min=0, help="Stop after H hours.")
+        float | None,
+        typer.Option("--hours", metavar="H", min=0, help="Stop after H hours; 0: no limit."),
     ] = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="HH:MM", help="Stop at this time of day.")
     ] = None,
     experiments: Annotated[
         int | None,
-        typer.Option("--experiments", metavar="N", min=0, help="Stop after N experiments."),
+        typer.Option(
+            "--experiments", metavar="N", min=0, help="Stop after N experiments; 0: no limit."
+        ),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option("--max-cost", metavar="USD", min=0, help="Stop when proposing cost this."),
+        typer.Option(
+            "--max-cost",
+            metavar="USD",
+            min=0,
+            help="Stop when proposing cost this, more than 0.",
+        ),
     ] = None,
     tag: TagOption = None,
     source: Annotated[
@@ -33,10 +44,11 @@ def run(
         ),
     ] = None,
     proposer: Annotated[
-        str | None, typer.Option("--proposer", help="search, llm or command.")
+        str | None, typer.Option("--proposer", help="search, llm or command; instead of a mix too.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Model, as litellm names it.")
+        str | None,
+        typer.Option("--model", metavar="NAME", help="Model that llm or a command asks."),
     ] = None,
     ahead: Annotated[
         int | None, typer.Option("--ahead", metavar="N", help="Proposals prepared ahead.")
@@ -62,7 +74,11 @@ def run(
         typer.Option("--notify", metavar="CMD", help="Command told of keeps, pauses and the end."),
     ] = None,
     is_config_shown: Annotated[
-        bool, typer.Option("--show-config", help="Print each setting and its source, and stop.")
+        bool,
+        typer.Option(
+            "--show-config",
+            help="Print each setting, its source and, piped, its meaning, and stop.",
+        ),
     ] = False,
     is_dry: Annotated[
         bool, typer.Option("--dry-run", help="Print what the proposer would be asked, and stop.")
@@ -75,27 +91,34 @@ def run(
     Ends at the first limit reached. Ctrl-C ends the trial under way, which the next `run` repeats, and prints the
     line that resumes. A lost terminal ends nothing.
     """
-    import shlex
-
+    from autoresearch.errors import UsageError
     from autoresearch.lab.assembly import open_run_directory
 
+    if max_cost == 0:
+        raise UsageError(
+            "`--max-cost 0` would be no limit",
+            hint="to spend nothing: `--proposer search`; for no limit leave it out, or set `max_cost = 0` in"
+            " autoresearch.toml",
+        )
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
-    overrides = {
+    overrides: dict[str, object] = {
         "session.hours": hours,
         "session.experiments": experiments,
         "session.max_cost": max_cost,
-        "session.notify": None if notify is None else shlex.split(notify),
+        "session.notify": None if notify is None else words_of(notify),
         "proposer.kind": proposer,
+        "proposer.mix": None if proposer is None else {},
         "proposer.model": model,
         "proposer.ahead": ahead,
     }
     run_directory, loaded = open_run_directory(overrides)
+    if model is not None:
+        check_model_is_asked(loaded.config.proposer)
     if is_config_shown:
         from autoresearch.ui.settings import print_settings
 
         print_settings(shared.mode, loaded)
         return
-    from autoresearch.errors import UsageError
     from autoresearch.lab.assembly import assemble
     from autoresearch.lab.limits import Limits, limit_seconds
     from autoresearch.lab.record import Record
@@ -139,6 +162,47 @@ def run(
     )
     code = run_and_show(shared, lab, record, options)
     raise typer.Exit(code)
+
+
+def words_of(notify: str) -> list[str]:
+    """Return the command and arguments of `--notify`, split as a shell does.
+
+    Raises:
+        UsageError: a quotation mark is not closed.
+    """
+    import shlex
+
+    from autoresearch.errors import UsageError
+
+    try:
+        return shlex.split(notify)
+    except ValueError as exc:
+        problem = str(exc)
+        raise UsageError(
+            f"`--notify {notify}`: {problem[0].lower()}{problem[1:]}",
+            hint='it is split into words as by a shell: give an apostrophe as `"it\'s"`, or write a script',
+        ) from exc
+
+
+def check_model_is_asked(settings: "ProposerConfig") -> None:
+    """Refuse `--model` where no proposer would be told it.
+
+    Raises:
+        UsageError: names the proposers, and what asks a model.
+    """
+    from autoresearch.errors import UsageError
+    from autoresearch.proposer.kinds import asks_model, kinds_of
+
+    if asks_model(settings):
+        return
+    kinds = kinds_of(settings)
+    hint = f"to be given ideas by it: `autoresearch run --proposer llm --model {settings.model}`"
+    if "command" in kinds:
+        hint += "; a command of your own is told it where `[proposer] command` says `{model}`"
+    raise UsageError(
+        f"`--model {settings.model}` has no effect: `{' and '.join(kinds)}` asks no model",
+        hint=hint,
+    )
 
 
 def run_and_show(

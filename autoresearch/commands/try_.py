@@ -20,7 +20,10 @@ def try_(
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
 ) -> None:
-    """Train and judge the files as they are in the folder, once, and record nothing."""
+    """Train and judge the files as they are in the folder, once, and record nothing.
+
+    Refused while a session runs here: it would spoil the session's numbers.
+    """
     import threading
 
     from autoresearch.lab.assembly import assemble, open_run_directory

@@ -106,11 +106,13 @@ def _no_session(repository: Repository, tag: str | None) -> PrerequisiteError:
     if tag is not None and tags:
         return PrerequisiteError(
             f"there is no session `{tag}` in `{repository.root}`",
-            hint="sessions here: " + ", ".join(f"`{t}`" for t in tags[:8]),
+            hint=f"begin it with `autoresearch init . --tag {tag}`; sessions here: "
+            + ", ".join(f"`{t}`" for t in tags[:8]),
             kind="record",
         )
     return PrerequisiteError(
         f"there is no session{f' `{tag}`' if tag else ''} in `{repository.root}`",
-        hint=f"start one with `autoresearch run`; in a clone, fetch the record: `{FETCH}`",
+        hint=f"begin one with `autoresearch init .{f' --tag {tag}' if tag else ''}`;"
+        f" in a clone, fetch the record: `{FETCH}`",
         kind="record",
     )

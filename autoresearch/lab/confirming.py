@@ -246,7 +246,7 @@ def confirm_session(
         What was found; empty if stopped, or if nothing could be compared (then an alert is recorded).
 
     Raises:
-        UsageError: the two are the same, nothing was kept, or a constant is unknown.
+        UsageError: there is no such experiment, the two are the same, or a constant is unknown.
         PrerequisiteError: the machine is not the one the session was measured on, or is in use.
     """
     from autoresearch.lab.assembly import lock_device
@@ -256,11 +256,8 @@ def confirm_session(
         session = record.session()
         check_setup(session, lab, is_rebaseline=False)
         lab = recall(lab, session)
-        if not session.kept:
-            raise UsageError(
-                f"session `{session.tag}` has kept nothing that could be confirmed",
-                hint="let it find something first: `autoresearch run`",
-            )
+        if options.is_each and not session.kept:
+            raise _nothing_kept(session)
         record.listen(emit)
         control.clear(record.run_directory)
         if options.is_each:
@@ -274,9 +271,12 @@ def confirm_session(
                 stop=stop,
                 emit=emit,
             )
-        reference = record.resolve(options.reference).number
-        candidate = record.resolve(options.candidate).number
+        reference, candidate = (
+            _with_files(record, name) for name in (options.reference, options.candidate)
+        )
         if reference == candidate:
+            if not session.kept:
+                raise _nothing_kept(session)
             raise UsageError(
                 f"`{options.reference}` and `{options.candidate}` are the same experiment",
                 hint="compare two: `autoresearch confirm baseline best`",
@@ -298,6 +298,20 @@ def confirm_session(
             emit=emit,
         )
         return [found] if found is not None else []
+
+
+def _with_files(record: "Record", name: str) -> int:
+    """Return the number of the experiment a person means; refuses one that made no commit."""
+    number = record.resolve(name).number
+    record.commit_of(name)
+    return number
+
+
+def _nothing_kept(session: Session) -> UsageError:
+    return UsageError(
+        f"session `{session.tag}` has kept nothing that could be confirmed",
+        hint="let it find something first: `autoresearch run`; any two experiments can be compared by number",
+    )
 
 
 def _check_tip(record: "Record", session: Session) -> None:

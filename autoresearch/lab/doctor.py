@@ -352,6 +352,8 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
+    from autoresearch.lab.record import Record
+
     try:
         state.run_directory = find_run_directory(start)
     except AutoresearchError:
@@ -360,6 +362,7 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
         yield Finding("run directory", "skip", "the current folder is in none", hint)
         return
     state.loaded = load_config(state.run_directory)
+    Record.open(state.run_directory).close()
     num_changed = len(state.loaded.changed())
     text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"
     yield Finding("run directory", "ok", text, data={"path": str(state.run_directory.root)})
@@ -389,17 +392,16 @@ def _disk(state: _State) -> Iterator[Finding]:
 
 
 def _data(state: _State) -> Iterator[Finding]:
-    if state.run_directory is None or state.loaded is None:
+    if state.loaded is None:
+        yield Finding("data", "skip", "the configuration could not be read")
+        return
+    if state.run_directory is None:
         yield Finding("data", "skip", "no run directory")
         return
     from autoresearch.data.prepare import open_dataset
 
     source = state.loaded.config.data.source
-    try:
-        dataset = open_dataset(state.loaded.config)
-    except AutoresearchError as exc:
-        yield Finding("data", "warn", exc.message, exc.hint or "")
-        return
+    dataset = open_dataset(state.loaded.config)
     text = f"{source}, vocabulary {dataset.vocab_size}, unigram {dataset.unigram_bpb:.4f} bpb"
     if dataset.is_visible:
         text += "; validation text is readable inside the sandbox"
@@ -425,9 +427,10 @@ def _proposer(state: _State) -> Iterator[Finding]:
     if state.loaded is None:
         yield Finding("proposer", "skip", "the configuration could not be read")
         return
+    from autoresearch.proposer.kinds import kinds_of
     from autoresearch.proposer.registry import make_proposer
 
-    kind = state.loaded.config.proposer.kind
+    kind = " and ".join(kinds_of(state.loaded.config.proposer))
     if state.is_quick and kind != "search":
         yield Finding("proposer", "skip", f"`{kind}` not asked (`--quick`)")
         return

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.lab.git_command import Reader, git_environment, gone, run_git
+from autoresearch.paths import CONFIG_NAME
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
 REGULAR, EXECUTABLE, SYMLINK, TREE = "100644", "100755", "120000", "40000"
@@ -63,9 +64,12 @@ class Repository:
         """
         git_dir = _git_dir(Path(path))
         if git_dir is None:
+            is_run_directory = (Path(path) / CONFIG_NAME).is_file()
             raise PrerequisiteError(
                 f"`{path}` is not a git repository",
-                hint="make a run directory with `autoresearch init myrun`",
+                hint="make it one, with all files as they are: `autoresearch init .`"
+                if is_run_directory
+                else "make a run directory with `autoresearch init myrun`",
                 kind="not_a_run_directory",
             )
         shared = git_dir / "commondir"  # a linked working tree

@@ -182,7 +182,7 @@ class Record:
                 f"branch `{self.branch}` is not here: it was deleted, or never checked out in this clone",
                 hint=f"bring it back with `git branch {self.branch} {known[:12]}`"
                 if known
-                else f"make it with `autoresearch init --tag {self.tag}`",
+                else f"make it with `autoresearch init . --tag {self.tag}`",
                 kind="git",
             )
         return found

@@ -216,13 +216,14 @@ def proposals_ahead(lab: Lab) -> int:
     On a CPU-only machine, or with a local model that shares the GPU, proposing would disturb the
     measurement, so nothing runs ahead unless the configuration asks for it.
     """
+    from autoresearch.proposer.kinds import kinds_of
     from autoresearch.proposer.provider import is_local
     from autoresearch.proposer.registry import model_settings
 
     proposer = lab.config.proposer
     if proposer.ahead >= 0:
         return proposer.ahead
-    has_llm = "llm" in (proposer.mix or {proposer.kind})
+    has_llm = "llm" in kinds_of(proposer)
     is_shared = has_llm and any(is_local(model) for model in model_settings(proposer))
     return 0 if lab.hardware.kind == "cpu" or is_shared else 1
 
@@ -261,6 +262,8 @@ def started_event(
     lab: Lab, record: "Record", options: RunOptions, first_number: int
 ) -> SessionStarted:
     """Return the event that says under which conditions this run began."""
+    from autoresearch.proposer.kinds import asks_model, kinds_of
+
     config = lab.config
     limits = options.limits
     return SessionStarted(
@@ -268,9 +271,8 @@ def started_event(
         tip=record.tip(),
         setup=dict(vars(lab.setup)),
         seed=config.session.seed,
-        proposer=" and ".join(k for k, v in config.proposer.mix.items() if v)
-        or config.proposer.kind,
-        model=config.proposer.model,
+        proposer=" and ".join(kinds_of(config.proposer)),
+        model=config.proposer.model if asks_model(config.proposer) else "",
         sandbox=lab.sandbox.name,
         is_unsafe=lab.is_unsafe,
         is_validation_visible=lab.dataset.is_visible,

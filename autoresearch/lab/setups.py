@@ -21,8 +21,8 @@ def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:
     differences = "; ".join(session.setup.differences(lab.setup))
     raise PrerequisiteError(
         f"session `{session.tag}` was measured under another setup: {differences}",
-        hint="go on with `autoresearch run --rebaseline`, which measures the best anew, or start"
-        " a new session with `--tag`",
+        hint="go on with `autoresearch run --rebaseline`, which measures the best anew, or begin"
+        " another session: `autoresearch init . --tag NAME`, then `autoresearch run`",
         kind="setup_changed",
     )
 

@@ -4,10 +4,11 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from autoresearch.errors import UsageError
+from autoresearch.errors import UsageError, WorkError
 from autoresearch.events import Event, Phase, Progress
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.git import Repository, is_repository
+from autoresearch.lab.lock import holder_of, session_lock_path
 from autoresearch.lab.worktree import read_file
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME
 from autoresearch.types import TrialResult, TrialSpec
@@ -27,7 +28,9 @@ def try_working_tree(
 
     Raises:
         UsageError: an editable file is missing.
+        WorkError: a session runs here (kind `locked`): a trial beside its trials would spoil its numbers.
     """
+    _refuse_beside_a_session(lab.run_directory.root)
     files = working_files(lab.run_directory.root, lab.config.task.editable)
     spec = TrialSpec(
         files=files,
@@ -39,6 +42,20 @@ def try_working_tree(
     with lock_device(lab.hardware, lab.run_directory):
         emit(Phase(name="trial", detail="working tree"))
         return lab.executor.run(spec, on_progress=emit, stop=stop)
+
+
+def _refuse_beside_a_session(root: Path) -> None:
+    if not is_repository(root):
+        return
+    with Repository.open(root) as repository:
+        holder = holder_of(session_lock_path(repository.git_dir))
+    if holder is not None:
+        raise WorkError(
+            f"a session is running here already: {holder}",
+            hint="a trial beside it would spoil its numbers: wait for its end, or end it with"
+            " `autoresearch stop --wait`",
+            kind="locked",
+        )
 
 
 def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:

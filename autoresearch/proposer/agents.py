@@ -106,6 +106,12 @@ def can_be_capped(command: Sequence[str]) -> bool:
     return len(command) == 1 and bool(agent_of(command).cost_option)
 
 
+def takes_model(command: Sequence[str]) -> bool:
+    """Return whether a command is started with `[proposer] model`: a preset is, and one that says `{model}`."""
+    is_preset = len(command) == 1 and bool(agent_of(command).preset)
+    return is_preset or any("{model}" in part for part in command)
+
+
 def command_line(
     command: Sequence[str], *, model: str, cap_usd: float | None, is_sandboxed: bool
 ) -> list[str]:

@@ -24,7 +24,13 @@ from autoresearch.proposer.agent_process import (
     run_agent,
 )
 from autoresearch.proposer.agent_report import last_words, read_usage
-from autoresearch.proposer.agents import AGENTS, agent_of, can_be_capped, command_line
+from autoresearch.proposer.agents import (
+    AGENTS,
+    agent_of,
+    can_be_capped,
+    command_line,
+    takes_model,
+)
 from autoresearch.proposer.answers import clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,
@@ -329,7 +335,9 @@ class CommandProposer:
             "prompt.md": prompt.text.encode("utf-8", "replace"),
             "reply.md": redact("\n".join([found.idea, *outputs])).encode("utf-8", "replace"),
         }
-        model = f"{Path(self._config.command[0]).name} {self._config.model}".strip()
+        model = Path(self._config.command[0]).name
+        if self._config.model and takes_model(self._config.command):
+            model += f" {self._config.model}"
         return make_proposal("command", context, files, headings, usage, attachments, model)
 
     def _usage(self, run: AgentRun, cap: float | None) -> Usage:

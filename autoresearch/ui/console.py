@@ -63,7 +63,6 @@ class OutputMode:
     """Colour on stderr."""
     is_utf8: bool = False
     """Whether bars and curves may use more than ASCII."""
-    verbosity: int = 0
 
     @classmethod
     def derive(
@@ -73,7 +72,6 @@ class OutputMode:
         is_quiet: bool = False,
         color: ColorChoice = "auto",
         progress: bool = True,
-        verbosity: int = 0,
         environ: Mapping[str, str] | None = None,
         stdout: IO[str] | None = None,
         stderr: IO[str] | None = None,
@@ -113,7 +111,6 @@ class OutputMode:
             has_color=has_color(out_tty) and kind != "json",
             has_error_color=has_color(err_tty),
             is_utf8="utf" in (getattr(out, "encoding", "") or "").lower(),
-            verbosity=verbosity,
         )
 
     @property

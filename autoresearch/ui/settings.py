@@ -1,23 +1,28 @@
-"""`autoresearch run --show-config`: every setting, its value and where the value came from."""
+"""`autoresearch run --show-config`: every setting, its value, where the value came from and what it means."""
 
 import json
 from typing import Any
 
 from autoresearch.config import Loaded
+from autoresearch.meanings import described
 from autoresearch.ui import tables
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.tables import Cell, Column
 
 
 def print_settings(mode: OutputMode, loaded: Loaded) -> None:
-    """Print the settings: a table on a terminal, tab-separated in a pipe, or JSON."""
+    """Print the settings: a table on a terminal; tab-separated in a pipe, or JSON, with their meanings."""
     rows = settings(loaded)
+    meanings = {f"{d.section}.{d.name}": d.meaning for d in described()}
     if mode.is_json:
-        mode.json({key: {"value": value, "source": source} for key, value, source in rows})
+        mode.json(
+            {k: {"value": v, "source": s, "meaning": meanings[k]} for k, v, s in rows},
+        )
         return
     if not mode.is_tty:
-        text = tables.tsv(["key", "value", "source"], [(k, json.dumps(v), s) for k, v, s in rows])
-        mode.out.file.write(text)
+        header = ["key", "value", "source", "meaning"]
+        table = [(k, json.dumps(v), s, meanings[k]) for k, v, s in rows]
+        mode.out.file.write(tables.tsv(header, table))
         return
     columns = [Column("setting"), Column("value"), Column("from", is_flexible=True)]
     cells = [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import autoresearch
 from autoresearch import __version__
@@ -38,7 +39,48 @@ def test_a_wrong_command_line_is_exit_2(
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err
+    assert err.startswith("error: ")
+    assert (
+        f"hint: see `autoresearch{' ' + arguments[0] if len(arguments) > 1 else ''} --help`" in err
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "nonsense"], "no such command 'nonsense'"),
+        (["--json", "log", "--nonsense"], "no such option: --nonsense"),
+        (["log", "--nonsense", "--json"], "no such option: --nonsense"),
+        (["--colour", "never", "--json", "log"], "no such option: --colour"),
+        (["run", "--hours", "x", "--json"], "invalid value for '--hours'"),
+        (["note", "--json"], "missing argument 'text'"),
+        (["--json"], "missing command"),
+    ],
+)
+def test_a_wrong_command_line_as_json_is_on_stdout(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert error["message"].startswith(message)
+    assert (error["kind"], error["exit_code"]) == ("usage", 2)
+    assert err == ""
+
+
+def test_no_argument_at_all_is_the_help_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "Usage: autoresearch" in out
+    assert err == ""
+
+
+def test_a_refused_question_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise typer.Abort
+
+    monkeypatch.setattr("autoresearch.cli.app", refuse)
+    assert main(["revert", "1"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -83,6 +125,38 @@ def test_an_error_as_json_is_on_stdout(
     out, err = capsys.readouterr()
     assert json.loads(out)["error"]["kind"] == "not_a_run_directory"
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_traced"), [([], False), (["-v"], True), (["-vv"], True), (["--verbose"], True)]
+)
+def test_verbose_adds_the_traceback(
+    flags: list[str],
+    is_traced: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*flags, "log"]) == 3
+    err = capsys.readouterr().err
+    assert ("Traceback (most recent call last)" in err) == is_traced
+    assert "error: no run directory" in err
+
+
+@pytest.mark.parametrize(("color", "is_coloured"), [("always", True), ("never", False)])
+def test_the_colour_of_an_error_is_the_one_asked_for(
+    color: str,
+    is_coloured: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["--color", color, "log"]) == 3
+    assert ("\x1b[" in capsys.readouterr().err) == is_coloured
 
 
 def init(folder: Path, *more: str) -> int:
@@ -136,6 +210,18 @@ def test_init_inside_a_repository_says_that_it_nests(
 
 
 @pytest.mark.usefixtures("lab")
+def test_a_session_that_is_not_there_is_begun_as_the_hint_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--dry-run", "--tag", "brandnew"]) == 3
+    assert "begin it with `autoresearch init . --tag brandnew`; sessions here: `" in (
+        capsys.readouterr().err
+    )
+    assert main(["init", ".", "--tag", "brandnew"]) == 0
+    assert main(["run", "--dry-run", "--tag", "brandnew"]) == 0
+
+
+@pytest.mark.usefixtures("lab")
 def test_log_before_any_experiment_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["log"]) == 0
     out, err = capsys.readouterr()
@@ -171,6 +257,92 @@ def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture
     assert main(["run", "--show-config", "--proposer", "gpt"]) == 2
     err = capsys.readouterr().err
     assert "error: the flag for `proposer.kind`: input should be 'search'" in err
+    assert 'hint: `proposer.kind`: "search" (no LLM), "llm" or "command".' in err
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (
+            "[trial]\nbudget_seconds = 0",
+            "correct it in `autoresearch.toml`; `trial.budget_seconds`: Seconds of training in a trial,",
+        ),
+        ("[storage]\nzzz = 1", "known ones: `storage.max_logs_mb`, `storage.max_weights_mb`"),
+        ("[trial]\neval_tokens = 1", "did you mean `judge.eval_tokens`?"),
+        ("[zzz]\nx = 1", "known ones: `data`, `decision`, `judge`, `proposer`, `sandbox`,"),
+        ("[trial", "it takes `[section]` lines and `name = value` lines"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_what_would_be_right(
+    text: str, hint: str, lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text(text)
+    assert main(["run", "--show-config"]) == 2
+    assert f"hint: {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags", "who"),
+    [
+        ("", [], "`search`"),
+        ("mix = {search = 0.7, llm = 0.0}", [], "`search`"),
+        ('kind = "llm"', ["--proposer", "search"], "`search`"),
+        ('kind = "command"\ncommand = ["./agent.sh"]', [], "`command`"),
+    ],
+)
+def test_a_model_that_nobody_asks_is_refused(
+    settings: str, flags: list[str], who: str, lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text(f"[proposer]\n{settings}\n")
+    assert main(["run", "--model", "foo/bar", *flags]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: `--model foo/bar` has no effect: {who} asks no model\n")
+    assert "`autoresearch run --proposer llm --model foo/bar`" in err
+    assert ("`{model}`" in err) == (who == "`command`")
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ("", ["--proposer", "llm"]),
+        ("mix = {search = 0.7, llm = 0.3}", []),
+        ("mix = {search = 0.7, command = 0.3}", ["--proposer", "llm"]),
+        ('kind = "command"\ncommand = ["claude"]', []),
+        ('kind = "command"\ncommand = ["./agent.sh", "{model}"]', []),
+    ],
+)
+def test_a_model_that_somebody_asks_is_taken(
+    settings: str, flags: list[str], lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text(f"[proposer]\n{settings}\n")
+    assert main(["run", "--model", "foo/bar", *flags, "--show-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["proposer.model"]["value"] == "foo/bar"
+
+
+def test_the_flag_for_one_proposer_wins_over_a_mix_in_the_file(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "autoresearch.toml").write_text("[proposer]\nmix = {command = 1.0}\n")
+    assert main(["run", "--dry-run", "--proposer", "search"]) == 0
+    assert "`search` proposes next" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_cost_limit_of_nothing_is_not_taken_for_no_limit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--max-cost", "0"]) == 2
+    assert "to spend nothing: `--proposer search`" in capsys.readouterr().err
+    assert main(["run", "--hours", "0", "--experiments", "0", "--show-config"]) == 0
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize("command", ['"', "say it's done", "say \\"])
+def test_a_command_to_notify_with_an_open_quotation_mark_is_named(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--notify", command]) == 2
+    assert capsys.readouterr().err.startswith(f"error: `--notify {command}`: no ")
 
 
 @pytest.mark.usefixtures("lab")
@@ -180,7 +352,10 @@ def test_show_config_says_where_each_value_came_from(
     monkeypatch.setenv("AUTORESEARCH_DECISION_POLICY", "strict")
     assert main(["run", "--show-config", "--json", "--hours", "8"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["session.hours"] == {"value": 8.0, "source": "flags"}
+    assert shown["session.hours"]["value"] == 8.0
+    assert shown["session.hours"]["source"] == "flags"
+    assert shown["session.hours"]["meaning"].startswith("Stop after this many hours; 0 is")
+    assert all(setting["meaning"] for setting in shown.values())
     assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
     assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
     assert shown["judge.audit_share"]["source"] == "default"
@@ -209,6 +384,19 @@ def test_a_reader_that_goes_away_ends_what_only_shows(lab: Path, arguments: list
 def test_run_before_prepare_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run"]) == 3
     assert "hint: run `autoresearch prepare`" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize("verb", ["log", "run", "confirm", "report"])
+def test_the_shell_completes_tags(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", ".", "--tag", "brandnew"]) == 0
+    monkeypatch.setenv("_AUTORESEARCH_COMPLETE", "complete_zsh")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", f"autoresearch {verb} --tag b")
+    capsys.readouterr()
+    assert main([]) == 0
+    assert '"brandnew"' in capsys.readouterr().out
 
 
 def test_a_demo_is_never_made_in_a_folder_of_somebody_else(

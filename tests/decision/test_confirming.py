@@ -1,16 +1,18 @@
 """Confirmations run end to end on a real record with a stand-in for training."""
 
+import contextlib
 import random
 import re
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab import control
+from autoresearch.lab import assembly, confirming, control, revert
 from autoresearch.lab.confirming import ConfirmOptions, confirm_session, run_confirmation, run_each
 from autoresearch.lab.needs import alerts
 from autoresearch.lab.record import Record
@@ -57,9 +59,8 @@ class Formula:
         )
 
 
-@pytest.fixture
-def record(tmp_path):
-    root = tmp_path / "lab"
+def make_record(root, verdict):
+    """Three ideas after the baseline, all with one verdict."""
     root.mkdir()
     for name, text in {"train.py": TRAIN, "program.md": "", "autoresearch.toml": ""}.items():
         (root / name).write_text(text)
@@ -79,15 +80,34 @@ def record(tmp_path):
         made.propose(Proposal(f"idea {number}", {"train.py": text}, made.tip(), who), number, b"")
         result = TrialResult(7, Outcome.OK, bpb=1 - 0.01 * number, total_seconds=2.0)
         made.record_trial(number, result, setup=SETUP.key, started_at="2026-01-01T00:00:00Z")
-        made.judge(
-            number,
-            Verdict.KEEP,
-            "gain",
-            Decision("keep", "gain", p_real=0.7, estimate=-0.008),
-            SETUP.key,
+        decision = Decision(
+            "keep" if verdict is Verdict.KEEP else "discard", "gain", p_real=0.7, estimate=-0.008
         )
-    yield made
-    made.close()
+        made.judge(number, verdict if number else Verdict.KEEP, "gain", decision, SETUP.key)
+    return made
+
+
+@pytest.fixture
+def record(tmp_path):
+    with make_record(tmp_path / "lab", Verdict.KEEP) as made:
+        yield made
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """Ask for a confirmation as a person does, with a stand-in for training."""
+    monkeypatch.setattr(assembly, "lock_device", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(confirming, "recall", lambda lab, _: lab)
+
+    def confirm(record, executor, **options):
+        lab = SimpleNamespace(
+            config=load_config(None).config, executor=executor, hardware=None,
+            run_directory=record.run_directory, setup=SETUP,
+        )  # fmt: skip
+        options = ConfirmOptions(**options)
+        return confirm_session(lab, record, options, emit=lambda _: None, stop=threading.Event())
+
+    return confirm
 
 
 @pytest.fixture
@@ -242,22 +262,33 @@ def test_an_interrupted_each_goes_on_after_another_confirmation(record, call):
     assert len(second.specs) == 8 - 3
 
 
-def test_a_branch_that_moved_since_is_not_confirmed_as_the_best(record, monkeypatch):
-    from types import SimpleNamespace
-
-    from autoresearch.lab import assembly, confirming, revert
-
-    lab = SimpleNamespace(
-        config=load_config(None).config, executor=Formula(), hardware=None,
-        run_directory=record.run_directory, setup=SETUP,
-    )  # fmt: skip
-    monkeypatch.setattr(assembly, "lock_device", lambda *_: __import__("contextlib").nullcontext())
-    monkeypatch.setattr(confirming, "recall", lambda lab, _: lab)
+def test_a_branch_that_moved_since_is_not_confirmed_as_the_best(record, ask):
+    executor = Formula()
     revert.apply(record, revert.plan(record, "1"))
-    for options in (ConfirmOptions(), ConfirmOptions(is_each=True)):
+    for options in ({}, {"is_each": True}):
         with pytest.raises(UsageError, match="has changed since"):
-            confirm_session(lab, record, options, emit=lambda _: None, stop=threading.Event())
-    assert lab.executor.specs == []
+            ask(record, executor, **options)
+    assert executor.specs == []
+
+
+def test_two_experiments_are_compared_also_where_nothing_was_kept(tmp_path, ask):
+    with make_record(tmp_path / "lab", Verdict.DISCARD) as record:
+        (found,) = ask(record, Formula(noise=0.0002), reference="0", candidate="2")
+        assert (found.kind, found.reference, found.candidate) == ("pair", 0, 2)
+        assert found.delta == pytest.approx(-0.03, abs=0.001)
+        for options in ({}, {"is_each": True}):
+            with pytest.raises(UsageError, match="has kept nothing that could be confirmed"):
+                ask(record, Formula(), **options)
+
+
+def test_an_experiment_that_is_not_there_is_named(tmp_path, ask):
+    with make_record(tmp_path / "lab", Verdict.DISCARD) as record:
+        with pytest.raises(UsageError, match="there is no experiment `99`"):
+            ask(record, Formula(), reference="0", candidate="99")
+        record.propose(Proposal("nothing", {}, record.tip(), "llm"), 4, b"")
+        record.judge(4, Verdict.DISCARD, "edit_failed", None, SETUP.key)
+        with pytest.raises(UsageError, match=r"experiment 4 made no commit \(edit_failed\)"):
+            ask(record, Formula(), reference="0", candidate="4")
 
 
 def test_longer_and_larger_say_so(record, call):

@@ -10,7 +10,9 @@ import pytest
 import autoresearch
 
 PACKAGE = Path(autoresearch.__file__).parent
-LEAVES = {"arrow", "config", "faults", "paths", "hardware", "events", "errors", "types", "__init__"}
+LEAVES = {
+    "arrow", "config", "faults", "meanings", "paths", "hardware", "events", "errors", "types", "__init__",
+}  # fmt: skip
 FLOORS = {
     "cli": 5,
     "__main__": 6,

@@ -420,7 +420,7 @@ def ask_once(event: threading.Event, night: Any, what: control.Request) -> threa
 
 def test_a_request_to_stop_now_ends_a_proposal_under_way(night: Any, monkeypatch: Any) -> None:
     thinker = Asked()
-    monkeypatch.setattr("conftest.ListProposer", lambda _: thinker)
+    monkeypatch.setitem(type(night).run.__globals__, "ListProposer", lambda _: thinker)
     thread = ask_once(thinker.began, night, control.Request.STOP_NOW)
     assert night.run([]) == "stopped"
     thread.join()

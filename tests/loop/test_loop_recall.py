@@ -3,7 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoresearch.lab.setups import recall
+import pytest
+
+from autoresearch.errors import PrerequisiteError
+from autoresearch.lab.setups import check_setup, recall
 from autoresearch.types import (
     Experiment,
     Outcome,
@@ -76,3 +79,12 @@ def test_nothing_is_taken_from_a_candidate_or_another_setup() -> None:
     assert executor.tolerance is None
     assert executor.attention == ""
     assert lab.setup.attention == "flash+folded"
+
+
+def test_a_changed_setup_is_told_with_both_ways_on() -> None:
+    lab: Any = Lab(replace(SETUP, budget_seconds=60.0), Executor())
+    with pytest.raises(PrerequisiteError, match="measured under another setup") as caught:
+        check_setup(session_of("baseline"), lab, is_rebaseline=False)
+    assert caught.value.hint is not None
+    assert "`autoresearch run --rebaseline`" in caught.value.hint
+    assert "`autoresearch init . --tag NAME`" in caught.value.hint

@@ -73,6 +73,13 @@ def test_what_it_changed_is_the_proposal(tmp_path: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+def test_a_model_is_named_where_the_command_is_told_it(tmp_path: Path) -> None:
+    assert propose(tmp_path, EDIT, model="m").model == Path(sys.executable).name
+    told = config([*agent(tmp_path, EDIT), "{model}"], model="m")
+    p = CommandProposer(told, scratch=tmp_path / "scratch").propose(context(), NEVER)
+    assert p.model == f"{Path(sys.executable).name} m"
+
+
 def test_a_description_is_made_up_when_it_wrote_none(tmp_path: Path) -> None:
     assert propose(tmp_path, EDIT).description == "MATRIX_LR 0.04 -> 0.02"
 

@@ -5,19 +5,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from record_support import SETUP, Night
 
 import autoresearch
+from autoresearch.config import load_config
 from autoresearch.errors import WorkError
 from autoresearch.events import Noted, SessionEnded, SessionStarted
 from autoresearch.lab import control, lock
 from autoresearch.lab.record import Record
-from autoresearch.types import Outcome, TrialResult, Verdict
+from autoresearch.lab.trying import try_working_tree
+from autoresearch.types import Outcome, TrialResult, TrialSpec, Verdict
 
 HOLD = """
 import sys, time
@@ -53,6 +58,36 @@ def test_a_second_run_is_refused_and_names_the_first(
     assert f"process {holder.pid}" in caught.value.message
     assert str(night.root) in caught.value.message
     assert caught.value.kind == "locked"
+
+
+def test_a_try_beside_a_session_is_refused_also_on_a_processor(
+    night: Night, holder: subprocess.Popen[str]
+) -> None:
+    trials = []
+
+    def run(spec: TrialSpec, **_: Any) -> TrialResult:
+        trials.append(spec)
+        return TrialResult(spec.seed, Outcome.OK)
+
+    lab: Any = SimpleNamespace(
+        run_directory=night.record.run_directory,
+        config=load_config(None).config,
+        hardware=SimpleNamespace(kind="cpu"),
+        executor=SimpleNamespace(run=run),
+    )
+
+    def try_now() -> TrialResult:
+        return try_working_tree(lab, seed=0, emit=lambda _: None, stop=threading.Event())
+
+    with pytest.raises(WorkError, match=f"running here already: process {holder.pid}") as caught:
+        try_now()
+    assert caught.value.kind == "locked"
+    assert "`autoresearch stop --wait`" in str(caught.value.hint)
+    assert trials == []
+    holder.kill()
+    holder.wait()
+    assert try_now().outcome is Outcome.OK
+    assert len(trials) == 1
 
 
 def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Popen[str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 
 import jsonschema
@@ -13,6 +14,9 @@ from typer.testing import CliRunner
 from autoresearch import hardware as machine
 from autoresearch.commands import doctor as command
 from autoresearch.lab import attention, doctor
+from autoresearch.lab.record import Record
+from autoresearch.lab.scaffold import scaffold
+from autoresearch.paths import RunDirectory
 from autoresearch.ui import findings as screen
 from autoresearch.ui.jsonlog import schema
 
@@ -63,12 +67,50 @@ def test_a_missing_thing_is_exit_code_3_with_its_hint(quick_torch, tmp_path, mon
     assert "missing: git" in result.stderr
 
 
-def test_inside_a_run_directory_settings_and_data_are_looked_at(quick_torch, tmp_path):
+def examine(folder):
+    return {f.name: f for f in doctor.examine(is_quick=True, start=folder)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run directory with a session and one setting."""
     (tmp_path / "autoresearch.toml").write_text("[trial]\nbudget_seconds = 5.0\n")
-    found = {f.name: f for f in doctor.examine(is_quick=True, start=tmp_path)}
+    with Record.create(RunDirectory(tmp_path), "t", ["autoresearch.toml"]):
+        pass
+    return tmp_path
+
+
+def test_inside_a_run_directory_settings_and_data_are_looked_at(quick_torch, folder):
+    found = examine(folder)
+    assert found["run directory"].status == "ok"
     assert "1 settings differ" in found["run directory"].text
     assert found["train.py"].status == "fail"
-    assert found["data"].hint == "run `autoresearch prepare`"
+
+
+def test_data_that_is_not_prepared_is_missing(quick_torch, folder, monkeypatch):
+    (folder / "train.py").write_text("")
+    found = examine(folder)
+    assert (found["data"].status, found["data"].hint) == ("fail", "run `autoresearch prepare`")
+    monkeypatch.chdir(folder)
+    result = invoke("--quick")
+    assert result.exit_code == 3
+    assert "missing: " in result.stderr
+    assert "data" in result.stderr
+
+
+def test_a_run_directory_without_its_repository_is_made_one_by_the_hint(quick_torch, folder):
+    shutil.rmtree(folder / ".git")
+    found = examine(folder)["run directory"]
+    assert found.status == "fail"
+    assert found.text == f"`{folder}` is not a git repository"
+    assert "`autoresearch init .`" in found.hint
+    scaffold(folder, preset="cpu", tag="t")
+    assert examine(folder)["run directory"].status == "ok"
+
+
+def test_outside_a_run_directory_nothing_about_one_can_fail(quick_torch, tmp_path):
+    found = examine(tmp_path)
+    assert [found[name].status for name in ("run directory", "data")] == ["skip", "skip"]
 
 
 def test_a_wrong_setting_is_a_finding(quick_torch, tmp_path):
@@ -76,6 +118,7 @@ def test_a_wrong_setting_is_a_finding(quick_torch, tmp_path):
     found = {f.name: f for f in doctor.examine(is_quick=True, start=tmp_path)}
     assert found["run directory"].status == "fail"
     assert "unknown setting" in found["run directory"].text
+    assert found["data"].text == "the configuration could not be read"
 
 
 def test_a_check_that_breaks_is_a_finding(quick_torch, monkeypatch, tmp_path):

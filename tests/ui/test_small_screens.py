@@ -130,10 +130,12 @@ def test_settings_in_every_mode(kind, capsys):
     print_settings(OutputMode(kind=kind), load_config(None, {"trial.budget_seconds": 7.0}))
     out = capsys.readouterr().out
     if kind == "json":
-        assert json.loads(out)["trial.budget_seconds"] == {"value": 7.0, "source": "flags"}
+        setting = json.loads(out)["trial.budget_seconds"]
+        assert (setting["value"], setting["source"]) == (7.0, "flags")
+        assert setting["meaning"] == "Seconds of training in a trial, counted by the lab."
     elif kind == "plain":
-        assert "trial.budget_seconds\t7.0\tflags\n" in out
-        assert out.startswith("key\tvalue\tsource\n")
+        assert "trial.budget_seconds\t7.0\tflags\tSeconds of training in a trial, counted" in out
+        assert out.startswith("key\tvalue\tsource\tmeaning\n")
     else:
         assert out.startswith("setting")
 

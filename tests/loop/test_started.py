@@ -1,0 +1,41 @@
+"""What the record says of the conditions under which a run began."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autoresearch.config import Loaded, load_config
+from autoresearch.lab.limits import Limits
+from autoresearch.lab.running import RunOptions, started_event
+from autoresearch.types import Setup
+
+
+@pytest.mark.parametrize(
+    ("settings", "proposer", "model"),
+    [
+        ({}, "search", ""),
+        ({"kind": "llm"}, "llm", "foo/bar"),
+        ({"mix": {"search": 0.5, "llm": 0.5}}, "search and llm", "foo/bar"),
+        ({"mix": {"search": 1.0, "llm": 0.0}, "kind": "llm"}, "search", ""),
+        ({"kind": "command", "command": ["./agent.sh"]}, "command", ""),
+        ({"kind": "command", "command": ["claude"]}, "command", "foo/bar"),
+    ],
+)
+def test_a_model_is_recorded_where_one_proposes(
+    settings: dict[str, Any], proposer: str, model: str
+) -> None:
+    overrides = {f"proposer.{name}": value for name, value in settings.items()}
+    config = load_config(None, {**overrides, "proposer.model": "foo/bar"}).config
+    lab: Any = SimpleNamespace(
+        config=config,
+        loaded=Loaded(config, {}),
+        setup=Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000),
+        sandbox=SimpleNamespace(name="bubblewrap"),
+        is_unsafe=False,
+        dataset=SimpleNamespace(is_visible=False, unigram_bpb=2.0, manifest={}),
+        hardware=SimpleNamespace(to_json=dict),
+    )
+    record: Any = SimpleNamespace(tag="t", tip=lambda: "c0")
+    event = started_event(lab, record, RunOptions(Limits()), 1)
+    assert (event.proposer, event.model) == (proposer, model)
