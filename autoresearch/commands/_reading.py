@@ -108,7 +108,8 @@ def details_of(record: "Record", experiment: "Experiment") -> "Details":
 
     session = record.session()
     e = experiment
-    parent = next((p for p in session.experiments if p.commit == e.parent and p.commit), None)
+    earlier = (p for p in session.experiments if p.number != e.number)
+    parent = next((p for p in earlier if p.commit == e.parent and p.commit), None)
     mine, other = first_trial(e), first_trial(parent) if parent else None
     failed = [t for t in e.trials if not t.result.ok and t.event]
     logged = failed[-1:] or [t for t in e.trials if t.event][-1:]

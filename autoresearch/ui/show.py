@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from autoresearch.lab.verified import LEFT_OUT, newest
-from autoresearch.types import CurvePoint, Experiment, Session, Trial
+from autoresearch.types import CurvePoint, Experiment, Session, Trial, Verdict
 from autoresearch.ui import format as f
 from autoresearch.ui import tables
 from autoresearch.ui.confirmation import INDENT, confirmation_lines, left_out_line
@@ -84,8 +84,7 @@ def render(
         lines += [styled("  " + f.fit(line, 500), "muted") for line in tail.split("\n")[-25:]]
         if details.log_path:
             lines.append(styled(f"  all of it: {details.log_path}", "muted"))
-    lines += [Text(), _next(experiment)]
-    return lines
+    return lines + _next(session, experiment)
 
 
 def _title(e: Experiment) -> list[Text]:
@@ -233,9 +232,16 @@ def _last_tenth(series: Sequence[Series]) -> list[Text]:
     return [line]
 
 
-def _next(e: Experiment) -> Text:
-    command = f"autoresearch diff best {e.number}"
-    if e.verdict is not None and e.verdict.value == "keep" and e.number and not e.reverted_by:
-        command = f"autoresearch revert {e.number}"
-        return styled("undo it: `", "label").append(command, style="command").append("`")
-    return styled("next: `", "label").append(command, style="command").append("`")
+def _next(session: Session, e: Experiment) -> list[Text]:
+    """Return the command to type next; nothing where it would change or show nothing."""
+    best = next((x.commit for x in session.experiments if x.number == session.best), "")
+    is_change = e.number != 0 and bool(e.commit) and e.commit != e.parent
+    if is_change and e.verdict is Verdict.KEEP and not e.reverted_by:
+        label, command = "undo it", f"autoresearch revert {e.number}"
+    elif e.commit in ("", best):
+        return []
+    else:
+        ends = f"best {e.number}" if e.number else "baseline best"
+        label, command = "next", f"autoresearch diff {ends}"
+    line = styled(f"{label}: `", "label").append(command, style="command")
+    return [Text(), line.append("`")]

@@ -377,6 +377,23 @@ def test_show_has_curve_and_change(lab):
     assert "revert" in result.stdout
 
 
+def test_the_baseline_is_not_compared_with_itself(lab):
+    result = call("show", "0")
+    assert "training loss" in result.stdout
+    assert "its parent" not in result.stdout
+    assert result.stdout.endswith("\n\nnext: `autoresearch diff baseline best`\n")
+    assert json.loads(call("show", "0", "--json").stdout)["parent"] is None
+
+
+def test_show_names_no_command_that_would_show_nothing(tmp_path, monkeypatch):
+    night = sessions.night(1)
+    replay.replay(replace(night, experiments=night.experiments[:1]), tmp_path / "lab").close()
+    monkeypatch.chdir(tmp_path / "lab")
+    result = call("show", "baseline")
+    assert result.exit_code == 0
+    assert "next:" not in result.stdout
+
+
 def test_diff_is_plain_when_piped_and_applies(lab):
     import subprocess
 
