@@ -41,7 +41,8 @@ class Outcome(StrEnum):
 
 
 Split = Literal["validation", "test"]
-ProposerKind = Literal["llm", "command", "search", "human", "baseline"]
+ProposerKind = Literal["llm", "command", "search", "human", "baseline", ""]
+"""Who had an idea; empty where a file of others does not say."""
 
 
 @dataclass(frozen=True)
@@ -433,6 +434,11 @@ class Session:
     busy: tuple[Busy, ...] = ()
     journal: str = ""
     """Sha of the last journal commit."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Read from a results.tsv: no repository holds its experiments, no command reaches them."""
+        return self.stop_reason == "foreign"
 
     @property
     def open(self) -> tuple[Experiment, ...]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from autoresearch.lab.record import Record
@@ -45,6 +46,24 @@ def read_foreign(path: "Path") -> "Session":
             best = score
         experiments.append(e)
     return replace(session, experiments=tuple(experiments))
+
+
+def exclude(flags: "Mapping[str, bool]", flag: str, *others: str) -> None:
+    """Refuse a flag beside any of the others.
+
+    Args:
+        flags: Whether each was given.
+        flag: The one that stands alone.
+        others: What it cannot stand beside.
+
+    Raises:
+        UsageError: it was given with one of them.
+    """
+    from autoresearch.errors import UsageError
+
+    both = next((other for other in others if flags[flag] and flags[other]), None)
+    if both is not None:
+        raise UsageError(f"`{flag}` and `{both}` exclude each other", hint="give one of them")
 
 
 def complete_experiment(incomplete: str) -> list[tuple[str, str]]:

@@ -114,7 +114,9 @@ def unconfirmed(session: Session) -> list[Alert]:
 
 
 def next_step(session: Session) -> tuple[str, str]:
-    """Return the command to type next and what it gives."""
+    """Return the command to type next and what it gives; nothing for a file of others."""
+    if session.is_foreign:
+        return "", ""
     if session.state == "new" or not session.experiments:
         return "autoresearch run --hours 8", "measure the baseline and start"
     if session.state == "running":

@@ -189,7 +189,7 @@ def _experiment(number: int, row: Mapping[str, str]) -> Experiment:
         parent="",
         state=State.JUDGED if verdict else State.ABANDONED,
         description=clean_line(row.get("description", "")) or ("baseline" if number == 0 else ""),
-        proposer="baseline" if number == 0 else "llm",
+        proposer="baseline" if number == 0 else "",
         verdict=verdict,
         reason=status if verdict is Verdict.CRASH and status in ("oom", "timeout") else "",
         trials=(Trial(result, setup="", started_at="", event=""),),

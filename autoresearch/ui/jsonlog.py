@@ -128,7 +128,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
             {"text": clean(a.text), "at": a.at or None, "command": clean(a.command) or None}
             for a in s.alerts
         ],
-        "next": s.next_command,
+        "next": s.next_command or None,
     }
 
 
@@ -148,7 +148,7 @@ def experiment_json(experiment: Experiment) -> dict[str, Any]:
         "p_real": d.p_real if d else None,
         "decision": asdict(d) if d else None,
         "trials": [trial_json(t) for t in e.trials],
-        "proposer": e.proposer,
+        "proposer": e.proposer or None,
         "model": clean(e.model) or None,
         "theme": clean(e.theme) or None,
         "description": clean(e.description),

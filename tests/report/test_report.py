@@ -487,6 +487,44 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
     Page(text)
 
 
+def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
+    from autoresearch.commands._reading import read_foreign
+    from autoresearch.ui.jsonlog import schema
+    from autoresearch.ui.log import render
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.tsv").write_text(FOREIGN)
+    rows = [line.split("\t") for line in call("log", "--from", "results.tsv").stdout.splitlines()]
+    at = rows[0].index("proposer")
+    assert [row[at] for row in rows[1:]] == ["", "", "", "baseline"]
+    value = json.loads(call("log", "--from", "results.tsv", "--json").stdout)
+    jsonschema.validate(value, schema("log"))
+    assert value["experiments"][0]["proposer"] is None
+    assert value["summary"]["next"] is None
+    lines = [line.plain for line in render(read_foreign(tmp_path / "results.tsv"), width=200)]
+    assert lines[-1] == "4 of 4 shown; `--kept` the way to the best"
+
+
+@pytest.mark.parametrize("more", [["--watch"], ["--sessions"], ["--tag", "x"]])
+def test_what_a_table_of_others_cannot_do_is_refused(tmp_path, monkeypatch, more):
+    from autoresearch.errors import UsageError
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.tsv").write_text(FOREIGN)
+    for verb in ["log"] if more == ["--sessions"] else ["log", "report"]:
+        result = call(verb, "--from", "results.tsv", *more)
+        assert isinstance(result.exception, UsageError)
+        assert result.exception.message == f"`--from` and `{more[0]}` exclude each other"
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_list_of_sessions_is_all_of_them_once(lab):
+    from autoresearch.errors import UsageError
+
+    for more in (["--watch"], ["--tsv"], ["--tag", "nov21"]):
+        assert isinstance(call("log", "--sessions", *more).exception, UsageError)
+
+
 def contrast(one, two):
     """Return the contrast ratio of two colours as WCAG 2 defines it."""
 
