@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from autoresearch.errors import UsageError
 from autoresearch.hardware import Hardware
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, templates_directory
+from autoresearch.types import MB_PER_GB
 
 Constant = int | float | bool | str
 
@@ -69,7 +70,7 @@ def load_preset(name: str) -> Preset:
 def choose_preset(hardware: Hardware) -> Choice:
     """Return the preset for a device and a sentence that says why."""
     memory = hardware.memory_mb or 0
-    size = f"{hardware.name}, {memory / 1024:.0f} GB"
+    size = f"{hardware.name}, {memory / MB_PER_GB:.0f} GB"
     if hardware.kind == "mps":
         return Choice("mps", f"{size} shared with the system")
     if hardware.kind == "rocm":

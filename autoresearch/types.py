@@ -40,6 +40,9 @@ class Outcome(StrEnum):
     TAINTED = "tainted"
 
 
+MB_PER_GB = 1024
+"""Memory is counted as devices are sold and their tools report it: an MB is 2**20 bytes, a GB 1024 of these."""
+
 Split = Literal["validation", "test"]
 ProposerKind = Literal["llm", "command", "search", "human", "baseline", ""]
 """Who had an idea; empty where a file of others does not say."""
@@ -147,7 +150,7 @@ class TrialResult:
     total_seconds: float | None = None
     tokens_per_second: float | None = None
     peak_memory_mb: float | None = None
-    """Device memory on a GPU, resident memory of the process tree on a CPU."""
+    """Device memory on a GPU, resident memory of the process tree on a CPU; an MB is 2**20 bytes."""
     num_params: int | None = None
     curve: tuple[CurvePoint, ...] = ()
     log_tail: str = ""

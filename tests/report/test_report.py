@@ -502,7 +502,17 @@ def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
     assert value["experiments"][0]["proposer"] is None
     assert value["summary"]["next"] is None
     lines = [line.plain for line in render(read_foreign(tmp_path / "results.tsv"), width=200)]
+    assert any("  44.0GB  " in line for line in lines)
     assert lines[-1] == "4 of 4 shown; `--kept` the way to the best"
+
+
+def test_memory_is_the_same_on_the_screen_and_in_the_table(lab):
+    from autoresearch.ui import format as f
+
+    row = call("log", "--tsv").stdout.splitlines()[1].split("\t")
+    shown = f.memory(json.loads(call("show", "0", "--json").stdout)["experiment"]["peak_memory_mb"])
+    assert f"{row[2]}GB" == shown
+    assert shown in call("show", "0").stdout
 
 
 @pytest.mark.parametrize("more", [["--watch"], ["--sessions"], ["--tag", "x"]])
