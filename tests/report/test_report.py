@@ -574,6 +574,36 @@ def test_a_clone_says_how_to_fetch_the_record_and_then_shows_it(lab, tmp_path, m
     assert call("log").stdout == before
 
 
+def test_a_clone_on_another_branch_says_what_to_switch_to(lab, tmp_path, monkeypatch):
+    import subprocess
+
+    def git(*words):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@x"]
+        done = subprocess.run(
+            ["git", *identity, *words], input="", text=True, check=True, capture_output=True
+        )
+        return done.stdout.strip()
+
+    before = call("log").stdout
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q", "--bare", "-b", "main", "remote.git")
+    monkeypatch.chdir(tmp_path / "remote.git")
+    git("update-ref", "refs/heads/main", git("commit-tree", "-m", "another thing", git("mktree")))
+    monkeypatch.chdir(lab)
+    hint = call("push", str(tmp_path / "remote.git")).stderr
+    git("clone", "-q", str(tmp_path / "remote.git"), str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    error = call("log").exception
+    assert error.message.startswith("no run directory")
+    assert "`git switch autoresearch/nov21`; or make one with" in error.hint
+    for command in re.findall(r"`git (.*?)`", hint):
+        git(*shlex.split(command))
+    assert call("log").stdout == before
+    git("switch", "-q", "main")  # now the branch is no longer only the remote's
+    git("remote", "remove", "origin")
+    assert "`git switch autoresearch/nov21`" in call("log").exception.hint
+
+
 def test_a_stream_that_is_not_utf8_gets_question_marks(lab, monkeypatch):
     import os
     import subprocess
