@@ -38,8 +38,6 @@ class Preset:
     """What training takes at its peak, on the device; on `cpu` all of the process."""
     constants: Mapping[str, Constant]
     settings: Mapping[str, Mapping[str, Any]]
-    heading: str = ""
-    """First comment line of the autoresearch.toml it makes."""
 
 
 def preset_names() -> list[str]:
@@ -83,12 +81,13 @@ def choose_preset(hardware: Hardware) -> Choice:
     return Choice("cpu", f"{why}; {hardware.note}" if hardware.note else why)
 
 
-def render(template: str, preset: str) -> dict[str, str]:
+def render(template: str, preset: str, heading: str = "") -> dict[str, str]:
     """Return the files of a new run directory.
 
     Args:
         template: Name of a folder in `templates`.
         preset: Name of a preset.
+        heading: First comment line of autoresearch.toml, if any.
 
     Returns:
         Path in the run directory -> text: train.py, program.md, autoresearch.toml, .gitignore and
@@ -110,7 +109,7 @@ def render(template: str, preset: str) -> dict[str, str]:
     }
     if template == "gpt":
         files["train.py"] = set_constants(files["train.py"], chosen.constants)
-    files[CONFIG_NAME] = _settings(chosen)
+    files[CONFIG_NAME] = _settings(chosen, heading)
     assert PROGRAM_NAME in files
     return files
 
@@ -129,10 +128,10 @@ def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
     return source
 
 
-def _settings(preset: Preset) -> str:
+def _settings(preset: Preset, heading: str) -> str:
     import tomli_w
 
-    head = f"# {preset.heading}\n" if preset.heading else ""
+    head = f"# {heading}\n" if heading else ""
     head += (
         f"# What differs from the defaults of autoresearch. Preset `{preset.name}`: {preset.summary}.\n"
         f"# Its numbers are {preset.numbers}\n"
