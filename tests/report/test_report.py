@@ -77,6 +77,15 @@ def page(name):
     return html.render(session, material(session), now=sessions.NOW)
 
 
+def test_the_number_of_real_keeps_is_that_of_the_log():
+    from autoresearch.ui.log import render
+
+    lines = [line.plain for line in render(sessions.night(24), width=200, now=sessions.NOW)]
+    shown = re.search(r"([\d.]+) of (\d+) keeps expected to be real", "\n".join(lines))
+    text = markdown.render(sessions.night(24), now=sessions.NOW)
+    assert f"Of {shown[2]} kept changes {shown[1]} are expected to be real; 3 may be luck" in text
+
+
 @pytest.mark.parametrize("name", ["empty", "night", "running", "hostile"])
 def test_page_is_one_file_without_script_or_network(name):
     text = page(name)
