@@ -61,7 +61,7 @@ def render(
     elif session.experiments:
         lines += [Text(), styled("no experiment matches", "muted")]
     if summary.next_command:
-        lines.append(next_line(summary))
+        lines += tables.folded(next_line(summary), width, 6)
     return lines
 
 
