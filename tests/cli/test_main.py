@@ -1,6 +1,7 @@
 """The command line as scripts see it: exit codes, which stream says what, JSON errors."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,21 @@ def test_show_config_says_where_each_value_came_from(
 def test_run_before_prepare_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run"]) == 3
     assert "hint: run `autoresearch prepare`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("template", ["gpt", "compat"])
+def test_what_the_verbs_write_is_not_git_s_business(
+    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert init(tmp_path / "lab", "--template", template, "--tag", "x") == 0
+    monkeypatch.chdir(tmp_path / "lab")
+    for kind in ("html", "md", "svg", "png"):
+        assert main(["report", "--format", kind]) == 0
+    export = tmp_path / "lab" / "export-x-0"
+    export.mkdir()
+    (export / "train.py").write_text("")
+    git = ["git", "status", "--porcelain"]
+    assert subprocess.run(git, capture_output=True, check=True).stdout == b""
 
 
 def test_a_lab_with_the_preset_of_the_demo_is_no_demo(
