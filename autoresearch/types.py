@@ -277,6 +277,11 @@ class Experiment:
     """Sha of the commit that undid it; empty if it stands."""
 
     @property
+    def is_foreign(self) -> bool:
+        """A row of a results.tsv, which says neither who had the idea nor how many lines it took."""
+        return self.proposer == ""
+
+    @property
     def val_bpb(self) -> float | None:
         """Mean over the good validation trials of this experiment's own setup."""
         scores = [

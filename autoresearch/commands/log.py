@@ -115,7 +115,8 @@ def log(
     if is_watching:
         _watch(mode, record, wanted)
         return
-    if not record.has_journal and record.repository.refs("refs/remotes/"):
+    remote = () if record.has_journal else record.repository.refs("refs/remotes/")
+    if any(name.endswith(f"/{record.branch}") for name in remote):
         from autoresearch.lab.names import FETCH
 
         mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")

@@ -509,10 +509,49 @@ def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
     value = json.loads(call("log", "--from", "results.tsv", "--json").stdout)
     jsonschema.validate(value, schema("log"))
     assert value["experiments"][0]["proposer"] is None
+    assert value["experiments"][0]["lines_added"] is None
     assert value["summary"]["next"] is None
     lines = [line.plain for line in render(read_foreign(tmp_path / "results.tsv"), width=200)]
     assert any("  44.0GB  " in line for line in lines)
     assert lines[-1] == "4 of 4 shown; `--kept` the way to the best"
+
+
+def test_the_report_of_a_table_of_others_says_only_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.tsv").write_text(FOREIGN)
+    text = call("report", "--from", "results.tsv", "-o", "-").stdout
+    Page(text)
+    for invented in ("by hour", "the band", "How to reproduce", "the record in git", "+0 -0"):
+        assert invented not in text
+    assert "Made by autoresearch from a results.tsv" in text
+    text = call("report", "--from", "results.tsv", "-o", "-", "--format", "md").stdout
+    assert "finished: read from a results.tsv\n" in text
+    assert "| 1 | increase LR to 0.04 | -0.004700 | -0.004700 | - | 44.2GB | - |" in text
+    assert "| crash: unknown | 1 | - | \\#3 |" in text
+    assert "How to reproduce" not in text
+
+
+def test_another_session_is_reported_by_its_tag(lab):
+    from autoresearch.lab.scaffold import scaffold
+
+    scaffold(lab, preset="cpu", tag="two")
+    text = call("report", "--tag", "nov21", "-o", "-", "--format", "md").stdout
+    assert text.startswith("# autoresearch: nov21\n")
+    assert "git switch autoresearch/nov21\n" in text
+    text = call("report", "-o", "-", "--format", "md").stdout
+    assert text == "# autoresearch: two\n\nnothing run yet\n\n> Nothing has been measured yet.\n"
+
+
+def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkeypatch):
+    import subprocess
+
+    from autoresearch.lab.scaffold import scaffold
+
+    subprocess.run(["git", "clone", "-q", str(lab), str(tmp_path / "clone")], check=True)
+    monkeypatch.chdir(tmp_path / "clone")
+    assert "in a clone fetch it" in call("log").stderr
+    scaffold(tmp_path / "clone", preset="cpu", tag="two")
+    assert call("log").stderr == "no experiment yet\n"
 
 
 def test_memory_is_the_same_on_the_screen_and_in_the_table(lab):
