@@ -56,7 +56,7 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     recent = judged[-RECENT:]
     crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
     for reason, number in crashes.items():
-        if number >= 3:
+        if number >= 3 and not session.is_foreign:
             lost = lost_seconds(e for e in recent if e.reason == reason)[reason] / number
             text = (
                 f"{number} of the last {len(recent)} experiments crashed with {reason}"

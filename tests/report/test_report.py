@@ -503,6 +503,10 @@ def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results.tsv").write_text(FOREIGN)
+    (tmp_path / "crashes.tsv").write_text(FOREIGN + 3 * FOREIGN[FOREIGN.index("d4e5f6a") :])
+    value = json.loads(call("log", "--from", "crashes.tsv", "--json").stdout)
+    assert value["summary"]["num_by_verdict"]["crash"] == 4
+    assert value["summary"]["alerts"] == []  # how long they took, and why, is nowhere
     rows = [line.split("\t") for line in call("log", "--from", "results.tsv").stdout.splitlines()]
     at = rows[0].index("proposer")
     assert [row[at] for row in rows[1:]] == ["", "", "", "baseline"]
