@@ -82,7 +82,7 @@ def to_arrow(session: "Session") -> "pa.Table":
                     }
                     for t in e.trials
                 ],
-                "proposer": e.proposer,
+                "proposer": e.proposer or None,
                 "theme": e.theme or None,
                 "description": e.description,
                 "hypothesis": e.hypothesis or None,

@@ -1,6 +1,8 @@
 """Where things lie: the run directory, its state folder, the cache, the templates."""
 
+import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,11 +70,26 @@ def find_run_directory(start: Path | None = None) -> RunDirectory:
     for folder in (here, *here.parents):
         if (folder / CONFIG_NAME).is_file() and not (folder / "autoresearch" / "cli.py").is_file():
             return RunDirectory(folder)
-    raise PrerequisiteError(
-        f"no run directory at `{here}`",
-        hint="make one with `autoresearch init myrun`, then `cd myrun`",
-        kind="not_a_run_directory",
-    )
+    hint = "make one with `autoresearch init myrun`, then `cd myrun`"
+    branch = _session_branch(here)
+    if branch:
+        hint = f"a session's branch is in this repository: `git switch {branch}`; or {hint}"
+    raise PrerequisiteError(f"no run directory at `{here}`", hint=hint, kind="not_a_run_directory")
+
+
+def _session_branch(here: Path) -> str:
+    """Return a session's branch of the repository around `here`, which a clone may have and not show; or nothing."""
+    git = next((p / ".git" for p in (here, *here.parents) if (p / ".git").is_dir()), None)
+    if git is None:
+        return ""
+    loose = (*git.glob("refs/heads/autoresearch/*"), *git.glob("refs/remotes/*/autoresearch/*"))
+    names = [path.relative_to(git).as_posix() for path in loose]
+    with contextlib.suppress(OSError):
+        packed = (git / "packed-refs").read_text(encoding="utf-8", errors="replace")
+        names += [line.rpartition(" ")[2] for line in packed.splitlines()]
+    branch = re.compile(r"refs/(?:heads|remotes/[^/]+)/(autoresearch/[^/]+)")
+    found = [match[1] for match in map(branch.fullmatch, names) if match]
+    return min(found, default="")
 
 
 def cache_directory() -> Path:

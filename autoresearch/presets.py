@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from autoresearch.errors import UsageError
 from autoresearch.hardware import Hardware
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, templates_directory
+from autoresearch.types import MB_PER_GB
 
 Constant = int | float | bool | str
 
@@ -37,8 +38,6 @@ class Preset:
     """What training takes at its peak, on the device; on `cpu` all of the process."""
     constants: Mapping[str, Constant]
     settings: Mapping[str, Mapping[str, Any]]
-    heading: str = ""
-    """First comment line of the autoresearch.toml it makes."""
 
 
 def preset_names() -> list[str]:
@@ -69,7 +68,7 @@ def load_preset(name: str) -> Preset:
 def choose_preset(hardware: Hardware) -> Choice:
     """Return the preset for a device and a sentence that says why."""
     memory = hardware.memory_mb or 0
-    size = f"{hardware.name}, {memory / 1024:.0f} GB"
+    size = f"{hardware.name}, {memory / MB_PER_GB:.0f} GB"
     if hardware.kind == "mps":
         return Choice("mps", f"{size} shared with the system")
     if hardware.kind == "rocm":
@@ -82,12 +81,13 @@ def choose_preset(hardware: Hardware) -> Choice:
     return Choice("cpu", f"{why}; {hardware.note}" if hardware.note else why)
 
 
-def render(template: str, preset: str) -> dict[str, str]:
+def render(template: str, preset: str, heading: str = "") -> dict[str, str]:
     """Return the files of a new run directory.
 
     Args:
         template: Name of a folder in `templates`.
         preset: Name of a preset.
+        heading: First comment line of autoresearch.toml, if any.
 
     Returns:
         Path in the run directory -> text: train.py, program.md, autoresearch.toml, .gitignore and
@@ -109,7 +109,7 @@ def render(template: str, preset: str) -> dict[str, str]:
     }
     if template == "gpt":
         files["train.py"] = set_constants(files["train.py"], chosen.constants)
-    files[CONFIG_NAME] = _settings(chosen)
+    files[CONFIG_NAME] = _settings(chosen, heading)
     assert PROGRAM_NAME in files
     return files
 
@@ -128,10 +128,10 @@ def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
     return source
 
 
-def _settings(preset: Preset) -> str:
+def _settings(preset: Preset, heading: str) -> str:
     import tomli_w
 
-    head = f"# {preset.heading}\n" if preset.heading else ""
+    head = f"# {heading}\n" if heading else ""
     head += (
         f"# What differs from the defaults of autoresearch. Preset `{preset.name}`: {preset.summary}.\n"
         f"# Its numbers are {preset.numbers}\n"

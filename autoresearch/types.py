@@ -40,8 +40,12 @@ class Outcome(StrEnum):
     TAINTED = "tainted"
 
 
+MB_PER_GB = 1024
+"""Memory is counted as devices are sold and their tools report it: an MB is 2**20 bytes, a GB 1024 of these."""
+
 Split = Literal["validation", "test"]
-ProposerKind = Literal["llm", "command", "search", "human", "baseline"]
+ProposerKind = Literal["llm", "command", "search", "human", "baseline", ""]
+"""Who had an idea; empty where a file of others does not say."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class TrialResult:
     total_seconds: float | None = None
     tokens_per_second: float | None = None
     peak_memory_mb: float | None = None
-    """Device memory on a GPU, resident memory of the process tree on a CPU."""
+    """Device memory on a GPU, resident memory of the process tree on a CPU; an MB is 2**20 bytes."""
     num_params: int | None = None
     curve: tuple[CurvePoint, ...] = ()
     log_tail: str = ""
@@ -278,6 +282,11 @@ class Experiment:
     """Sha of the proposal's journal commit (prompt.md, reply.md)."""
     reverted_by: str = ""
     """Sha of the commit that undid it; empty if it stands."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """A row of a results.tsv, which says neither who had the idea nor how many lines it took."""
+        return self.proposer == ""
 
     @property
     def val_bpb(self) -> float | None:
@@ -450,6 +459,11 @@ class Session:
     busy: tuple[Busy, ...] = ()
     journal: str = ""
     """Sha of the last journal commit."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Read from a results.tsv: no repository holds its experiments, no command reaches them."""
+        return self.stop_reason == "foreign"
 
     @property
     def open(self) -> tuple[Experiment, ...]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from autoresearch.lab.record import Record
@@ -45,6 +46,24 @@ def read_foreign(path: "Path") -> "Session":
             best = score
         experiments.append(e)
     return replace(session, experiments=tuple(experiments))
+
+
+def exclude(flags: "Mapping[str, bool]", flag: str, *others: str) -> None:
+    """Refuse a flag beside any of the others.
+
+    Args:
+        flags: Whether each was given.
+        flag: The one that stands alone.
+        others: What it cannot stand beside.
+
+    Raises:
+        UsageError: it was given with one of them.
+    """
+    from autoresearch.errors import UsageError
+
+    both = next((other for other in others if flags[flag] and flags[other]), None)
+    if both is not None:
+        raise UsageError(f"`{flag}` and `{both}` exclude each other", hint="give one of them")
 
 
 def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
@@ -109,7 +128,8 @@ def details_of(record: "Record", experiment: "Experiment") -> "Details":
 
     session = record.session()
     e = experiment
-    parent = next((p for p in session.experiments if p.commit == e.parent and p.commit), None)
+    earlier = (p for p in session.experiments if p.number != e.number)
+    parent = next((p for p in earlier if p.commit == e.parent and p.commit), None)
     mine, other = first_trial(e), first_trial(parent) if parent else None
     failed = [t for t in e.trials if not t.result.ok and t.event]
     logged = failed[-1:] or [t for t in e.trials if t.event][-1:]

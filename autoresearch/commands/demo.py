@@ -8,6 +8,7 @@ import typer
 from autoresearch.commands import JsonOption, QuietOption, state
 
 MARK = "A demo, made by `autoresearch demo`; an ordinary run directory otherwise."
+"""First line of a demo's autoresearch.toml: `demo` goes on only with what it made itself."""
 
 
 def demo(
@@ -57,10 +58,7 @@ def demo(
         mode.say(f"`{folder}` is a demo already: it goes on")
     else:
         mode.say(f"making `{folder}`")
-    made = scaffold(folder, preset="demo", tag="demo")
-    text = config_file.read_text(encoding="utf-8")
-    if MARK not in text:
-        raise UsageError(f"`{folder}` is not a demo", hint="name another folder")
+    made = scaffold(folder, preset="demo", tag="demo", heading=MARK)
     overrides = {"trial.budget_seconds": seconds}
     loaded = load_config(made.run_directory, overrides)
     os.chdir(made.run_directory.root)

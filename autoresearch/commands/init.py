@@ -18,8 +18,8 @@ def init(
         ),
     ] = "auto",
     template: Annotated[
-        str, typer.Option("--template", help="Which train.py to start from.")
-    ] = "gpt",
+        str | None, typer.Option("--template", help="Which train.py to start from. [gpt]")
+    ] = None,
     tag: Annotated[
         str | None, typer.Option("--tag", metavar="TAG", help="Name of the session [today's date].")
     ] = None,
@@ -51,6 +51,7 @@ def init(
                 "why": made.why,
                 "written": list(made.written),
                 "kept": list(made.kept),
+                "ignored": list(made.ignored),
             }
         )
         return
@@ -60,6 +61,8 @@ def init(
         mode.say(f"wrote {', '.join(made.written)} in `{folder}`")
     if made.kept:
         mode.say(f"left as they are: {', '.join(made.kept)}")
+    for sentence in made.ignored:
+        mode.warn(sentence)
     if made.outer is not None:
         mode.warn(f"`{folder}` is a repository of its own inside `{made.outer}`")
     mode.say(f"branch autoresearch/{made.tag}")

@@ -87,15 +87,15 @@ def log(
 
     Then the experiments, newest first. In a pipe: a header and one tab-separated row an experiment.
     """
-    from autoresearch.commands._reading import open_record, read_foreign
-    from autoresearch.errors import UsageError
+    from autoresearch.commands._reading import exclude, open_record, read_foreign
     from autoresearch.ui.rows import Filter
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
-    modes = {"--tsv": is_tsv, "--json": mode.is_json, "--watch": is_watching}
-    if is_tsv and sum(modes.values()) > 1:
-        both = " and ".join(f"`{name}`" for name, is_given in modes.items() if is_given)
-        raise UsageError(f"{both} exclude each other", hint="give one of them")
+    flags = {"--tsv": is_tsv, "--json": mode.is_json, "--watch": is_watching}
+    flags |= {"--sessions": is_list, "--from": bool(foreign), "--tag": tag is not None}
+    exclude(flags, "--tsv", "--json", "--watch")
+    exclude(flags, "--sessions", "--tsv", "--watch", "--tag")
+    exclude(flags, "--from", "--watch", "--sessions", "--tag")
     if is_list:
         _show_sessions(mode)
         return
@@ -115,7 +115,8 @@ def log(
     if is_watching:
         _watch(mode, record, wanted)
         return
-    if not record.has_journal and record.repository.refs("refs/remotes/"):
+    remote = () if record.has_journal else record.repository.refs("refs/remotes/")
+    if any(name.endswith(f"/{record.branch}") for name in remote):
         from autoresearch.lab.names import FETCH
 
         mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")

@@ -19,7 +19,8 @@ def push(
 ) -> None:
     """Send the session to a git remote: the branch, and the journal with every experiment.
 
-    In a clone, `git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'` makes `autoresearch log` work there.
+    In a clone, `git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'` and `git switch autoresearch/TAG` make
+    `autoresearch log` work there.
     """
     from autoresearch.commands._reading import open_record
     from autoresearch.lab.names import FETCH
@@ -34,6 +35,6 @@ def push(
             )
         elif done.changed:
             mode.say(f"sent session {record.tag} to `{done.remote}`: {', '.join(done.changed)}")
-            mode.say(f"in a clone: `{FETCH}`")
+            mode.say(f"in a clone: `{FETCH}` and `git switch {record.branch}`")
         else:
             mode.say(f"`{done.remote}` has all of session {record.tag} already")

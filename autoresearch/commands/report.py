@@ -45,10 +45,12 @@ def report(
     The verdict in words, the staircase of gains, what was kept and how sure that is, what was tried in vain, what
     failed, where the time went, the net change, and how to reproduce it.
     """
-    from autoresearch.commands._reading import open_record, read_foreign
+    from autoresearch.commands._reading import exclude, open_record, read_foreign
     from autoresearch.errors import UsageError
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    flags = {"--from": bool(foreign), "--watch": is_watching, "--tag": tag is not None}
+    exclude(flags, "--from", "--watch", "--tag")
     kind, path = _target(output, kind)
     if path is None and (is_opened or is_watching or mode.is_json):
         raise UsageError("stdout can be neither opened nor rewritten", hint="give `-o FILE`")

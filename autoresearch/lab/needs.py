@@ -59,7 +59,7 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     recent = judged[-RECENT:]
     crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
     for reason, number in crashes.items():
-        if number >= 3:
+        if number >= 3 and not session.is_foreign:
             lost = lost_seconds(e for e in recent if e.reason == reason)[reason] / number
             text = (
                 f"{number} of the last {len(recent)} experiments crashed with {reason}"
@@ -117,7 +117,9 @@ def unconfirmed(session: Session) -> list[Alert]:
 
 
 def next_step(session: Session) -> tuple[str, str]:
-    """Return the command to type next and what it gives."""
+    """Return the command to type next and what it gives; nothing for a file of others."""
+    if session.is_foreign:
+        return "", ""
     if session.state == "new" or not session.experiments:
         return "autoresearch run --hours 8", "measure the baseline and start"
     if session.state == "running":

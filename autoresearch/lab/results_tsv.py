@@ -14,6 +14,7 @@ from autoresearch.errors import WorkError
 from autoresearch.lab.clean import clean_line
 from autoresearch.lab.worktree import write_file
 from autoresearch.types import (
+    MB_PER_GB,
     Experiment,
     Outcome,
     Session,
@@ -80,7 +81,7 @@ def to_tsv(session: Session) -> str:
                 (
                     experiment.commit[:7],
                     f"{bpb if is_scored and bpb is not None else 0.0:.6f}",
-                    f"{memory / 1024 if is_scored else 0.0:.1f}",
+                    f"{memory / MB_PER_GB if is_scored else 0.0:.1f}",
                     status,
                     clean_line(experiment.description),
                 )
@@ -181,7 +182,7 @@ def _experiment(number: int, row: Mapping[str, str]) -> Experiment:
         outcome=Outcome.OK if bpb is not None else Outcome.CRASH,
         reason="" if bpb is not None else "exception",
         bpb=bpb,
-        peak_memory_mb=memory_mb or (memory_gb * 1024 if memory_gb else None),
+        peak_memory_mb=memory_mb or (memory_gb * MB_PER_GB if memory_gb else None),
     )
     return Experiment(
         number=number,
@@ -189,7 +190,7 @@ def _experiment(number: int, row: Mapping[str, str]) -> Experiment:
         parent="",
         state=State.JUDGED if verdict else State.ABANDONED,
         description=clean_line(row.get("description", "")) or ("baseline" if number == 0 else ""),
-        proposer="baseline" if number == 0 else "llm",
+        proposer="baseline" if number == 0 else "",
         verdict=verdict,
         reason=status if verdict is Verdict.CRASH and status in ("oom", "timeout") else "",
         trials=(Trial(result, setup="", started_at="", event=""),),

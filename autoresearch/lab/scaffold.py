@@ -1,11 +1,16 @@
 """Makes a run directory: files from templates, a git repository on branch `autoresearch/<tag>`."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from autoresearch.errors import UsageError
-from autoresearch.paths import CONFIG_NAME, RunDirectory
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory
+
+CODE_NAME = "train.py"
+COMMON = (".gitignore", CONFIG_NAME, PROGRAM_NAME)
+"""What every template has; the rest of a template belongs to its train.py."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,8 @@ class Scaffold:
     written: tuple[str, ...]
     kept: tuple[str, ...]
     """Files that were there already and were left as they are."""
+    ignored: tuple[str, ...]
+    """What was asked for and had no effect, one sentence each."""
     outer: Path | None
     """The repository the new one nests in, if any."""
 
@@ -28,18 +35,22 @@ def scaffold(
     folder: Path,
     *,
     preset: str = "auto",
-    template: str = "gpt",
+    template: str | None = None,
     tag: str | None = None,
     source: str | None = None,
+    heading: str = "",
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
+
+    Where train.py stays, nothing of a template is put beside it that only the template's own train.py would use.
 
     Args:
         folder: Made if missing.
         preset: `auto` chooses from the hardware.
-        template: Folder under templates/.
+        template: Folder under templates/; None is `gpt`.
         tag: Name of the session; None takes today's date, `nov21`.
         source: Begin the session with this tag's best, experiment or commit of the same directory.
+        heading: First comment line of autoresearch.toml, if any.
 
     Raises:
         UsageError: the folder is a file, the preset or the template is unknown, the tag is refused.
@@ -56,26 +67,22 @@ def scaffold(
     folder = folder.expanduser().resolve()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"`{folder}` is a file", hint="name a folder")
-    why = ""
+    wanted_preset, why = preset, ""
     if preset == "auto":
         preset, why = choose_preset(describe())
-    files = render(template, preset)
+    files = render(template or "gpt", preset, heading)
     run_directory = RunDirectory(folder)
     tag = check_tag(tag or (None if source else current_tag(folder)) or default_tag())
     if source is not None:  # first: what it brings is not made anew
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
     is_new = not (folder / CONFIG_NAME).exists()
-    written, kept = [], []
-    for name, text in files.items():
-        path = folder / name
-        if path.exists():
-            kept.append(name)
-            continue
-        write_file(path, text.encode())
-        written.append(name)
+    kept = [name for name in files if (folder / name).exists()]
+    written = [n for n in files if n not in kept and (n in COMMON or CODE_NAME not in kept)]
+    for name in written:
+        write_file(folder / name, files[name].encode())
     outer = None if (folder / ".git").exists() else outer_repository(folder)
-    with Record.create(run_directory, tag, tuple(files)):
+    with Record.create(run_directory, tag, [n for n in files if n in (*written, *kept)]):
         pass
     return Scaffold(
         run_directory=run_directory,
@@ -84,8 +91,19 @@ def scaffold(
         why=why if is_new else "",
         written=tuple(written),
         kept=tuple(kept),
+        ignored=tuple(_ignored(wanted_preset, template, kept)),
         outer=outer,
     )
+
+
+def _ignored(preset: str, template: str | None, kept: Sequence[str]) -> Iterator[str]:
+    """Say which choices had no effect because the files that would show them are there already."""
+    there = "there already; name a new folder to have it"
+    shown = [name for name in (CODE_NAME, CONFIG_NAME) if name in kept]
+    if preset != "auto" and shown:
+        yield f"`--preset {preset}` has no effect on {' and '.join(shown)}: {there}"
+    if template is not None and CODE_NAME in kept:
+        yield f"`--template {template}` has no effect on {CODE_NAME} and what belongs to it: {there}"
 
 
 def outer_repository(folder: Path) -> Path | None:

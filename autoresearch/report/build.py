@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from autoresearch.lab.names import FETCH
 from autoresearch.lab.summary import Summary, summarize
 from autoresearch.report import tried, words
 from autoresearch.report.diffs import diff_lines, net_stat
@@ -48,15 +49,18 @@ def build(
         net_diff=diff_lines(material.net_diff),
         net_stat=net_stat(material.net_diff),
         facts=tuple(_facts(session)),
-        commands=tuple(_commands(session)),
+        commands=tuple(_commands(session)) if session.experiments else (),
         notes=tuple((f.clock(n.at), n.author, f.clean(n.text)) for n in session.notes),
         made_at=f"{now.astimezone():%Y-%m-%d %H:%M %Z}",
+        source="a results.tsv" if session.is_foreign else "the record in git",
         is_running=session.state == "running",
         is_measured=s.baseline_bpb is not None or s.num_tried > 0,
         num_kept=s.num_kept,
         has_worth=any(step.left_out for step in s.steps),
         is_confirmed=s.confirmation is not None and s.confirmation.is_gain,
         is_alarm=s.confirmation is not None and s.confirmation.is_alarm,
+        has_noise=s.noise is not None,
+        has_hours=any(e.judged_at for e in session.experiments),
         plot_alt=words.plot_alt(s),
     )
     return view, s
@@ -121,9 +125,11 @@ def _facts(session: Session) -> list[tuple[str, str]]:
 
 
 def _commands(session: Session) -> list[str]:
+    if session.is_foreign:
+        return []
     branch, tag = f.clean(session.branch), f.clean(session.tag)
     return [
-        "git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'",
+        FETCH,
         f"git switch {branch}",
         "autoresearch prepare",
         "autoresearch try --seed 1        # one judged trial of the best",

@@ -28,7 +28,7 @@ def render(session: Session, material: Material | None = None, now: datetime | N
     parts = [
         f"# autoresearch: {escape(view.title)}",
         "",
-        f"{escape(view.state)}; {escape(', '.join(view.subtitle))}",
+        escape("; ".join(filter(None, (view.state, ", ".join(view.subtitle))))),
         "",
         "\n>\n".join(f"> {escape(sentence)}" for sentence in view.verdict),
         "",
@@ -51,7 +51,8 @@ def render(session: Session, material: Material | None = None, now: datetime | N
         parts += _table(["constant", "baseline", "best"], rows)
     if view.net_diff:
         parts += ["", *_folded(f"Net change: {view.net_stat}", view.net_diff)]
-    parts += ["", "## How to reproduce", "", *_fence("\n".join(view.commands), "sh")]
+    if view.commands:
+        parts += ["", "## How to reproduce", "", *_fence("\n".join(view.commands), "sh")]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -35,12 +35,16 @@ def rungs(s: Summary, material: Material) -> list[Rung]:
             else "",
             carries=carried(step.left_out) if step.left_out else "",
             memory=f.memory(step.experiment.peak_memory_mb),
-            lines=f"+{step.experiment.lines_added} -{step.experiment.lines_removed}",
+            lines=_lines(step.experiment),
             is_doubtful=is_doubtful(step.experiment),
             diff=diff_lines(material.diffs.get(step.experiment.number, "")),
         )
         for step in s.steps
     ]
+
+
+def _lines(e: Experiment) -> str:
+    return f.NONE if e.is_foreign else f"+{e.lines_added} -{e.lines_removed}"
 
 
 def _expected(decision: Decision | None) -> str:
@@ -139,6 +143,10 @@ def _repeats(members: Sequence[Experiment]) -> list[str]:
     ]
 
 
+def _seconds(members: Sequence[Experiment]) -> list[float]:
+    return [e.total_seconds for e in members if e.total_seconds is not None]
+
+
 def failures(session: Session, material: Material) -> list[Failure]:
     """Return crashes and broken rules by reason, the most frequent first."""
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
@@ -156,7 +164,7 @@ def failures(session: Session, material: Material) -> list[Failure]:
                 verdict=verdict,
                 reason=f.clean(reason) or "unknown",
                 num=len(members),
-                lost=f.duration(sum(e.total_seconds or 0.0 for e in members)),
+                lost=f.duration(sum(took) if (took := _seconds(members)) else None),
                 numbers=numbers([e.number for e in members]),
                 detail=f.clean(details[0]) if details else "",
                 log_tail="\n".join(line[:300] for line in tail.split("\n")[-30:]),

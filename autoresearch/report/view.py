@@ -128,8 +128,11 @@ class View:
     net_stat: str
     facts: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
+    """How to reproduce it; empty where there is nothing, or nothing here, to reproduce."""
     notes: tuple[tuple[str, str, str], ...]
     made_at: str
+    source: str
+    """What it was made from, in words."""
     is_running: bool = False
     is_measured: bool = False
     num_kept: int = 0
@@ -137,4 +140,8 @@ class View:
     """Whether kept changes were left out one at a time."""
     is_confirmed: bool = False
     is_alarm: bool = False
+    has_noise: bool = False
+    """Whether the noise is known, so that the plot shows it."""
+    has_hours: bool = False
+    """Whether it is known when the experiments were judged."""
     plot_alt: str = ""

@@ -69,7 +69,7 @@ def verdict(s: Summary) -> list[str]:
         if s.doubtful:
             doubtful = f"; {len(s.doubtful)} may be luck ({numbers(s.doubtful, 6)})"
         sentences.append(
-            f"Of {s.num_kept} kept changes about {s.num_real:.0f} are expected to be real{doubtful}."
+            f"Of {s.num_kept} kept changes {s.num_real:.1f} are expected to be real{doubtful}."
         )
     trend = {
         "plateau": f"Plateau: no convincing gain in the last {s.num_since_gain} experiments",

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from rich.cells import cell_len, set_cell_size
 
+from autoresearch.types import MB_PER_GB
+
 NONE = "-"
 """What stands where a number is missing."""
 
@@ -112,14 +114,14 @@ def count(value: float | None) -> str:
 
 
 def memory(megabytes: float | None) -> str:
-    """Megabytes as `812MB` or `44.0GB` (1 GB is 1000 MB)."""
+    """Megabytes of memory as `812MB` or `44.0GB`."""
     if megabytes is None:
         return NONE
-    return f"{megabytes:.0f}MB" if megabytes < 999.5 else f"{megabytes / 1000:.1f}GB"
+    return f"{megabytes:.0f}MB" if megabytes < 999.5 else f"{megabytes / MB_PER_GB:.1f}GB"
 
 
 def size(num_bytes: float | None) -> str:
-    """Bytes as `312 B`, `41.2 kB`, `1.1 GB`."""
+    """Bytes of files as `312 B`, `41.2 kB`, `1.1 GB`."""
     if num_bytes is None:
         return NONE
     for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):

@@ -128,7 +128,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
             {"text": clean(a.text), "at": a.at or None, "command": clean(a.command) or None}
             for a in s.alerts
         ],
-        "next": s.next_command,
+        "next": s.next_command or None,
     }
 
 
@@ -148,7 +148,7 @@ def experiment_json(experiment: Experiment) -> dict[str, Any]:
         "p_real": d.p_real if d else None,
         "decision": asdict(d) if d else None,
         "trials": [trial_json(t) for t in e.trials],
-        "proposer": e.proposer,
+        "proposer": e.proposer or None,
         "model": clean(e.model) or None,
         "theme": clean(e.theme) or None,
         "description": clean(e.description),
@@ -160,8 +160,8 @@ def experiment_json(experiment: Experiment) -> dict[str, Any]:
         "cost_usd": e.usage.cost_usd,
         "tokens_in": e.usage.tokens_in,
         "tokens_out": e.usage.tokens_out,
-        "lines_added": e.lines_added,
-        "lines_removed": e.lines_removed,
+        "lines_added": None if e.is_foreign else e.lines_added,
+        "lines_removed": None if e.is_foreign else e.lines_removed,
         "setup": e.setup or None,
         "identity": e.identity or None,
         "started_at": e.started_at or None,

@@ -29,6 +29,7 @@ from autoresearch.ui.console import OutputMode
 from autoresearch.ui.overview import next_line, summary_lines
 from autoresearch.ui.screen import Screen, Ticker
 from autoresearch.ui.styles import styled
+from autoresearch.ui.tables import folded
 from autoresearch.ui.tally import Finished, Tally
 
 PHASE_WORDS = {
@@ -95,7 +96,7 @@ class RowsDisplay:
         summary = summarize(session)
         width = self._screen.width
         lines = summary_lines(session, summary, width=width, utf8=self._mode.is_utf8)
-        for line in [Text(), *lines, next_line(summary)]:
+        for line in [Text(), *lines, *folded(next_line(summary), width, 6)]:
             self._mode.out.print(line, soft_wrap=True)
 
     def draw(self) -> None:

@@ -60,7 +60,8 @@ def render(
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
     elif session.experiments:
         lines += [Text(), styled("no experiment matches", "muted")]
-    lines.append(next_line(summary))
+    if summary.next_command:
+        lines += tables.folded(next_line(summary), width, 6)
     return lines
 
 
@@ -72,8 +73,9 @@ def _footer(session: Session, wanted: Filter, num_shown: int, total: int) -> Tex
         hints.append("`-n 0` all")
     if not wanted.only_kept and session.kept:
         hints.append("`--kept` the way to the best")
-    hints.append("`autoresearch show N` one of them")
-    return text.append("; " + ", ".join(hints))
+    if not session.is_foreign:
+        hints.append("`autoresearch show N` one of them")
+    return text.append("; " + ", ".join(hints)) if hints else text
 
 
 def cumulative(session: Session) -> dict[int, float]:

@@ -16,7 +16,7 @@ COLUMNS = (
     Column("#", align="right", min_width=3),
     Column("commit", drop=2),
     Column("val_bpb"),
-    Column("vs best", align="right"),
+    Column("vs best", align="right", drop=-1),
     Column("P", align="right", drop=1),
     Column("mem", align="right", drop=3),
     Column("tok/s", align="right", drop=5),
@@ -24,7 +24,7 @@ COLUMNS = (
     Column("verdict"),
     Column("change", is_flexible=True),
 )
-"""On narrow terminals tok/s, took, mem, commit and P leave in that order."""
+"""On narrow terminals tok/s, took, mem, commit, P and, last, `vs best` leave in that order."""
 
 SORTS: dict[str, Callable[[Experiment], Any]] = {
     "number": lambda e: e.number,
@@ -244,8 +244,8 @@ TSV_COLUMNS: tuple[tuple[str, Callable[[Experiment], object]], ...] = (
     ("total_seconds", lambda e: _rounded(e.total_seconds)),
     ("proposer", lambda e: e.proposer),
     ("theme", lambda e: e.theme),
-    ("lines_added", lambda e: e.lines_added),
-    ("lines_removed", lambda e: e.lines_removed),
+    ("lines_added", lambda e: None if e.is_foreign else e.lines_added),
+    ("lines_removed", lambda e: None if e.is_foreign else e.lines_removed),
     ("cost_usd", lambda e: None if e.usage.cost_usd is None else f"{e.usage.cost_usd:.6f}"),
     ("started_at", lambda e: e.started_at),
     ("description", lambda e: e.description),

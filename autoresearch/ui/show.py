@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from autoresearch.lab.verified import LEFT_OUT, newest
-from autoresearch.types import CurvePoint, Experiment, Session, Trial
+from autoresearch.types import CurvePoint, Experiment, Session, Trial, Verdict
 from autoresearch.ui import format as f
 from autoresearch.ui import tables
 from autoresearch.ui.confirmation import INDENT, confirmation_lines, left_out_line
@@ -35,6 +35,8 @@ class Details:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+LABEL = 11
+"""Cells of the labels at the left."""
 TRIALS = (
     Column("trial", align="right"),
     Column("seed", align="right", drop=3),
@@ -42,11 +44,11 @@ TRIALS = (
     Column("split"),
     Column("audited", align="right", drop=2),
     Column("+-", align="right", drop=6),
-    Column("tokens", align="right"),
+    Column("tokens", align="right", drop=-1),
     Column("tok/s", align="right", drop=1),
-    Column("mem", align="right"),
+    Column("mem", align="right", drop=-3),
     Column("startup", align="right", drop=4),
-    Column("train", align="right"),
+    Column("train", align="right", drop=-2),
     Column("judge", align="right", drop=5),
     Column("outcome", is_flexible=True),
 )
@@ -63,16 +65,17 @@ def render(
 ) -> list[Text]:
     """Return the screen of one experiment."""
     now = now or datetime.now(UTC)
-    lines = _title(experiment)
+    lines = _title(experiment, width)
     lines += _idea(experiment, width)
-    lines += _decision(session, experiment, now)
+    lines += _decision(session, experiment, now, width)
     if experiment.trials:
         lines += [Text(), styled("trials", "heading")]
         rows = [_trial(i, t) for i, t in enumerate(experiment.trials, 1)]
         lines += tables.render(TRIALS, rows, width, flexible_min=12)
         for trial in experiment.trials:
             if trial.result.detail:
-                lines.append(styled("  " + f.clean(trial.result.detail), "warning"))
+                detail = styled("  " + f.clean(trial.result.detail), "warning")
+                lines += tables.folded(detail, width, 2)
     lines += _confirmations(session, experiment, width)
     lines += _curves(experiment, details, width, utf8)
     if details.diff:
@@ -84,17 +87,17 @@ def render(
         lines += [styled("  " + f.fit(line, 500), "muted") for line in tail.split("\n")[-25:]]
         if details.log_path:
             lines.append(styled(f"  all of it: {details.log_path}", "muted"))
-    lines += [Text(), _next(experiment)]
-    return lines
+    return lines + _next(session, experiment)
 
 
-def _title(e: Experiment) -> list[Text]:
+def _title(e: Experiment, width: int) -> list[Text]:
     title = styled(f"#{e.number}", "heading")
     title.append("  ").append(verdict_text(e), style=verdict_style(e))
     if e.commit:
         title.append(f"  {e.commit[:12]}", style="place")
     title.append(f"  +{e.lines_added} -{e.lines_removed} lines", style="muted")
-    return [title, styled(f.clean(e.description), "metric")]
+    description = styled(f.clean(e.description), "metric")
+    return [*tables.folded(title, width, 0), *tables.folded(description, width, 0)]
 
 
 def _field(label: str, value: str, width: int) -> list[Text]:
@@ -102,9 +105,9 @@ def _field(label: str, value: str, width: int) -> list[Text]:
         return []
     from textwrap import wrap
 
-    parts = wrap(value, max(width - 11, 30), break_long_words=True) or [""]
-    first = styled(f"{label:<11}", "label").append(parts[0], style="default")
-    return [first, *(Text(" " * 11 + part) for part in parts[1:])]
+    parts = wrap(value, max(width - LABEL, 20), break_long_words=True) or [""]
+    first = styled(label.ljust(LABEL), "label").append(parts[0], style="default")
+    return [first, *(Text(" " * LABEL + part) for part in parts[1:])]
 
 
 def _idea(e: Experiment, width: int) -> list[Text]:
@@ -129,12 +132,13 @@ def _cost(e: Experiment) -> str:
     return f", {price}, {f.count(u.tokens_in)} in / {f.count(u.tokens_out)} out{took}"
 
 
-def _decision(session: Session, e: Experiment, now: datetime) -> list[Text]:
+def _decision(session: Session, e: Experiment, now: datetime, width: int) -> list[Text]:
     lines: list[Text] = []
     d = e.decision
 
     def row(label: str, text: str) -> None:
-        lines.append(styled(f"{label:<11}", "label").append(text, style="default"))
+        line = styled(label.ljust(LABEL), "label").append(text, style="default")
+        lines.extend(tables.folded(line, width, LABEL))
 
     if e.val_bpb is not None:
         text = f.bpb(e.val_bpb)
@@ -216,10 +220,10 @@ def _curves(e: Experiment, details: Details, width: int, utf8: bool) -> list[Tex
     drawn = chart(series, width=min(width, 100), height=12)
     if not drawn or len(loss_points(details.curve)) < 2:
         return []
-    return [Text(), styled("training loss", "heading"), *drawn, *_last_tenth(series)]
+    return [Text(), styled("training loss", "heading"), *drawn, *_last_tenth(series, width)]
 
 
-def _last_tenth(series: Sequence[Series]) -> list[Text]:
+def _last_tenth(series: Sequence[Series], width: int) -> list[Text]:
     """Return the mean loss of the last tenth of each curve: what the drawing is too coarse for."""
     means = []
     for s in series:
@@ -230,12 +234,19 @@ def _last_tenth(series: Sequence[Series]) -> list[Text]:
     line = Text(" " * 9 + "last tenth: " + ", ".join(f"{label} {m:.4f}" for label, m in means))
     if len(means) == 2:
         line.append(f", difference {means[0][1] - means[1][1]:+.4f}")
-    return [line]
+    return tables.folded(line, width, 9)
 
 
-def _next(e: Experiment) -> Text:
-    command = f"autoresearch diff best {e.number}"
-    if e.verdict is not None and e.verdict.value == "keep" and e.number and not e.reverted_by:
-        command = f"autoresearch revert {e.number}"
-        return styled("undo it: `", "label").append(command, style="command").append("`")
-    return styled("next: `", "label").append(command, style="command").append("`")
+def _next(session: Session, e: Experiment) -> list[Text]:
+    """Return the command to type next; nothing where it would change or show nothing."""
+    best = next((x.commit for x in session.experiments if x.number == session.best), "")
+    is_change = e.number != 0 and bool(e.commit) and e.commit != e.parent
+    if is_change and e.verdict is Verdict.KEEP and not e.reverted_by:
+        label, command = "undo it", f"autoresearch revert {e.number}"
+    elif e.commit in ("", best):
+        return []
+    else:
+        ends = f"best {e.number}" if e.number else "baseline best"
+        label, command = "next", f"autoresearch diff {ends}"
+    line = styled(f"{label}: `", "label").append(command, style="command")
+    return [Text(), line.append("`")]

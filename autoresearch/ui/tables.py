@@ -1,5 +1,6 @@
 """Tables as plain lines: columns that leave in a set order when the terminal is narrow, TSV for pipes."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,11 @@ from autoresearch.ui.format import clean, fit
 
 GAP = 2
 """Cells between two columns."""
+SQUEEZED = 10
+"""Cells below which the flexible column says too little."""
+
+
+_QUOTED = re.compile(r"`[^`]*`")
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,10 @@ class Column:
     align: str = "left"
     """`left` or `right`."""
     drop: int = 0
-    """0 always stays; else the column with the largest number leaves first."""
+    """0 always stays; else the column with the largest number leaves first.
+
+    Above 0 it leaves for the flexible column to have its wanted width, below 0 only where little of that is left.
+    """
     min_width: int = 0
     is_flexible: bool = False
     """Takes what is left of the width; longer text is cut. One a table, the last."""
@@ -49,14 +58,14 @@ def layout(
     flexible = {i for i, c in enumerate(columns) if c.is_flexible}
     shown = list(range(len(columns)))
 
-    def needed() -> int:
-        fixed = sum(min(widths[i], flexible_min) if i in flexible else widths[i] for i in shown)
+    def needed(least: int) -> int:
+        fixed = sum(min(widths[i], least) if i in flexible else widths[i] for i in shown)
         return fixed + GAP * (len(shown) - 1)
 
     for i in sorted(shown, key=lambda i: -columns[i].drop):
-        if columns[i].drop == 0 or needed() <= width:
-            break
-        shown.remove(i)
+        least = flexible_min if columns[i].drop > 0 else SQUEEZED
+        if columns[i].drop and needed(least) > width:
+            shown.remove(i)
     rest = width - sum(widths[i] for i in shown if i not in flexible) - GAP * (len(shown) - 1)
     return shown, [
         max(min(widths[i], rest), len(columns[i].header)) if i in flexible else widths[i]
@@ -96,19 +105,26 @@ def render(
 
 
 def folded(line: Text, width: int, indent: int) -> list[Text]:
-    """Break a line that is too long, at wide gaps where there are any, with a hanging indent."""
+    """Break a line that is too long, at wide gaps where there are any, with a hanging indent.
+
+    What stands in backquotes stays whole, to be copied: a longer command than `width` is left to the terminal.
+    """
     lines: list[Text] = []
     rest = line
     while cell_len(rest.plain) > width:
-        window = set_cell_size(rest.plain, width + 1)
+        breakable = _QUOTED.sub(lambda match: match[0].replace(" ", "_"), rest.plain)
+        window = set_cell_size(breakable, width + 1)
         start = indent if lines or rest.plain[:indent].strip() == "" else 0
         gap = window.rfind("   ")
         if gap <= max(start, indent, width // 3):
             gap = window.rfind(" ")
         if gap <= max(start, indent):
+            gap = breakable.find(" ", len(window))
+        if gap < 0:
             break
-        lines.append(rest[:gap])
-        after = rest[gap:]
+        line, after = rest[:gap], rest[gap:]
+        line.rstrip()
+        lines.append(line)
         blank = len(after.plain) - len(after.plain.lstrip())
         rest = Text(" " * indent).append_text(after[blank:])
     return [*lines, rest]

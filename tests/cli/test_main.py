@@ -12,6 +12,8 @@ import typer
 import autoresearch
 from autoresearch import __version__
 from autoresearch.cli import VERBS, main
+from autoresearch.commands.demo import MARK
+from autoresearch.errors import UsageError
 
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
 
@@ -184,6 +186,36 @@ def test_init_twice_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     assert "wrote program.md" in err
     assert (tmp_path / "lab" / "train.py").read_text() == "# mine\n"
     assert (tmp_path / "lab" / "program.md").is_file()
+
+
+def test_init_says_what_had_no_effect_on_files_that_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path / "lab") == 0
+    assert "no effect" not in capsys.readouterr().err
+    before = {p: p.read_bytes() for p in (tmp_path / "lab").iterdir() if p.is_file()}
+    assert main(["init", str(tmp_path / "lab")]) == 0
+    assert "no effect" not in capsys.readouterr().err
+    assert main(["init", str(tmp_path / "lab"), "--preset", "8gb", "--template", "compat"]) == 0
+    err = capsys.readouterr().err
+    assert "`--preset 8gb` has no effect on train.py and autoresearch.toml: there already" in err
+    assert "`--template compat` has no effect on train.py and what belongs to it" in err
+    assert before == {p: p.read_bytes() for p in (tmp_path / "lab").iterdir() if p.is_file()}
+    (tmp_path / "lab" / "autoresearch.toml").unlink()
+    assert init(tmp_path / "lab", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["ignored"] == [
+        "`--preset cpu` has no effect on train.py: there already; name a new folder to have it"
+    ]
+
+
+def test_a_template_comes_whole_with_its_train_py(tmp_path: Path) -> None:
+    assert init(tmp_path / "lab", "--template", "compat") == 0
+    assert (tmp_path / "lab" / "kernels.py").is_file()
+    (tmp_path / "lab" / "train.py").unlink()
+    (tmp_path / "lab" / "kernels.py").unlink()
+    assert init(tmp_path / "lab", "--template", "compat") == 0
+    assert (tmp_path / "lab" / "train.py").is_file()
+    assert (tmp_path / "lab" / "kernels.py").is_file()
 
 
 @pytest.mark.parametrize(
@@ -397,6 +429,45 @@ def test_the_shell_completes_tags(
     capsys.readouterr()
     assert main([]) == 0
     assert '"brandnew"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("template", ["gpt", "compat"])
+def test_what_the_verbs_write_is_not_git_s_business(
+    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert init(tmp_path / "lab", "--template", template, "--tag", "x") == 0
+    monkeypatch.chdir(tmp_path / "lab")
+    for kind in ("html", "md", "svg", "png"):
+        assert main(["report", "--format", kind]) == 0
+    export = tmp_path / "lab" / "export-x-0"
+    export.mkdir()
+    (export / "train.py").write_text("")
+    git = ["git", "status", "--porcelain"]
+    assert subprocess.run(git, capture_output=True, check=True).stdout == b""
+
+
+def test_a_lab_with_the_preset_of_the_demo_is_no_demo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "mine"), "--preset", "demo"]) == 0
+    assert "A demo" not in (tmp_path / "mine" / "autoresearch.toml").read_text()
+    assert main(["demo", str(tmp_path / "mine")]) == 2
+    assert "exists and is not a demo" in capsys.readouterr().err
+
+
+def test_demo_marks_what_it_makes_and_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise UsageError("as far as this test goes", hint="")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("autoresearch.commands.prepare.prepare_and_show", stop)
+    for says in ("making `lab`", "`lab` is a demo already"):
+        assert main(["demo", "lab"]) == 2
+        assert says in capsys.readouterr().err
+        monkeypatch.chdir(tmp_path)
+    assert (tmp_path / "lab" / "autoresearch.toml").read_text().startswith(f"# {MARK}\n")
 
 
 def test_a_demo_is_never_made_in_a_folder_of_somebody_else(

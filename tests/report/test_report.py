@@ -77,6 +77,15 @@ def page(name):
     return html.render(session, material(session), now=sessions.NOW)
 
 
+def test_the_number_of_real_keeps_is_that_of_the_log():
+    from autoresearch.ui.log import render
+
+    lines = [line.plain for line in render(sessions.night(24), width=200, now=sessions.NOW)]
+    shown = re.search(r"([\d.]+) of (\d+) keeps expected to be real", "\n".join(lines))
+    text = markdown.render(sessions.night(24), now=sessions.NOW)
+    assert f"Of {shown[2]} kept changes {shown[1]} are expected to be real; 3 may be luck" in text
+
+
 @pytest.mark.parametrize("name", ["empty", "night", "running", "hostile"])
 def test_page_is_one_file_without_script_or_network(name):
     text = page(name)
@@ -377,6 +386,23 @@ def test_show_has_curve_and_change(lab):
     assert "revert" in result.stdout
 
 
+def test_the_baseline_is_not_compared_with_itself(lab):
+    result = call("show", "0")
+    assert "training loss" in result.stdout
+    assert "its parent" not in result.stdout
+    assert result.stdout.endswith("\n\nnext: `autoresearch diff baseline best`\n")
+    assert json.loads(call("show", "0", "--json").stdout)["parent"] is None
+
+
+def test_show_names_no_command_that_would_show_nothing(tmp_path, monkeypatch):
+    night = sessions.night(1)
+    replay.replay(replace(night, experiments=night.experiments[:1]), tmp_path / "lab").close()
+    monkeypatch.chdir(tmp_path / "lab")
+    result = call("show", "baseline")
+    assert result.exit_code == 0
+    assert "next:" not in result.stdout
+
+
 def test_diff_is_plain_when_piped_and_applies(lab):
     import subprocess
 
@@ -470,6 +496,97 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
     Page(text)
 
 
+def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
+    from autoresearch.commands._reading import read_foreign
+    from autoresearch.ui.jsonlog import schema
+    from autoresearch.ui.log import render
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.tsv").write_text(FOREIGN)
+    (tmp_path / "crashes.tsv").write_text(FOREIGN + 3 * FOREIGN[FOREIGN.index("d4e5f6a") :])
+    value = json.loads(call("log", "--from", "crashes.tsv", "--json").stdout)
+    assert value["summary"]["num_by_verdict"]["crash"] == 4
+    assert value["summary"]["alerts"] == []  # how long they took, and why, is nowhere
+    rows = [line.split("\t") for line in call("log", "--from", "results.tsv").stdout.splitlines()]
+    at = rows[0].index("proposer")
+    assert [row[at] for row in rows[1:]] == ["", "", "", "baseline"]
+    value = json.loads(call("log", "--from", "results.tsv", "--json").stdout)
+    jsonschema.validate(value, schema("log"))
+    assert value["experiments"][0]["proposer"] is None
+    assert value["experiments"][0]["lines_added"] is None
+    assert value["summary"]["next"] is None
+    lines = [line.plain for line in render(read_foreign(tmp_path / "results.tsv"), width=200)]
+    assert any("  44.0GB  " in line for line in lines)
+    assert lines[-1] == "4 of 4 shown; `--kept` the way to the best"
+
+
+def test_the_report_of_a_table_of_others_says_only_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.tsv").write_text(FOREIGN)
+    text = call("report", "--from", "results.tsv", "-o", "-").stdout
+    Page(text)
+    for invented in ("by hour", "the band", "How to reproduce", "the record in git", "+0 -0"):
+        assert invented not in text
+    assert "Made by autoresearch from a results.tsv" in text
+    text = call("report", "--from", "results.tsv", "-o", "-", "--format", "md").stdout
+    assert "finished: read from a results.tsv\n" in text
+    assert "| 1 | increase LR to 0.04 | -0.004700 | -0.004700 | - | 44.2GB | - |" in text
+    assert "| crash: unknown | 1 | - | \\#3 |" in text
+    assert "How to reproduce" not in text
+
+
+def test_another_session_is_reported_by_its_tag(lab):
+    from autoresearch.lab.scaffold import scaffold
+
+    scaffold(lab, preset="cpu", tag="two")
+    text = call("report", "--tag", "nov21", "-o", "-", "--format", "md").stdout
+    assert text.startswith("# autoresearch: nov21\n")
+    assert "git switch autoresearch/nov21\n" in text
+    text = call("report", "-o", "-", "--format", "md").stdout
+    assert text == "# autoresearch: two\n\nnothing run yet\n\n> Nothing has been measured yet.\n"
+
+
+def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkeypatch):
+    import subprocess
+
+    from autoresearch.lab.scaffold import scaffold
+
+    subprocess.run(["git", "clone", "-q", str(lab), str(tmp_path / "clone")], check=True)
+    monkeypatch.chdir(tmp_path / "clone")
+    assert "in a clone fetch it" in call("log").stderr
+    scaffold(tmp_path / "clone", preset="cpu", tag="two")
+    assert call("log").stderr == "no experiment yet\n"
+
+
+def test_memory_is_the_same_on_the_screen_and_in_the_table(lab):
+    from autoresearch.ui import format as f
+
+    row = call("log", "--tsv").stdout.splitlines()[1].split("\t")
+    shown = f.memory(json.loads(call("show", "0", "--json").stdout)["experiment"]["peak_memory_mb"])
+    assert f"{row[2]}GB" == shown
+    assert shown in call("show", "0").stdout
+
+
+@pytest.mark.parametrize("more", [["--watch"], ["--sessions"], ["--tag", "x"]])
+def test_what_a_table_of_others_cannot_do_is_refused(tmp_path, monkeypatch, more):
+    from autoresearch.errors import UsageError
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.tsv").write_text(FOREIGN)
+    for verb in ["log"] if more == ["--sessions"] else ["log", "report"]:
+        result = call(verb, "--from", "results.tsv", *more)
+        assert isinstance(result.exception, UsageError)
+        assert result.exception.message == f"`--from` and `{more[0]}` exclude each other"
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_list_of_sessions_is_all_of_them_once(lab):
+    from autoresearch.errors import UsageError
+
+    for more in (["--watch"], ["--tsv"], ["--tag", "nov21"]):
+        assert isinstance(call("log", "--sessions", *more).exception, UsageError)
+
+
 def contrast(one, two):
     """Return the contrast ratio of two colours as WCAG 2 defines it."""
 
@@ -507,6 +624,36 @@ def test_a_clone_says_how_to_fetch_the_record_and_then_shows_it(lab, tmp_path, m
     fetch = re.search(r"`(git fetch .*)`", result.stderr)[1]
     subprocess.run(shlex.split(fetch), check=True)
     assert call("log").stdout == before
+
+
+def test_a_clone_on_another_branch_says_what_to_switch_to(lab, tmp_path, monkeypatch):
+    import subprocess
+
+    def git(*words):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@x"]
+        done = subprocess.run(
+            ["git", *identity, *words], input="", text=True, check=True, capture_output=True
+        )
+        return done.stdout.strip()
+
+    before = call("log").stdout
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q", "--bare", "-b", "main", "remote.git")
+    monkeypatch.chdir(tmp_path / "remote.git")
+    git("update-ref", "refs/heads/main", git("commit-tree", "-m", "another thing", git("mktree")))
+    monkeypatch.chdir(lab)
+    hint = call("push", str(tmp_path / "remote.git")).stderr
+    git("clone", "-q", str(tmp_path / "remote.git"), str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    error = call("log").exception
+    assert error.message.startswith("no run directory")
+    assert "`git switch autoresearch/nov21`; or make one with" in error.hint
+    for command in re.findall(r"`git (.*?)`", hint):
+        git(*shlex.split(command))
+    assert call("log").stdout == before
+    git("switch", "-q", "main")  # now the branch is no longer only the remote's
+    git("remote", "remove", "origin")
+    assert "`git switch autoresearch/nov21`" in call("log").exception.hint
 
 
 def test_a_stream_that_is_not_utf8_gets_question_marks(lab, monkeypatch):

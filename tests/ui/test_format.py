@@ -44,6 +44,14 @@ def test_missing_numbers_are_missing():
         assert shown(None) == "-"
 
 
+@pytest.mark.parametrize(
+    ("megabytes", "text"),
+    [(812.4, "812MB"), (999.6, "1.0GB"), (44.0 * 1024, "44.0GB"), (80 * 1024, "80.0GB")],
+)
+def test_memory_is_counted_as_cards_are_sold(megabytes, text):
+    assert f.memory(megabytes) == text
+
+
 def test_probability_is_never_certain():
     assert f.probability(0.99999) == ">.99"
     assert f.probability(0.0001) == "<.01"

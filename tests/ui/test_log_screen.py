@@ -76,7 +76,17 @@ def test_screen_without_utf8_is_ascii():
 def test_table_rows_fit(name, width):
     text = screen(getattr(sessions, name)(), width)
     rows = [line for line in text.split("\n") if re.match(r"^ *(#|\d+)  ", line)]
-    assert all(cell_len(row) <= max(width, 62) for row in rows)
+    assert all(cell_len(row) <= width for row in rows)
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 80])
+@pytest.mark.parametrize("name", ["night", "verified", "running", "empty"])
+def test_lines_fit_and_commands_stay_whole(name, width):
+    session = getattr(sessions, name)()
+    lines = screen(session, width).split("\n")
+    assert max(map(cell_len, lines)) <= width
+    assert all(line.count("`") % 2 == 0 for line in lines)
+    assert sum(line.startswith("next: `autoresearch ") for line in lines) == 1
 
 
 def test_columns_leave_in_order():
@@ -88,8 +98,8 @@ def test_columns_leave_in_order():
         ).split()
 
     assert {"tok/s", "commit", "took", "mem", "P"} <= set(header(160))
-    seen = ["tok/s", "took", "mem", "commit", "P"]
-    for width in range(160, 50, -1):
+    seen = ["tok/s", "took", "mem", "commit", "P", "vs"]
+    for width in range(160, 38, -1):
         columns = set(header(width))
         gone = [c for c in seen if c not in columns]
         assert gone == seen[: len(gone)]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import sessions
+from rich.text import Text
 from test_log_screen import check_snapshot
 
 from autoresearch.config import load_config
@@ -14,6 +15,7 @@ from autoresearch.ui.console import OutputMode, make_console
 from autoresearch.ui.plot import Series, chart
 from autoresearch.ui.progress import PhaseProgress, progress_row
 from autoresearch.ui.settings import print_settings
+from autoresearch.ui.tables import folded
 
 DIFF = """diff --git a/train.py b/train.py
 --- a/train.py
@@ -49,6 +51,36 @@ def test_show_screen(width):
     lines = show.render(session, e, details, width=width, now=sessions.NOW)
     assert "\x1b" not in text_of(lines)
     check_snapshot(f"show_29_{width}.txt", text_of(lines))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_show_fits_a_narrow_terminal(width):
+    session = sessions.verified()
+    e = session.experiment(29)
+    why = "measured -0.116931 with noise 0.052578: better with probability 0.68"
+    e = replace(e, decision=replace(e.decision, explanation=why))
+    details = show.Details(
+        curve=sessions.curve(0.983), parent=session.experiment(27),
+        parent_curve=sessions.curve(0.9875),
+    )  # fmt: skip
+    lines = show.render(session, e, details, width=width, now=sessions.NOW)
+    assert max(line.cell_len for line in lines) <= width
+    text = " ".join(text_of(lines).split())
+    assert f"why keep: {why}" in text
+    assert "outcome" in text
+
+
+def test_folding_never_breaks_what_is_to_be_copied():
+    line = Text("say `autoresearch log --tag x` or else `git switch y` at once")
+    found = [part.plain for part in folded(line, 24, 2)]
+    assert found == [
+        "say", "  `autoresearch log --tag x`", "  or else `git switch y`", "  at once",
+    ]  # fmt: skip
+    assert [part.plain for part in folded(Text("a  b `c d"), 5, 0)] == ["a  b", "`c d"]
+    assert [part.plain for part in folded(Text("unbreakable word"), 4, 2)] == [
+        "unbreakable",
+        "  word",
+    ]
 
 
 @pytest.mark.parametrize("number", range(1, 11))
