@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from autoresearch.errors import WorkError
 from autoresearch.lab.clean import clean_line
-from autoresearch.lab.git import Entry, Repository
+from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, Repository
 from autoresearch.lab.messages import candidate_message
 from autoresearch.types import Proposal
 
@@ -29,9 +29,9 @@ def write_candidate(repository: Repository, proposal: Proposal, number: int, at:
     changed = dict(entries)
     for path, text in proposal.files.items():
         _check_path(path)
-        mode = entries[path].mode if path in entries else "100644"
+        is_executable = path in entries and entries[path].mode == EXECUTABLE
         blob = repository.write_blob(text.encode("utf-8", "replace"))
-        changed[path] = Entry(mode if mode == "100755" else "100644", blob)
+        changed[path] = Entry(EXECUTABLE if is_executable else REGULAR, blob)
     if changed == entries:
         return proposal.parent if proposal.proposer in ("baseline", "human") else ""
     tree = repository.write_tree(changed)

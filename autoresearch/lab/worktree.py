@@ -2,7 +2,8 @@
 
 A file may be replaced only while HEAD is on the session's branch and the file holds, byte for byte (line endings
 aside), what the lab or the branch put there, and the index does too. If any file of a change is in other hands, the
-whole change stays out of the working tree and the person is told.
+whole change stays out of the working tree and the person is told. Of a submodule only the index is set, as by
+`git checkout`; the repository inside is the person's.
 """
 
 import contextlib
@@ -15,7 +16,15 @@ from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.faults import reach
-from autoresearch.lab.git import SYMLINK, Entry, RefUpdate, Repository
+from autoresearch.lab.git import (
+    EXECUTABLE,
+    REGULAR,
+    SUBMODULE,
+    SYMLINK,
+    Entry,
+    RefUpdate,
+    Repository,
+)
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
 from autoresearch.paths import STATE_NAME
 
@@ -108,6 +117,12 @@ class WorkTree:
                 return False
             if any((self._root / path).parents[i].is_symlink() for i in range(path.count("/"))):
                 return False
+            if any(e is not None and e.mode == SUBMODULE for e in entries):
+                if any(e is not None and e.mode != SUBMODULE for e in entries):
+                    return False
+                if (self._root / path).exists() and not (self._root / path).is_dir():
+                    return False
+                continue
             content = read_file(self._root / path)
             if content is None:
                 if (self._root / path).is_symlink() or (self._root / path).exists():
@@ -129,7 +144,11 @@ class WorkTree:
         for path, entry in changes.items():
             target = self._root / path
             if entry is None:
-                target.unlink(missing_ok=True)
+                if not target.is_dir():  # it was a submodule
+                    target.unlink(missing_ok=True)
+                continue
+            if entry.mode == SUBMODULE:
+                target.mkdir(parents=True, exist_ok=True)
                 continue
             content = self._repository.blob(entry.sha)
             old = read_file(target)
@@ -139,7 +158,7 @@ class WorkTree:
                 (self._root / folder).mkdir(exist_ok=True)
             if old is not None and b"\r\n" in old and b"\r" not in content:
                 content = content.replace(b"\n", b"\r\n")
-            write_file(target, content, 0o755 if entry.mode == "100755" else None)
+            write_file(target, content, 0o755 if entry.mode == EXECUTABLE else None)
 
     def settle(self, tip: str) -> None:
         """Note it when a person brought the working tree to the tip themselves (a checkout, a commit)."""
@@ -149,8 +168,13 @@ class WorkTree:
         wanted = self._repository.entries(tip)
         before = self._repository.entries(given) if given else {}
         paths = [p for p in wanted.keys() | before.keys() if wanted.get(p) != before.get(p)]
+        staged = self._repository.index_entries(paths)
         for path in paths:
             entry, content = wanted.get(path), read_file(self._root / path)
+            if entry is not None and not entry.is_file:
+                if staged.get(path) != entry:
+                    return
+                continue
             if (entry is None) != (content is None):
                 return
             if entry is None or content is None:
@@ -197,7 +221,7 @@ class WorkTree:
         assert given is not None
         entries = self._repository.entries(given)
         for path, text in edits.items():
-            mode = entries[path].mode if path in entries else "100644"
+            mode = entries[path].mode if path in entries else REGULAR
             entries[path] = Entry(mode, self._repository.write_blob(text.encode()))
         tree = self._repository.write_tree(entries)
         parents = [given, *filter(None, [self.taken()])]
