@@ -116,9 +116,7 @@ class Loop:
             self._finish(waiting[0].number)
         elif rule.is_sentinel_due(session, self._config.decision):
             self._trials.run(self._parts.incumbent_of(session))
-        elif (edit := self._ideas.hand_edit()) is not None:
-            self._ideas.store(edit)
-        else:
+        elif not self._ideas.take_hand_edit():
             self._ideas.propose()
 
     def _finish(self, number: int) -> None:

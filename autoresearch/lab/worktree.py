@@ -12,6 +12,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import WorkError
@@ -41,6 +42,16 @@ def read_file(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
+
+
+@dataclass(frozen=True)
+class HandEdit:
+    """What a person changed in the working tree."""
+
+    files: Mapping[str, str]
+    """Whole texts."""
+    base: str
+    """The commit they changed: what was given, or the tip where the index says so."""
 
 
 class WorkTree:
@@ -184,9 +195,9 @@ class WorkTree:
         self._set(self._given_ref, tip)
 
     def hand_edit(
-        self, editable: Sequence[str], tip: str, settled_seconds: float = 60.0
-    ) -> dict[str, str] | None:
-        """Return the editable files a person changed, as whole texts; None if there is nothing to take.
+        self, editable: Sequence[str], tip: str, settled_seconds: float
+    ) -> HandEdit | None:
+        """Return what a person changed and the lab did not take yet, None if there is nothing to take.
 
         Args:
             editable: Paths an experiment may change.
@@ -199,35 +210,51 @@ class WorkTree:
         given = self.given()
         if given is None:
             return None
-        bases = [given, tip, *filter(None, [self.taken()])]
-        edits = {}
+        files = {}
         for path in editable:
             content = read_file(self._root / path)
             if content is None:
                 continue
             normal = _normal(content)
-            if any(normal == _normal(self._repository.file_at(b, path) or b"") for b in bases):
+            if normal in (self._text(given, path), self._text(tip, path)):
                 continue
             age = abs(time.time() - (self._root / path).lstat().st_mtime)
             if age < settled_seconds:
                 return None
             with contextlib.suppress(UnicodeDecodeError):
-                edits[path] = normal.decode("utf-8")
-        return edits or None
+                files[path] = normal.decode("utf-8")
+        edit = HandEdit(files, tip if self._is_staged(list(files), tip) else given)
+        return edit if files and not self._is_taken(edit) else None
 
-    def take(self, edits: Mapping[str, str], at: str) -> str:
-        """Keep a hand edit under the session's refs, so that it is not taken twice; returns its commit."""
-        given = self.given()
-        assert given is not None
-        entries = self._repository.entries(given)
-        for path, text in edits.items():
+    def _is_staged(self, paths: Sequence[str], commit: str) -> bool:
+        """Whether the index holds these paths as in `commit`: the person took them from there."""
+        staged, entries = self._repository.index_entries(paths), self._repository.entries(commit)
+        return all(path in entries and staged.get(path) == entries[path] for path in paths)
+
+    def _is_taken(self, edit: HandEdit) -> bool:
+        """Whether the lab took the same texts before, made from the same texts."""
+        taken = self.taken()
+        if taken is None:
+            return False
+        base = self._repository.parents(taken)[0]
+        return all(
+            text.encode() == self._text(taken, path)
+            and self._text(base, path) == self._text(edit.base, path)
+            for path, text in edit.files.items()
+        )
+
+    def _text(self, commit: str, path: str) -> bytes:
+        return _normal(self._repository.file_at(commit, path) or b"")
+
+    def store_hand_edit(self, edit: HandEdit, at: str) -> str:
+        """Store a hand edit as a commit on its base and return it; no ref moves."""
+        entries = self._repository.entries(edit.base)
+        for path, text in edit.files.items():
             mode = entries[path].mode if path in entries else REGULAR
             entries[path] = Entry(mode, self._repository.write_blob(text.encode()))
         tree = self._repository.write_tree(entries)
-        parents = [given, *filter(None, [self.taken()])]
-        commit = self._repository.write_commit(tree, parents, "hand edit\n", at)
-        self._set(self._hand_ref, commit)
-        return commit
+        parents = [edit.base, *filter(None, [self.taken()])]
+        return self._repository.write_commit(tree, parents, "hand edit\n", at)
 
     def _set(self, ref: str, commit: str) -> None:
         self._repository.update_refs([RefUpdate(ref, commit, None)], "working tree")

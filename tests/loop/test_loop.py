@@ -297,7 +297,7 @@ def test_the_cost_limit_of_a_call_ends_the_session_as_such(night: Any) -> None:
 
 
 def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch.lab.ideas.HAND_EDIT_SECONDS", 0.0)
+    monkeypatch.setattr("autoresearch.lab.hand_edits.SETTLED_SECONDS", 0.0)
 
     def edit(spec: TrialSpec) -> None:
         if len(night.executor.specs) == 4:

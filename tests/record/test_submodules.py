@@ -82,7 +82,7 @@ def test_a_trial_is_given_files_and_no_submodule_or_link(night: Night) -> None:
 
 def test_a_submodule_that_the_person_moved_does_not_stop_the_files(night: Night) -> None:
     moved = _move_submodule(night, "old")
-    assert night.record.hand_edit() is None
+    assert night.hand_edit() is None
     assert night.record.worktree.given() == moved
     night.try_out(night.knob(3, 33))
     assert "KNOB_03 = 33" in (night.root / "train.py").read_text()
