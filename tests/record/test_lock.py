@@ -203,3 +203,42 @@ Record.open(RunDirectory(Path(sys.argv[1]))).append(Noted(text="late"))
     assert night.record.session().notes == ()
     night.record.append(Noted(text="after"))
     assert [n.text for n in night.record.session().notes] == ["late", "after"]
+
+
+def test_a_gpu_is_shared_with_users_whose_lock_file_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder for all, Linux refuses to open with O_CREAT what another user made."""
+    monkeypatch.setattr(lock, "_GPU_LOCKS", tmp_path / "locks")
+    really_open = os.open
+
+    def protected_open(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT and Path(path).exists() and not flags & os.O_EXCL:
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", protected_open)
+    with lock.gpu_lock("GPU-1", "the first to use it"):
+        pass
+    with lock.gpu_lock("GPU-1", "another user") as held:
+        assert held.path.stat().st_mode & 0o777 == 0o666
+        holder = lock.holder_of(held.path)
+        assert holder is not None
+        assert holder.what == "another user"
+
+
+def test_two_users_may_make_the_lock_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gpu.lock"
+    really_open = os.open
+
+    def raced_open(name: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            path.write_text("")
+        return really_open(name, flags, mode)
+
+    monkeypatch.setattr(os, "open", raced_open)
+    mine = lock.Lock(path, "mine")
+    assert mine.acquire()
+    mine.release()
