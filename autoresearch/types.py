@@ -115,7 +115,6 @@ class TrialSpec:
     keep_cache: bool = False
     """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
     trials are measured by (tolerance, submit time, reference of audits) is learnt from it."""
-    max_seconds_without_log: float | None = None
 
 
 @dataclass(frozen=True)

@@ -45,17 +45,14 @@ def speed_of(experiment: Experiment, setup: str) -> float | None:
     return median(known) if known else None
 
 
-def collapse(
-    progress: Progress, reference_tokens_per_second: float | None, *, is_intended: bool = False
-) -> Kill | None:
+def collapse(progress: Progress, reference_tokens_per_second: float | None) -> Kill | None:
     """Return why the trial should end now, None if it may go on.
 
     Args:
         progress: Of the training phase, by the lab's own clock and count.
         reference_tokens_per_second: The incumbent's; None: nothing to compare with.
-        is_intended: The idea says that it trades speed for something.
     """
-    if progress.phase != "train" or is_intended or not reference_tokens_per_second:
+    if progress.phase != "train" or not reference_tokens_per_second:
         return None
     if progress.seconds < COLLAPSE_AFTER * progress.budget_seconds or progress.seconds <= 0:
         return None
@@ -105,26 +102,22 @@ class Watch:
     Args:
         session_stop: Stops the trial too, and then nothing is settled.
         reference_tokens_per_second: The incumbent's.
-        is_intended: The idea says that it trades speed for something.
     """
 
     def __init__(
         self,
         session_stop: threading.Event,
         reference_tokens_per_second: float | None,
-        *,
-        is_intended: bool = False,
     ) -> None:
         self.stop = TrialStop(session_stop)
         self.kill: Kill | None = None
         self._session_stop = session_stop
         self._reference = reference_tokens_per_second
-        self._is_intended = is_intended
 
     def hear(self, progress: Progress) -> None:
         """Take note of progress; sets `stop` once it is hopeless."""
         if self.kill is None:
-            self.kill = collapse(progress, self._reference, is_intended=self._is_intended)
+            self.kill = collapse(progress, self._reference)
             if self.kill is not None:
                 self.stop.set()
 
