@@ -33,7 +33,6 @@ from autoresearch.lab.clean import clean_line, clean_text
 from autoresearch.lab.git import RefUpdate, Repository
 from autoresearch.lab.git_command import RefMovedError
 from autoresearch.lab.journal import Journal
-from autoresearch.lab.lock import Lock
 from autoresearch.lab.messages import kept_message
 from autoresearch.lab.names import branch_name, branch_ref
 from autoresearch.lab.presence import Presence, ensure_state
@@ -68,6 +67,7 @@ class Record:
         self.tag = tag
         self.worktree = WorkTree(repository, tag)
         self.presence = Presence(run_directory, repository.git_dir, tag)
+        """Who runs the session and what it does now."""
         self._journal = Journal(run_directory, repository, tag)
         self._lock = self._journal.lock
         self._editable: tuple[str, ...] | None = None
@@ -472,17 +472,3 @@ class Record:
                 for e in self.session().experiments
             )
             return self.worktree.update(commit, includes_taken=is_hand)
-
-    # Running
-
-    def lock(self) -> contextlib.AbstractContextManager[Lock]:
-        """Hold the run directory for this process; see `Presence.lock`."""
-        return self.presence.lock()
-
-    def set_status(self, status: Mapping[str, Any] | None) -> None:
-        """Say what happens now to other terminals; see `Presence.set_status`."""
-        self.presence.set_status(status)
-
-    def status(self) -> dict[str, Any] | None:
-        """Return what the running session said last, None if none runs."""
-        return self.presence.status()

@@ -66,7 +66,7 @@ def run_session(
 
     config = lab.config
     emit = _one_at_a_time(emit)
-    with record.lock(), lock_device(lab.hardware, lab.run_directory), kept_awake():
+    with record.presence.lock(), lock_device(lab.hardware, lab.run_directory), kept_awake():
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
         check_editable(record.repository, record.tag, config.task.editable)

@@ -205,7 +205,11 @@ def test_a_proposal_that_cannot_be_rebased_is_abandoned(night: Any) -> None:
 
 
 def test_two_runs_in_one_directory_are_refused(night: Any) -> None:
-    with night.record as record, record.lock(), pytest.raises(Exception, match="process") as caught:
+    with (
+        night.record as record,
+        record.presence.lock(),
+        pytest.raises(Exception, match="process") as caught,
+    ):
         night.run([])
     assert isinstance(caught.value, PrerequisiteError | WorkError)
 

@@ -24,7 +24,7 @@ import sys, time
 from pathlib import Path
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
-with Record.open(RunDirectory(Path(sys.argv[1]))).lock():
+with Record.open(RunDirectory(Path(sys.argv[1]))).presence.lock():
     print("held", flush=True)
     time.sleep(600)
 """
@@ -48,7 +48,10 @@ def holder(night: Night) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_run_is_refused_and_names_the_first(
     night: Night, holder: subprocess.Popen[str]
 ) -> None:
-    with pytest.raises(WorkError, match="running here already") as caught, night.record.lock():
+    with (
+        pytest.raises(WorkError, match="running here already") as caught,
+        night.record.presence.lock(),
+    ):
         pass
     assert f"process {holder.pid}" in caught.value.message
     assert str(night.root) in caught.value.message
@@ -66,7 +69,7 @@ def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Pop
     last = night.record.presence.last_holder()
     assert last is not None
     assert last.pid == holder.pid
-    with night.record.lock():
+    with night.record.presence.lock():
         assert night.record.session().state == "running"
     night.end()
     assert night.record.session().state == "finished"
@@ -97,13 +100,13 @@ def test_the_time_of_a_run_that_died_counts_as_busy(night: Night) -> None:
 
 
 def test_status_is_there_only_while_a_session_runs(night: Night) -> None:
-    with night.record.lock():
-        night.record.set_status({"phase": "train", "seconds": 1.5, "bad": float("nan")})
-        status = night.record.status()
+    with night.record.presence.lock():
+        night.record.presence.set_status({"phase": "train", "seconds": 1.5, "bad": float("nan")})
+        status = night.record.presence.status()
         assert status is not None
         assert (status["phase"], status["seconds"], status["bad"]) == ("train", 1.5, None)
-    assert night.record.status() is None
-    night.record.set_status(None)
+    assert night.record.presence.status() is None
+    night.record.presence.set_status(None)
     assert not (night.root / ".autoresearch" / "status.json").exists()
 
 

@@ -119,7 +119,7 @@ def test_a_read_only_folder_is_read_and_not_written(night: Night) -> None:
 
 def test_a_renamed_run_directory_is_said_and_not_made_again(night: Night, tmp_path: Path) -> None:
     new = tmp_path / "renamed"
-    with night.record.lock():
+    with night.record.presence.lock():
         night.root.rename(new)
         for work in (
             lambda: night.record.append(Noted(text="x")),
@@ -130,7 +130,7 @@ def test_a_renamed_run_directory_is_said_and_not_made_again(night: Night, tmp_pa
         ):
             with pytest.raises(AutoresearchError, match="was moved or deleted"):
                 work()
-        night.record.set_status({"phase": "train"})
+        night.record.presence.set_status({"phase": "train"})
         assert not night.root.exists()
         with Record.open(RunDirectory(new)) as record:
             assert record.session().state == "running"
@@ -158,7 +158,7 @@ def test_no_repository_is_said(tmp_path: Path) -> None:
 def test_a_linked_working_tree_has_its_own_lock(night: Night, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     git(night.root, "worktree", "add", "-q", "--detach", str(linked))
-    with Record.open(RunDirectory(linked)) as record, night.record.lock():
+    with Record.open(RunDirectory(linked)) as record, night.record.presence.lock():
         assert record.tag == "nov21"
         assert record.repository.common_dir == night.record.repository.git_dir
         record.append(Noted(text="from the other"))
