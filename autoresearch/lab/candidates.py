@@ -1,7 +1,6 @@
-"""An idea as a commit: whole texts put on a parent, told from other ideas, carried over to another parent."""
+"""An idea as a commit: whole texts put on a parent, and carried over to another parent."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from autoresearch.errors import WorkError
 from autoresearch.lab.clean import clean_line
@@ -37,17 +36,6 @@ def write_candidate(repository: Repository, proposal: Proposal, number: int, at:
     tree = repository.write_tree(changed)
     message = candidate_message(proposal, number)
     return repository.write_commit(tree, [proposal.parent], message, at)
-
-
-def identity(files: Mapping[str, bytes], editable: Sequence[str]) -> str:
-    """Return the hash of the editable files; two ideas with the same one are duplicates."""
-    digest = hashlib.sha256()
-    for path in sorted(editable):
-        if path in files:
-            content = files[path].replace(b"\r\n", b"\n")
-            digest.update(f"{path}\0{len(content)}\0".encode())
-            digest.update(content)
-    return digest.hexdigest()[:16]
 
 
 def carry(

@@ -149,11 +149,6 @@ def next_number(session: Session) -> int:
 
 
 def trial_seconds(session: Session, budget_seconds: float) -> float:
-    """Return what a trial takes from start to judged, by the median of the last ones."""
-    seconds = sorted(
-        t.result.total_seconds
-        for e in session.experiments[-9:]
-        for t in e.trials
-        if t.result.ok and t.result.total_seconds is not None
-    )
-    return seconds[len(seconds) // 2] if seconds else budget_seconds
+    """Return what a trial takes from start to judged, as far as it is known."""
+    known = session.trial_seconds
+    return budget_seconds if known is None else known

@@ -28,7 +28,7 @@ from autoresearch.events import (
 )
 from autoresearch.faults import reach
 from autoresearch.lab.branches import begin_branch, choose_tag
-from autoresearch.lab.candidates import identity, write_candidate
+from autoresearch.lab.candidates import write_candidate
 from autoresearch.lab.clean import clean_line, clean_text
 from autoresearch.lab.git import RefUpdate, Repository
 from autoresearch.lab.git_command import RefMovedError
@@ -47,6 +47,7 @@ from autoresearch.lab.stored import (
 )
 from autoresearch.lab.worktree import WorkTree
 from autoresearch.paths import RunDirectory
+from autoresearch.proposer.edits import identity
 from autoresearch.types import (
     CurvePoint,
     Decision,
@@ -203,7 +204,8 @@ class Record:
 
     def identity(self, files: Mapping[str, bytes]) -> str:
         """Return the hash of the editable files; two ideas with the same one are duplicates."""
-        return identity(files, self.editable())
+        known = [path for path in self.editable() if path in files]
+        return identity({path: files[path].decode("utf-8", "surrogateescape") for path in known})
 
     def editable(self) -> tuple[str, ...]:
         """Return the paths an experiment may change."""
