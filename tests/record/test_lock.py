@@ -164,6 +164,27 @@ def test_an_old_lock_of_our_own_ref_is_removed_without_a_mark(night: Night) -> N
     assert not path.exists()
 
 
+def test_a_wreck_that_cannot_be_removed_is_said(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = night.root / ".git/refs/autoresearch/nov21/journal.lock"
+    path.touch()
+    os.utime(path, (0, 0))
+    really_unlink = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        really_unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(WorkError, match=r"cannot write in .*nov21") as caught:
+            night.record.append(Noted(text="x"))
+    assert caught.value.kind == "disk"
+    night.record.append(Noted(text="x"))
+
+
 def test_requests_reach_the_loop(record: Record) -> None:
     where = record.run_directory
     assert control.poll(where) is None
