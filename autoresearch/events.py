@@ -5,7 +5,6 @@ fold of the durable ones. Passing events (`Progress`, `Phase`) are never stored.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,10 +35,6 @@ class Event:
             if getattr(self, f.name) is not None
         }
         return {"v": SCHEMA, "type": self.type, **fields}
-
-    def to_line(self) -> str:
-        """Return one line of compact ASCII JSON."""
-        return json.dumps(self.to_json(), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +69,7 @@ class SessionEnded(Event):
 
     type: ClassVar[str] = "session_ended"
     reason: str
-    """`hours`, `experiments`, `max_cost`, `until`, `interrupted`, `stopped`, `finished`, `error`."""
+    """`hours`, `experiments`, `max_cost`, `proposer`, `stopped`, `interrupted`, `error`."""
     detail: str = ""
     wall_seconds: float = 0.0
     busy: Mapping[str, float] = field(default_factory=dict)
@@ -206,25 +201,6 @@ class Alerted(Event):
     """Who or what has the trouble; the newest word about it replaces those before."""
     is_over: bool = False
     """The trouble is over: nobody is needed any more."""
-
-
-DURABLE: dict[str, type[Event]] = {
-    cls.type: cls
-    for cls in (
-        SessionStarted,
-        SessionEnded,
-        Proposed,
-        TrialJudged,
-        VerdictGiven,
-        Abandoned,
-        Confirmed,
-        Reverted,
-        TipMoved,
-        Noted,
-        Spent,
-        Alerted,
-    )
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,6 @@ class TrialSpec:
     keep_cache: bool = False
     """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
     trials are measured by (tolerance, submit time, reference of audits) is learnt from it."""
-    max_seconds_without_log: float | None = None
 
 
 @dataclass(frozen=True)
@@ -247,6 +246,15 @@ class Trial:
     confirmation: str = ""
     """Identity of the confirmation it belongs to; empty for a trial of the loop."""
 
+    def counts(self, setup: str) -> bool:
+        """Whether its score counts for its experiment: on validation, under `setup`, of the loop itself."""
+        return (
+            self.result.ok
+            and self.result.split == "validation"
+            and not self.confirmation
+            and self.setup == setup
+        )
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -292,13 +300,7 @@ class Experiment:
     def val_bpb(self) -> float | None:
         """Mean over the good validation trials of this experiment's own setup."""
         scores = [
-            t.result.bpb
-            for t in self.trials
-            if t.result.ok
-            and t.result.split == "validation"
-            and not t.confirmation
-            and t.setup == self.setup
-            and t.result.bpb is not None
+            t.result.bpb for t in self.trials if t.counts(self.setup) and t.result.bpb is not None
         ]
         return sum(scores) / len(scores) if scores else None
 
@@ -486,6 +488,17 @@ class Session:
             if experiment.number == number:
                 return experiment
         raise KeyError(number)
+
+    @property
+    def trial_seconds(self) -> float | None:
+        """What a trial takes from start to score, by the median of the last ones."""
+        seconds = sorted(
+            t.result.total_seconds
+            for e in self.experiments[-9:]
+            for t in e.trials
+            if t.result.ok and t.result.total_seconds is not None
+        )
+        return seconds[len(seconds) // 2] if seconds else None
 
     @property
     def kept(self) -> tuple[Experiment, ...]:

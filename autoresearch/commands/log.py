@@ -123,7 +123,9 @@ def log(
     if is_tsv:
         _show_tsv(mode, record.session(), wanted)
         return
-    show_session(mode, record.session(), wanted, pager=not is_pager_off, status=record.status())
+    show_session(
+        mode, record.session(), wanted, pager=not is_pager_off, status=record.presence.status()
+    )
 
 
 def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:
@@ -220,7 +222,7 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter") -> None:
             session = record.session()
             if session.journal != last:
                 last = session.journal
-                show_session(mode, session, wanted, pager=False, status=record.status())
+                show_session(mode, session, wanted, pager=False, status=record.presence.status())
             if session.state not in _GOING_ON:
                 return
             time.sleep(WATCH_SECONDS)
@@ -238,7 +240,7 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter") -> None:
                 wanted,
                 width=screen.width - 1,
                 utf8=mode.is_utf8,
-                status=record.status(),
+                status=record.presence.status(),
             )
             screen.draw(lines[:-1][: max(mode.out.size.height - 1, 5)])
             time.sleep(WATCH_SECONDS)

@@ -13,8 +13,7 @@ from autoresearch.lab.effect import Effect
 from autoresearch.lab.noise import (
     Noise,
     audit_variance,
-    does_count,
-    good_trials,
+    good_results,
     residual_squares,
     scores_of,
     seed_correlation,
@@ -24,7 +23,7 @@ from autoresearch.lab.noise import (
 from autoresearch.lab.normal import Floats
 from autoresearch.lab.posterior import Knowledge, start
 from autoresearch.lab.prior import NoiseGrid, default_prior, noise_grid
-from autoresearch.lab.scores import is_measured_tip
+from autoresearch.lab.scores import good_trials, is_measured_tip
 from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
 
 CLEAR_SHARE = 0.5
@@ -109,7 +108,7 @@ def read(
     if not steps:
         return None
     counts = Counter(t.result.seed for _, trials in steps for t in trials)
-    counts.update(t.seed for t in (good_trials(candidate, setup) if candidate is not None else ()))
+    counts.update(t.seed for t in (good_results(candidate, setup) if candidate is not None else ()))
     seeds = {s: i for i, s in enumerate(sorted(s for s, n in counts.items() if n > 1))}
     lessons = _lessons(session, setup, earlier)
     walk = _Walk(_place(session, setup), seeds, steps[0], lessons, has_intervals=has_intervals)
@@ -126,7 +125,7 @@ def _history(
     for experiment in session.experiments:
         is_judged = experiment.state is State.JUDGED or is_measured_tip(experiment)
         is_scored = experiment.verdict in (None, Verdict.KEEP, Verdict.DISCARD)
-        trials = [t for t in experiment.trials if does_count(t, setup)]
+        trials = good_trials(experiment, setup)
         if experiment.number != without and is_judged and is_scored and trials:
             steps.append((experiment, trials))
     steps = _as_judged(steps)

@@ -1,14 +1,16 @@
 """The sessions of a repository by their branches: which there are, which one is meant, how one begins."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.lab.git import Entry, RefUpdate, Repository, is_repository
+from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, RefUpdate, Repository, is_repository
 from autoresearch.lab.names import (
     BRANCHES,
     FETCH,
     REFS,
+    branch_name,
     branch_ref,
     check_tag,
     journal_ref,
@@ -73,12 +75,15 @@ def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str
         content = read_file(repository.root / path)
         if content is not None and path not in entries:
             blob = repository.write_blob(content.replace(b"\r\n", b"\n"))
-            missing[path] = Entry("100644", blob)
-    if missing:  # first, so that a kill leaves no file that seems to be deleted
-        repository.stage(dict(missing))
+            is_executable = os.access(repository.root / path, os.X_OK)
+            missing[path] = Entry(EXECUTABLE if is_executable else REGULAR, blob)
     commit = parent
     if parent is None or missing:
         tree = repository.write_tree({**entries, **missing})
+        if (
+            missing
+        ):  # before the branch has them, so that a kill leaves no file that seems to be deleted
+            repository.stage(dict(missing))
         parents = [parent] if parent else []
         commit = repository.write_commit(tree, parents, f"Begin session {tag}\n", at)
     assert commit is not None
@@ -90,6 +95,30 @@ def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str
         repository.update_refs(updates, "init")
     if repository.head() != branch:
         repository.set_head(branch)
+
+
+def check_editable(repository: Repository, tag: str, editable: Sequence[str]) -> None:
+    """See that an experiment can change what it may change: files of the branch, the first one there.
+
+    Raises:
+        PrerequisiteError: train.py is missing on the branch, or a path is a link or a submodule.
+    """
+    tip = repository.ref(branch_ref(tag))
+    entries = repository.entries(tip) if tip else {}
+    for path in editable:
+        entry = entries.get(path)
+        if entry is not None and not entry.is_file:
+            raise PrerequisiteError(
+                f"`{path}` on branch `{branch_name(tag)}` is a link or a submodule, which no experiment can change",
+                hint="put a file in its place and commit it",
+                kind="git",
+            )
+    if editable[0] not in entries:
+        raise PrerequisiteError(
+            f"branch `{branch_name(tag)}` has no `{editable[0]}`",
+            hint=f"commit it: `git add {editable[0]}`, then `git commit`",
+            kind="git",
+        )
 
 
 def _tag_of_head(repository: Repository) -> str | None:

@@ -1,11 +1,10 @@
-"""An idea as a commit: whole texts put on a parent, told from other ideas, carried over to another parent."""
+"""An idea as a commit: whole texts put on a parent, and carried over to another parent."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from autoresearch.errors import WorkError
 from autoresearch.lab.clean import clean_line
-from autoresearch.lab.git import Entry, Repository
+from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, Repository
 from autoresearch.lab.messages import candidate_message
 from autoresearch.types import Proposal
 
@@ -29,25 +28,14 @@ def write_candidate(repository: Repository, proposal: Proposal, number: int, at:
     changed = dict(entries)
     for path, text in proposal.files.items():
         _check_path(path)
-        mode = entries[path].mode if path in entries else "100644"
+        is_executable = path in entries and entries[path].mode == EXECUTABLE
         blob = repository.write_blob(text.encode("utf-8", "replace"))
-        changed[path] = Entry(mode if mode == "100755" else "100644", blob)
+        changed[path] = Entry(EXECUTABLE if is_executable else REGULAR, blob)
     if changed == entries:
         return proposal.parent if proposal.proposer in ("baseline", "human") else ""
     tree = repository.write_tree(changed)
     message = candidate_message(proposal, number)
     return repository.write_commit(tree, [proposal.parent], message, at)
-
-
-def identity(files: Mapping[str, bytes], editable: Sequence[str]) -> str:
-    """Return the hash of the editable files; two ideas with the same one are duplicates."""
-    digest = hashlib.sha256()
-    for path in sorted(editable):
-        if path in files:
-            content = files[path].replace(b"\r\n", b"\n")
-            digest.update(f"{path}\0{len(content)}\0".encode())
-            digest.update(content)
-    return digest.hexdigest()[:16]
 
 
 def carry(

@@ -252,7 +252,7 @@ def confirm_session(
     from autoresearch.lab.assembly import lock_device
 
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
-    with record.lock(), lock_device(lab.hardware, lab.run_directory):
+    with record.presence.lock(), lock_device(lab.hardware, lab.run_directory):
         session = record.session()
         check_setup(session, lab, is_rebaseline=False)
         lab = recall(lab, session)

@@ -27,12 +27,12 @@ from autoresearch.lab.hopeless import speed_mark
 from autoresearch.lab.noise import (
     Noise,
     confirm_seed,
-    good_trials,
-    mean_score,
+    good_results,
     setup_of,
     trial_seed,
 )
 from autoresearch.lab.plateau import finding_probability, is_plateau
+from autoresearch.lab.scores import bpb_under
 from autoresearch.types import (
     Decision,
     Experiment,
@@ -130,8 +130,8 @@ def decide(
         ValueError: the incumbent has no score in the current setup; run it first.
     """
     setup = setup_of(session, incumbent)
-    trials = good_trials(candidate, setup)
-    reference = mean_score(incumbent, setup)
+    trials = good_results(candidate, setup)
+    reference = bpb_under(incumbent, setup)
     if reference is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
@@ -179,7 +179,7 @@ def _effect(
         raise ValueError(f"nothing has a score in setup `{setup}`")
     knowledge = fold.knowledge
     if fold.incumbent != incumbent.number:
-        knowledge = return_to(knowledge, good_trials(incumbent, setup), fold.seeds)
+        knowledge = return_to(knowledge, good_results(incumbent, setup), fold.seeds)
     own = sample(trials, fold.seeds)
     return knowledge.effect(own.scores, own.seeds, own.audit), fold
 
@@ -244,14 +244,14 @@ def _memory_price(
 
 def _peak_memory(experiment: Experiment, setup: str) -> float | None:
     known = [
-        t.peak_memory_mb for t in good_trials(experiment, setup) if t.peak_memory_mb is not None
+        t.peak_memory_mb for t in good_results(experiment, setup) if t.peak_memory_mb is not None
     ]
     return max(known) if known else None
 
 
 def _apart(experiment: Experiment, setup: str) -> float:
     """Return how far the scores of an experiment's own trials lie apart."""
-    scores = [t.bpb for t in good_trials(experiment, setup) if t.bpb is not None]
+    scores = [t.bpb for t in good_results(experiment, setup) if t.bpb is not None]
     return max(scores) - min(scores)
 
 
@@ -295,7 +295,7 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
     if fold is None:
         return None
     best = session.experiment(session.best)
-    reference = mean_score(best, setup)
+    reference = bpb_under(best, setup)
     if reference is None:
         return None
     noise = fold.noise
@@ -318,7 +318,7 @@ def _last_doubtful(
     """Return the score at which the probability of being worth it crosses the policy's lower line."""
     knowledge = fold.knowledge
     if fold.incumbent != best.number:
-        knowledge = return_to(knowledge, good_trials(best, setup), fold.seeds)
+        knowledge = return_to(knowledge, good_results(best, setup), fold.seeds)
     rule = POLICIES[config.policy]
     line = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
     level = float(knowledge.level)

@@ -307,19 +307,17 @@ def _attention(state: _State) -> Iterator[Finding]:
 
 
 def _git(state: _State) -> Iterator[Finding]:  # noqa: ARG001
-    path = shutil.which("git")
-    if path is None:
-        yield Finding("git", "fail", "not found", "`sudo apt-get install git`")
-        return
-    done = subprocess.run(
-        [path, "--version"], capture_output=True, text=True, timeout=20, check=True
-    )
-    version = done.stdout.split()[2]
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    if numbers < (2, 30):
-        yield Finding("git", "fail", f"{version} is too old", "install git 2.30 or newer")
+    from autoresearch.lab.git_command import FLUSHING_GIT, git_version
+
+    found = git_version()
+    version = ".".join(map(str, found))
+    text, data = f"{version} at {shutil.which('git')}", {"version": version}
+    if found < FLUSHING_GIT:
+        text += " does not flush refs: a power cut may lose the last events"
+        hint = f"install git {'.'.join(map(str, FLUSHING_GIT))} or newer"
+        yield Finding("git", "warn", text, hint, data)
     else:
-        yield Finding("git", "ok", f"{version} at {path}", data={"version": version})
+        yield Finding("git", "ok", text, data=data)
 
 
 def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001

@@ -20,14 +20,21 @@ from autoresearch.paths import CONFIG_NAME
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
 REGULAR, EXECUTABLE, SYMLINK, TREE = "100644", "100755", "120000", "40000"
+SUBMODULE = "160000"
+"""Its sha is a commit of another repository: there is no object to read."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a tree."""
+    """One file, link or submodule of a tree."""
 
     mode: str
     sha: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file, executable or not."""
+        return self.mode not in (SYMLINK, SUBMODULE)
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ class Repository:
         return self._object(commit, "commit").split(b"\n\n", 1)[1].decode("utf-8", "replace")
 
     def entries(self, commit: str) -> dict[str, Entry]:
-        """Return every file of a commit: path -> mode and blob; submodules are left out."""
+        """Return all that a commit holds, links and submodules too: path -> mode and sha."""
         return dict(self._walk(self.tree(commit), ""))
 
     def _walk(self, tree: str, prefix: str) -> Iterator[tuple[str, Entry]]:
@@ -191,7 +198,7 @@ class Repository:
             position = end + 1 + size
             if mode == TREE:
                 yield from self._walk(sha, path + "/")
-            elif mode != "160000":
+            else:
                 yield path, Entry(mode, sha)
 
     def files_at(self, commit: str) -> dict[str, bytes]:
@@ -199,7 +206,7 @@ class Repository:
         return {
             path: self.blob(entry.sha)
             for path, entry in self.entries(commit).items()
-            if entry.mode != SYMLINK
+            if entry.is_file
         }
 
     def file_at(self, commit: str, path: str) -> bytes | None:
@@ -212,7 +219,11 @@ class Repository:
         return self._line("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
 
     def write_tree(self, entries: Mapping[str, Entry]) -> str:
-        """Store a tree of files (paths with `/`, in bytes order as git wants it) and return its sha."""
+        """Store a tree of entries (paths with `/`, in bytes order as git wants it) and return its sha.
+
+        Raises:
+            WorkError: a path leads through an entry that is no folder.
+        """
         here: dict[str, Entry] = {}
         below: dict[str, dict[str, Entry]] = {}
         for path, entry in entries.items():
@@ -222,6 +233,13 @@ class Repository:
             else:
                 here[first] = entry
         for name, inner in below.items():
+            if name in here:
+                what = "a submodule" if here[name].mode == SUBMODULE else "no folder"
+                raise WorkError(
+                    f"`{name}/{next(iter(inner))}` cannot be committed: `{name}` is {what}",
+                    hint="name files of this repository in `[task] editable`",
+                    kind="git",
+                )
             here[name] = Entry(TREE, self.write_tree(inner))
         ordered = sorted(
             (os.fsencode(name) + (b"/" if e.mode == TREE else b""), e) for name, e in here.items()

@@ -1,13 +1,14 @@
 """Running one git command: its environment, its errors, and the helper process that reads objects.
 
 Every command runs with an explicit repository and index, the person's and the system's configuration off, no hooks,
-no replace refs, no external diffs, no signing, and everything fsynced before it is reported as done
-(`core.fsync=all`). Repository settings that could still matter are overridden one by one.
+no replace refs, no external diffs, no signing, and everything fsynced before it is reported as done (before git 2.36,
+objects only). Repository settings that could still matter are overridden one by one.
 
 Children start in their own session, so that a Ctrl-C in the terminal does not cut a ref transaction in half.
 """
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -18,11 +19,16 @@ from pathlib import Path
 
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 
+OLDEST_GIT = (2, 32)
+"""The first that can be kept from the person's configuration."""
+FLUSHING_GIT = (2, 36)
+"""The first that flushes refs too; it warns about the setting of those before."""
+
+_FLUSH = {"core.fsync": "all", "core.fsyncMethod": "fsync"}
+_FLUSH_OBJECTS = {"core.fsyncObjectFiles": "true"}
 _SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.attributesFile": "/dev/null",
-    "core.fsync": "all",
-    "core.fsyncMethod": "fsync",
     "core.fsmonitor": "false",
     "core.autocrlf": "false",
     "core.quotePath": "false",
@@ -63,6 +69,39 @@ class ConflictError(WorkError):
     default_kind = "conflict"
 
 
+def git_version() -> tuple[int, ...]:
+    """Return the version of git; asked once.
+
+    Raises:
+        PrerequisiteError: it is missing or too old.
+    """
+    path = shutil.which("git")
+    if path is None:
+        raise _missing()
+    return _version_of(path)
+
+
+@functools.cache
+def _version_of(path: str) -> tuple[int, ...]:
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    except OSError as exc:
+        raise _missing() from exc
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    version = tuple(int(part) for part in found.group().split(".")) if found else ()
+    if version < OLDEST_GIT:
+        raise PrerequisiteError(
+            f"git {found.group() if found else ''} at `{path}` is too old",
+            hint=f"install git {_dotted(OLDEST_GIT)} or newer",
+            kind="git_missing",
+        )
+    return version
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
 def git_environment(
     root: Path, git_dir: Path | None = None, common_dir: Path | None = None
 ) -> dict[str, str]:
@@ -72,6 +111,9 @@ def git_environment(
         root: Its working tree.
         git_dir: Of this working tree; None where git is to find, or to make, it in `root`.
         common_dir: Shared by all working trees of the repository.
+
+    Raises:
+        PrerequisiteError: git is missing or too old.
     """
     fixed = {
         **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
@@ -95,8 +137,9 @@ def git_environment(
             "GIT_INDEX_FILE": str(git_dir / "index"),
             "GIT_OBJECT_DIRECTORY": str(common_dir / "objects"),
         }
-    fixed["GIT_CONFIG_COUNT"] = str(len(_SETTINGS))
-    for number, (key, value) in enumerate(_SETTINGS.items()):
+    settings = _SETTINGS | (_FLUSH if git_version() >= FLUSHING_GIT else _FLUSH_OBJECTS)
+    fixed["GIT_CONFIG_COUNT"] = str(len(settings))
+    for number, (key, value) in enumerate(settings.items()):
         fixed[f"GIT_CONFIG_KEY_{number}"] = key
         fixed[f"GIT_CONFIG_VALUE_{number}"] = value
     return fixed
@@ -218,12 +261,16 @@ class Reader:
 
 def _not_started(root: Path) -> AutoresearchError:
     if root.is_dir() and shutil.which("git") is None:
-        return PrerequisiteError(
-            "the program `git` is missing",
-            hint="install git 2.32 or newer, e.g. `apt install git`",
-            kind="git_missing",
-        )
+        return _missing()
     return gone(root)
+
+
+def _missing() -> PrerequisiteError:
+    return PrerequisiteError(
+        "the program `git` is missing",
+        hint=f"install git {_dotted(OLDEST_GIT)} or newer, e.g. `apt install git`",
+        kind="git_missing",
+    )
 
 
 def gone(root: Path) -> AutoresearchError:

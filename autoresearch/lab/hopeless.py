@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from autoresearch.events import Progress
-from autoresearch.lab.noise import good_trials
+from autoresearch.lab.noise import good_results
 from autoresearch.types import Experiment, Outcome, TrialResult
 
 COLLAPSE_SHARE = 0.25
@@ -41,21 +41,18 @@ class Kill:
 
 def speed_of(experiment: Experiment, setup: str) -> float | None:
     """Return the median tokens per second of an experiment's trials that count."""
-    known = [t.tokens_per_second for t in good_trials(experiment, setup) if t.tokens_per_second]
+    known = [t.tokens_per_second for t in good_results(experiment, setup) if t.tokens_per_second]
     return median(known) if known else None
 
 
-def collapse(
-    progress: Progress, reference_tokens_per_second: float | None, *, is_intended: bool = False
-) -> Kill | None:
+def collapse(progress: Progress, reference_tokens_per_second: float | None) -> Kill | None:
     """Return why the trial should end now, None if it may go on.
 
     Args:
         progress: Of the training phase, by the lab's own clock and count.
         reference_tokens_per_second: The incumbent's; None: nothing to compare with.
-        is_intended: The idea says that it trades speed for something.
     """
-    if progress.phase != "train" or is_intended or not reference_tokens_per_second:
+    if progress.phase != "train" or not reference_tokens_per_second:
         return None
     if progress.seconds < COLLAPSE_AFTER * progress.budget_seconds or progress.seconds <= 0:
         return None
@@ -105,26 +102,22 @@ class Watch:
     Args:
         session_stop: Stops the trial too, and then nothing is settled.
         reference_tokens_per_second: The incumbent's.
-        is_intended: The idea says that it trades speed for something.
     """
 
     def __init__(
         self,
         session_stop: threading.Event,
         reference_tokens_per_second: float | None,
-        *,
-        is_intended: bool = False,
     ) -> None:
         self.stop = TrialStop(session_stop)
         self.kill: Kill | None = None
         self._session_stop = session_stop
         self._reference = reference_tokens_per_second
-        self._is_intended = is_intended
 
     def hear(self, progress: Progress) -> None:
         """Take note of progress; sets `stop` once it is hopeless."""
         if self.kill is None:
-            self.kill = collapse(progress, self._reference, is_intended=self._is_intended)
+            self.kill = collapse(progress, self._reference)
             if self.kill is not None:
                 self.stop.set()
 
@@ -141,7 +134,7 @@ def speed_mark(candidate: Experiment, incumbent: Experiment, setup: str) -> str:
     The same number of parameters, tokens a step and memory are taken to mean that the change has nothing to do
     with speed. What the incumbent's own trials vary by is tolerated where it is more than 1 %.
     """
-    mine, theirs = good_trials(candidate, setup), good_trials(incumbent, setup)
+    mine, theirs = good_results(candidate, setup), good_results(incumbent, setup)
     ours, usual = speed_of(candidate, setup), speed_of(incumbent, setup)
     if not mine or not theirs or not ours or not usual or not _is_alike(mine[-1], theirs[-1]):
         return ""
@@ -158,7 +151,7 @@ def is_contended(result: TrialResult, incumbent: Experiment, setup: str) -> bool
 
     `CONTENDED_SHARE`, or three times what the incumbent's own trials vary by where that is more.
     """
-    theirs, usual = good_trials(incumbent, setup), speed_of(incumbent, setup)
+    theirs, usual = good_results(incumbent, setup), speed_of(incumbent, setup)
     if not result.ok or not result.tokens_per_second or not theirs or not usual:
         return False
     if not _is_alike(result, theirs[-1]):

@@ -9,6 +9,8 @@ from autoresearch.config import Config
 from autoresearch.events import Abandoned, Spent
 from autoresearch.faults import reach
 from autoresearch.lab import decision as rule
+from autoresearch.lab.candidates import carry
+from autoresearch.lab.hand_edits import take_hand_edit
 from autoresearch.lab.parts import Parts, StopSeenError, next_number
 from autoresearch.lab.record import Record
 from autoresearch.proposer.base import (
@@ -17,12 +19,7 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.proposer.edits import changed_constants
-from autoresearch.proposer.proposals import describe
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
-
-HAND_EDIT_SECONDS = 60.0
-"""A hand edit becomes an experiment once it is unchanged for this long."""
 
 
 class Ideas:
@@ -91,36 +88,20 @@ class Ideas:
 
     def rebase(self, experiment: Experiment, onto: str) -> bool:
         """Carry a proposal over to a tip that moved; False if it does not fit any more."""
-        files = self._record.carry(
-            texts_at(self._record, experiment.commit), experiment.parent, onto
-        )
+        texts = self._record.texts(experiment.commit)
+        files = carry(self._record.repository, texts, experiment.parent, onto)
         if files is None:
             self._parts.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
             return False
-        if files == texts_at(self._record, onto):
+        if files == self._record.texts(onto):
             self._parts.append(Abandoned(number=experiment.number, reason="duplicate"))
             return False
         self._record.rebase(experiment.number, files, onto)
         return True
 
-    def hand_edit(self) -> Proposal | None:
-        """Return a person's edit of the working tree once it has been left alone for a minute."""
-        edits = self._record.hand_edit(HAND_EDIT_SECONDS)
-        if edits is None:
-            return None
-        files = self._record.take_hand_edit(edits)
-        if files is None:
-            return None
-        tip = self._record.tip()
-        before = texts_at(self._record, tip)
-        after = {**before, **files}
-        return Proposal(
-            description=f"hand edit: {describe(before, after)}",
-            files=files,
-            parent=tip,
-            proposer="human",
-            parameters=changed_constants(before, after),
-        )
+    def take_hand_edit(self) -> bool:
+        """Store a person's edit of the working tree, if there is one that can be tried."""
+        return take_hand_edit(self._record, self._program())
 
     def _program(self) -> bytes:
         program = self._parts.run_directory.program
@@ -156,7 +137,7 @@ def context_of(
         session=session,
         number=next_number(session),
         parent=tip,
-        files=texts_at(record, tip),
+        files=record.texts(tip),
         program=program,
         max_lines=config.task.max_lines,
         budget_seconds=config.trial.budget_seconds,
@@ -177,16 +158,10 @@ def context_of(
     )
 
 
-def texts_at(record: Record, commit: str) -> dict[str, str]:
-    """Return the editable files of a commit as text."""
-    files = record.editable_files(commit)
-    return {path: content.decode("utf-8", "replace") for path, content in files.items()}
-
-
 def _in_flight(record: Record, experiment: Experiment) -> Proposal:
     return Proposal(
         description=experiment.description,
-        files=texts_at(record, experiment.commit),
+        files=record.texts(experiment.commit),
         parent=experiment.parent,
         proposer=experiment.proposer,
         hypothesis=experiment.hypothesis,

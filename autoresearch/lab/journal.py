@@ -16,7 +16,7 @@ from autoresearch.errors import AutoresearchError, WorkError
 from autoresearch.events import SCHEMA, Alerted, Event
 from autoresearch.lab.clean import clean_json, clean_line
 from autoresearch.lab.fold import Fold, without_gc
-from autoresearch.lab.git import Entry, RefUpdate, Repository
+from autoresearch.lab.git import REGULAR, Entry, RefUpdate, Repository
 from autoresearch.lab.index import load_index, save_index
 from autoresearch.lab.names import journal_ref
 from autoresearch.lab.writing import writing
@@ -101,7 +101,7 @@ class Journal:
 
     def _tree(self, files: Mapping[str, bytes]) -> str:
         blobs = {
-            _file_name(path): Entry("100644", self._repository.write_blob(_cut(content)))
+            _file_name(path): Entry(REGULAR, self._repository.write_blob(_cut(content)))
             for path, content in files.items()
         }
         return self._repository.write_tree(blobs)

@@ -59,7 +59,7 @@ class Lock:
         """
         deadline = time.monotonic() + timeout_seconds
         try:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            file = _open(self.path)
         except OSError as exc:
             raise WorkError(
                 f"cannot write the lock file `{self.path}`: {exc.strerror}",
@@ -100,6 +100,20 @@ class Lock:
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being held
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(asdict(holder)).encode(), 0)
+
+
+def _open(path: Path) -> int:
+    """Open a lock file, made where it is missing.
+
+    A file that is there is opened without O_CREAT: with that, in a folder for all users, Linux refuses the file of
+    another user (`fs.protected_regular`).
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags)
+        with contextlib.suppress(FileExistsError):  # somebody was faster
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def holder_of(path: Path) -> Holder | None:

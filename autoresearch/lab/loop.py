@@ -57,7 +57,7 @@ class Loop:
             self._ideas.keep_last_answer()
             self._parts.tell_alerts()
             control.clear(self._parts.run_directory)
-            self._record.set_status(None)
+            self._record.presence.set_status(None)
             self._parts.append(
                 SessionEnded(
                     reason=reason,
@@ -109,9 +109,7 @@ class Loop:
             self._finish(waiting[0].number)
         elif rule.is_sentinel_due(session, self._config.decision):
             self._trials.run(incumbent)
-        elif (edit := self._ideas.hand_edit()) is not None:
-            self._ideas.store(edit)
-        else:
+        elif not self._ideas.take_hand_edit():
             self._ideas.propose()
 
     def _finish(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Which trials count, on which seeds they run, and how much luck is in them.
+"""On which seeds trials run, and how much luck is in those that count.
 
 Pure: reads `types.Session`, returns numbers. Only good validation trials of one setup are ever looked at,
 so numbers of different setups cannot meet.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch.lab.scores import is_measured_tip
+from autoresearch.lab.scores import good_trials, is_measured_tip
 from autoresearch.types import Experiment, Session, Trial, TrialResult
 
 CORRELATION_PSEUDO_PAIRS = 4.0
@@ -60,30 +60,14 @@ def setup_of(session: Session, experiment: Experiment | None = None) -> str:
     return experiment.setup if experiment is not None else ""
 
 
-def does_count(trial: Trial, setup: str) -> bool:
-    """Whether a trial has a score that counts: on validation, under `setup`, of the loop itself."""
-    return (
-        trial.result.ok
-        and trial.result.split == "validation"
-        and not trial.confirmation
-        and trial.setup == setup
-    )
-
-
-def good_trials(experiment: Experiment, setup: str) -> list[TrialResult]:
-    """Return the results that count, in order."""
-    return [t.result for t in experiment.trials if does_count(t, setup)]
+def good_results(experiment: Experiment, setup: str) -> list[TrialResult]:
+    """Return the results of the trials that count, in order."""
+    return [t.result for t in good_trials(experiment, setup)]
 
 
 def scores_of(trials: Sequence[TrialResult]) -> list[float]:
     """Return the bpb of each good trial."""
     return [t.bpb for t in trials if t.bpb is not None]
-
-
-def mean_score(experiment: Experiment, setup: str) -> float | None:
-    """Return the plain mean of the trials that count, None if there is none."""
-    scores = scores_of(good_trials(experiment, setup))
-    return sum(scores) / len(scores) if scores else None
 
 
 def split_at_verdict(
@@ -110,7 +94,7 @@ def residual_squares(session: Session, setup: str) -> tuple[float, float]:
     """
     squares = degrees = 0.0
     for experiment in session.experiments:
-        counted = [t for t in experiment.trials if does_count(t, setup)]
+        counted = good_trials(experiment, setup)
         trials = [t.result for t in split_at_verdict(experiment, counted)[0]]
         if not is_measured_tip(experiment):
             trials = trials[1:]
@@ -131,7 +115,7 @@ def seed_correlation(session: Session, setup: str) -> float:
     seed. Shrunk towards 0 while such pairs are few.
     """
     by_number = {
-        e.number: {t.seed: t.bpb for t in good_trials(e, setup) if t.bpb is not None}
+        e.number: {t.seed: t.bpb for t in good_results(e, setup) if t.bpb is not None}
         for e in session.experiments
     }
     repeated = {n: s for n, s in by_number.items() if len(s) > 1}

@@ -99,7 +99,7 @@ class Parts:
     def phase(self, name: str, detail: str = "", number: int | None = None) -> None:
         """Say what the lab turned to, on the screen and to other processes."""
         phase = Phase(name=name, detail=detail, number=number)
-        self.record.set_status({"type": phase.type, **vars(phase)})
+        self.record.presence.set_status({"type": phase.type, **vars(phase)})
         self.emit(phase)
 
     def check_stop(self) -> None:
@@ -135,11 +135,6 @@ def next_number(session: Session) -> int:
 
 
 def trial_seconds(session: Session, budget_seconds: float) -> float:
-    """Return what a trial takes from start to judged, by the median of the last ones."""
-    seconds = sorted(
-        t.result.total_seconds
-        for e in session.experiments[-9:]
-        for t in e.trials
-        if t.result.ok and t.result.total_seconds is not None
-    )
-    return seconds[len(seconds) // 2] if seconds else budget_seconds
+    """Return what a trial takes from start to judged, as far as it is known."""
+    known = session.trial_seconds
+    return budget_seconds if known is None else known

@@ -28,12 +28,11 @@ from autoresearch.events import (
 )
 from autoresearch.faults import reach
 from autoresearch.lab.branches import begin_branch, choose_tag
-from autoresearch.lab.candidates import carry, identity, write_candidate
+from autoresearch.lab.candidates import write_candidate
 from autoresearch.lab.clean import clean_line, clean_text
 from autoresearch.lab.git import RefUpdate, Repository
 from autoresearch.lab.git_command import RefMovedError
 from autoresearch.lab.journal import Journal
-from autoresearch.lab.lock import Lock
 from autoresearch.lab.messages import kept_message
 from autoresearch.lab.names import branch_name, branch_ref
 from autoresearch.lab.presence import Presence, ensure_state
@@ -48,6 +47,7 @@ from autoresearch.lab.stored import (
 )
 from autoresearch.lab.worktree import WorkTree
 from autoresearch.paths import RunDirectory
+from autoresearch.proposer.edits import identity
 from autoresearch.types import (
     CurvePoint,
     Decision,
@@ -68,6 +68,7 @@ class Record:
         self.tag = tag
         self.worktree = WorkTree(repository, tag)
         self.presence = Presence(run_directory, repository.git_dir, tag)
+        """Who runs the session and what it does now."""
         self._journal = Journal(run_directory, repository, tag)
         self._lock = self._journal.lock
         self._editable: tuple[str, ...] | None = None
@@ -203,7 +204,8 @@ class Record:
 
     def identity(self, files: Mapping[str, bytes]) -> str:
         """Return the hash of the editable files; two ideas with the same one are duplicates."""
-        return identity(files, self.editable())
+        known = [path for path in self.editable() if path in files]
+        return identity({path: files[path].decode("utf-8", "surrogateescape") for path in known})
 
     def editable(self) -> tuple[str, ...]:
         """Return the paths an experiment may change."""
@@ -262,13 +264,21 @@ class Record:
         """Add an event to the journal and return its commit; see `Journal.append`."""
         return self._journal.append(event, files, commit, moves)
 
-    def propose(self, proposal: Proposal, number: int, program: bytes) -> Experiment:
+    def propose(
+        self,
+        proposal: Proposal,
+        number: int,
+        program: bytes,
+        *,
+        moves: Sequence[RefUpdate] = (),
+    ) -> Experiment:
         """Store a proposal before it is tried: its commit, then its event.
 
         Args:
             proposal: Whole texts of the files it changes.
             number: The next free one.
             program: program.md as the proposer saw it.
+            moves: Further refs to move in the transaction of the event.
 
         Raises:
             WorkError: the number is taken.
@@ -279,7 +289,7 @@ class Record:
             files = dict(proposal.attachments)
             if program:
                 files[PROGRAM_FILE] = program
-            self._store(proposal, number, files, program)
+            self._store(proposal, number, files, program, moves)
             return self.session().experiment(number)
 
     def rebase(self, number: int, files: Mapping[str, str], onto: str) -> None:
@@ -304,10 +314,15 @@ class Record:
                 parameters=old.parameters,
                 usage=old.usage,
             )
-            self._store(proposal, number, {}, b"")
+            self._store(proposal, number, {}, b"", ())
 
     def _store(
-        self, proposal: Proposal, number: int, files: Mapping[str, bytes], program: bytes
+        self,
+        proposal: Proposal,
+        number: int,
+        files: Mapping[str, bytes],
+        program: bytes,
+        moves: Sequence[RefUpdate],
     ) -> None:
         at = now()
         commit = write_candidate(self.repository, proposal, number, at)
@@ -334,12 +349,17 @@ class Record:
             lines_removed=removed,
             program=self.repository.write_blob(program) if program else "",
         )
-        self.append(event, files=files, commit=commit or None)
+        self.append(event, files=files, commit=commit or None, moves=moves)
 
     def editable_files(self, commit: str) -> dict[str, bytes]:
         """Return the files of a commit that an experiment may change."""
         found = {path: self.repository.file_at(commit, path) for path in self.editable()}
         return {path: content for path, content in found.items() if content is not None}
+
+    def texts(self, commit: str) -> dict[str, str]:
+        """Return the files of a commit that an experiment may change, as text."""
+        files = self.editable_files(commit)
+        return {path: content.decode("utf-8", "replace") for path, content in files.items()}
 
     def record_trial(
         self,
@@ -454,40 +474,3 @@ class Record:
                 for e in self.session().experiments
             )
             return self.worktree.update(commit, includes_taken=is_hand)
-
-    def hand_edit(self, settled_seconds: float = 60.0) -> dict[str, str] | None:
-        """Return the editable files a person changed in the working tree, None if there is nothing to take."""
-        tip = self.branch_tip()
-        if tip is None:
-            return None
-        with self._lock:
-            return self.worktree.hand_edit(self.editable(), tip, settled_seconds)
-
-    def take_hand_edit(self, edits: Mapping[str, str]) -> dict[str, str] | None:
-        """Keep a hand edit under the session's refs and return it carried over to the tip.
-
-        Returns:
-            Whole texts to propose against the tip; None if they collide with what was kept meanwhile.
-        """
-        with self.writing():
-            given = self.worktree.given() or self.tip()
-            self.worktree.take(edits, now())
-            return self.carry(edits, given, self.tip())
-
-    def carry(self, files: Mapping[str, str], base: str, onto: str) -> dict[str, str] | None:
-        """Return a change made against `base` as it would be against `onto`, None if they collide."""
-        return carry(self.repository, files, base, onto)
-
-    # Running
-
-    def lock(self) -> contextlib.AbstractContextManager[Lock]:
-        """Hold the run directory for this process; see `Presence.lock`."""
-        return self.presence.lock()
-
-    def set_status(self, status: Mapping[str, Any] | None) -> None:
-        """Say what happens now to other terminals; see `Presence.set_status`."""
-        self.presence.set_status(status)
-
-    def status(self) -> dict[str, Any] | None:
-        """Return what the running session said last, None if none runs."""
-        return self.presence.status()

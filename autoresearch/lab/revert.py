@@ -182,12 +182,15 @@ def _inverse(
             continue
         if made is None or was is None or here is None:
             return None
+        if not (made.is_file and was.is_file and here.is_file):
+            return None
         merged = repository.merge3(
             repository.blob(made.sha), repository.blob(here.sha), repository.blob(was.sha)
         )
         if merged is None:
             return None
-        result[path] = Entry(here.mode, repository.write_blob(merged))
+        mode = was.mode if here.mode == made.mode else here.mode
+        result[path] = Entry(mode, repository.write_blob(merged))
     return result
 
 

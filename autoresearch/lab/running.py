@@ -13,6 +13,7 @@ from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.faults import reach
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake
+from autoresearch.lab.branches import check_editable
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.setups import check_setup, recall
 from autoresearch.paths import RunDirectory
@@ -70,9 +71,10 @@ def run_session(
 
     config = lab.config
     emit = _one_at_a_time(emit)
-    with record.lock(), lock_device(lab.hardware, lab.run_directory), kept_awake():
+    with record.presence.lock(), lock_device(lab.hardware, lab.run_directory), kept_awake():
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
+        check_editable(record.repository, record.tag, config.task.editable)
         lab = recall(lab, session)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(

@@ -20,14 +20,7 @@ def is_doubtful(experiment: Experiment) -> bool:
 def good_trials(experiment: Experiment, setup: str | None = None) -> list[Trial]:
     """Return the trials that count for the experiment's val_bpb under a setup (default: its own)."""
     setup = experiment.setup if setup is None else setup
-    return [
-        t
-        for t in experiment.trials
-        if t.result.ok
-        and t.result.split == "validation"
-        and not t.confirmation
-        and t.setup == setup
-    ]
+    return [t for t in experiment.trials if t.counts(setup)]
 
 
 def bpb_under(experiment: Experiment, setup: str) -> float | None:

@@ -2,7 +2,8 @@
 
 A file may be replaced only while HEAD is on the session's branch and the file holds, byte for byte (line endings
 aside), what the lab or the branch put there, and the index does too. If any file of a change is in other hands, the
-whole change stays out of the working tree and the person is told.
+whole change stays out of the working tree and the person is told. Of a submodule only the index is set, as by
+`git checkout`; the repository inside is the person's.
 """
 
 import contextlib
@@ -11,11 +12,20 @@ import stat
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.faults import reach
-from autoresearch.lab.git import SYMLINK, Entry, RefUpdate, Repository
+from autoresearch.lab.git import (
+    EXECUTABLE,
+    REGULAR,
+    SUBMODULE,
+    SYMLINK,
+    Entry,
+    RefUpdate,
+    Repository,
+)
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
 from autoresearch.paths import STATE_NAME
 
@@ -32,6 +42,16 @@ def read_file(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
+
+
+@dataclass(frozen=True)
+class HandEdit:
+    """What a person changed in the working tree."""
+
+    files: Mapping[str, str]
+    """Whole texts."""
+    base: str
+    """The commit they changed: what was given, or the tip where the index says so."""
 
 
 class WorkTree:
@@ -108,6 +128,12 @@ class WorkTree:
                 return False
             if any((self._root / path).parents[i].is_symlink() for i in range(path.count("/"))):
                 return False
+            if any(e is not None and e.mode == SUBMODULE for e in entries):
+                if any(e is not None and e.mode != SUBMODULE for e in entries):
+                    return False
+                if (self._root / path).exists() and not (self._root / path).is_dir():
+                    return False
+                continue
             content = read_file(self._root / path)
             if content is None:
                 if (self._root / path).is_symlink() or (self._root / path).exists():
@@ -129,7 +155,11 @@ class WorkTree:
         for path, entry in changes.items():
             target = self._root / path
             if entry is None:
-                target.unlink(missing_ok=True)
+                if not target.is_dir():  # it was a submodule
+                    target.unlink(missing_ok=True)
+                continue
+            if entry.mode == SUBMODULE:
+                target.mkdir(parents=True, exist_ok=True)
                 continue
             content = self._repository.blob(entry.sha)
             old = read_file(target)
@@ -139,7 +169,7 @@ class WorkTree:
                 (self._root / folder).mkdir(exist_ok=True)
             if old is not None and b"\r\n" in old and b"\r" not in content:
                 content = content.replace(b"\n", b"\r\n")
-            write_file(target, content, 0o755 if entry.mode == "100755" else None)
+            write_file(target, content, 0o755 if entry.mode == EXECUTABLE else None)
 
     def settle(self, tip: str) -> None:
         """Note it when a person brought the working tree to the tip themselves (a checkout, a commit)."""
@@ -149,8 +179,13 @@ class WorkTree:
         wanted = self._repository.entries(tip)
         before = self._repository.entries(given) if given else {}
         paths = [p for p in wanted.keys() | before.keys() if wanted.get(p) != before.get(p)]
+        staged = self._repository.index_entries(paths)
         for path in paths:
             entry, content = wanted.get(path), read_file(self._root / path)
+            if entry is not None and not entry.is_file:
+                if staged.get(path) != entry:
+                    return
+                continue
             if (entry is None) != (content is None):
                 return
             if entry is None or content is None:
@@ -160,9 +195,9 @@ class WorkTree:
         self._set(self._given_ref, tip)
 
     def hand_edit(
-        self, editable: Sequence[str], tip: str, settled_seconds: float = 60.0
-    ) -> dict[str, str] | None:
-        """Return the editable files a person changed, as whole texts; None if there is nothing to take.
+        self, editable: Sequence[str], tip: str, settled_seconds: float
+    ) -> HandEdit | None:
+        """Return what a person changed and the lab did not take yet, None if there is nothing to take.
 
         Args:
             editable: Paths an experiment may change.
@@ -175,35 +210,51 @@ class WorkTree:
         given = self.given()
         if given is None:
             return None
-        bases = [given, tip, *filter(None, [self.taken()])]
-        edits = {}
+        files = {}
         for path in editable:
             content = read_file(self._root / path)
             if content is None:
                 continue
             normal = _normal(content)
-            if any(normal == _normal(self._repository.file_at(b, path) or b"") for b in bases):
+            if normal in (self._text(given, path), self._text(tip, path)):
                 continue
             age = abs(time.time() - (self._root / path).lstat().st_mtime)
             if age < settled_seconds:
                 return None
             with contextlib.suppress(UnicodeDecodeError):
-                edits[path] = normal.decode("utf-8")
-        return edits or None
+                files[path] = normal.decode("utf-8")
+        edit = HandEdit(files, tip if self._is_staged(list(files), tip) else given)
+        return edit if files and not self._is_taken(edit) else None
 
-    def take(self, edits: Mapping[str, str], at: str) -> str:
-        """Keep a hand edit under the session's refs, so that it is not taken twice; returns its commit."""
-        given = self.given()
-        assert given is not None
-        entries = self._repository.entries(given)
-        for path, text in edits.items():
-            mode = entries[path].mode if path in entries else "100644"
+    def _is_staged(self, paths: Sequence[str], commit: str) -> bool:
+        """Whether the index holds these paths as in `commit`: the person took them from there."""
+        staged, entries = self._repository.index_entries(paths), self._repository.entries(commit)
+        return all(path in entries and staged.get(path) == entries[path] for path in paths)
+
+    def _is_taken(self, edit: HandEdit) -> bool:
+        """Whether the lab took the same texts before, made from the same texts."""
+        taken = self.taken()
+        if taken is None:
+            return False
+        base = self._repository.parents(taken)[0]
+        return all(
+            text.encode() == self._text(taken, path)
+            and self._text(base, path) == self._text(edit.base, path)
+            for path, text in edit.files.items()
+        )
+
+    def _text(self, commit: str, path: str) -> bytes:
+        return _normal(self._repository.file_at(commit, path) or b"")
+
+    def store_hand_edit(self, edit: HandEdit, at: str) -> str:
+        """Store a hand edit as a commit on its base and return it; no ref moves."""
+        entries = self._repository.entries(edit.base)
+        for path, text in edit.files.items():
+            mode = entries[path].mode if path in entries else REGULAR
             entries[path] = Entry(mode, self._repository.write_blob(text.encode()))
         tree = self._repository.write_tree(entries)
-        parents = [given, *filter(None, [self.taken()])]
-        commit = self._repository.write_commit(tree, parents, "hand edit\n", at)
-        self._set(self._hand_ref, commit)
-        return commit
+        parents = [edit.base, *filter(None, [self.taken()])]
+        return self._repository.write_commit(tree, parents, "hand edit\n", at)
 
     def _set(self, ref: str, commit: str) -> None:
         self._repository.update_refs([RefUpdate(ref, commit, None)], "working tree")

@@ -72,11 +72,15 @@ def _touch(mark: Path) -> None:
     try:
         mark.touch()
     except OSError as exc:
-        raise WorkError(
-            f"cannot write in `{mark.parent}`: {exc.strerror}",
-            hint="free some space or make the folder writable, then the same command goes on",
-            kind="disk",
-        ) from exc
+        raise _cannot_write(mark.parent, exc) from exc
+
+
+def _cannot_write(folder: Path, exc: OSError) -> WorkError:
+    return WorkError(
+        f"cannot write in `{folder}`: {exc.strerror}",
+        hint="free some space or make the folder writable, then the same command goes on",
+        kind="disk",
+    )
 
 
 def _unmark(mark: Path) -> None:
@@ -95,6 +99,9 @@ def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
 
     Returns:
         What was removed.
+
+    Raises:
+        WorkError: a wreck is in a folder that cannot be written (kind `disk`).
     """
     common, own = repository.common_dir, repository.git_dir
     ours = [common / f"{ref(tag)}.lock" for ref in (journal_ref, worktree_ref, hand_ref)]
@@ -107,7 +114,10 @@ def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
     for path, limit in candidates:
         while (at := _modified(path)) is not None:
             if abs(time.time() - at) >= limit:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as exc:
+                    raise _cannot_write(path.parent, exc) from exc
                 removed.append(path)
                 break
             time.sleep(0.05)

@@ -168,7 +168,6 @@ class LocalExecutor:
             allowance_seconds=self.allowance_seconds(spec.budget_seconds),
             hung_seconds=trial.hung_seconds,
             max_weights_bytes=trial.max_weights_mb * 1_000_000,
-            max_seconds_without_log=spec.max_seconds_without_log,
             divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
         )
         caches = self._caches

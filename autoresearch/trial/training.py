@@ -37,7 +37,6 @@ class Limits:
     allowance_seconds: float
     hung_seconds: float
     max_weights_bytes: int
-    max_seconds_without_log: float | None = None
     divergence_loss: float | None = None
     """Loss in nats above which, late in the budget, a training has diverged."""
 
@@ -123,7 +122,6 @@ class Training:
         self._error: dict[str, Any] | None = None
         self._curve = Curve(limits.budget_seconds, limits.divergence_loss)
         self._result.curve = self._curve.points
-        self._logged_at: float | None = None
         self._slept = suspended_seconds()
         self._next_progress = 0.0
         self._is_open = True
@@ -294,7 +292,7 @@ class Training:
         values = message.get("values")
         if not isinstance(values, dict) or self._started_at is None:
             return
-        self._logged_at = now = time.monotonic()
+        now = time.monotonic()
         try:
             self._curve.add(values, now - self._started_at, self._feeder.counters["num_tokens"])
         except HopelessError as exc:
@@ -350,9 +348,6 @@ class Training:
             raise _EndError(
                 Outcome.CRASH, "hung", f"no batch was taken for {self._limits.hung_seconds:g} s"
             )
-        silent = self._limits.max_seconds_without_log
-        if silent is not None and now - max(self._started_at, self._logged_at or 0.0) > silent:
-            raise _EndError(Outcome.CRASH, "hung", f"`trial.log` was not called for {silent:g} s")
 
     def _tell(self) -> None:
         """Sample memory and tell how far it is."""

@@ -29,10 +29,9 @@ STOP_WORDS = {
     "hours": "the hours given are over",
     "experiments": "the number of experiments is reached",
     "max_cost": "the money given is spent",
-    "until": "the time given is reached",
     "interrupted": "Ctrl-C or SIGTERM",
     "stopped": "`autoresearch stop`",
-    "finished": "nothing left to try",
+    "proposer": "the proposer can give no more ideas",
     "error": "an error",
     "foreign": "read from a results.tsv",
 }

@@ -175,17 +175,16 @@ def test_a_watch_stops_its_trial_only():
 
 
 @pytest.mark.parametrize(
-    ("progress", "reference", "intended"),
+    ("progress", "reference"),
     [
-        (training(10.0, 100), 1000.0, False),
-        (training(20.0, 8000), 1000.0, False),
-        (training(20.0, 2000), None, False),
-        (training(20.0, 2000), 1000.0, True),
-        (training(20.0, 0, "startup"), 1000.0, False),
+        (training(10.0, 100), 1000.0),
+        (training(20.0, 8000), 1000.0),
+        (training(20.0, 2000), None),
+        (training(20.0, 0, "startup"), 1000.0),
     ],
 )
-def test_what_is_not_a_collapse(progress, reference, intended):
-    assert collapse(progress, reference, is_intended=intended) is None
+def test_what_is_not_a_collapse(progress, reference):
+    assert collapse(progress, reference) is None
 
 
 def test_earlier_sessions_teach_only_where_allowed(lab, decision_config):

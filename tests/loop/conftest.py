@@ -50,7 +50,7 @@ class Night:
         self.proposer = ListProposer(answers)
         run_directory = RunDirectory(self.root)
         config = load_config(run_directory, overrides).config
-        with Record.open(run_directory, "t") as record, record.lock():
+        with Record.open(run_directory, "t") as record, record.presence.lock():
             record.listen(self.events.append)
             first = max((e.number for e in record.session().experiments), default=0) + 1
             record.append(

@@ -223,7 +223,11 @@ def test_a_proposal_that_cannot_be_rebased_is_abandoned(night: Any) -> None:
 
 
 def test_two_runs_in_one_directory_are_refused(night: Any) -> None:
-    with night.record as record, record.lock(), pytest.raises(Exception, match="process") as caught:
+    with (
+        night.record as record,
+        record.presence.lock(),
+        pytest.raises(Exception, match="process") as caught,
+    ):
         night.run([])
     assert isinstance(caught.value, PrerequisiteError | WorkError)
 
@@ -485,7 +489,7 @@ def test_one_idea_is_prepared_ahead_not_two(night: Any) -> None:
 
 
 def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch.lab.ideas.HAND_EDIT_SECONDS", 0.0)
+    monkeypatch.setattr("autoresearch.lab.hand_edits.SETTLED_SECONDS", 0.0)
 
     def edit(spec: TrialSpec) -> None:
         if len(night.executor.specs) == 4:

@@ -153,7 +153,10 @@ def night(
     run_directory = RunDirectory(folder)
     stop = threading.Event()
     executor = Formula(seconds)
-    with Record.create(run_directory, "t", ["train.py", "program.md"]) as record, record.lock():
+    with (
+        Record.create(run_directory, "t", ["train.py", "program.md"]) as record,
+        record.presence.lock(),
+    ):
         record.append(
             SessionStarted(
                 tag="t",

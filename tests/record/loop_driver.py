@@ -107,7 +107,7 @@ def make(root: Path) -> Record:
 
 def run(root: Path, num: int) -> None:
     """Begin or go on, to the end."""
-    with make(root) as record, record.lock():
+    with make(root) as record, record.presence.lock():
         session = record.session()
         if session.state == "finished":
             return

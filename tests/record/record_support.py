@@ -1,10 +1,13 @@
 """Drives a record as the loop does, and git as a person does."""
 
+import os
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoresearch.events import SessionEnded, SessionStarted
+from autoresearch.lab.hand_edits import SETTLED_SECONDS
 from autoresearch.lab.record import Record
 from autoresearch.lab.revert import apply, plan
 from autoresearch.types import (
@@ -112,13 +115,31 @@ class Night:
         if bpb is None:
             self.record.judge(experiment.number, Verdict.CRASH, "oom", setup=SETUP.key)
         elif keep:
-            decision = Decision("keep", "gain", p_real=0.97, delta=-0.1, num_trials=1)
-            self.record.judge(experiment.number, Verdict.KEEP, "gain", decision, SETUP.key)
-            self.record.update_worktree(self.record.tip())
+            self.keep(experiment.number)
         else:
-            decision = Decision("discard", "no_gain", p_real=0.1, delta=0.1, num_trials=1)
-            self.record.judge(experiment.number, Verdict.DISCARD, "no_gain", decision, SETUP.key)
+            self.discard(experiment.number)
         return self.record.session().experiment(experiment.number)
+
+    def keep(self, number: int) -> None:
+        decision = Decision("keep", "gain", p_real=0.97, delta=-0.1, num_trials=1)
+        self.record.judge(number, Verdict.KEEP, "gain", decision, SETUP.key)
+        self.record.update_worktree(self.record.tip())
+
+    def discard(self, number: int) -> None:
+        decision = Decision("discard", "no_gain", p_real=0.1, delta=0.1, num_trials=1)
+        self.record.judge(number, Verdict.DISCARD, "no_gain", decision, SETUP.key)
+
+    def edit(self, text: str, age: float = 120.0) -> None:
+        """Write train.py as a person does, `age` seconds ago."""
+        (self.root / "train.py").write_text(text)
+        then = time.time() - age
+        os.utime(self.root / "train.py", (then, then))
+
+    def hand_edit(self) -> dict[str, str] | None:
+        """Return what of the working tree would be taken as a hand edit."""
+        worktree = self.record.worktree
+        edit = worktree.hand_edit(["train.py"], self.record.tip(), SETTLED_SECONDS)
+        return dict(edit.files) if edit else None
 
     def knob(self, number: int, value: int) -> str:
         """Return the tip's train.py with one constant changed."""

@@ -134,7 +134,7 @@ def test_there_is_nothing_to_stop_where_nothing_runs(call: Call) -> None:
 
 def test_requests_reach_the_running_session(night: Night, call: Call) -> None:
     where = night.record.run_directory
-    with night.record.lock():
+    with night.record.presence.lock():
         assert "pauses after the current trial" in call("pause").stderr
         assert control.poll(where) is Request.PAUSE
         assert night.record.session().state == "paused"
@@ -153,7 +153,7 @@ from pathlib import Path
 from autoresearch.lab import control
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
-with Record.open(RunDirectory(Path("."))) as record, record.lock():
+with Record.open(RunDirectory(Path("."))) as record, record.presence.lock():
     print("held", flush=True)
     while control.poll(record.run_directory) is None:
         time.sleep(0.05)

@@ -29,7 +29,7 @@ import sys, time
 from pathlib import Path
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
-with Record.open(RunDirectory(Path(sys.argv[1]))).lock():
+with Record.open(RunDirectory(Path(sys.argv[1]))).presence.lock():
     print("held", flush=True)
     time.sleep(600)
 """
@@ -53,7 +53,10 @@ def holder(night: Night) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_run_is_refused_and_names_the_first(
     night: Night, holder: subprocess.Popen[str]
 ) -> None:
-    with pytest.raises(WorkError, match="running here already") as caught, night.record.lock():
+    with (
+        pytest.raises(WorkError, match="running here already") as caught,
+        night.record.presence.lock(),
+    ):
         pass
     assert f"process {holder.pid}" in caught.value.message
     assert str(night.root) in caught.value.message
@@ -101,7 +104,7 @@ def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Pop
     last = night.record.presence.last_holder()
     assert last is not None
     assert last.pid == holder.pid
-    with night.record.lock():
+    with night.record.presence.lock():
         assert night.record.session().state == "running"
     night.end()
     assert night.record.session().state == "finished"
@@ -132,13 +135,13 @@ def test_the_time_of_a_run_that_died_counts_as_busy(night: Night) -> None:
 
 
 def test_status_is_there_only_while_a_session_runs(night: Night) -> None:
-    with night.record.lock():
-        night.record.set_status({"phase": "train", "seconds": 1.5, "bad": float("nan")})
-        status = night.record.status()
+    with night.record.presence.lock():
+        night.record.presence.set_status({"phase": "train", "seconds": 1.5, "bad": float("nan")})
+        status = night.record.presence.status()
         assert status is not None
         assert (status["phase"], status["seconds"], status["bad"]) == ("train", 1.5, None)
-    assert night.record.status() is None
-    night.record.set_status(None)
+    assert night.record.presence.status() is None
+    night.record.presence.set_status(None)
     assert not (night.root / ".autoresearch" / "status.json").exists()
 
 
@@ -196,6 +199,27 @@ def test_an_old_lock_of_our_own_ref_is_removed_without_a_mark(night: Night) -> N
     assert not path.exists()
 
 
+def test_a_wreck_that_cannot_be_removed_is_said(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = night.root / ".git/refs/autoresearch/nov21/journal.lock"
+    path.touch()
+    os.utime(path, (0, 0))
+    really_unlink = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        really_unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(WorkError, match=r"cannot write in .*nov21") as caught:
+            night.record.append(Noted(text="x"))
+    assert caught.value.kind == "disk"
+    night.record.append(Noted(text="x"))
+
+
 def test_requests_reach_the_loop(record: Record) -> None:
     where = record.run_directory
     assert control.poll(where) is None
@@ -238,3 +262,42 @@ Record.open(RunDirectory(Path(sys.argv[1]))).append(Noted(text="late"))
     assert night.record.session().notes == ()
     night.record.append(Noted(text="after"))
     assert [n.text for n in night.record.session().notes] == ["late", "after"]
+
+
+def test_a_gpu_is_shared_with_users_whose_lock_file_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder for all, Linux refuses to open with O_CREAT what another user made."""
+    monkeypatch.setattr(lock, "_GPU_LOCKS", tmp_path / "locks")
+    really_open = os.open
+
+    def protected_open(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT and Path(path).exists() and not flags & os.O_EXCL:
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", protected_open)
+    with lock.gpu_lock("GPU-1", "the first to use it"):
+        pass
+    with lock.gpu_lock("GPU-1", "another user") as held:
+        assert held.path.stat().st_mode & 0o777 == 0o666
+        holder = lock.holder_of(held.path)
+        assert holder is not None
+        assert holder.what == "another user"
+
+
+def test_two_users_may_make_the_lock_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gpu.lock"
+    really_open = os.open
+
+    def raced_open(name: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            path.write_text("")
+        return really_open(name, flags, mode)
+
+    monkeypatch.setattr(os, "open", raced_open)
+    mine = lock.Lock(path, "mine")
+    assert mine.acquire()
+    mine.release()

@@ -16,7 +16,7 @@ import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import Noted
-from autoresearch.lab.git_command import explain
+from autoresearch.lab.git_command import explain, git_environment
 from autoresearch.lab.record import Record
 from autoresearch.lab.upkeep import Upkeep
 from autoresearch.paths import RunDirectory
@@ -119,7 +119,7 @@ def test_a_read_only_folder_is_read_and_not_written(night: Night) -> None:
 
 def test_a_renamed_run_directory_is_said_and_not_made_again(night: Night, tmp_path: Path) -> None:
     new = tmp_path / "renamed"
-    with night.record.lock():
+    with night.record.presence.lock():
         night.root.rename(new)
         for work in (
             lambda: night.record.append(Noted(text="x")),
@@ -130,7 +130,7 @@ def test_a_renamed_run_directory_is_said_and_not_made_again(night: Night, tmp_pa
         ):
             with pytest.raises(AutoresearchError, match="was moved or deleted"):
                 work()
-        night.record.set_status({"phase": "train"})
+        night.record.presence.set_status({"phase": "train"})
         assert not night.root.exists()
         with Record.open(RunDirectory(new)) as record:
             assert record.session().state == "running"
@@ -158,7 +158,7 @@ def test_no_repository_is_said(tmp_path: Path) -> None:
 def test_a_linked_working_tree_has_its_own_lock(night: Night, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     git(night.root, "worktree", "add", "-q", "--detach", str(linked))
-    with Record.open(RunDirectory(linked)) as record, night.record.lock():
+    with Record.open(RunDirectory(linked)) as record, night.record.presence.lock():
         assert record.tag == "nov21"
         assert record.repository.common_dir == night.record.repository.git_dir
         record.append(Noted(text="from the other"))
@@ -183,6 +183,49 @@ def test_every_object_and_ref_is_flushed_to_the_disk(
         if event.get("category") == "fsync" and event["value"] != "0":
             flushed.add(command)
     assert flushed == {"hash-object", "commit-tree", "update-ref"}
+
+
+def _pretend(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have git say that it is another version."""
+    (folder / "git").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo git version {version} && exit\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    (folder / "git").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_git_that_is_too_old_is_refused(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(tmp_path, "2.31.8", monkeypatch)
+    with pytest.raises(PrerequisiteError, match=r"git 2\.31\.8 at .* is too old") as caught:
+        Record.open(night.record.run_directory)
+    assert "2.32" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("version", "setting"), [("2.34.1", "core.fsyncObjectFiles"), ("2.36.0", "core.fsync")]
+)
+def test_git_is_told_to_flush_in_the_words_of_its_version(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, setting: str
+) -> None:
+    _pretend(tmp_path, version, monkeypatch)
+    environment = git_environment(night.root)
+    keys = {environment[f"GIT_CONFIG_KEY_{n}"] for n in range(int(environment["GIT_CONFIG_COUNT"]))}
+    assert {key for key in keys if key in ("core.fsync", "core.fsyncObjectFiles")} == {setting}
+
+
+def test_git_warns_of_no_setting(night: Night) -> None:
+    done = subprocess.run(
+        ["git", "hash-object", "-w", "--stdin"],
+        input=b"content",
+        env=git_environment(night.root),
+        cwd=night.root,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == b""
 
 
 AWAKE = """

@@ -10,6 +10,7 @@ from record_support import SETUP, TRAIN, Night, git, undo
 import autoresearch
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Alerted, Event, Noted
+from autoresearch.lab.candidates import carry
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
 from autoresearch.types import State, Verdict
@@ -310,7 +311,8 @@ def test_files_in_folders_and_new_files_are_kept(night: Night) -> None:
 def test_a_proposal_carried_over_keeps_its_prompt(night: Night) -> None:
     first = night.propose(night.knob(3, 33), "ahead")
     night.try_out(night.knob(9, 99))
-    carried = night.record.carry({"train.py": night.knob(3, 33)}, first.parent, night.record.tip())
+    texts = {"train.py": night.knob(3, 33)}
+    carried = carry(night.record.repository, texts, first.parent, night.record.tip())
     assert carried is not None
     night.record.rebase(1, carried, night.record.tip())
     again = night.record.session().experiment(1)

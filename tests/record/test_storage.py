@@ -148,7 +148,7 @@ def test_everything_beside_git_may_be_deleted(night: Night) -> None:
     shutil.rmtree(night.root / ".autoresearch")
     with Record.open(night.record.run_directory) as record:
         assert record.session() == before
-        record.set_status({"phase": "x"})
+        record.presence.set_status({"phase": "x"})
     night.try_out(night.knob(4, 44))
     assert (night.root / "train.py").read_text() != TRAIN
     assert git(night.root, "status", "--porcelain") == ""

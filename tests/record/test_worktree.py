@@ -1,7 +1,5 @@
 """The person's working tree, index and HEAD are respected."""
 
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -13,19 +11,9 @@ from autoresearch.paths import RunDirectory
 from autoresearch.types import Verdict
 
 
-def _age(path: Path, seconds: float = 120.0) -> None:
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-
-
-def _write(night: Night, text: str, age: float = 120.0) -> None:
-    (night.root / "train.py").write_text(text)
-    _age(night.root / "train.py", age)
-
-
 def test_a_dirty_file_is_left_and_its_index_too(night: Night) -> None:
     mine = TRAIN + "# mine\n"
-    _write(night, mine)
+    night.edit(mine)
     kept = night.try_out(night.knob(3, 33))
     assert night.record.tip() == kept.commit
     assert (night.root / "train.py").read_text() == mine
@@ -35,10 +23,10 @@ def test_a_dirty_file_is_left_and_its_index_too(night: Night) -> None:
 
 def test_an_edit_back_to_the_state_before_is_left(night: Night) -> None:
     night.try_out(night.knob(3, 33))
-    _write(night, TRAIN)
+    night.edit(TRAIN)
     assert night.record.update_worktree(night.record.tip())
     assert (night.root / "train.py").read_text() == TRAIN
-    assert night.record.hand_edit() == {"train.py": TRAIN}
+    assert night.hand_edit() == {"train.py": TRAIN}
 
 
 def test_a_locked_index_is_named_and_made_up_for(night: Night) -> None:
@@ -55,7 +43,7 @@ def test_a_locked_index_is_named_and_made_up_for(night: Night) -> None:
 
 
 def test_a_staged_edit_is_left(night: Night) -> None:
-    _write(night, TRAIN + "# mine\n")
+    night.edit(TRAIN + "# mine\n")
     git(night.root, "add", "train.py")
     (night.root / "train.py").write_text(TRAIN)
     kept = night.try_out(night.knob(3, 33))
@@ -79,10 +67,10 @@ def test_a_head_that_is_elsewhere_is_left(night: Night, where: list[str]) -> Non
     kept = night.try_out(night.knob(3, 33))
     assert git(night.root, "rev-parse", "HEAD") == before
     assert (night.root / "train.py").read_text() == TRAIN
-    assert night.record.hand_edit() is None
+    assert night.hand_edit() is None
     assert git(night.root, "status", "--porcelain") == ""
     git(night.root, "checkout", "-q", "autoresearch/nov21")
-    assert night.record.hand_edit() is None
+    assert night.hand_edit() is None
     assert night.record.worktree.given() == kept.commit
     night.try_out(night.knob(4, 44))
     assert "KNOB_04 = 44" in (night.root / "train.py").read_text()
@@ -107,7 +95,7 @@ def test_a_linked_file_is_left(night: Night, tmp_path: Path) -> None:
 def test_windows_line_endings_of_a_checkout_are_kept(night: Night) -> None:
     git(night.root, "config", "core.autocrlf", "true")
     (night.root / "train.py").write_bytes(TRAIN.replace("\n", "\r\n").encode())
-    assert night.record.hand_edit() is None
+    assert night.hand_edit() is None
     night.try_out(night.knob(3, 33))
     content = (night.root / "train.py").read_bytes()
     assert b"KNOB_03 = 33\r\n" in content
@@ -125,62 +113,14 @@ def test_the_mode_of_a_file_is_kept(night: Night) -> None:
 
 
 def test_a_commit_of_the_person_is_noticed_and_is_no_hand_edit(night: Night) -> None:
-    _write(night, TRAIN + "# mine\n")
+    night.edit(TRAIN + "# mine\n")
     git(night.root, "commit", "-qam", "mine")
     mine = git(night.root, "rev-parse", "HEAD")
-    assert night.record.hand_edit() is None
+    assert night.hand_edit() is None
     assert night.record.sync_tip() == mine
     night.try_out(night.knob(3, 33))
     assert (night.root / "train.py").read_text().endswith("# mine\n")
     assert git(night.root, "status", "--porcelain") == ""
-
-
-def test_a_hand_edit_is_taken_once_it_has_settled(night: Night) -> None:
-    _write(night, TRAIN + "# mine\n", age=5.0)
-    assert night.record.hand_edit() is None
-    _age(night.root / "train.py")
-    assert night.record.hand_edit() == {"train.py": TRAIN + "# mine\n"}
-    edits = night.record.hand_edit()
-    assert edits is not None
-    assert night.record.take_hand_edit(edits) == edits
-    assert night.record.hand_edit() is None
-    _write(night, TRAIN + "# mine again\n")
-    assert night.record.hand_edit() == {"train.py": TRAIN + "# mine again\n"}
-
-
-def test_a_hand_edit_is_carried_over_to_the_tip_and_given_back_when_kept(night: Night) -> None:
-    _write(night, TRAIN + "# mine\n")
-    night.try_out(night.knob(3, 33))
-    edits = night.record.hand_edit()
-    assert edits == {"train.py": TRAIN + "# mine\n"}
-    carried = night.record.take_hand_edit(edits)
-    assert carried == {"train.py": night.knob(3, 33) + "# mine\n"}
-    night.try_out(carried["train.py"], "by hand", proposer="human")
-    assert (night.root / "train.py").read_text() == carried["train.py"]
-    assert git(night.root, "status", "--porcelain") == ""
-
-
-def test_a_hand_edit_that_was_discarded_stays_in_the_working_tree(night: Night) -> None:
-    mine = TRAIN + "# mine\n"
-    _write(night, mine)
-    edits = night.record.hand_edit()
-    assert edits is not None
-    night.record.take_hand_edit(edits)
-    night.try_out(mine, "by hand", proposer="human", keep=False)
-    night.try_out(night.knob(4, 44))
-    assert (night.root / "train.py").read_text() == mine
-    assert night.record.hand_edit() is None
-
-
-def test_a_hand_edit_that_collides_is_kept_but_cannot_be_carried(night: Night) -> None:
-    _write(night, TRAIN.replace("KNOB_03 = 3\n", "KNOB_03 = 4\n"))
-    night.try_out(night.knob(3, 33))
-    edits = night.record.hand_edit()
-    assert edits is not None
-    assert night.record.take_hand_edit(edits) is None
-    taken = night.record.worktree.taken()
-    assert taken is not None
-    assert b"KNOB_03 = 4\n" in night.record.files(taken)["train.py"]
 
 
 def test_hooks_signing_and_trailers_of_the_person_do_not_run(night: Night, isolated: Path) -> None:

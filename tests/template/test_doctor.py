@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -62,9 +63,28 @@ def test_a_missing_thing_is_exit_code_3_with_its_hint(quick_torch, tmp_path, mon
     result = invoke("--quick")
     assert result.exit_code == 3
     line = next(line for line in result.stdout.splitlines() if line.startswith("FAIL"))
-    assert line.split() == ["FAIL", "git", "not", "found"]
-    assert "hint: `sudo apt-get install git`" in result.stdout
+    assert line.split()[:2] == ["FAIL", "git"]
+    assert line.endswith("the program `git` is missing")
+    assert "apt install git`" in result.stdout
     assert "missing: git" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "words"),
+    [
+        ("2.31.8", "fail", "is too old"),
+        ("2.34.1", "warn", "does not flush refs"),
+        ("2.36.0-rc1", "ok", "2.36.0 at"),
+        ("2.50.1 (Apple Git-155)", "ok", "2.50.1 at"),
+    ],
+)
+def test_the_version_of_git_is_judged(quick_torch, tmp_path, monkeypatch, version, status, words):
+    (tmp_path / "git").write_text(f"#!/bin/sh\necho 'git version {version}'\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = {f.name: f for f in doctor.examine(is_quick=True, start=tmp_path)}["git"]
+    assert (found.status, words in found.text) == (status, True)
+    assert ("install git" in found.hint) == (status != "ok")
 
 
 def examine(folder):

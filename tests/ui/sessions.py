@@ -281,7 +281,7 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
         branch="autoresearch/nov21",
         experiments=tuple(experiments),
         state=state,
-        stop_reason="until",
+        stop_reason="hours",
         started_at=iso(start),
         ended_at=iso(NOW) if state == "finished" else "",
         wall_seconds=wall,
