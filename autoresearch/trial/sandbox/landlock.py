@@ -76,6 +76,7 @@ class Landlock:
             "memory_mb": policy.memory_mb,
             "environment": sorted(env),
             "uid": uid,
+            "groups": keeper.node_groups(places.gpu_nodes()) if policy.needs_gpu else [],
             "capabilities": keeper.kept_capabilities() if uid is not None else 0,
             "cwd": str(policy.working_directory),
             "argv": list(argv),

@@ -113,7 +113,7 @@ class Keeper:
         limit(spec)
         if spec["has_session"]:
             os.setsid()
-        drop(spec["uid"], spec["capabilities"])
+        drop(spec["uid"], spec["groups"], spec["capabilities"])
         # Landlock first: the filter may hold calls for a broker that has not answered yet.
         confine(spec["rules"], spec["abi"])
         # A change of user takes the death signal away.
