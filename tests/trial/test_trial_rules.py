@@ -362,6 +362,20 @@ def test_weights_have_a_cap(run) -> None:
     assert "at most 1 MB" in result.detail
 
 
+def test_weights_beyond_the_memory_of_this_machine_are_a_crash(run) -> None:
+    text = counts(
+        (
+            "    trial.submit(model)\n",
+            """    trial._channel.send("submit", size=1 << 48, num_params=1)
+    trial._channel.expect("received", timeout=30)
+""",
+        )
+    )
+    result = run(text, trial__max_weights_mb=10**9)
+    assert (result.outcome, result.reason) == (Outcome.CRASH, "oom"), result
+    assert result.detail == "weights of 281474977 MB do not fit in the memory of this machine"
+
+
 def test_a_protocol_breaker_is_a_crash(run) -> None:
     text = counts(
         ("    trial.start()", "    trial._channel.send_bytes(b'\\xff' * 64)\n    trial.start()")
