@@ -332,12 +332,28 @@ def test_crashes_before_it_joined_are_told_apart(run, line, reason, words) -> No
     assert words in result.detail
 
 
+def raised(exc: Exception, cause: Exception | None, context: Exception | None = None) -> Exception:
+    """Return an exception that was raised from another, or while another was handled."""
+    exc.__context__ = context
+    if cause is not None:
+        exc.__cause__ = cause
+    return exc
+
+
 @pytest.mark.parametrize(
     ("exc", "kind"),
     [
         (MemoryError("much"), "oom"),
         (torch.OutOfMemoryError("CUDA"), "oom"),
         (RuntimeError("MPS backend out of memory (allocated)"), "oom"),
+        (torch.AcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemory`"), "oom"),
+        (RuntimeError("CUDA driver error: out of memory"), "oom"),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), "oom"),
+        (RuntimeError("CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (raised(ValueError("backend"), torch.OutOfMemoryError("CUDA")), "oom"),
+        (raised(ValueError("backend"), None, torch.OutOfMemoryError("CUDA")), "oom"),
+        (raised(ValueError("typo"), KeyError("x"), torch.OutOfMemoryError("CUDA")), "exception"),
+        (Exception("out of resource: shared memory, Required: 278528"), "exception"),
         (ValueError("CUDA out of memory"), "exception"),
         (KeyError("x"), "exception"),
     ],
