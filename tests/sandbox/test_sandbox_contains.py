@@ -155,6 +155,31 @@ results["name at the end"] = attempt(lambda: create(len(name)))
     assert set(found.values()) <= {"did it: None"}, found
 
 
+def test_numbers_that_nothing_has_are_refused_and_the_keeper_lives_on(run):
+    """Addresses that no process has, and the smallest process group, which has no opposite."""
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(result):
+    assert result == -1
+    raise OSError(ctypes.get_errno(), "refused")
+results = {}
+for address in (1 << 63, (1 << 64) - 1, 8):
+    pointer = ctypes.c_void_p(address)
+    with socket.socket(socket.AF_UNIX) as caller:
+        results[f"connect {address}"] = attempt(lambda: refused(libc.connect(caller.fileno(), pointer, 100)))
+    results[f"open {address}"] = attempt(lambda: refused(libc.open(pointer, os.O_CREAT | os.O_RDWR, 0o600)))
+    results[f"unlink {address}"] = attempt(lambda: refused(libc.unlink(pointer)))
+results["kill"] = attempt(lambda: refused(libc.kill(ctypes.c_int(-(1 << 31)), 9)))
+open(os.environ["HOME"] + "/alive", "w").close()
+results["alive"] = "yes"
+"""
+    found = attempts(run, code)
+    assert found.pop("alive") == "yes"
+    refusals = {"OSError", "PermissionError", "ProcessLookupError", "ConnectionRefusedError"}
+    assert set(found.values()) <= refusals, found
+
+
 def test_files_outside_cannot_be_read_or_written(run, place):
     secret = place / "secret.txt"
     secret.write_text("validation text")
