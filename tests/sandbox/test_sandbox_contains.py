@@ -241,6 +241,33 @@ results = {}
     assert (state.st_mode & 0o777, state.st_mtime, state.st_uid) == (0o644, 1e6, os.getuid())
 
 
+def test_with_a_gpu_a_child_changes_what_proc_says_of_itself_only(run):
+    code = """
+import glob, threading
+def put(path, text):
+    # As the C library does it for the name of a thread.
+    file = os.open(path, os.O_RDWR)
+    try: os.write(file, text.encode())
+    finally: os.close(file)
+def named(task):
+    put(f"/proc/self/task/{task}/comm", "named")
+    return open(f"/proc/self/task/{task}/comm").read()
+done = threading.Event()
+thread = threading.Thread(target=done.wait); thread.start()
+own = {name: attempt(lambda: named(task)) for name, task in (("main", os.getpid()), ("thread", thread.native_id))}
+done.set()
+# Opened and no more: were it allowed, nobody's settings should change by it.
+others = {path: attempt(lambda: os.close(os.open(path, os.O_RDWR))) for pid in glob.glob("/proc/[0-9]*")
+          if pid != f"/proc/{os.getpid()}" for path in (pid + "/oom_score_adj", pid + "/coredump_filter")}
+results = {"own": own, "others": others}
+"""
+    found = attempts(run, code, needs_gpu=True)
+    assert set(found["own"].values()) == {"did it: 'named\\n'"}, found
+    # In a private process tree there is the init of that tree, which is bubblewrap's.
+    names = [path for path, result in found["others"].items() if result.startswith("did")]
+    assert not [name for name in names if not name.startswith("/proc/1/")], names
+
+
 def test_the_environment_is_exactly_the_allow_list(run, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-1")
     child = run(
