@@ -164,7 +164,7 @@ class Keeper:
         if disk_mb > spec["disk_mb"]:
             problem = f"disk limit of {spec['disk_mb']} MB"
         self.broken = problem
-        if not self.group.directories:
+        if not self.group.holds(self.child):
             memory, threads = usage(descendants(os.getpid()))
             if spec["memory_mb"] and memory > spec["memory_mb"]:
                 self.broken = f"memory limit of {spec['memory_mb']} MB"
