@@ -106,6 +106,29 @@ def test_odd_files_stay_behind(tmp_path, home, monkeypatch) -> None:
     caches.take(tmp_path / "nowhere", "3", 0.0)
 
 
+def test_what_is_kept_already_is_not_kept_again_however_young_it_looks(tmp_path, home) -> None:
+    """Under Landlock with the lab's own user the copies in a child's home have the time of copying."""
+    caches = CompileCaches(tmp_path / "caches")
+    for number, name in enumerate(("one", "two", "three")):
+        (home / "inductor" / "ab" / name).write_text("kernel")
+        caches.take(home, str(number), 0.0)
+        caches.keep(str(number), is_baseline=number == 0)
+    assert [names((folder,)) for folder in caches.for_training()] == [{"one"}, {"two"}, {"three"}]
+    (home / "inductor" / "ab" / "one").write_text("another kernel")
+    (home / "inductor" / "two").write_text("kernel")
+    caches.take(home, "4", 0.0)
+    caches.keep("4")
+    assert names(caches.for_training()[3:]) == {"one", "two"}
+    (home / "inductor" / "ab" / "__grp__kernel.json").write_text("of a short home")
+    caches.take(home, "5", 0.0)
+    caches.keep("5")
+    assert names(caches.for_training()[4:]) == {"__grp__kernel.json"}
+    (home / "inductor" / "ab" / "__grp__kernel.json").write_text("of a home with a longer name")
+    caches.take(home, "6", 0.0)
+    caches.keep("6")
+    assert len(caches.for_training()) == 5
+
+
 def test_folders_too_deep_or_a_link_in_place_of_one_only_mean_no_cache(tmp_path, home) -> None:
     caches = CompileCaches(tmp_path / "caches")
     (tmp_path / "linked").symlink_to(home)
