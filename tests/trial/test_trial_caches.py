@@ -1,5 +1,6 @@
 """Compile caches: kept ones are seen by later trials, those of discarded ones and odd files by nobody."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial.caches import CompileCaches
+from autoresearch.trial.child import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
 from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox.launcher.folders import wipe
 from autoresearch.types import Outcome, TrialResult
@@ -147,6 +149,58 @@ def test_folders_too_deep_or_a_link_in_place_of_one_only_mean_no_cache(tmp_path,
     caches.keep("2")
     assert caches.for_training() == ()
     wipe(str(home))
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch) -> Path:
+    """A kept folder whose copies a child finds in its own home."""
+    monkeypatch.setenv(CACHES_VARIABLE, str(tmp_path / "kept-1"))
+    for name, place in zip(CACHE_VARIABLES, ("inductor", "triton"), strict=True):
+        monkeypatch.setenv(name, str(tmp_path / "home" / place))
+    kernel = tmp_path / "kept-1" / "triton" / "KERNEL"
+    kernel.mkdir(parents=True)
+    return kernel
+
+
+def test_lists_of_kernel_files_name_the_copies(shared, tmp_path) -> None:
+    """Triton asks of each file in such a list whether it is there, by the path it had when it was compiled."""
+    group = {}
+    for name in ("add.cubin", "add.json"):
+        (shared / name).write_text(name)
+        group[name] = f"/home-of-the-first-trial/.cache/triton/KERNEL/{name}"
+    (shared / "__grp__add.json").write_text(json.dumps({"child_paths": group}))
+    os.utime(shared / "__grp__add.json", (1e9, 1e9))
+    copy_caches()
+    copied = tmp_path / "home" / "triton" / "KERNEL"
+    found = json.loads((copied / "__grp__add.json").read_text())["child_paths"]
+    assert found == {name: str(copied / name) for name in group}
+    assert all(Path(path).read_text() == name for name, path in found.items())
+    assert (copied / "__grp__add.json").stat().st_mtime == 1e9
+
+
+def test_lists_of_kernel_files_that_are_odd_are_left_out(shared, tmp_path) -> None:
+    (tmp_path / "secret").write_text("s")
+    (shared / "there").write_text("x")
+    for number, text in enumerate(
+        (
+            "",
+            "[" * 60_000,
+            "[]",
+            "7",
+            '{"child_paths": 7}',
+            '{"child_paths": {"gone": "x"}}',
+            '{"child_paths": {"": "x"}}',
+            '{"child_paths": {"../../../secret": "x"}}',
+            json.dumps({"child_paths": {str(tmp_path / "secret"): "x"}}),
+            '{"child_paths": {"\\ud800": "x", "\\u0000": "x"}}',
+            '{"child_paths": {"there": "x"}}' + " " * 70_000,
+        )
+    ):
+        (shared / f"__grp__{number}.json").write_text(text)
+    (shared / "__grp__folder.json").mkdir()
+    copy_caches()
+    copied = tmp_path / "home" / "triton" / "KERNEL"
+    assert {path.name for path in copied.iterdir()} == {"there", "__grp__folder.json"}
 
 
 def test_through_trials_in_the_sandbox(
