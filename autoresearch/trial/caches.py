@@ -3,9 +3,10 @@
 A train child compiles into its private home. When it asks for the clock, before any real text was seen, what it newly
 wrote is copied out (`take`). That copy is used by later trials only once its experiment is kept (`keep`), else it is
 dropped before the next trial starts. Later children see the kept copies read-only and copy them into their own home:
-what they write stays there. Judging sees only the baseline's.
+what they write stays there. Judging sees only the baseline's; none where the first code measured under a setup holds
+kept experiments, as after `--rebaseline`.
 
-    <folder>/baseline/     what the first code measured under this setup wrote
+    <folder>/baseline/     what code without a kept experiment wrote first
     <folder>/kept-<n>/     what each kept experiment added
     <folder>/pending/      of the last trial, until it is decided
 
@@ -81,7 +82,7 @@ class CompileCaches:
 
         Args:
             label: Of the trial; if it is not the last one, nothing happens.
-            is_baseline: It ran the code at the tip: the first such is what judging may use.
+            is_baseline: No candidate wrote any of its code: the first such is what judging may use.
         """
         pending, baseline = self._folder / "pending", self._folder / "baseline"
         has_new = bool(self._label) and label == self._label

@@ -212,7 +212,11 @@ def test_through_trials_in_the_sandbox(
 
     def trial(name: str, *, is_tip: bool = False) -> TrialResult:
         text = WRITES.replace("NAME", name)
-        return run(text, executor=executor, spec={"label": name, "keep_cache": is_tip})
+        return run(
+            text,
+            executor=executor,
+            spec={"label": name, "keep_cache": is_tip, "is_baseline": is_tip},
+        )
 
     base, poison, good = trial("base", is_tip=True), trial("poison"), trial("good")
     executor.keep_caches("good")
@@ -222,6 +226,19 @@ def test_through_trials_in_the_sandbox(
     seen = [r.log_tail.split("seen ")[1].strip() for r in (base, poison, good, last)]
     assert seen == ["[]", "['base']", "['base']", "['base', 'good']"]
     assert "judge ['base']" in last.detail
+
+
+def test_judging_uses_nothing_of_code_with_kept_experiments(
+    run, configure, dataset, sandbox, tmp_path, unjudged
+) -> None:
+    """The code at the tip under a new setup: its caches serve training, and there is no baseline's."""
+    executor = LocalExecutor(
+        configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+    run(WRITES, executor=executor, spec={"label": "7-0", "keep_cache": True})
+    caches = CompileCaches(tmp_path / "cache" / "compile")
+    assert names(caches.for_training()) == {"NAME"}
+    assert caches.for_judging() == ()
 
 
 COMPILED = TRAIN.replace(
