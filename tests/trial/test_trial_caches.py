@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.child import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
 from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox.launcher.folders import wipe
+from autoresearch.trial.sandbox.probe import probe
 from autoresearch.types import Outcome, TrialResult
 
 SHOW = """
@@ -239,6 +241,25 @@ def test_judging_uses_nothing_of_code_with_kept_experiments(
     caches = CompileCaches(tmp_path / "cache" / "compile")
     assert names(caches.for_training()) == {"NAME"}
     assert caches.for_judging() == ()
+
+
+def test_landlock_with_the_labs_own_user_keeps_nothing_twice(
+    run, configure, dataset, tmp_path, unjudged
+) -> None:
+    """There the time of a copy cannot be set back, so what was inherited looks new."""
+    landlock = probe("landlock").sandbox
+    if landlock is None:
+        pytest.skip("landlock does not work here")
+    within = replace(landlock, changes_user=False)
+    executor = LocalExecutor(
+        configure(), dataset, within, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+    for name in ("first", "second"):
+        text = WRITES.replace("NAME", name)
+        result = run(text, executor=executor, spec={"label": name, "keep_cache": True})
+        assert result.outcome is Outcome.OK, result
+    folders = CompileCaches(tmp_path / "cache" / "compile").for_training()
+    assert [names((folder,)) for folder in folders] == [{"first"}, {"second"}]
 
 
 COMPILED = TRAIN.replace(
