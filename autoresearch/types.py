@@ -119,6 +119,8 @@ class TrialSpec:
     keep_cache: bool = False
     """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
     trials are measured by (tolerance, submit time, reference of audits) is learnt from it."""
+    is_baseline: bool = False
+    """Beside `keep_cache`: no kept experiment is in that code, so judging may use what it compiled."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,14 @@ def run(
     files = {"train.py": text.encode()}
     try:
         first = executor.run(
-            TrialSpec(files=files, seed=0, budget_seconds=2.0, label="cold", keep_cache=True)
+            TrialSpec(
+                files=files,
+                seed=0,
+                budget_seconds=2.0,
+                label="cold",
+                keep_cache=True,
+                is_baseline=True,
+            )
         )
         second = executor.run(TrialSpec(files=files, seed=1, budget_seconds=seconds, label="warm"))
     finally:

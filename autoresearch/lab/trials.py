@@ -10,7 +10,15 @@ from autoresearch.faults import reach
 from autoresearch.lab import decision as rule
 from autoresearch.lab.hopeless import Watch, is_contended, speed_of
 from autoresearch.lab.parts import Parts
-from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec
+from autoresearch.types import (
+    Experiment,
+    Outcome,
+    Session,
+    Trial,
+    TrialResult,
+    TrialSpec,
+    Verdict,
+)
 
 MAX_TAINTED = 3
 """A trial that is tainted this often in a row is given up as a crash."""
@@ -83,6 +91,7 @@ class Trials:
             label=label_of(experiment, session.tag, index),
             keep_weights=config.trial.save_weights != "none",
             keep_cache=is_tip,
+            is_baseline=is_tip and not _has_kept(session),
         )
 
     def _usual_speed(self, experiment: Experiment, session: Session) -> float | None:
@@ -128,6 +137,14 @@ class Trials:
             self._parts.clock.add(kind, part)
             known += part or 0.0
         self._parts.clock.add("other", max(0.0, seconds - known))
+
+
+def _has_kept(session: Session) -> bool:
+    """Whether a proposer wrote some of the code at the tip; reverted or not, that is not told apart."""
+    return any(
+        e.verdict is Verdict.KEEP and e.proposer not in ("baseline", "human")
+        for e in session.experiments
+    )
 
 
 def label_of(experiment: Experiment, tag: str, index: int | None = None) -> str:

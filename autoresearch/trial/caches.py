@@ -3,9 +3,10 @@
 A train child compiles into its private home. When it asks for the clock, before any real text was seen, what it newly
 wrote is copied out (`take`). That copy is used by later trials only once its experiment is kept (`keep`), else it is
 dropped before the next trial starts. Later children see the kept copies read-only and copy them into their own home:
-what they write stays there. Judging sees only the baseline's.
+what they write stays there. Judging sees only the baseline's; none where the first code measured under a setup holds
+kept experiments, as after `--rebaseline`.
 
-    <folder>/baseline/     what the first code measured under this setup wrote
+    <folder>/baseline/     what code without a kept experiment wrote first
     <folder>/kept-<n>/     what each kept experiment added
     <folder>/pending/      of the last trial, until it is decided
 
@@ -17,6 +18,7 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 MAX_BYTES = 1 << 30
@@ -24,7 +26,12 @@ MAX_FILES = 20_000
 MAX_ENTRIES = 100_000
 """Of all kinds, copies of what is known among them."""
 MAX_DEPTH = 24
+GROUP_PREFIX = "__grp__"
+"""Of Triton's lists of the files that make up a kernel."""
 _MAX_KEPT = 32
+_TOP = Path()
+_Entry = tuple[Path, int]
+"""What tells a file of a cache from others: its path below the cache's folder, and its size."""
 
 
 class CompileCaches:
@@ -63,7 +70,7 @@ class CompileCaches:
         self.drop()
         pending = self._folder / "pending"
         try:
-            if _copy_new(source, pending, since):
+            if _copy_new(source, pending, since, _contents(self.for_training())):
                 self._label = label
                 return
         except OSError:
@@ -75,7 +82,7 @@ class CompileCaches:
 
         Args:
             label: Of the trial; if it is not the last one, nothing happens.
-            is_baseline: It ran the code at the tip: the first such is what judging may use.
+            is_baseline: No candidate wrote any of its code: the first such is what judging may use.
         """
         pending, baseline = self._folder / "pending", self._folder / "baseline"
         has_new = bool(self._label) and label == self._label
@@ -106,25 +113,30 @@ def _number(path: Path) -> int:
 class _Harvest:
     """Copies what is new below a hostile folder: regular files, following no link, within bounds.
 
+    Names of compile caches are hashes of what lies behind them, so a file of a known path and size is not new,
+    however young it looks: times cannot be set where the sandbox keeps the lab's own user.
+
     Args:
         since: Seconds since the epoch; what is older is not new.
+        known: What is kept already.
     """
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, known: set[_Entry]) -> None:
         self._since = since
+        self._known = known
         self._num_entries = 0
         self._num_bytes = 0
         self.num_files = 0
 
-    def copy(self, source: int, target: Path, depth: int = 0) -> None:
-        """Copy an open folder to `target`, which is made when there is something to put there.
+    def copy(self, source: int, top: Path, inner: Path = _TOP) -> None:
+        """Copy the open folder `inner` of a cache to where it belongs below `top`, if there is something to copy.
 
         Raises:
             OSError: something cannot be read or written, or it is too much.
         """
         for name in os.listdir(source):
             self._num_entries += 1
-            if self._num_entries > MAX_ENTRIES or depth > MAX_DEPTH:
+            if self._num_entries > MAX_ENTRIES or len(inner.parts) > MAX_DEPTH:
                 raise OSError("too much")
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             try:
@@ -134,34 +146,50 @@ class _Harvest:
             try:
                 found = os.fstat(fd)
                 if stat.S_ISDIR(found.st_mode) and name != "locks":
-                    self.copy(fd, target / name, depth + 1)
+                    self.copy(fd, top, inner / name)
                 elif stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                    self._copy_file(fd, found, target, name)
+                    self._copy_file(fd, found, top, inner / name)
             finally:
                 os.close(fd)
 
-    def _copy_file(self, fd: int, found: os.stat_result, target: Path, name: str) -> None:
-        if found.st_mtime < self._since:
+    def _copy_file(self, fd: int, found: os.stat_result, top: Path, path: Path) -> None:
+        if found.st_mtime < self._since or _entry(path, found.st_size) in self._known:
             return
         self.num_files += 1
         self._num_bytes += found.st_size
         if self.num_files > MAX_FILES or self._num_bytes > MAX_BYTES:
             raise OSError("too much")
-        target.mkdir(parents=True, exist_ok=True)
+        target = top / path
+        target.parent.mkdir(parents=True, exist_ok=True)
         # Triton's launchers are shared objects and helper programs.
         mode = 0o755 if found.st_mode & 0o100 else 0o644
-        _copy(fd, target / name, found.st_size, mode)
+        _copy(fd, target, found.st_size, mode)
         # Older than any later trial, so that it is not taken for new there.
-        os.utime(target / name, (self._since, self._since))
+        os.utime(target, (self._since, self._since))
 
 
-def _copy_new(source: Path, target: Path, since: float) -> bool:
+def _entry(path: Path, size: int) -> _Entry:
+    # Triton's lists of files name the home they lie in, which has another length each time.
+    return path, 0 if path.name.startswith(GROUP_PREFIX) else size
+
+
+def _contents(folders: Iterable[Path]) -> set[_Entry]:
+    """Return what is in folders of the lab's own."""
+    return {
+        _entry(path.relative_to(folder), path.lstat().st_size)
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def _copy_new(source: Path, target: Path, since: float, known: set[_Entry]) -> bool:
     """Copy new files below `source`, a folder; says whether there were any.
 
     Raises:
         OSError: something cannot be read or written, or it is too much.
     """
-    harvest = _Harvest(since)
+    harvest = _Harvest(since, known)
     top = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         harvest.copy(top, target)

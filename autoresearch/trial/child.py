@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from autoresearch.trial import channel as wire
+from autoresearch.trial.caches import GROUP_PREFIX
 from autoresearch.trial.script import describe, is_out_of_memory, run_file
 
 CACHES_VARIABLE = "AUTORESEARCH_CACHES"
 CACHE_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+_MAX_GROUP_BYTES = 1 << 16
 EXIT_OOM = 77
 EXIT_EXCEPTION = 78
 
@@ -62,6 +64,32 @@ def copy_caches() -> None:
         # Without a cache it only takes longer.
         with contextlib.suppress(OSError):
             shutil.copytree(folder, target, dirs_exist_ok=True)
+    for path in Path(os.environ[CACHE_VARIABLES[1]]).glob(f"*/{GROUP_PREFIX}*.json"):
+        with contextlib.suppress(OSError):
+            _renew_group(path)
+
+
+def _renew_group(path: Path) -> None:
+    """Make one of Triton's lists of files name the copies beside it.
+
+    It names files of the home it was written in, and where those are gone Triton compiles again. A list that is odd,
+    or of which a file is missing, is removed. A candidate may have written it.
+    """
+    import json
+
+    state = path.stat()
+    try:
+        data = path.read_bytes() if state.st_size <= _MAX_GROUP_BYTES else b""
+        files = {str(name): path.parent / name for name in json.loads(data)["child_paths"]}
+        is_whole = all(file.parent == path.parent and file.is_file() for file in files.values())
+    except (ValueError, TypeError, KeyError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        path.unlink()
+        return
+    path.write_text(json.dumps({"child_paths": {name: str(file) for name, file in files.items()}}))
+    # As old as it was, so that it is not taken for new.
+    os.utime(path, (state.st_atime, state.st_mtime))
 
 
 def _train(file: str) -> None:

@@ -127,7 +127,7 @@ class LocalExecutor:
             if self.submit_seconds is None:
                 self.submit_seconds = trained.submit_seconds
             if self._caches is not None:
-                self._caches.keep(spec.label, is_baseline=True)
+                self._caches.keep(spec.label, is_baseline=spec.is_baseline)
         if spec.keep_weights and result["outcome"] is Outcome.OK:
             result["weights_path"] = self._save_weights(spec, trained)
         if trained.weights is not None:

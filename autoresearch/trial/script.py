@@ -6,6 +6,9 @@ import types
 from pathlib import Path
 from typing import Any
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "_status_alloc_failed")
+_MAX_CAUSES = 8
+
 
 def run_file(file: str, name: str) -> types.ModuleType:
     """Execute a file of the snapshot as the module `name` and return it."""
@@ -35,12 +38,16 @@ def describe(exc: BaseException, file: str) -> dict[str, Any]:
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device."""
+    """Whether an exception, or one it came from, says that memory ran out, on any device."""
     torch = sys.modules.get("torch")
-    if isinstance(exc, MemoryError):
-        return True
-    if torch is not None and isinstance(exc, torch.OutOfMemoryError):
-        return True
-    # On the CPU and MPS torch raises a plain RuntimeError.
-    words = ("can't allocate memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(exc, RuntimeError) and any(word in str(exc) for word in words)
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    cause: BaseException | None = exc
+    for _ in range(_MAX_CAUSES):
+        if cause is None:
+            break
+        # Beside its own type torch raises kinds of RuntimeError: for the CPU, MPS, errors of a driver or of a compiler.
+        text = str(cause).lower() if isinstance(cause, RuntimeError) else ""
+        if isinstance(cause, kinds) or any(word in text for word in _OUT_OF_MEMORY):
+            return True
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return False

@@ -261,7 +261,14 @@ class Training:
                 f"weights of {told}; at most {limit:.0f} MB are taken",
             )
         self._phase = "submit"
-        self._result.weights = mmap.mmap(-1, size)
+        try:
+            self._result.weights = mmap.mmap(-1, size)
+        except OSError as exc:
+            raise _EndError(
+                Outcome.CRASH,
+                "oom",
+                f"weights of {size / 1e6:.0f} MB do not fit in the memory of this machine",
+            ) from exc
         self._weights_size = size
 
     def _read_weights(self) -> None:

@@ -205,6 +205,21 @@ def test_another_setup_gets_a_baseline_of_its_own(night: Any) -> None:
     assert all(t.setup == other.key for t in night.session.experiment(3).trials)
 
 
+def test_judging_uses_caches_only_of_code_without_kept_experiments(night: Any) -> None:
+    """After a change of setup the code at the tip is measured anew, and candidates may have written it."""
+    night.run([variant(LR=0.1), variant(LR=2.0)], experiments=2)
+    kept = night.session.experiment(2)
+    assert kept.verdict is Verdict.KEEP
+    flags = [(spec.keep_cache, spec.is_baseline) for spec in night.executor.specs]
+    assert flags[:3] == [(True, True)] * 3
+    assert not any(is_baseline for _, is_baseline in flags[3:])
+    num_before = len(flags)
+    other = dataclasses.replace(night.session.setup, gpu="another")
+    night.run([], setup=other)
+    flags = [(spec.keep_cache, spec.is_baseline) for spec in night.executor.specs[num_before:]]
+    assert flags == [(True, False)] * 3
+
+
 def test_a_proposal_made_ahead_is_rebased_when_the_candidate_is_kept(night: Any) -> None:
     text = TRAIN.replace("# a script", "# a different script")
     night.run([variant(LR=2.5), text, variant(LR=0.1)], experiments=2, ahead=1)

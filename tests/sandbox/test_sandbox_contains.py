@@ -155,6 +155,31 @@ results["name at the end"] = attempt(lambda: create(len(name)))
     assert set(found.values()) <= {"did it: None"}, found
 
 
+def test_numbers_that_nothing_has_are_refused_and_the_keeper_lives_on(run):
+    """Addresses that no process has, and the smallest process group, which has no opposite."""
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(result):
+    assert result == -1
+    raise OSError(ctypes.get_errno(), "refused")
+results = {}
+for address in (1 << 63, (1 << 64) - 1, 8):
+    pointer = ctypes.c_void_p(address)
+    with socket.socket(socket.AF_UNIX) as caller:
+        results[f"connect {address}"] = attempt(lambda: refused(libc.connect(caller.fileno(), pointer, 100)))
+    results[f"open {address}"] = attempt(lambda: refused(libc.open(pointer, os.O_CREAT | os.O_RDWR, 0o600)))
+    results[f"unlink {address}"] = attempt(lambda: refused(libc.unlink(pointer)))
+results["kill"] = attempt(lambda: refused(libc.kill(ctypes.c_int(-(1 << 31)), 9)))
+open(os.environ["HOME"] + "/alive", "w").close()
+results["alive"] = "yes"
+"""
+    found = attempts(run, code)
+    assert found.pop("alive") == "yes"
+    refusals = {"OSError", "PermissionError", "ProcessLookupError", "ConnectionRefusedError"}
+    assert set(found.values()) <= refusals, found
+
+
 def test_files_outside_cannot_be_read_or_written(run, place):
     secret = place / "secret.txt"
     secret.write_text("validation text")
@@ -214,6 +239,33 @@ results = {}
     attempts(run, code, str(file))
     state = file.stat()
     assert (state.st_mode & 0o777, state.st_mtime, state.st_uid) == (0o644, 1e6, os.getuid())
+
+
+def test_with_a_gpu_a_child_changes_what_proc_says_of_itself_only(run):
+    code = """
+import glob, threading
+def put(path, text):
+    # As the C library does it for the name of a thread.
+    file = os.open(path, os.O_RDWR)
+    try: os.write(file, text.encode())
+    finally: os.close(file)
+def named(task):
+    put(f"/proc/self/task/{task}/comm", "named")
+    return open(f"/proc/self/task/{task}/comm").read()
+done = threading.Event()
+thread = threading.Thread(target=done.wait); thread.start()
+own = {name: attempt(lambda: named(task)) for name, task in (("main", os.getpid()), ("thread", thread.native_id))}
+done.set()
+# Opened and no more: were it allowed, nobody's settings should change by it.
+others = {path: attempt(lambda: os.close(os.open(path, os.O_RDWR))) for pid in glob.glob("/proc/[0-9]*")
+          if pid != f"/proc/{os.getpid()}" for path in (pid + "/oom_score_adj", pid + "/coredump_filter")}
+results = {"own": own, "others": others}
+"""
+    found = attempts(run, code, needs_gpu=True)
+    assert set(found["own"].values()) == {"did it: 'named\\n'"}, found
+    # In a private process tree there is the init of that tree, which is bubblewrap's.
+    names = [path for path, result in found["others"].items() if result.startswith("did")]
+    assert not [name for name in names if not name.startswith("/proc/1/")], names
 
 
 def test_the_environment_is_exactly_the_allow_list(run, monkeypatch):

@@ -1,5 +1,6 @@
 """What honest training code does must work inside: torch, compile, workers, safetensors."""
 
+import os
 import sys
 
 import pytest
@@ -99,6 +100,35 @@ def test_a_private_run_directory_of_root_in_a_container(run, place, monkeypatch)
     place.chmod(0o700)
     child = run("import os; print(open('x.txt').read()); open(os.environ['HOME'] + '/y', 'w')")
     assert child.out == "read\n", child.err
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"], indirect=True)
+def test_a_throwaway_uid_opens_the_nodes_of_a_gpu_but_not_by_the_group_of_root(
+    run, sandbox, place, monkeypatch
+):
+    """Files stand for /dev/kfd and for a node in /dev/dri, which Debian leaves to the group `render`."""
+    if not sandbox.changes_user:
+        pytest.skip("the lab is not root here")
+    (place / "dri").mkdir()
+    for name, group in (("kfd", 50_001), ("dri/renderD128", 50_002), ("root", 0)):
+        (place / name).touch()
+        (place / name).chmod(0o660)
+        os.chown(place / name, 0, group)
+    nodes = tuple(place / name for name in ("kfd", "dri", "root"))
+    monkeypatch.setattr(places, "gpu_nodes", lambda: nodes)
+    code = """
+import os, sys
+print(os.getgroups())
+for name in sys.argv[1:]:
+    try:
+        print(os.close(os.open(name, os.O_RDWR)))
+    except PermissionError:
+        print("refused")
+"""
+    files = [str(place / name) for name in ("kfd", "dri/renderD128", "root")]
+    child = run(code, *files, needs_gpu=True)
+    assert child.out.splitlines() == ["[50001, 50002]", "None", "None", "refused"], child.err
+    assert run(code).out == "[]\n"
 
 
 def test_packages_of_the_person_are_found(run, place, monkeypatch):

@@ -160,7 +160,12 @@ def run_on_gpu(tmp_path):
         text = presets.set_constants(text, {**SMALL, **constants})
         files = {"train.py": text.encode()}
         spec = TrialSpec(
-            files=files, seed=3, budget_seconds=seconds, label=label, keep_cache=label == "0-1"
+            files=files,
+            seed=3,
+            budget_seconds=seconds,
+            label=label,
+            keep_cache=label == "0-1",
+            is_baseline=label == "0-1",
         )
         return executor.run(spec), dataset
 

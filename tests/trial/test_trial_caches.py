@@ -1,15 +1,19 @@
 """Compile caches: kept ones are seen by later trials, those of discarded ones and odd files by nobody."""
 
+import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial.caches import CompileCaches
+from autoresearch.trial.child import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
 from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox.launcher.folders import wipe
+from autoresearch.trial.sandbox.probe import probe
 from autoresearch.types import Outcome, TrialResult
 
 SHOW = """
@@ -106,6 +110,29 @@ def test_odd_files_stay_behind(tmp_path, home, monkeypatch) -> None:
     caches.take(tmp_path / "nowhere", "3", 0.0)
 
 
+def test_what_is_kept_already_is_not_kept_again_however_young_it_looks(tmp_path, home) -> None:
+    """Under Landlock with the lab's own user the copies in a child's home have the time of copying."""
+    caches = CompileCaches(tmp_path / "caches")
+    for number, name in enumerate(("one", "two", "three")):
+        (home / "inductor" / "ab" / name).write_text("kernel")
+        caches.take(home, str(number), 0.0)
+        caches.keep(str(number), is_baseline=number == 0)
+    assert [names((folder,)) for folder in caches.for_training()] == [{"one"}, {"two"}, {"three"}]
+    (home / "inductor" / "ab" / "one").write_text("another kernel")
+    (home / "inductor" / "two").write_text("kernel")
+    caches.take(home, "4", 0.0)
+    caches.keep("4")
+    assert names(caches.for_training()[3:]) == {"one", "two"}
+    (home / "inductor" / "ab" / "__grp__kernel.json").write_text("of a short home")
+    caches.take(home, "5", 0.0)
+    caches.keep("5")
+    assert names(caches.for_training()[4:]) == {"__grp__kernel.json"}
+    (home / "inductor" / "ab" / "__grp__kernel.json").write_text("of a home with a longer name")
+    caches.take(home, "6", 0.0)
+    caches.keep("6")
+    assert len(caches.for_training()) == 5
+
+
 def test_folders_too_deep_or_a_link_in_place_of_one_only_mean_no_cache(tmp_path, home) -> None:
     caches = CompileCaches(tmp_path / "caches")
     (tmp_path / "linked").symlink_to(home)
@@ -126,6 +153,58 @@ def test_folders_too_deep_or_a_link_in_place_of_one_only_mean_no_cache(tmp_path,
     wipe(str(home))
 
 
+@pytest.fixture
+def shared(tmp_path, monkeypatch) -> Path:
+    """A kept folder whose copies a child finds in its own home."""
+    monkeypatch.setenv(CACHES_VARIABLE, str(tmp_path / "kept-1"))
+    for name, place in zip(CACHE_VARIABLES, ("inductor", "triton"), strict=True):
+        monkeypatch.setenv(name, str(tmp_path / "home" / place))
+    kernel = tmp_path / "kept-1" / "triton" / "KERNEL"
+    kernel.mkdir(parents=True)
+    return kernel
+
+
+def test_lists_of_kernel_files_name_the_copies(shared, tmp_path) -> None:
+    """Triton asks of each file in such a list whether it is there, by the path it had when it was compiled."""
+    group = {}
+    for name in ("add.cubin", "add.json"):
+        (shared / name).write_text(name)
+        group[name] = f"/home-of-the-first-trial/.cache/triton/KERNEL/{name}"
+    (shared / "__grp__add.json").write_text(json.dumps({"child_paths": group}))
+    os.utime(shared / "__grp__add.json", (1e9, 1e9))
+    copy_caches()
+    copied = tmp_path / "home" / "triton" / "KERNEL"
+    found = json.loads((copied / "__grp__add.json").read_text())["child_paths"]
+    assert found == {name: str(copied / name) for name in group}
+    assert all(Path(path).read_text() == name for name, path in found.items())
+    assert (copied / "__grp__add.json").stat().st_mtime == 1e9
+
+
+def test_lists_of_kernel_files_that_are_odd_are_left_out(shared, tmp_path) -> None:
+    (tmp_path / "secret").write_text("s")
+    (shared / "there").write_text("x")
+    for number, text in enumerate(
+        (
+            "",
+            "[" * 60_000,
+            "[]",
+            "7",
+            '{"child_paths": 7}',
+            '{"child_paths": {"gone": "x"}}',
+            '{"child_paths": {"": "x"}}',
+            '{"child_paths": {"../../../secret": "x"}}',
+            json.dumps({"child_paths": {str(tmp_path / "secret"): "x"}}),
+            '{"child_paths": {"\\ud800": "x", "\\u0000": "x"}}',
+            '{"child_paths": {"there": "x"}}' + " " * 70_000,
+        )
+    ):
+        (shared / f"__grp__{number}.json").write_text(text)
+    (shared / "__grp__folder.json").mkdir()
+    copy_caches()
+    copied = tmp_path / "home" / "triton" / "KERNEL"
+    assert {path.name for path in copied.iterdir()} == {"there", "__grp__folder.json"}
+
+
 def test_through_trials_in_the_sandbox(
     run, configure, dataset, sandbox, tmp_path, unjudged, monkeypatch
 ) -> None:
@@ -135,7 +214,11 @@ def test_through_trials_in_the_sandbox(
 
     def trial(name: str, *, is_tip: bool = False) -> TrialResult:
         text = WRITES.replace("NAME", name)
-        return run(text, executor=executor, spec={"label": name, "keep_cache": is_tip})
+        return run(
+            text,
+            executor=executor,
+            spec={"label": name, "keep_cache": is_tip, "is_baseline": is_tip},
+        )
 
     base, poison, good = trial("base", is_tip=True), trial("poison"), trial("good")
     executor.keep_caches("good")
@@ -145,6 +228,38 @@ def test_through_trials_in_the_sandbox(
     seen = [r.log_tail.split("seen ")[1].strip() for r in (base, poison, good, last)]
     assert seen == ["[]", "['base']", "['base']", "['base', 'good']"]
     assert "judge ['base']" in last.detail
+
+
+def test_judging_uses_nothing_of_code_with_kept_experiments(
+    run, configure, dataset, sandbox, tmp_path, unjudged
+) -> None:
+    """The code at the tip under a new setup: its caches serve training, and there is no baseline's."""
+    executor = LocalExecutor(
+        configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+    run(WRITES, executor=executor, spec={"label": "7-0", "keep_cache": True})
+    caches = CompileCaches(tmp_path / "cache" / "compile")
+    assert names(caches.for_training()) == {"NAME"}
+    assert caches.for_judging() == ()
+
+
+def test_landlock_with_the_labs_own_user_keeps_nothing_twice(
+    run, configure, dataset, tmp_path, unjudged
+) -> None:
+    """There the time of a copy cannot be set back, so what was inherited looks new."""
+    landlock = probe("landlock").sandbox
+    if landlock is None:
+        pytest.skip("landlock does not work here")
+    within = replace(landlock, changes_user=False)
+    executor = LocalExecutor(
+        configure(), dataset, within, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+    for name in ("first", "second"):
+        text = WRITES.replace("NAME", name)
+        result = run(text, executor=executor, spec={"label": name, "keep_cache": True})
+        assert result.outcome is Outcome.OK, result
+    folders = CompileCaches(tmp_path / "cache" / "compile").for_training()
+    assert [names((folder,)) for folder in folders] == [{"first"}, {"second"}]
 
 
 COMPILED = TRAIN.replace(

@@ -357,12 +357,28 @@ def test_crashes_before_it_joined_are_told_apart(run, line, reason, words) -> No
     assert words in result.detail
 
 
+def raised(exc: Exception, cause: Exception | None, context: Exception | None = None) -> Exception:
+    """Return an exception that was raised from another, or while another was handled."""
+    exc.__context__ = context
+    if cause is not None:
+        exc.__cause__ = cause
+    return exc
+
+
 @pytest.mark.parametrize(
     ("exc", "kind"),
     [
         (MemoryError("much"), "oom"),
         (torch.OutOfMemoryError("CUDA"), "oom"),
         (RuntimeError("MPS backend out of memory (allocated)"), "oom"),
+        (torch.AcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemory`"), "oom"),
+        (RuntimeError("CUDA driver error: out of memory"), "oom"),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), "oom"),
+        (RuntimeError("CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (raised(ValueError("backend"), torch.OutOfMemoryError("CUDA")), "oom"),
+        (raised(ValueError("backend"), None, torch.OutOfMemoryError("CUDA")), "oom"),
+        (raised(ValueError("typo"), KeyError("x"), torch.OutOfMemoryError("CUDA")), "exception"),
+        (Exception("out of resource: shared memory, Required: 278528"), "exception"),
         (ValueError("CUDA out of memory"), "exception"),
         (KeyError("x"), "exception"),
     ],
@@ -455,6 +471,20 @@ def test_weights_have_a_cap(run) -> None:
     result = run(text, trial__max_weights_mb=1)
     assert result.outcome is Outcome.CRASH
     assert "at most 1 MB" in result.detail
+
+
+def test_weights_beyond_the_memory_of_this_machine_are_a_crash(run) -> None:
+    text = counts(
+        (
+            "    trial.submit(model)\n",
+            """    trial._channel.send("submit", size=1 << 48, num_params=1)
+    trial._channel.expect("received", timeout=30)
+""",
+        )
+    )
+    result = run(text, trial__max_weights_mb=10**9)
+    assert (result.outcome, result.reason) == (Outcome.CRASH, "oom"), result
+    assert result.detail == "weights of 281474977 MB do not fit in the memory of this machine"
 
 
 def test_a_protocol_breaker_is_a_crash(run) -> None:

@@ -69,6 +69,7 @@ class Bubblewrap:
                 "mode": "enter",
                 "has_scope": has_scope,
                 "uid": uid,
+                "groups": keeper.node_groups(places.gpu_nodes()) if policy.needs_gpu else [],
                 "capabilities": keeper.kept_capabilities() if uid is not None else 0,
                 "cwd": str(policy.working_directory),
                 "argv": list(argv),

@@ -1,12 +1,14 @@
 """The command line of the launcher, shared by the two Linux backends, and the choice of user."""
 
+import contextlib
 import functools
 import itertools
 import marshal
 import os
 import random
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ _CODE = (
     "import sys; sys.path.append(sys.argv[1]); from launcher.main import main; main(sys.argv[2])"
 )
 _CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 2, 6, 7
+_NO_GROUP = 65_534
+"""What the kernel shows for a group that is not mapped into the user namespace; nobody can take it on."""
 _UIDS = range(61_184, 65_520)
 """Where systemd takes its throw-away users from; mapped in most user namespaces too."""
 _numbers = itertools.count(random.SystemRandom().randrange(len(_UIDS)))
@@ -57,6 +61,29 @@ def kept_capabilities() -> int:
     refuses the call that opens files without a name.
     """
     return capabilities() & 1 << _CAP_DAC_READ_SEARCH
+
+
+def node_groups(nodes: Iterable[Path]) -> list[int]:
+    """Return the groups that a child with a throw-away uid keeps, to open the device nodes of GPUs.
+
+    Debian and Ubuntu leave /dev/kfd and /dev/dri/renderD* to the group `render` alone. Only groups of nodes that
+    others may not read and write but the group may are kept, never root's own. What else such a group could open
+    does not exist in the sandbox; two children then share a group, but no file. Trade-off: a node that only root
+    may open stays closed to the child. To keep the uid for it would give up what the uid protects, and where root
+    may make no user namespace bubblewrap would not start.
+
+    Args:
+        nodes: Device nodes, or folders of them.
+    """
+    found: set[int] = set()
+    for node in nodes:
+        with contextlib.suppress(OSError):
+            for path in node.iterdir() if node.is_dir() else (node,):
+                state = path.stat()
+                is_for_group = state.st_mode & 0o060 == 0o060 and state.st_mode & 0o006 != 0o006
+                if is_for_group and not stat.S_ISDIR(state.st_mode):
+                    found.add(state.st_gid)
+    return sorted(found - {0, _NO_GROUP})
 
 
 def throwaway_uid() -> int:

@@ -76,6 +76,7 @@ class Landlock:
             "memory_mb": policy.memory_mb,
             "environment": sorted(env),
             "uid": uid,
+            "groups": keeper.node_groups(places.gpu_nodes()) if policy.needs_gpu else [],
             "capabilities": keeper.kept_capabilities() if uid is not None else 0,
             "cwd": str(policy.working_directory),
             "argv": list(argv),
@@ -124,8 +125,9 @@ def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
         yield (name, "device")
     if policy.needs_gpu:
         yield ("/sys", "read")
-        # The driver names its threads through /proc/self/task.
-        yield ("/proc/self" if os.geteuid() == 0 else "/proc", "update")
+        # The driver names its threads through /proc/self/task. The rule is made in the child, so that it is this
+        # process, with all its threads and no other: in the rest of /proc lie settings of the lab's own processes.
+        yield ("/proc/self", "update")
         for node in places.gpu_nodes():
             yield (str(node), "device")
     yield (str(policy.home), "write")

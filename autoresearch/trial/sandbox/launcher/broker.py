@@ -98,7 +98,7 @@ class Broker:
             result = call(identity, pid, number, arguments)
         except OSError as error:
             result = -(error.errno or errno.EPERM)
-        except (ValueError, IndexError, struct.error):
+        except (ValueError, IndexError, OverflowError, struct.error):
             result = -errno.EINVAL
         if result is None:
             self.reply(identity, 0, flags=self._CONTINUE)

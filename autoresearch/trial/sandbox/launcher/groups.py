@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import time
 
+_PREFIX = "autoresearch-"
+_MIN_AGE_SECONDS = 60.0
+"""Of an empty group before anybody but its maker takes it away: a keeper of another container, whose process
+nobody sees here, may be about to move its child in."""
+
 
 class Group:
     """A control group for memory and processes, where the system lets us make one."""
@@ -43,33 +48,24 @@ class Group:
                     put(directory + "/pids.max", max_processes)
 
     def _add(self, parent: str) -> str:
-        for name in os.listdir(parent):
-            pid = name.removeprefix("autoresearch-")
-            if pid != name and not os.path.exists(f"/proc/{pid}"):
-                try:
-                    os.rmdir(f"{parent}/{name}")  # one that a killed keeper left
-                except OSError:
-                    pass
-        directory = f"{parent}/autoresearch-{os.getpid()}"
+        clear_left_behind(parent)
+        directory = f"{parent}/{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
         os.mkdir(directory)
         self.directories.append(directory)
         return directory
 
     def join(self) -> None:
-        """Move the calling process in."""
+        """Move the calling process in, if the group is still there; `holds` tells."""
         for directory in self.directories:
-            put(directory + "/cgroup.procs", 0)
+            try_put(directory + "/cgroup.procs", 0)
+
+    def holds(self, pid: int) -> bool:
+        """Whether the limits of the group are those of process `pid`."""
+        return bool(self.directories) and all(pid in members(path) for path in self.directories)
 
     def processes(self) -> set[int]:
         """Return the ids of everything in the group, escaped daemons included."""
-        found: set[int] = set()
-        for directory in self.directories:
-            try:
-                with open(directory + "/cgroup.procs") as lines:
-                    found.update(int(line) for line in lines)
-            except OSError:
-                pass
-        return found
+        return {pid for directory in self.directories for pid in members(directory)}
 
     def was_out_of_memory(self) -> bool:
         """Whether the kernel killed something for the limit."""
@@ -97,6 +93,29 @@ class Group:
                     continue
                 break
         self.directories = []
+
+
+def clear_left_behind(parent: str) -> None:
+    """Remove the groups below `parent` that killed keepers left; the kernel refuses where a process is in one."""
+    for name in os.listdir(parent):
+        if not name.startswith(_PREFIX):
+            continue
+        directory, pid = f"{parent}/{name}", name.split("-")[1]
+        try:
+            is_old = time.time() - os.stat(directory).st_mtime > _MIN_AGE_SECONDS
+            if is_old and not os.path.exists(f"/proc/{pid}"):
+                os.rmdir(directory)
+        except OSError:
+            pass
+
+
+def members(directory: str) -> set[int]:
+    """Return the ids of the processes in one control group."""
+    try:
+        with open(directory + "/cgroup.procs") as lines:
+            return {int(line) for line in lines}
+    except OSError:
+        return set()
 
 
 def put(path: str, value: int) -> None:

@@ -57,11 +57,12 @@ def limit(spec: dict[str, Any]) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def drop(uid: int | None, capabilities: int) -> None:
+def drop(uid: int | None, groups: Sequence[int], capabilities: int) -> None:
     """Become `uid` for good, or stay and lose every capability.
 
     Args:
-        uid: None keeps the user.
+        uid: None keeps the user and its groups.
+        groups: What `uid` may be a member of, beside its own.
         capabilities: Bits to keep beside (reading where the lab's own home is private).
     """
     for number in range(64):
@@ -72,7 +73,7 @@ def drop(uid: int | None, capabilities: int) -> None:
                 pass  # not permitted to an ordinary user, who has none to lose
     if uid is not None:
         prctl(PR_SET_KEEPCAPS, 1)
-        os.setgroups([])
+        os.setgroups(groups)
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     header = struct.pack("=Ii", 0x20080522, 0)
@@ -146,7 +147,7 @@ def execute(spec: dict[str, Any]) -> NoReturn:
 def enter(spec: dict[str, Any]) -> NoReturn:
     """Run inside bubblewrap: limits, user, names of local sockets, program."""
     limit(spec)
-    drop(spec["uid"], spec["capabilities"])
+    drop(spec["uid"], spec["groups"], spec["capabilities"])
     if spec["has_scope"]:
         scope()
     execute(spec)

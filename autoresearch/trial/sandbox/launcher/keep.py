@@ -113,7 +113,7 @@ class Keeper:
         limit(spec)
         if spec["has_session"]:
             os.setsid()
-        drop(spec["uid"], spec["capabilities"])
+        drop(spec["uid"], spec["groups"], spec["capabilities"])
         # Landlock first: the filter may hold calls for a broker that has not answered yet.
         confine(spec["rules"], spec["abi"])
         # A change of user takes the death signal away.
@@ -164,7 +164,7 @@ class Keeper:
         if disk_mb > spec["disk_mb"]:
             problem = f"disk limit of {spec['disk_mb']} MB"
         self.broken = problem
-        if not self.group.directories:
+        if not self.group.holds(self.child):
             memory, threads = usage(descendants(os.getpid()))
             if spec["memory_mb"] and memory > spec["memory_mb"]:
                 self.broken = f"memory limit of {spec['memory_mb']} MB"
