@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, now
@@ -20,8 +20,8 @@ from autoresearch.lab.confirmation import (
     MIN_PAIRS,
     affordable_pairs,
     fresh_seeds,
-    trial_seconds_of,
 )
+from autoresearch.lab.executor import MAX_TAINTED, Executor
 from autoresearch.lab.verified import LEFT_OUT
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 
@@ -31,24 +31,8 @@ if TYPE_CHECKING:
 Emit = Callable[[Event | Progress | Phase], None]
 Number = int | float
 
-MAX_TAINTED = 3
-"""A trial tainted this often in a row is given up."""
 MAX_FAILED = 2
 """An arm that failed this often ends the confirmation."""
-
-
-class Executor(Protocol):
-    """Something that can run a trial."""
-
-    def run(
-        self,
-        spec: TrialSpec,
-        *,
-        on_progress: Callable[[Progress], None] | None = None,
-        stop: threading.Event | None = None,
-    ) -> TrialResult:
-        """Run one trial to its end and judge it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -236,7 +220,7 @@ def seeds_of(
         for t in e.trials
         if t.confirmation and not t.confirmation.startswith(conditions.identity + "/")
     }
-    usual = trial_seconds_of(session)
+    usual = session.trial_seconds
     if usual is not None and session.setup is not None:
         usual += conditions.budget_seconds - session.setup.budget_seconds
         num_trials = max(

@@ -29,17 +29,6 @@ def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> li
     return found
 
 
-def trial_seconds_of(session: Session) -> float | None:
-    """Return what a trial of this session takes from start to score, by the median of the last ones."""
-    seconds = sorted(
-        t.result.total_seconds
-        for e in session.experiments[-9:]
-        for t in e.trials
-        if t.result.ok and t.result.total_seconds is not None
-    )
-    return seconds[len(seconds) // 2] if seconds else None
-
-
 def confirmation_reserve_seconds(
     settings: SessionConfig, trial_seconds: float, limit_seconds: float
 ) -> float:

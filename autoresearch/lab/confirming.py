@@ -14,9 +14,10 @@ from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.faults import reach
 from autoresearch.lab import control
-from autoresearch.lab.arms import Arm, Bench, Emit, Executor, conditions_of, seeds_of
+from autoresearch.lab.arms import Arm, Bench, Emit, conditions_of, seeds_of
 from autoresearch.lab.belief import measure_noise
 from autoresearch.lab.confirmation import carry_over, confirm, p_carries
+from autoresearch.lab.executor import Executor
 from autoresearch.lab.scores import is_measured_tip
 from autoresearch.lab.setups import check_setup, recall
 from autoresearch.lab.variants import Number, leave_out, with_constants

@@ -22,6 +22,9 @@ from autoresearch.lab.upkeep import Upkeep
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
 
+MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
+"""Reasons of a trial that failed by no doing of its code: its GPU, the lab's feeder, a judging process."""
+
 
 class Loop:
     """Runs one session until a limit, a stop, or a failure of the lab itself."""
@@ -144,6 +147,7 @@ class Loop:
                 verdict = Verdict.CRASH if last.outcome is Outcome.CRASH else Verdict.INVALID
                 failure = Decision("discard", last.reason, explanation=last.detail)
                 self._judge(experiment, verdict, failure)
+                self._check_machine()
                 return
             decision = rule.decide(
                 experiment,
@@ -162,6 +166,21 @@ class Loop:
                 continue
             self._judge(experiment, Verdict(decision.action), decision)
             return
+
+    def _check_machine(self) -> None:
+        """End the session where not the ideas fail but what they run on.
+
+        Raises:
+            WorkError: two experiments in a row crashed for a reason of the lab's own.
+        """
+        judged = [e for e in self._record.session().experiments if e.verdict is not None][-2:]
+        if len(judged) == 2 and all(e.reason in MACHINE_FAULTS for e in judged):
+            last = judged[-1]
+            detail = last.decision.explanation if last.decision else ""
+            raise WorkError(
+                "trials cannot be run any more" + (f": {detail}" if detail else ""),
+                hint="look with `autoresearch doctor`, then go on with `autoresearch run`",
+            )
 
     def _judge(self, experiment: Experiment, verdict: Verdict, decision: Decision) -> None:
         self._parts.phase("decide", number=experiment.number)

@@ -6,36 +6,23 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.events import Alerted, Event, Phase, Progress
 from autoresearch.lab import control
+from autoresearch.lab.executor import Executor
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
-from autoresearch.types import Experiment, Session, Setup, TrialResult, TrialSpec, Verdict
+from autoresearch.types import Experiment, Session, Setup, Verdict
 
 Emit = Callable[[Event | Progress | Phase], None]
 
 
 class StopSeenError(Exception):
     """The stop event was seen; leaves the loop from wherever it is."""
-
-
-class Executor(Protocol):
-    """Something that can run a trial; one local device is one slot."""
-
-    def run(
-        self,
-        spec: TrialSpec,
-        *,
-        on_progress: Callable[[Progress], None] | None = None,
-        stop: threading.Event | None = None,
-    ) -> TrialResult:
-        """Run one trial to its end and judge it; never raises for what the child does."""
-        ...
 
 
 @dataclass

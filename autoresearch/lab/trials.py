@@ -8,6 +8,7 @@ from dataclasses import replace
 from autoresearch.events import Progress, now
 from autoresearch.faults import reach
 from autoresearch.lab import decision as rule
+from autoresearch.lab.executor import MAX_TAINTED
 from autoresearch.lab.hopeless import Watch, is_contended, speed_of
 from autoresearch.lab.parts import Parts
 from autoresearch.types import (
@@ -20,8 +21,6 @@ from autoresearch.types import (
     Verdict,
 )
 
-MAX_TAINTED = 3
-"""A trial that is tainted this often in a row is given up as a crash."""
 STATUS_SECONDS = 2.0
 
 

@@ -10,14 +10,13 @@ bounded.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.proposer import history, texts
 from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
-from autoresearch.types import Experiment
 
 Count = Callable[[str], int]
 
@@ -239,7 +238,7 @@ def _limits(context: Context) -> str:
     lines = []
     if context.seconds_left is not None:
         lines.append(f"- time left: {context.seconds_left / 60:.0f} minutes")
-        seconds = _trial_seconds(context.session.experiments)
+        seconds = context.session.trial_seconds
         if seconds:
             lines.append(f"- about {context.seconds_left / seconds:.0f} more experiments fit")
     if context.cost_left_usd is not None:
@@ -258,16 +257,6 @@ def _task(context: Context) -> str:
         f"# Now\nPropose experiment #{context.number}: a change to the files above, which are those of {which}"
         f"{score}. Answer in the format given."
     )
-
-
-def _trial_seconds(experiments: Sequence[Experiment]) -> float | None:
-    seconds = sorted(
-        t.result.total_seconds
-        for e in experiments[-9:]
-        for t in e.trials
-        if t.result.ok and t.result.total_seconds
-    )
-    return seconds[len(seconds) // 2] if seconds else None
 
 
 def minimal(context: Context) -> Context:

@@ -177,6 +177,25 @@ def test_a_tainted_trial_is_repeated_with_the_same_seed(night: Any) -> None:
     assert trials[0].result.seed == trials[1].result.seed
 
 
+def test_a_machine_that_fails_ends_the_session_not_one_idea_after_another(night: Any) -> None:
+    real = night.executor.run
+
+    def broken(spec: TrialSpec, **kwargs: Any) -> Any:
+        result = real(spec, **kwargs)
+        if len(night.executor.specs) <= 3:
+            return result
+        words = "CUDA cannot be used"
+        return dataclasses.replace(
+            result, outcome=Outcome.TAINTED, reason="device", detail=words, bpb=None
+        )
+
+    night.executor.run = broken
+    with pytest.raises(WorkError, match="cannot be run any more: CUDA cannot be used"):
+        night.run([variant(LR=2.0 + n / 10) for n in range(5)])
+    assert [e.verdict for e in night.session.experiments[1:]] == [Verdict.CRASH] * 2
+    assert night.session.stop_reason == "error"
+
+
 def test_the_limit_of_experiments_counts_new_ones(night: Any) -> None:
     assert night.run([variant(LR=0.5), variant(LR=0.6)], experiments=1) == "experiments"
     assert len(night.session.experiments) == 2

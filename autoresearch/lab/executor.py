@@ -1,0 +1,25 @@
+"""What runs trials, as the loop and confirmations see it, and when they give up on one."""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from autoresearch.events import Progress
+from autoresearch.types import TrialResult, TrialSpec
+
+MAX_TAINTED = 3
+"""A trial that is tainted this often in a row is given up."""
+
+
+class Executor(Protocol):
+    """Something that can run a trial; one local device is one slot."""
+
+    def run(
+        self,
+        spec: TrialSpec,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrialResult:
+        """Run one trial to its end and judge it; never raises for what the child does."""
+        ...
