@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from autoresearch.errors import PrerequisiteError
 from autoresearch.trial import host
 from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.judge import Score, Text
-from autoresearch.trial.judging import Judged, Work, judge_weights
+from autoresearch.trial.judging import Judged, JudgeProcess, Work, judge_weights
 from autoresearch.trial.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.trial.weights import encode_weights
 from autoresearch.types import TrialResult, TrialSpec
@@ -100,6 +102,35 @@ def sandbox() -> Sandbox:
         return choose()
     except PrerequisiteError:
         return NoSandbox()
+
+
+@pytest.fixture(autouse=True)
+def last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Print how judging processes ended that were not asked to, for a test that fails by it.
+
+    The lab throws their words away, since they may have seen validation text.
+    """
+    words = tmp_path_factory.mktemp("words") / "stderr"
+    real_popen, real_ended = subprocess.Popen, JudgeProcess._ended
+
+    def popen(*args: Any, **options: Any) -> Any:
+        if options.get("stderr") != subprocess.DEVNULL:
+            return real_popen(*args, **options)
+        with words.open("ab") as file:
+            return real_popen(*args, **{**options, "stderr": file})
+
+    def ended(self: JudgeProcess) -> Exception:
+        found = real_ended(self)
+        print(f"{self._mode} ended at `{self._stage}`: exit status {self._child.exit_code}")
+        return found
+
+    monkeypatch.setattr("autoresearch.trial.process.subprocess.Popen", popen)
+    monkeypatch.setattr(JudgeProcess, "_ended", ended)
+    yield
+    if words.exists():
+        sys.stdout.write(words.read_text("utf-8", "replace"))
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ RESTLESS = variant(
 def test_cheats_are_invalid(judge_text, text, reason) -> None:
     with pytest.raises(InvalidClaimError) as caught:
         judge_text(text, judge__audit_positions=128)
-    assert caught.value.reason == reason
+    assert caught.value.reason == reason, caught.value.detail
     assert caught.value.detail
 
 
