@@ -80,9 +80,8 @@ def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str
     commit = parent
     if parent is None or missing:
         tree = repository.write_tree({**entries, **missing})
-        if (
-            missing
-        ):  # before the branch has them, so that a kill leaves no file that seems to be deleted
+        # Before the branch has them, so that a kill leaves no file that seems to be deleted.
+        if missing:
             repository.stage(dict(missing))
         parents = [parent] if parent else []
         commit = repository.write_commit(tree, parents, f"Begin session {tag}\n", at)
