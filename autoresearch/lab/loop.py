@@ -25,6 +25,9 @@ from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session,
 MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 """Reasons of a trial that failed by no doing of its code: its GPU, the lab's feeder, a judging process."""
 
+SLOW_SHARE = 0.5
+"""Part of a trial's time; a proposer that takes longer goes on while its last proposal still waits."""
+
 
 class Loop:
     """Runs one session until a limit, a stop, or a failure of the lab itself."""
@@ -273,11 +276,18 @@ class Loop:
             return
         try:
             self._ideas.collect()
-            waiting = sum(e.number != number for e in self._record.session().open)
-            if waiting < self._parts.ahead.depth and self._limit_reached(ahead=True) is None:
+            session = self._record.session()
+            waiting = sum(e.number != number for e in session.open)
+            if waiting < self._depth(session) and self._limit_reached(ahead=True) is None:
                 self._ideas.ask()
         except ProposerUnavailableError:
             return  # Asked again, and told, when the trial is over.
+
+    def _depth(self, session: Session) -> int:
+        """Return how many proposals may wait: one more where an answer takes so long that the device would wait too."""
+        usual = trial_seconds(session, self._config.trial.budget_seconds)
+        is_slow = self._parts.ahead.answer_seconds > SLOW_SHARE * usual
+        return self._parts.ahead.depth + is_slow
 
     # -- limits -------------------------------------------------------------------------------
 

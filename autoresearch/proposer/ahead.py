@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 
 from autoresearch.proposer.base import (
     CancelledError,
@@ -25,6 +26,8 @@ class Ahead:
     def __init__(self, proposer: Proposer, depth: int) -> None:
         self.proposer = proposer
         self.depth = depth
+        self.answer_seconds = 0.0
+        """What the last answer took."""
         self._answers: queue.SimpleQueue[Proposal | BaseException] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -66,6 +69,7 @@ class Ahead:
             self._thread.join(timeout)
 
     def _ask(self, context: Context) -> None:
+        began = time.monotonic()
         try:
             answer: Proposal | BaseException = self.proposer.propose(context, self._stop)
         except (EditFailedError, ProposerUnavailableError, CancelledError) as exc:
@@ -77,4 +81,5 @@ class Ahead:
         if self._stop.is_set() and not isinstance(answer, Proposal | EditFailedError):
             usage = getattr(answer, "usage", None)
             answer = CancelledError("the session ended", usage=usage)
+        self.answer_seconds = time.monotonic() - began
         self._answers.put(answer)
