@@ -19,14 +19,13 @@ from autoresearch.faults import reach
 from autoresearch.trial import judge
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.judge import InvalidClaimError, Text
-from autoresearch.trial.judging import (
-    Judged,
+from autoresearch.trial.judge_process import (
     JudgeProcess,
     JudgingFailedError,
     TaintedError,
     Work,
-    judge_weights,
 )
+from autoresearch.trial.judging import Judged, judge_weights
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder

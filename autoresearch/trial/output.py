@@ -1,7 +1,9 @@
-"""What a child printed: captured with a bound, and made harmless. It is data that nobody trusts."""
+"""What a child printed or said of its failure: captured with a bound, and made harmless. Nobody trusts it."""
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 # Escape sequences: CSI, OSC and other strings, two-character ones.
 _ESCAPES = re.compile(
@@ -72,3 +74,14 @@ def one_line(text: str, max_length: int = 300) -> str:
     """Return `text` cleaned, on one line, cut to a length."""
     line = " ".join(clean(text).split())
     return line if len(line) <= max_length else line[: max_length - 3] + "..."
+
+
+def explain_error(message: Mapping[str, Any], where: str = "") -> tuple[str, str]:
+    """Return (reason, detail) of an `error` message of a child, cleaned; its words are data."""
+    name = one_line(str(message.get("exception", "")), 80) or "an exception"
+    text = one_line(str(message.get("message", "")), 300)
+    line = message.get("line")
+    place = f" (train.py line {line})" if type(line) is int and 0 < line < 10**6 else ""
+    detail = f"{name}: {text}" if text else name
+    reason = "oom" if message.get("kind") == "oom" else "exception"
+    return reason, f"{where + ': ' if where else ''}{detail}{place}"

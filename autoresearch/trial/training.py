@@ -14,9 +14,8 @@ from autoresearch.config import Config
 from autoresearch.events import Progress
 from autoresearch.trial import channel as wire
 from autoresearch.trial.curve import Curve, HopelessError
-from autoresearch.trial.judging import explain_error
 from autoresearch.trial.memory import MemoryMeter
-from autoresearch.trial.output import Output, one_line
+from autoresearch.trial.output import Output, explain_error, one_line
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import EXIT_LIMIT
 from autoresearch.types import CurvePoint, Outcome, TrialSpec

@@ -54,64 +54,46 @@ def test_a_hang_up_is_survived() -> None:
         process.kill()
 
 
-def test_output_to_a_terminal_that_is_gone_goes_nowhere() -> None:
-    code = """
-import sys
-from autoresearch.lab.signals import Terminal
-terminal = Terminal()
-print("up", file=sys.stderr, flush=True)
-sys.stdin.readline()
-def show():
-    print("x", flush=True)
-terminal.guard(show)()
-show()
-sys.stderr.write("fine")
-"""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=slave,
-        stderr=subprocess.PIPE,
-        env=PATHS,
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == b"up\n"
-        os.close(slave)
-        os.close(master)
-        _, said = process.communicate(b"\n")
-    assert (process.returncode, said) == (0, b"fine")
-
-
-@pytest.mark.parametrize(
-    "write",
-    ["print('x', flush=True)", "OutputMode().data('x')", "OutputMode().json({})"],
-)
-def test_output_to_a_reader_that_is_gone_goes_nowhere(write: str) -> None:
+def shown_to_nobody(show: str, ours: int, theirs: int) -> tuple[int | None, bytes]:
+    """Run guarded output into `theirs` once both ends are closed; return exit status and standard error."""
     code = f"""
 import sys
 from autoresearch.lab.signals import Terminal
 from autoresearch.ui.console import OutputMode
 terminal = Terminal()
+print("up", file=sys.stderr, flush=True)
 sys.stdin.readline()
 def show():
-    {write}
+    {show}
 terminal.guard(show)()
 show()
 sys.stderr.write("fine")
 """
-    reader, writer = os.pipe()
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
-        stdout=writer,
+        stdout=theirs,
         stderr=subprocess.PIPE,
         env=PATHS,
     ) as process:
-        os.close(writer)
-        os.close(reader)
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"up\n"
+        os.close(theirs)
+        os.close(ours)
         _, said = process.communicate(b"\n")
-    assert (process.returncode, said) == (0, b"fine")
+    return process.returncode, said
+
+
+def test_output_to_a_terminal_that_is_gone_goes_nowhere() -> None:
+    assert shown_to_nobody("print('x', flush=True)", *pty.openpty()) == (0, b"fine")
+
+
+@pytest.mark.parametrize(
+    "show",
+    ["print('x', flush=True)", "OutputMode().data('x')", "OutputMode().json({})"],
+)
+def test_output_to_a_reader_that_is_gone_goes_nowhere(show: str) -> None:
+    assert shown_to_nobody(show, *os.pipe()) == (0, b"fine")
 
 
 def test_other_failures_of_output_are_no_lost_terminal() -> None:

@@ -19,7 +19,8 @@ from autoresearch.errors import PrerequisiteError
 from autoresearch.trial import host
 from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.judge import Score, Text
-from autoresearch.trial.judging import Judged, JudgeProcess, Work, judge_weights
+from autoresearch.trial.judge_process import JudgeProcess, Work
+from autoresearch.trial.judging import Judged, judge_weights
 from autoresearch.trial.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.trial.weights import encode_weights
 from autoresearch.types import TrialResult, TrialSpec

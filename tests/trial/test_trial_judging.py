@@ -7,7 +7,7 @@ import pytest
 from trial_files import TRAIN, variant
 
 from autoresearch.trial.judge import InvalidClaimError
-from autoresearch.trial.judging import JudgingFailedError, TaintedError
+from autoresearch.trial.judge_process import JudgingFailedError, TaintedError
 from autoresearch.trial.sandbox import Command, Policy
 from autoresearch.types import TrialSpec
 

@@ -9,7 +9,7 @@ import torch
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.trial.host import LocalExecutor
-from autoresearch.trial.judging import JudgeProcess, Work
+from autoresearch.trial.judge_process import JudgeProcess, Work
 from autoresearch.trial.training import Training
 from autoresearch.trial.weights import decode_weights
 from autoresearch.types import Outcome
