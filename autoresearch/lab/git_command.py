@@ -287,6 +287,12 @@ def gone(root: Path) -> AutoresearchError:
 
 
 _FULL = ("no space left", "quota exceeded", "out of diskspace")
+_FORBIDDEN = (
+    "read-only file system",
+    "permission denied",
+    "insufficient permission",
+    "operation not permitted",
+)
 _NOT_WRITTEN = ("broken pipe", "unable to write", "failed to write", "couldn't write")
 _FULL_BYTES = 16_384
 """With less room git cannot write its next object and ref."""
@@ -315,7 +321,7 @@ def explain(verb: str, code: int, stderr: str, root: Path) -> AutoresearchError:
             hint="free some space, then the same command goes on where it stopped",
             kind="disk",
         )
-    if "read-only file system" in text or "permission denied" in text:
+    if any(mark in text for mark in _FORBIDDEN):
         return WorkError(
             f"cannot write to the repository in `{root}`: {line.removeprefix('fatal: ')}",
             hint="make it writable, then the same command goes on where it stopped",

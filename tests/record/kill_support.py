@@ -22,11 +22,12 @@ from autoresearch.types import Confirmation, Experiment, Session
 
 DRIVER = Path(__file__).with_name("loop_driver.py")
 PATHS = os.pathsep.join([str(Path(autoresearch.__file__).parents[1]), str(DRIVER.parent)])
-_BINDING = (
+BINDING = (
     ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
     if os.geteuid() == 0
     else ()
 )
+"""Before a command: the permissions of files bind it, as they do not bind root otherwise."""
 
 
 @dataclass
@@ -56,7 +57,7 @@ def run_night(
     """
     environment = {**os.environ, "PYTHONPATH": PATHS, "AUTORESEARCH_FAULT": fault}
     with subprocess.Popen(
-        [*(_BINDING if is_bound else ()), sys.executable, str(DRIVER), str(root), str(num)],
+        [*(BINDING if is_bound else ()), sys.executable, str(DRIVER), str(root), str(num)],
         env=environment,
         stderr=subprocess.PIPE,
         start_new_session=True,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -10,12 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from kill_support import BINDING
 from record_support import Night, git
 
 import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import Noted
+from autoresearch.lab.git import RefUpdate
 from autoresearch.lab.git_command import explain, git_environment
 from autoresearch.lab.record import Record
 from autoresearch.lab.upkeep import Upkeep
@@ -87,7 +90,7 @@ def test_a_full_disk_between_verdict_and_working_tree_is_made_up_for(
         ("fatal: unable to write: Disk quota exceeded", "disk", "is full"),
         ("fatal: sha1 file 'index.lock' write error. Out of diskspace", "disk", "is full"),
         ("error: unable to create temporary file: Read-only file system", "disk", "cannot write"),
-        ("error: insufficient permission: Permission denied", "disk", "cannot write"),
+        ("fatal: Unable to create 'HEAD.lock': Operation not permitted", "disk", "cannot write"),
         ("fatal: something else", "git", "`git mktree` failed: fatal: something else"),
         ("", "git", "exit code 1"),
     ],
@@ -97,6 +100,42 @@ def test_what_git_says_is_explained(tmp_path: Path, stderr: str, kind: str, word
     assert error.kind == kind
     assert words in error.message
     assert error.hint
+
+
+@pytest.fixture
+def bound_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have git bound by the permissions of files, which do not bind root otherwise."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    exe = folder / "git"
+    exe.write_text(f'#!/bin/sh\nexec {shlex.join(BINDING)} {shutil.which("git")} "$@"\n')
+    exe.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+WRITES = {
+    "hash-object": lambda r: r.write_blob(b"new"),
+    "commit-tree": lambda r: r.write_commit(r.tree("HEAD"), [], "new", "2026-11-21T00:00:00Z"),
+    "update-ref": lambda r: r.update_refs([RefUpdate("refs/new", r.ref("HEAD"), "")], "test"),
+    "symbolic-ref": lambda r: r.set_head("refs/heads/new"),
+    "update-index": lambda r: r.stage({"train.py": None}),
+    "repack": lambda r: r.pack(),
+}
+
+
+@pytest.mark.parametrize("verb", WRITES)
+def test_what_git_may_not_write_is_explained(bound_git: None, night: Night, verb: str) -> None:
+    repository = night.record.repository
+    folders = [p for p in (night.root / ".git").rglob("*") if p.is_dir()]
+    for folder in (night.root / ".git", *folders):
+        folder.chmod(0o555)
+    try:
+        with pytest.raises(WorkError, match="cannot write to the repository") as caught:
+            WRITES[verb](repository)
+        assert caught.value.kind == "disk"
+    finally:
+        for folder in (night.root / ".git", *folders):
+            folder.chmod(0o755)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
