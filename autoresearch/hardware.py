@@ -252,6 +252,16 @@ def gpu_processes() -> list[GpuProcess]:
     return found
 
 
+def gpu_uuid() -> str | None:
+    """Return the maker's own number of the GPU torch uses first, however a person named it; None without NVML."""
+    with _nvml() as nvml:
+        handle = None if nvml is None else gpu_handle(nvml)
+        if nvml is not None and handle is not None:
+            with contextlib.suppress(nvml.NVMLError):
+                return str(nvml.nvmlDeviceGetUUID(handle))
+    return None
+
+
 def gpu_status() -> GpuStatus | None:
     """Return temperature, power, clocks and what throttles the GPU; None without NVML."""
     with _nvml() as nvml:

@@ -134,10 +134,11 @@ def lock_device(
     Raises:
         WorkError: on entering, when another run holds the GPU (kind `locked`); names it.
     """
+    from autoresearch.hardware import gpu_uuid
     from autoresearch.lab.lock import gpu_lock
 
     if hardware.kind == "cpu":
         return contextlib.nullcontext()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES")
-    index = (visible or "0").split(",")[0]
-    return gpu_lock(f"{hardware.kind}-{index}", f"`{run_directory.root}`")
+    name = gpu_uuid() or f"{hardware.kind}-{(visible or '0').split(',')[0]}"
+    return gpu_lock(name, f"`{run_directory.root}`")

@@ -10,7 +10,9 @@ import types
 import pytest
 
 from autoresearch import hardware, presets
-from autoresearch.lab import attention
+from autoresearch.errors import WorkError
+from autoresearch.lab import assembly, attention, lock
+from autoresearch.paths import RunDirectory
 from autoresearch.trial import memory, process
 
 NVIDIA = ("cuda", "NVIDIA L4", 23_034, "570.1")
@@ -132,6 +134,8 @@ def nvml(monkeypatch):
     fake = types.SimpleNamespace(
         NVMLError=LookupError,
         nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetUUID=lambda handle: handle,
         nvmlDeviceGetHandleByIndex=lambda index: list(used)[index],
         nvmlDeviceGetHandleByUUID=lambda uuid: {name: name for name in used}[uuid],
         nvmlDeviceGetMemoryInfo=lambda handle: types.SimpleNamespace(used=used[handle]),
@@ -168,6 +172,22 @@ def test_the_gpu_described_is_the_one_metered(nvml, monkeypatch, visible, name):
         assert meter.peak_mb not in expected.values()
     else:
         assert meter.peak_mb == expected[name]
+
+
+@pytest.mark.parametrize("visible", ["1", "GPU-fast"])
+def test_a_gpu_has_one_lock_however_it_is_named(nvml, monkeypatch, tmp_path, visible):
+    machine = types.SimpleNamespace(kind="cuda")
+    with monkeypatch.context() as ours:
+        ours.setattr(lock, "_GPU_LOCKS", tmp_path)
+        ours.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+        with assembly.lock_device(machine, RunDirectory(tmp_path / "a")):
+            ours.setenv("CUDA_VISIBLE_DEVICES", visible)
+            other = assembly.lock_device(machine, RunDirectory(tmp_path / "b"))
+            with pytest.raises(WorkError, match="another session trains on `GPU-fast`"), other:
+                pass
+            ours.setenv("CUDA_VISIBLE_DEVICES", "0")
+            with assembly.lock_device(machine, RunDirectory(tmp_path / "b")):
+                pass
 
 
 @pytest.mark.parametrize(("chosen", "order"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST",) * 2])
