@@ -119,14 +119,19 @@ def _start(num_threads: int) -> "subprocess.Popen[str]":
         "MALLOC_ARENA_MAX": "2",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
     }
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "autoresearch.data.pool"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-    )
+    # A worker inherits that it does not hear Ctrl-C: its parent does, and ends it.
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "autoresearch.data.pool"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
 
 
 def _serve(
@@ -188,7 +193,6 @@ def _as_error(exc: Exception) -> dict[str, Any]:
 
 def _main() -> None:
     """Answer jobs from standard input until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -181,13 +181,13 @@ def test_help_imports_nothing_heavy(folder, capsys):
 
 
 def test_ctrl_c_ends_at_once_and_says_how_to_go_on(folder):
-    # One file is read by one worker: seconds of work however many cores there are.
-    line = "text that takes a worker a while to read, " * 3 + "\n"
-    (folder / "long.txt").write_text(line * (200_000_000 // len(line)))
-    command = [sys.executable, "-m", "autoresearch", "prepare", "--source", "long.txt"]
+    # Every worker hangs as it starts, and hears Ctrl-C before the command does.
+    slow = "import sys, time\nif 'autoresearch.data.pool' in sys.orig_argv: time.sleep(600)\n"
+    (folder / "sitecustomize.py").write_text(slow)
+    (folder / "long.txt").write_text("text that a worker shall read\n" * 200_000)
     process = subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        [sys.executable, "-m", "autoresearch", "prepare", "--source", "long.txt"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -196,13 +196,15 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(folder):
         line = process.stderr.readline()
         assert line, seen
         seen += line
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (workers := psutil.Process(process.pid).children()):
         assert time.monotonic() < deadline
+    for worker in workers:
+        worker.send_signal(signal.SIGINT)
+    assert not psutil.wait_procs(workers, timeout=1)[0]
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
     assert "`autoresearch prepare` goes on where it was" in rest
     assert "Traceback" not in rest
-    assert workers
     assert not psutil.wait_procs(workers, timeout=10)[1]
