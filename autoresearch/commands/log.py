@@ -130,26 +130,25 @@ def log(
 
 def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:
     from dataclasses import replace
-    from datetime import UTC, datetime
 
     from autoresearch.lab.results_tsv import to_tsv
+    from autoresearch.ui import format as f
     from autoresearch.ui.rows import select
 
-    shown, _ = select(session, wanted, datetime.now(UTC))
+    shown, _ = select(session, wanted, f.now())
     experiments = tuple(sorted(shown, key=lambda e: e.number))
     mode.out.file.write(to_tsv(replace(session, experiments=experiments)))
 
 
 def _show_sessions(mode: "OutputMode") -> None:
-    from datetime import UTC, datetime
-
     from autoresearch.lab.branches import current_tag
     from autoresearch.lab.sessions import sessions
     from autoresearch.paths import find_run_directory
+    from autoresearch.ui import format as f
     from autoresearch.ui import sessions as screen
 
     run_directory = find_run_directory()
-    found, now = sessions(run_directory), datetime.now(UTC)
+    found, now = sessions(run_directory), f.now()
     if mode.is_json:
         mode.json(screen.sessions_json(found, now))
     elif not mode.is_tty:
@@ -177,16 +176,15 @@ def show_session(
     status: "Mapping[str, Any] | None" = None,
 ) -> None:
     """Print a session in the form that fits the mode."""
-    from datetime import UTC, datetime
-
     from autoresearch.lab.present import at_present, doing
     from autoresearch.lab.summary import summarize
+    from autoresearch.ui import format as f
     from autoresearch.ui import log as screens
     from autoresearch.ui.pager import show
     from autoresearch.ui.rows import Filter, select
 
     wanted = wanted or Filter()
-    now = datetime.now(UTC)
+    now = f.now()
     present = doing(status, now)
     if present is not None or session.state != "running":
         session = at_present(session, present)

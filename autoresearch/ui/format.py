@@ -146,6 +146,11 @@ def parse_time(text: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def now() -> datetime:
+    """Return the time it is, in UTC; what the screens call now."""
+    return datetime.now(UTC)
+
+
 def clock(text: str, *, now: datetime | None = None) -> str:
     """Return the local clock time of an ISO text, with the date where it is not `now`'s."""
     moment = parse_time(text)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from autoresearch.lab.present import doing
 from autoresearch.lab.summary import Summary, summarize
 from autoresearch.lab.verified import carried, newest
 from autoresearch.types import Experiment, Session, Trial
+from autoresearch.ui import format as f
 from autoresearch.ui.confirmation import confirmation_json
 from autoresearch.ui.format import clean
 from autoresearch.ui.show import Details
@@ -35,7 +36,7 @@ def log_json(
 
     Text of models and programs is cleaned of control characters and otherwise whole. Absent numbers are null.
     """
-    now = now or datetime.now(UTC)
+    now = now or f.now()
     return {
         "schema": SCHEMA,
         "as_of": now.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -5,7 +5,7 @@ what did it cost; what needs the person; which command next. Then the table.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.text import Text
@@ -42,7 +42,7 @@ def render(
         status: What the running session says it does (`Record.status`).
     """
     wanted = wanted or Filter()
-    now = now or datetime.now(UTC)
+    now = now or f.now()
     present = doing(status, now)
     summary = summarize(session, now, present=present)
     if present is not None or session.state != "running":

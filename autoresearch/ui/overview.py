@@ -1,6 +1,6 @@
 """The head of a session's screen: what a person asks first in the morning, in that order."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -46,7 +46,7 @@ def summary_lines(
     now: datetime | None = None,
 ) -> list[Text]:
     """Return everything above the table; also shown at the end of `run` and `demo`."""
-    now = now or datetime.now(UTC)
+    now = now or f.now()
     lines = [header(session, summary, now, width)]
     if summary.baseline_bpb is not None or summary.num_tried:
         lines.append(Text())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from autoresearch.errors import UsageError
@@ -106,7 +106,7 @@ def _is_since(experiment: Experiment, since: str, now: datetime | None) -> bool:
         except ValueError:
             pass
         else:
-            limit = (now or datetime.now(UTC)) - timedelta(seconds=seconds)
+            limit = (now or f.now()) - timedelta(seconds=seconds)
     if limit is None:
         raise UsageError(
             f"cannot read the time `{since}`",

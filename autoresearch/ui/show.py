@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.text import Text
@@ -64,7 +64,7 @@ def render(
     now: datetime | None = None,
 ) -> list[Text]:
     """Return the screen of one experiment."""
-    now = now or datetime.now(UTC)
+    now = now or f.now()
     lines = _title(experiment, width)
     lines += _idea(experiment, width)
     lines += _decision(session, experiment, now, width)
