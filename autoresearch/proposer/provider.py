@@ -217,6 +217,7 @@ class Provider:
         limit = max_output or self.max_output
         seconds = timeout_seconds or self._config.timeout_seconds
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        import_litellm()  # the first time takes seconds, which are not the provider's
         began = time.monotonic()
         given_up = threading.Event()
 
