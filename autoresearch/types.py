@@ -493,12 +493,15 @@ class Session:
 
     @property
     def trial_seconds(self) -> float | None:
-        """What a trial takes from start to score, by the median of the last ones."""
+        """What a trial of the present setup takes from start to score, by the median of the last ones."""
         seconds = sorted(
             t.result.total_seconds
             for e in self.experiments[-9:]
             for t in e.trials
-            if t.result.ok and t.result.total_seconds is not None
+            if t.result.ok
+            and t.result.total_seconds is not None
+            and not t.confirmation
+            and (self.setup is None or t.setup == self.setup.key)
         )
         return seconds[len(seconds) // 2] if seconds else None
 

@@ -13,7 +13,6 @@ from autoresearch.config import Config
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.faults import reach
-from autoresearch.lab import control
 from autoresearch.lab.arms import Arm, Bench, Emit, conditions_of, seeds_of
 from autoresearch.lab.belief import measure_noise
 from autoresearch.lab.confirmation import carry_over, confirm, p_carries
@@ -260,7 +259,6 @@ def confirm_session(
         if options.is_each and not session.kept:
             raise _nothing_kept(session)
         record.listen(emit)
-        control.clear(record.run_directory)
         if options.is_each:
             _check_tip(record, session)
             return run_each(

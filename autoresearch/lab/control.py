@@ -1,8 +1,8 @@
 """Requests from another terminal to a running session: stop, stop now, pause, resume.
 
 A request is a file under `.autoresearch/control/`. The verbs leave it with `request`, the loop looks with `poll`
-between trials and while one runs, and calls `clear` when it starts and when it ends: requests meant for an earlier run
-do nothing. A confirmation heeds them in the same way.
+between trials and while one runs. Who takes the run directory forgets all of them, and so does a loop that ends:
+requests meant for an earlier run do nothing. A confirmation heeds them in the same way.
 """
 
 import contextlib

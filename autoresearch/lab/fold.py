@@ -59,7 +59,7 @@ class _Draft:
         return self.built
 
 
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 """Grows when the same events fold to another state; an index of another version is not used."""
 
 
@@ -262,12 +262,11 @@ class Fold:
             "event": sha,
         }
         before = self._experiments.get(number)
-        if before is not None:  # carried over to another parent: asked for and paid once
+        if before is not None:  # proposed again: asked for and paid once
             kept = ("started_at", "event", "note")
             fields |= {name: before.fields[name] for name in kept if name in before.fields}
-        # Trials of another parent's code stay in the journal; they say nothing about this one.
-        is_same = before is not None and before.fields["candidate"] == event["commit"]
-        self._experiments[number] = _Draft(fields, before.trials if before and is_same else [])
+        # Its trials so far stay in the journal: of another parent's code, or of a baseline that did not run.
+        self._experiments[number] = _Draft(fields, [])
         if event.get("note"):
             self._notes.append([event["note"], "agent", event["at"]])
 

@@ -1,6 +1,7 @@
 """Ideas on their way into the record: asking, storing, rebasing, and a person's own edits."""
 
 import contextlib
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,12 @@ class Ideas:
         self._parts = parts
         self._record = parts.record
         self._config = parts.config
+        self._silent_until = -math.inf
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the proposer said that it has nothing for now; then it is not asked ahead."""
+        return time.monotonic() < self._silent_until
 
     def propose(self) -> None:
         """Wait for the next proposal and store it."""
@@ -60,6 +67,8 @@ class Ideas:
             self._record.judge(number, Verdict.DISCARD, exc.reason, decision, self._parts.setup.key)
             return True
         except ProposerUnavailableError as exc:
+            pause = math.inf if exc.retry_seconds is None else exc.retry_seconds
+            self._silent_until = time.monotonic() + pause
             if exc.usage.num_calls:
                 self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
             raise
@@ -70,6 +79,7 @@ class Ideas:
             return False
         if proposal is None:
             return False
+        self._silent_until = -math.inf
         self.store(proposal)
         return True
 

@@ -48,7 +48,6 @@ class Loop:
             AutoresearchError: the lab can no longer record or restore.
         """
         reason, detail = "error", ""
-        control.clear(self._parts.run_directory)
         self._upkeep.begin()
         try:
             reason, detail = self._run()
@@ -176,9 +175,11 @@ class Loop:
         Raises:
             WorkError: two experiments in a row crashed for a reason of the lab's own.
         """
-        judged = [e for e in self._record.session().experiments if e.verdict is not None][-2:]
-        if len(judged) == 2 and all(e.reason in MACHINE_FAULTS for e in judged):
-            last = judged[-1]
+        tried = [
+            e for e in self._record.session().experiments if e.verdict is not None and e.trials
+        ][-2:]
+        if len(tried) == 2 and all(e.reason in MACHINE_FAULTS for e in tried):
+            last = tried[-1]
             detail = last.decision.explanation if last.decision else ""
             raise WorkError(
                 "trials cannot be run any more" + (f": {detail}" if detail else ""),
@@ -208,26 +209,24 @@ class Loop:
         waiting = [e for e in session.open if e.commit == tip]
         if waiting:
             number = waiting[0].number
+        elif (baseline := find(session, 0)) is not None and baseline.verdict is not Verdict.KEEP:
+            number = 0
+            self._record.rebase(number, {}, tip)
         else:
             number = next_number(session)
             is_first = not any(
                 e.setup == self._parts.setup.key and e.verdict is Verdict.KEEP
                 for e in session.experiments
             )
-            baseline = find(session, 0)
-            if baseline is not None and baseline.verdict is not Verdict.KEEP:
-                number = 0
-                self._record.rebase(number, {}, tip)
-            else:
-                self._ideas.store(
-                    Proposal(
-                        description="baseline" if is_first else self._record.subject(tip),
-                        files={},
-                        parent=tip,
-                        proposer="baseline" if is_first else "human",
-                    ),
-                    number,
-                )
+            self._ideas.store(
+                Proposal(
+                    description="baseline" if is_first else self._record.subject(tip),
+                    files={},
+                    parent=tip,
+                    proposer="baseline" if is_first else "human",
+                ),
+                number,
+            )
         self._finish(number)
 
     def _finish_tip(self, experiment: Experiment) -> bool:
@@ -276,12 +275,16 @@ class Loop:
             return
         try:
             self._ideas.collect()
-            session = self._record.session()
-            waiting = sum(e.number != number for e in session.open)
-            if waiting < self._depth(session) and self._limit_reached(ahead=True) is None:
-                self._ideas.ask()
         except ProposerUnavailableError:
-            return  # Asked again, and told, when the trial is over.
+            return  # Told when the trial is over, if it still is so.
+        session = self._record.session()
+        waiting = sum(e.number != number for e in session.open)
+        if (
+            not self._ideas.is_silent
+            and waiting < self._depth(session)
+            and self._limit_reached(ahead=True) is None
+        ):
+            self._ideas.ask()
 
     def _depth(self, session: Session) -> int:
         """Return how many proposals may wait: one more where an answer takes so long that the device would wait too."""

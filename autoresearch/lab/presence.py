@@ -48,13 +48,14 @@ class Presence:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[Lock]:
-        """Hold the run directory for this process.
+        """Hold the run directory for this process; what was asked of an earlier holder is forgotten.
 
         Raises:
             WorkError: another process holds it (kind `locked`); names it.
         """
         what = f"session `{self._tag}` in `{self._run_directory.root}`"
         with session_lock(self._git_dir, what, self._tag) as lock:
+            control.clear(self._run_directory)
             ensure_state(self._run_directory)
             clear_scratch(self._run_directory.state)
             yield lock

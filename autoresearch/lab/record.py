@@ -293,7 +293,7 @@ class Record:
             return self.session().experiment(number)
 
     def rebase(self, number: int, files: Mapping[str, str], onto: str) -> None:
-        """Give a proposal that was not tried yet another parent; its number and cost stay.
+        """Store a proposal again on a parent: its number and cost stay, its trials so far no longer count.
 
         Args:
             number: Of the experiment.

@@ -11,6 +11,7 @@ from autoresearch import __version__
 from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.faults import reach
+from autoresearch.lab import control
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake
 from autoresearch.lab.branches import check_editable
@@ -22,9 +23,6 @@ from autoresearch.types import Session, Setup
 if TYPE_CHECKING:
     from autoresearch.lab.record import Record
     from autoresearch.proposer.preview import Preview
-
-
-GPU_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -186,9 +184,11 @@ def _look_around(
     if others and not options.is_waiting_for_gpu:
         names = ", ".join(f"{p.name} ({p.pid})" for p in others)
         record.alert(f"other processes use the GPU: {names}", "autoresearch run --wait-gpu")
-    while options.is_waiting_for_gpu and others and not stop.wait(GPU_WAIT_SECONDS):
+    elif others:
         emit(Phase(name="wait", detail="for the GPU"))
-        others = gpu_processes()
+        while others and not stop.wait(control.LOOK_SECONDS):
+            control.heed(record.run_directory, stop, lambda: None)
+            others = gpu_processes()
 
 
 def preview_next(

@@ -64,8 +64,8 @@ class Trials:
         result = watch.settle(result)
         if self._is_contended(result, session, trials):
             result = replace(result, outcome=Outcome.TAINTED, reason="contention")
-        tainted = [t for t in trials[-MAX_TAINTED:] if t.result.outcome is Outcome.TAINTED]
-        if result.outcome is Outcome.TAINTED and len(tainted) == MAX_TAINTED:
+        last = [*(t.result.outcome for t in trials), result.outcome][-MAX_TAINTED:]
+        if last == [Outcome.TAINTED] * MAX_TAINTED:
             result = replace(result, outcome=Outcome.CRASH)
         self._record.record_trial(
             experiment.number, result, setup=self._parts.setup.key, started_at=started_at

@@ -1,6 +1,7 @@
 """What would disturb a night is said before it, or waited out."""
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from autoresearch.events import Phase
 from autoresearch.hardware import GpuProcess
-from autoresearch.lab import running
+from autoresearch.lab import control, running
 from autoresearch.lab.limits import Limits
+from autoresearch.paths import RunDirectory
 
 OTHER = GpuProcess(4711, "python", 9000.0)
 
@@ -17,8 +19,9 @@ OTHER = GpuProcess(4711, "python", 9000.0)
 class Alerts:
     """Takes alerts as a record does."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path = Path("nowhere")) -> None:
         self.told: list[tuple[str, str]] = []
+        self.run_directory = RunDirectory(root)
 
     def alert(self, text: str, command: str = "") -> None:
         """Note it."""
@@ -30,7 +33,7 @@ def look(
 ) -> tuple[list[tuple[str, str]], list[Any]]:
     left = iter(answers)
     monkeypatch.setattr("autoresearch.hardware.gpu_processes", lambda: next(left))
-    monkeypatch.setattr(running, "GPU_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(control, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(running, "is_on_battery", lambda: False)
     record: Any = Alerts()
     shown: list[Any] = []
@@ -49,7 +52,18 @@ def test_a_gpu_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_in_use_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     told, shown = look(monkeypatch, [[OTHER], [OTHER], []], is_waiting=True)
     assert told == []
-    assert shown == [Phase(name="wait", detail="for the GPU")] * 2
+    assert shown == [Phase(name="wait", detail="for the GPU")]
+
+
+def test_who_waits_for_a_gpu_hears_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("autoresearch.hardware.gpu_processes", lambda: [OTHER])
+    monkeypatch.setattr(control, "LOOK_SECONDS", 0.0)
+    record: Any = Alerts(tmp_path)
+    stop = threading.Event()
+    options = running.RunOptions(Limits(), is_waiting_for_gpu=True)
+    control.request(record.run_directory, control.Request.STOP)
+    running._look_around(record, options, print, stop)
+    assert stop.is_set()
 
 
 def test_a_battery_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

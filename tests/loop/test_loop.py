@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import subprocess
 import threading
 import time
@@ -14,6 +15,7 @@ from stand_ins import TRAIN, FormulaExecutor, variant
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
 from autoresearch.lab import control, revert, trials
+from autoresearch.lab.executor import MAX_TAINTED
 from autoresearch.lab.summary import summarize
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import base
@@ -24,6 +26,15 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
+
+TICK = Progress(number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=500)
+
+
+def wait_for_the_proposer() -> None:
+    """Wait until the question that is out, if there is one, is answered."""
+    for thread in threading.enumerate():
+        if thread.name == "proposer":
+            thread.join(30)
 
 
 def git(night: Any, *args: str) -> str:
@@ -189,10 +200,17 @@ def test_a_machine_that_fails_ends_the_session_not_one_idea_after_another(night:
             result, outcome=Outcome.TAINTED, reason="device", detail=words, bpb=None
         )
 
+    nothing = Proposal("a useless answer", {}, night.session.tip, "llm")
+    useless = EditFailedError("no match", reason="edit_failed", proposal=nothing)
     night.executor.run = broken
     with pytest.raises(WorkError, match="cannot be run any more: CUDA cannot be used"):
-        night.run([variant(LR=2.0 + n / 10) for n in range(5)])
-    assert [e.verdict for e in night.session.experiments[1:]] == [Verdict.CRASH] * 2
+        night.run([variant(LR=2.0), useless, *(variant(LR=2.1 + n / 10) for n in range(4))])
+    assert [e.verdict for e in night.session.experiments[1:]] == [
+        Verdict.CRASH,
+        Verdict.DISCARD,
+        Verdict.CRASH,
+    ]
+    assert [len(e.trials) for e in night.session.experiments[1:]] == [MAX_TAINTED, 0, MAX_TAINTED]
     assert night.session.stop_reason == "error"
 
 
@@ -222,6 +240,23 @@ def test_another_setup_gets_a_baseline_of_its_own(night: Any) -> None:
     assert again.proposer == "baseline"
     assert sum(t.setup == other.key for t in again.trials) == 3
     assert all(t.setup == other.key for t in night.session.experiment(3).trials)
+
+
+def test_what_a_trial_takes_is_told_by_those_of_the_present_setup(night: Any) -> None:
+    night.run([variant(LR=2.0)], experiments=1)
+    real, seconds = night.executor.run, 900.0
+    night.executor.run = lambda spec, **kw: dataclasses.replace(
+        real(spec, **kw), total_seconds=seconds
+    )
+    other = dataclasses.replace(night.session.setup, gpu="another")
+    night.run([], setup=other)
+    assert night.session.trial_seconds == seconds
+    long = dataclasses.replace(night.session.experiment(2).trials[0].result, total_seconds=5000.0)
+    with night.record as record:
+        for _ in range(4):
+            at = "2026-11-21T00:00:00Z"
+            record.record_trial(2, long, setup=other.key, started_at=at, confirmation="longer/a")
+    assert night.session.trial_seconds == seconds
 
 
 def test_judging_uses_caches_only_of_code_without_kept_experiments(night: Any) -> None:
@@ -317,7 +352,7 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
     told = tmp_path / "told"
     script = ["sh", "-c", f'echo "$0" >> {told}']
     night.run([variant(LR=2.0)], experiments=1, **{"session.notify": script})
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not told.exists() or told.read_text().count("\n") < 2):
         time.sleep(0.05)
     lines = sorted(told.read_text().splitlines())
@@ -429,6 +464,43 @@ def test_a_baseline_that_was_repaired_is_the_baseline(night: Any) -> None:
     assert summary.delta < 0
 
 
+def test_a_baseline_that_failed_once_is_tried_again(night: Any) -> None:
+    real = night.executor.run
+
+    def full(spec: TrialSpec, **kwargs: Any) -> Any:
+        result = real(spec, **kwargs)
+        return dataclasses.replace(result, outcome=Outcome.CRASH, reason="oom", bpb=None)
+
+    night.executor.run = full
+    with pytest.raises(WorkError, match="does not run: oom"):
+        night.run([])
+    night.executor.run = real
+    night.run([variant(LR=2.5)], experiments=1)
+    baseline, idea = night.session.experiments
+    assert baseline.verdict is Verdict.KEEP
+    assert [t.result.outcome for t in baseline.trials] == [Outcome.OK] * 3
+    assert idea.verdict is Verdict.KEEP
+
+
+def test_a_proposer_that_has_nothing_is_not_asked_again_in_the_same_trial(night: Any) -> None:
+    real = night.executor.run
+
+    def long(spec: TrialSpec, *, on_progress: Any, stop: Any) -> Any:
+        result = real(spec, on_progress=on_progress, stop=stop)
+        for _ in range(20):
+            wait_for_the_proposer()
+            on_progress(TICK)
+        return result
+
+    night.executor.run = long
+    silent = [ProposerUnavailableError("down", retry_seconds=600.0) for _ in range(9)]
+    night.listeners.append(
+        lambda e: night.stop.set() if isinstance(e, Phase) and e.name == "wait" else None
+    )
+    night.run([variant(LR=2.0), *silent], ahead=1)
+    assert len(night.proposer.answers) == len(silent) - 2, "once ahead, once after the trial"
+
+
 class Asked:
     """A proposer that thinks until it is told to stop, and says when it began."""
 
@@ -501,7 +573,7 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
     assert len(night.executor.specs) == 3
 
 
-@pytest.mark.parametrize(("slow_share", "most"), [(0.5, 2), (-1.0, 3)])
+@pytest.mark.parametrize(("slow_share", "most"), [(math.inf, 2), (-1.0, 3)])
 def test_one_idea_is_prepared_ahead_and_one_more_from_a_slow_proposer(
     night: Any, monkeypatch: Any, slow_share: float, most: int
 ) -> None:
@@ -512,11 +584,8 @@ def test_one_idea_is_prepared_ahead_and_one_more_from_a_slow_proposer(
     def long(spec: TrialSpec, *, on_progress: Any, stop: Any) -> Any:
         result = real(spec, on_progress=on_progress, stop=stop)
         for _ in range(6):
-            time.sleep(0.02)
-            real_progress = Progress(
-                number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=500
-            )
-            on_progress(real_progress)
+            wait_for_the_proposer()
+            on_progress(TICK)
         seen.append(sum(e.commit != e.parent for e in night.session.open))
         return result
 
