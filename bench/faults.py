@@ -15,11 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "record"))
 
+import kill_support
 from kill_support import fill_disk, finish, forbid_writing, kill_at_random, kill_at_step, leave_lock
 from real_kills import STEPS, RealLab
 
 from autoresearch import faults
 
+kill_support.SURVIVAL_SECONDS = 2.0
 NUM = 4
 """Experiments of a night, beside the baseline and the confirmation."""
 LOCKS = (
@@ -74,9 +76,12 @@ def formulas(table: Table, folder: Path, num_kills: int, seed: int) -> None:
         )
     table.row("disk full, 24 KB more room each time", lambda: _disk(undisturbed, folder / "disk"))
     table.row(
-        "folder read-only at a random moment",
-        lambda: (forbid_writing(undisturbed, place("forbidden"), NUM, 12, seed), f"clean stop, {same}"),
-    )  # fmt: skip
+        "folder read-only from each step on",
+        lambda: (
+            forbid_writing(undisturbed, place("forbidden"), NUM, faults.STEPS[:-1]),
+            f"clean stop, {same}",
+        ),
+    )
     for lock in LOCKS:
         for is_ours in (True, False):
             whose = "a killed lab's" if is_ours else "somebody's"

@@ -90,8 +90,9 @@ def _version_of(path: str) -> tuple[int, ...]:
     found = re.search(r"\d+(\.\d+)+", done.stdout)
     version = tuple(int(part) for part in found.group().split(".")) if found else ()
     if version < OLDEST_GIT:
+        what = f"git {found.group()} at `{path}` is too old" if found else f"`{path}` is not git"
         raise PrerequisiteError(
-            f"git {found.group() if found else ''} at `{path}` is too old",
+            what,
             hint=f"install git {_dotted(OLDEST_GIT)} or newer",
             kind="git_missing",
         )

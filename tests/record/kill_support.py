@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +29,14 @@ BINDING = (
     else ()
 )
 """Before a command: the permissions of files bind it, as they do not bind root otherwise."""
+CAN_BIND = not BINDING or (
+    shutil.which("setpriv") is not None
+    and subprocess.run([*BINDING, "true"], capture_output=True, check=False).returncode == 0
+)
+
+
+SURVIVAL_SECONDS = 30.0
+"""What outlives a killed lab by this would live for ever; git may still be flushing."""
 
 
 @dataclass
@@ -51,13 +60,14 @@ def run_night(
     Args:
         root: The run directory, made where it is missing.
         num: Experiments beside the baseline.
-        fault: AUTORESEARCH_FAULT.
+        fault: AUTORESEARCH_FAULT; with `is_bound` the folder becomes read-only there, else the lab is killed.
         kill_after: Seconds after which it is killed.
         is_bound: By the permissions of files, which do not bind root otherwise.
     """
     environment = {**os.environ, "PYTHONPATH": PATHS, "AUTORESEARCH_FAULT": fault}
+    command = [sys.executable, str(DRIVER), str(root), str(num)]
     with subprocess.Popen(
-        [*(BINDING if is_bound else ()), sys.executable, str(DRIVER), str(root), str(num)],
+        [*BINDING, *command, "read-only"] if is_bound else command,
         env=environment,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -83,8 +93,8 @@ def finish(root: Path, num: int) -> None:
 
 
 def check_processes(root: Path) -> None:
-    """Fail if a process of a killed lab still lives after two seconds."""
-    deadline = time.monotonic() + 2.0
+    """Fail if a process of a killed lab still lives after SURVIVAL_SECONDS."""
+    deadline = time.monotonic() + SURVIVAL_SECONDS
     while left := [p for p in psutil.process_iter() if _is_in(p, root)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
@@ -209,28 +219,16 @@ def leave_lock(undisturbed: Path, root: Path, num: int, lock: str, *, is_ours: b
     return what
 
 
-def forbid_writing(undisturbed: Path, root: Path, num: int, num_times: int, seed: int) -> int:
-    """Make the run directory read-only at random moments; return how often that stopped the night."""
-    chance = random.Random(seed)
-    began = time.monotonic()
-    finish(root.with_name("timed"), num)
-    length = time.monotonic() - began
-    run_night(root, num, fault="session_started")
-    stopped = 0
-    for _ in range(num_times):
-        forbid = ["sh", "-c", 'sleep "$0"; chmod -R a-w "$1"']
-        after = str(chance.uniform(0.1, 0.6) * length)
-        with subprocess.Popen([*forbid, after, str(root)], stderr=subprocess.DEVNULL):
-            ended = run_night(root, num, is_bound=True)
+def forbid_writing(undisturbed: Path, root: Path, num: int, steps: Sequence[str]) -> int:
+    """Make the run directory read-only at steps of a night, one after the other; return how often that stopped it."""
+    for step in steps:
+        ended = run_night(root, num, fault=step, is_bound=True)
         subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
-        if ended.code == 0:
-            break
-        assert "cannot write" in ended.stderr, ended.stderr
-        stopped += 1
+        assert ended.code != 0, step
+        assert "cannot write" in ended.stderr, (step, ended.stderr)
     finish(root, num)
-    subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
     check_night(root, undisturbed)
-    return stopped
+    return len(steps)
 
 
 def fill_disk(undisturbed: Path, folder: Path, num: int, step_kb: int) -> int | None:

@@ -1,15 +1,19 @@
-"""The real loop with a trainer and a proposer that are formulas: `python loop_driver.py ROOT NUM`.
+"""The real loop with a trainer and a proposer that are formulas: `python loop_driver.py ROOT NUM [read-only]`.
 
-It may be killed at any instant and started again, and ends with the same record as a night nobody disturbed.
+It may be killed at any instant and started again, and ends with the same record as a night nobody disturbed. With
+`read-only` nobody may write in ROOT from the step of AUTORESEARCH_FAULT on, instead of a kill there.
 """
 
 import random
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+from autoresearch import faults
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Progress, SessionStarted
@@ -152,8 +156,12 @@ def run(root: Path, num: int) -> None:
 
 def main() -> int:
     """Run, and end as the command line does."""
+    root, num, *how = sys.argv[1:]
+    if how:
+        forbid = ["chmod", "-R", "a-w", root]
+        faults.os = SimpleNamespace(getpid=int, kill=lambda *_: subprocess.run(forbid, check=True))
     try:
-        run(Path(sys.argv[1]), int(sys.argv[2]))
+        run(Path(root), int(num))
     except AutoresearchError as exc:
         sys.stderr.write(f"error: {exc.message}\nhint: {exc.hint}\n")
         return exc.exit_code

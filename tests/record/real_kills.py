@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import kill_support
 import psutil
 from record_support import git
 
@@ -17,7 +18,6 @@ import autoresearch
 
 STEPS = ("snapshot_written", "trial_started", "weights_in", "claimed", "audited", "trial_stored")
 RUN = (sys.executable, "-m", "autoresearch", "run", "--experiments", "1", "--no-confirm")
-SURVIVAL_SECONDS = 2.0
 
 Life = tuple[int, float]
 """A process by its pid and the time it was made."""
@@ -85,10 +85,10 @@ class RealLab:
             env={**self._environment, "TERM": "xterm"},
             start_new_session=True,
         ) as lab:
-            while b"session" not in os.read(master, 65536):
-                pass
-            os.close(slave)
             shown = b""
+            while b"session" not in shown:
+                shown += os.read(master, 65536)
+            os.close(slave)
             while b" train " not in shown:
                 shown += os.read(master, 65536)
             os.close(master)
@@ -114,7 +114,7 @@ class RealLab:
 
     def _check(self, seen: set[Life], before: list[dict]) -> str:
         """Look for survivors, go on to the end, and see that nothing recorded was lost."""
-        deadline = time.monotonic() + SURVIVAL_SECONDS
+        deadline = time.monotonic() + kill_support.SURVIVAL_SECONDS
         while left := [life for life in seen if _is_alive(life)]:
             assert time.monotonic() < deadline, [psutil.Process(pid).cmdline() for pid, _ in left]
             time.sleep(0.02)

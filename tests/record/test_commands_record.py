@@ -173,7 +173,7 @@ def test_stop_waits_for_the_end(night: Night, call: Call) -> None:
         assert process.stdout.readline() == "held\n"
         result = call("stop", "--now", "--wait")
         assert "session nov21 ended" in result.stderr
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_sessions_are_listed_with_state_and_best(

@@ -236,8 +236,10 @@ def test_a_git_command_that_outlives_its_lab_is_waited_for(night: Night, tmp_pat
     slow = tmp_path / "bin" / "git"
     slow.parent.mkdir()
     slow.write_text(
-        f'#!/bin/sh\nif [ "$1" = update-ref ]; then touch {tmp_path}/begun; sleep 3\n'
-        f'exec {shutil.which("git")} "$@" >/dev/null; fi\n'  # or it would die of its answer
+        f'#!/bin/sh\nhere={tmp_path}\nif [ "$1" = update-ref ]; then\n'
+        "cat >$here/input; touch $here/begun; while [ ! -e $here/go ]; do sleep 0.05; done\n"
+        # Without an output, or it would die of its answer.
+        f'exec {shutil.which("git")} "$@" <$here/input >/dev/null; fi\n'
         f'exec {shutil.which("git")} "$@"\n'
     )
     slow.chmod(0o755)
@@ -256,11 +258,16 @@ Record.open(RunDirectory(Path(sys.argv[1]))).append(Noted(text="late"))
     }
     with subprocess.Popen([sys.executable, "-c", note, str(night.root)], env=environment) as lab:
         while not (tmp_path / "begun").exists():
+            assert lab.poll() is None
             time.sleep(0.01)
-        time.sleep(0.5)  # it has its input
         lab.kill()
     assert night.record.session().notes == ()
-    night.record.append(Noted(text="after"))
+    other = threading.Thread(target=night.record.append, args=(Noted(text="after"),))
+    other.start()
+    other.join(0.3)
+    assert other.is_alive(), "it waits for git"
+    (tmp_path / "go").touch()
+    other.join(60)
     assert [n.text for n in night.record.session().notes] == ["late", "after"]
 
 
