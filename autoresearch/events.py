@@ -134,7 +134,7 @@ class VerdictGiven(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Abandoned(Event):
-    """A proposal that will not be tried (`rebase_conflict`, `stale`, `incumbent_moved`)."""
+    """A proposal that will not be tried (`rebase_conflict`, `duplicate`)."""
 
     type: ClassVar[str] = "abandoned"
     number: int
@@ -228,6 +228,6 @@ class Phase:
 
     type: ClassVar[str] = "phase"
     name: str
-    """`baseline`, `propose`, `trial`, `decide`, `confirm`, `wait`, `idle`."""
+    """`propose`, `trial`, `decide`, `confirm`, `wait`."""
     detail: str = ""
     number: int | None = None

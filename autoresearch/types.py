@@ -114,7 +114,7 @@ class TrialSpec:
     noise_bpb: float | None = None
     """Noise of the session: the audit is sized to catch leaks worth twice this; None: not known."""
     label: str = ""
-    """For logs and folders: `12-1` is the first trial of experiment 12."""
+    """For logs and folders: `nov21/12-0` is the first trial of experiment 12 of session nov21."""
     keep_weights: bool = False
     keep_cache: bool = False
     """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
@@ -143,7 +143,7 @@ class TrialResult:
     num_tokens: int | None = None
     """Training tokens served by the feeder."""
     num_steps: int | None = None
-    """Batches served divided by nothing: one per `batches()` item."""
+    """Batches served: one for each item of `batches()`, however many of them train.py accumulates."""
     train_seconds: float | None = None
     startup_seconds: float | None = None
     submit_seconds: float | None = None

@@ -82,40 +82,47 @@ class Bench:
             True also when an arm failed too often or the time is over: what there is counts.
         """
         self._recover(arms)
-        began, longest = time.monotonic(), 0.0
+        began, longest, paused = time.monotonic(), 0.0, 0.0
         num_ready = sum(len(results) for results in self.results.values())
         num_run, num_all = 0, len(arms) * len(seeds)
         for turn, seed in enumerate(seeds):
             left = None if max_seconds is None else max_seconds - (time.monotonic() - began)
             if left is not None and turn >= MIN_PAIRS and left < longest:
                 return True
-            round_began = time.monotonic()
+            round_began = time.monotonic() - paused
             for arm in arms if turn % 2 == 0 else arms[::-1]:
                 if any(t.seed == seed for t in self.results[arm.label]):
                     continue
-                self._heed()
+                paused += self._heed()
                 if self.stop.is_set():
                     return False
                 detail = f"{num_ready + num_run + 1} of {num_all}: {arm.text}, seed {turn + 1}"
                 if num_run:
-                    rest = (num_all - num_ready - num_run) * (time.monotonic() - began) / num_run
+                    usual = (time.monotonic() - began - paused) / num_run
+                    rest = (num_all - num_ready - num_run) * usual
                     detail += (
                         f", about {rest / 60:.0f} min left"
                         if rest >= 90
                         else f", about {rest:.0f} s left"
                     )
-                self.emit(Phase(name="confirm", detail=detail, number=arm.number))
+                self._say(Phase(name="confirm", detail=detail, number=arm.number))
                 if not self._trial(arm, seed):
                     return False
                 num_run += 1
                 if sum(not t.ok for t in self.results[arm.label]) >= MAX_FAILED:
                     return True
-            longest = max(longest, time.monotonic() - round_began)
+            longest = max(longest, time.monotonic() - paused - round_began)
         return True
 
-    def _heed(self) -> None:
-        paused = Phase(name="wait", detail="paused")
-        control.heed(self.record.run_directory, self.stop, lambda: self.emit(paused))
+    def _heed(self) -> float:
+        """Heed what a person asked for between two trials; return the seconds that took."""
+        began, paused = time.monotonic(), Phase(name="wait", detail="paused")
+        control.heed(self.record.run_directory, self.stop, lambda: self._say(paused))
+        return time.monotonic() - began
+
+    def _say(self, phase: Phase) -> None:
+        self.record.presence.tell(phase)
+        self.emit(phase)
 
     def _recover(self, arms: Sequence[Arm]) -> None:
         session = self.record.session()

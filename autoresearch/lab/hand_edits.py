@@ -37,6 +37,8 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         worktree = record.worktree
         edit = worktree.hand_edit(record.editable(), tip, SETTLED_SECONDS) if tip else None
         if tip is None or edit is None:
+            if tip is not None and worktree.holds(record.editable(), tip):
+                _settle(record)
             return False
         kept = worktree.store_hand_edit(edit, now())
         move = RefUpdate(hand_ref(record.tag), kept, worktree.taken() or "")
@@ -48,6 +50,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         after = {**before, **files}
         if after == before:  # it was kept already, from somebody else
             record.repository.update_refs([move], "hand edit")
+            _settle(record)
             return False
         proposal = Proposal(
             description=f"hand edit: {describe(before, after)}",
@@ -58,10 +61,15 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         )
         record.propose(proposal, next_number(record.session()), program, moves=[move])
     reach("proposal_stored")
+    _settle(record)
+    return True
+
+
+def _settle(record: Record) -> None:
+    """Say that no edit collides any more, where one did."""
     told = [alert for alert in record.session().alerts if alert.about == _ABOUT]
     if told and not told[-1].is_over:
-        record.append(Alerted(text="the next edit could be tried", about=_ABOUT, is_over=True))
-    return True
+        record.append(Alerted(text="no edit collides any more", about=_ABOUT, is_over=True))
 
 
 def _collision(edit: HandEdit, kept: str) -> Alerted:

@@ -62,7 +62,6 @@ class Loop:
             self._ideas.keep_last_answer()
             self._parts.tell_alerts()
             control.clear(self._parts.run_directory)
-            self._record.presence.set_status(None)
             self._parts.append(
                 SessionEnded(
                     reason=reason,

@@ -86,7 +86,7 @@ class Parts:
     def phase(self, name: str, detail: str = "", number: int | None = None) -> None:
         """Say what the lab turned to, on the screen and to other processes."""
         phase = Phase(name=name, detail=detail, number=number)
-        self.record.presence.set_status({"type": phase.type, **vars(phase)})
+        self.record.presence.tell(phase)
         self.emit(phase)
 
     def check_stop(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import WorkError
-from autoresearch.events import now
+from autoresearch.events import Phase, Progress, now
 from autoresearch.lab import control
 from autoresearch.lab.clean import clean_json
 from autoresearch.lab.lock import (
@@ -58,7 +58,14 @@ class Presence:
             control.clear(self._run_directory)
             ensure_state(self._run_directory)
             clear_scratch(self._run_directory.state)
-            yield lock
+            try:
+                yield lock
+            finally:
+                self.set_status(None)
+
+    def tell(self, what: Phase | Progress) -> None:
+        """Tell other terminals what happens now, as `set_status` does."""
+        self.set_status({"type": what.type, **vars(what)})
 
     def set_status(self, status: Mapping[str, Any] | None) -> None:
         """Write what happens now to .autoresearch/status.json for other terminals; None removes it.

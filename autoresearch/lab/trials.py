@@ -107,7 +107,7 @@ class Trials:
             clock = time.monotonic()
             if clock - self._last_status >= STATUS_SECONDS:
                 self._last_status = clock
-                self._record.presence.set_status({"type": progress.type, **vars(progress)})
+                self._record.presence.tell(progress)
             watch.hear(progress)
             self._beside(experiment.number)
 

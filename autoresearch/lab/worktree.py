@@ -226,6 +226,14 @@ class WorkTree:
         edit = HandEdit(files, tip if self._is_staged(list(files), tip) else given)
         return edit if files and not self._is_taken(edit) else None
 
+    def holds(self, editable: Sequence[str], commit: str) -> bool:
+        """Whether the files an experiment may change are those of `commit`."""
+        texts = {path: read_file(self._root / path) for path in editable}
+        return self.is_on_branch and all(
+            content is not None and _normal(content) == self._text(commit, path)
+            for path, content in texts.items()
+        )
+
     def _is_staged(self, paths: Sequence[str], commit: str) -> bool:
         """Whether the index holds these paths as in `commit`: the person took them from there."""
         staged, entries = self._repository.index_entries(paths), self._repository.entries(commit)

@@ -40,12 +40,10 @@ PHASE_WORDS = {
     "audit": "audit",
 }
 LAB_WORDS = {
-    "baseline": "measuring the baseline",
     "trial": "starting the trial",
     "decide": "deciding",
     "confirm": "confirming the best on fresh seeds",
     "wait": "waiting",
-    "idle": "idle",
 }
 
 

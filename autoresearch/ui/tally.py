@@ -175,12 +175,12 @@ class Tally:
             self.proposing, self.proposing_at = event, self.clock()
             return
         self.phase, self.phase_at = event, self.clock()
-        if event.name in {"trial", "baseline", "confirm"}:
+        if event.name in {"trial", "confirm"}:
             if event.number is not None:
                 self.current = event.number
                 self._no_longer_waiting(event.number)
             self.progress = None
-        elif event.name in {"wait", "idle"}:
+        elif event.name == "wait":
             self.current = self.progress = None
 
     def _proposed(self, event: Proposed) -> None:

@@ -329,6 +329,26 @@ def test_two_pairs_are_run_also_when_they_take_longer_than_planned(call, monkeyp
     assert len(executor.specs) == 4
 
 
+def test_a_pause_is_no_part_of_what_a_pair_takes(record, call, monkeypatch):
+    """Trials take 10 s; after a pause of an hour within an hour and a half there is time for all pairs."""
+    clock = [0.0]
+    monkeypatch.setattr("autoresearch.lab.arms.time.monotonic", lambda: clock[0])
+    executor = Formula()
+    real = executor.run
+
+    def run(spec, **more):
+        clock[0] += 10.0
+        return real(spec, **more)
+
+    def heed(*_):
+        clock[0] += 3600.0 * (len(executor.specs) == 3)
+
+    executor.run = run
+    monkeypatch.setattr("autoresearch.lab.arms.control.heed", heed)
+    assert call(executor, max_seconds=5400.0) is not None
+    assert len(executor.specs) == 8
+
+
 @pytest.mark.parametrize("what", [control.Request.STOP, control.Request.STOP_NOW])
 def test_a_request_to_stop_is_heard_and_nothing_is_lost(record, call, what):
     executor = Formula()

@@ -311,7 +311,9 @@ def test_program_md_is_read_for_every_proposal(night: Any) -> None:
     assert programs == ["after trial 3\n", "after trial 4\n"]
 
 
-def test_a_trial_much_slower_than_its_code_explains_is_repeated_once(night: Any) -> None:
+def test_a_trial_much_slower_than_its_code_explains_is_repeated_once(
+    night: Any, monkeypatch: Any
+) -> None:
     real = night.executor.run
 
     def slow(spec: TrialSpec, **kwargs: Any) -> Any:
@@ -319,11 +321,15 @@ def test_a_trial_much_slower_than_its_code_explains_is_repeated_once(night: Any)
         late = len(night.executor.specs) > 3
         return dataclasses.replace(result, tokens_per_second=300.0 if late else 500.0)
 
+    seconds = itertools.count()
+    monkeypatch.setattr(trials, "now", lambda: f"2026-01-01T00:00:{next(seconds):02d}Z")
     night.executor.run = slow
     night.run([variant(LR=2.0)], experiments=1)
-    trials = night.session.experiment(1).trials
-    assert [t.result.reason for t in trials] == ["contention", ""]
-    assert night.session.experiment(1).verdict is Verdict.KEEP
+    session = night.session
+    reasons = [t.result.reason for t in session.experiment(1).trials]
+    assert reasons == ["contention", ""]
+    assert len(session.experiment(0).trials) == 4, "the incumbent too is run on the slower machine"
+    assert session.experiment(1).verdict is Verdict.KEEP
 
 
 def test_a_collapse_of_throughput_ends_the_trial(night: Any) -> None:

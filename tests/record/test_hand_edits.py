@@ -98,6 +98,18 @@ def test_an_edit_that_collides_is_told_once_with_the_way_to_get_it_back(night: N
     assert alerts(night.record.session(), []) == ()
 
 
+def test_a_collision_is_over_once_the_branchs_file_is_back(night: Night) -> None:
+    night.edit(COLLIDING)
+    night.try_out(night.knob(3, 33))
+    assert not _take(night)
+    assert len(alerts(night.record.session(), [])) == 1
+    git(night.root, "checkout", "HEAD", "--", "train.py")
+    assert not _take(night)
+    assert alerts(night.record.session(), []) == ()
+    assert not _take(night)
+    assert [alert.is_over for alert in night.record.session().alerts] == [False, True]
+
+
 def test_a_second_edit_on_the_old_text_is_told_again(night: Night) -> None:
     night.edit(COLLIDING)
     night.try_out(night.knob(3, 33))
