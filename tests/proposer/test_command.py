@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.proposer import command as command_module
 from autoresearch.proposer import scratch
 from autoresearch.proposer.agent_process import AgentRun, program_folders
 from autoresearch.proposer.agent_report import last_words, read_usage
@@ -26,7 +28,7 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.proposer.command import CommandProposer
 from autoresearch.proposer.scratch import Scratch
-from autoresearch.trial.sandbox import choose
+from autoresearch.trial.sandbox import Command, choose
 from autoresearch.types import Proposal
 
 NEVER = threading.Event()
@@ -172,36 +174,60 @@ def test_a_failure_is_said_in_its_last_words(
     assert raised.value.usage.num_calls == 1
 
 
-def test_the_time_limit_kills_the_tree(tmp_path: Path) -> None:
+def test_the_time_limit_ends_it(tmp_path: Path) -> None:
+    with pytest.raises(ProposerUnavailableError, match=r"did not finish within 0\.5 s"):
+        propose(tmp_path, "time.sleep(600)", timeout_seconds=0.5)
+
+
+def test_the_tree_is_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     body = (
         "import subprocess\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\ntime.sleep(60)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"new = pathlib.Path({str(tmp_path / 'new')!r})\n"
+        f"new.write_text(str(child.pid))\nnew.rename({str(pid)!r})\ntime.sleep(600)\n"
     )
-    began = time.monotonic()
-    with pytest.raises(ProposerUnavailableError, match="did not finish within 1"):
-        propose(tmp_path, body, timeout_seconds=1.5)
-    assert time.monotonic() - began < 15
-    for _ in range(100):
-        try:
-            os.kill(int(pid.read_text()), 0)
-        except ProcessLookupError:
-            return
-        if "zombie" in Path(f"/proc/{pid.read_text()}/status").read_text():
+    stop = threading.Event()
+
+    def stop_once_it_runs() -> None:
+        for _ in range(1200):
+            if pid.exists():
+                break
+            time.sleep(0.05)
+        stop.set()
+
+    waiting = threading.Thread(target=stop_once_it_runs)
+    waiting.start()
+    settings = config(agent(tmp_path, body), timeout_seconds=120.0)
+    with pytest.raises(CancelledError):
+        CommandProposer(settings, scratch=tmp_path / "s").propose(context(), stop)
+    waiting.join()
+    grandchild = int(pid.read_text())
+    for _ in range(400):
+        if is_dead(grandchild):
             return
         time.sleep(0.05)
     pytest.fail("the grandchild is alive")
 
 
+def is_dead(pid: int) -> bool:
+    """Whether a process is gone, or waits only for the parent that does not reap it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_stop_ends_it(tmp_path: Path) -> None:
     stop = threading.Event()
     threading.Timer(0.4, stop.set).start()
-    proposer = CommandProposer(config(agent(tmp_path, "time.sleep(60)")), scratch=tmp_path / "s")
+    proposer = CommandProposer(
+        config(agent(tmp_path, "time.sleep(600)"), timeout_seconds=120.0), scratch=tmp_path / "s"
+    )
     began = time.monotonic()
     with pytest.raises(CancelledError):
         proposer.propose(context(), stop)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_costs_it_reports_are_counted_and_capped(tmp_path: Path) -> None:
@@ -241,11 +267,19 @@ def capped(
     return CommandProposer(settings, notify=lambda alert: told.append(alert.text)), told
 
 
-@pytest.mark.parametrize("end", ["sleep 30", "exit 1", "kill -9 $$"])
+@pytest.mark.parametrize("end", ["never", "exit 1", "kill -9 $$"])
 def test_runs_that_die_without_a_word_never_pass_the_cost_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    proposer, told = capped(tmp_path, monkeypatch, end, timeout_seconds=0.3)
+    def never_ends(command: Command, *_: object) -> AgentRun:
+        cap = next(part for part in command.argv if part.startswith("--max-budget-usd="))
+        with (tmp_path / "caps").open("a") as file:
+            file.write(cap.partition("=")[2] + "\n")
+        return AgentRun(None, "", "", 1.0)
+
+    proposer, told = capped(tmp_path, monkeypatch, end)
+    if end == "never":
+        monkeypatch.setattr(command_module, "run_agent", never_ends)
     spent = 0.0
     for _ in range(4):
         with pytest.raises(ProposerUnavailableError) as raised:
@@ -414,7 +448,7 @@ def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
 
 SIGNED_IN_AGENT = """#!/bin/sh
 cat > /dev/null
-sed -i 's/0.04 /0.02 /' train.py
+sed 's/0.04 /0.02 /' train.py > new && mv new train.py
 echo '{"token": 2}' > "$HOME/.claude/.credentials.json"
 """
 
