@@ -111,16 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3
     try:
-        return int(app(args=args, prog_name="autoresearch", standalone_mode=False) or 0)
-    except SystemExit as exc:
-        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
-    except _WrongLine as exc:
-        return _tell(_usage_error(exc), args) if args else 2  # without arguments that was the help
-    except AutoresearchError as exc:
-        return _tell(exc, args)
-    except typer.Abort:
-        sys.stderr.write("aborted\n")
-        return 1
+        code = _run(args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -128,6 +121,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader is gone; point stdout elsewhere so that the interpreter's last flush is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _run(args: list[str]) -> int:
+    """Run the command and tell its error.
+
+    Not by calling the app: that has exit codes of its own for Ctrl-C and a reader that is gone.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, also at a question.
+        BrokenPipeError: the reader is gone.
+    """
+    try:
+        if "_AUTORESEARCH_COMPLETE" in os.environ:
+            app(args=args, prog_name="autoresearch")
+        command = typer.main.get_command(app)
+        with command.make_context("autoresearch", list(args)) as ctx:
+            return int(command.invoke(ctx) or 0)
+    except typer.Exit as exc:
+        return exc.exit_code
+    except SystemExit as exc:  # of the shell's completion, and of rich where help has no reader
+        if isinstance(exc.__context__, BrokenPipeError):
+            raise exc.__context__ from None
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except _WrongLine as exc:
+        return _tell(_usage_error(exc), args) if args else 2  # without arguments that was the help
+    except AutoresearchError as exc:
+        return _tell(exc, args)
+    except typer.Abort as exc:
+        if exc.__context__:
+            sys.stderr.write("\n")  # it was not answered: the line of the question is still open
+        if isinstance(exc.__context__, KeyboardInterrupt):
+            raise exc.__context__ from None
+        sys.stderr.write("aborted\n")
+        return 1
 
 
 def _usage_error(problem: Any) -> UsageError:

@@ -126,7 +126,7 @@ def prepare_and_show(
             summary = make(config, on_progress=on_progress, offline=offline)
         except KeyboardInterrupt:
             mode.say("`autoresearch prepare` goes on where it was", style="hint")
-            raise
+            raise typer.Exit(130) from None
     if mode.is_json:
         mode.json(summary.to_json())
     else:

@@ -77,12 +77,52 @@ def test_no_argument_at_all_is_the_help_and_exit_2(capsys: pytest.CaptureFixture
     assert err == ""
 
 
-def test_a_refused_question_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> int:
-        raise typer.Abort
+class Answer:
+    """A standard input that answers a question."""
 
-    monkeypatch.setattr("autoresearch.cli.app", refuse)
-    assert main(["revert", "1"]) == 1
+    def __init__(self, answer: str | type[BaseException]) -> None:
+        self.answer = answer
+
+    def readline(self) -> str:
+        if isinstance(self.answer, str):
+            return self.answer
+        raise self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        ("n\n", 1, "aborted\n"),
+        ("", 1, "\naborted\n"),
+        (KeyboardInterrupt, 130, "\ninterrupted\n"),
+    ],
+    ids=["no", "end of input", "ctrl-c"],
+)
+def test_a_question_without_a_yes(
+    answer: str | type[BaseException],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ask(_: object) -> None:
+        typer.confirm("Go on?", abort=True, err=True)
+
+    monkeypatch.setattr("autoresearch.commands._reading.open_record", ask)
+    monkeypatch.setattr("sys.stdin", Answer(answer))
+    assert main(["note", "x"]) == code
+    assert capsys.readouterr().err.endswith(said)
+
+
+def test_ctrl_c_is_exit_130_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autoresearch.commands._reading.open_record", interrupt)
+    assert main(["note", "x"]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +196,7 @@ def test_the_colour_of_an_error_is_the_one_asked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR")
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR" if is_coloured else "FORCE_COLOR", "1")
     assert main(["--color", color, "log"]) == 3
     assert ("\x1b[" in capsys.readouterr().err) == is_coloured
 
@@ -394,7 +434,17 @@ def test_show_config_says_where_each_value_came_from(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "--show-config"], ["run", "--show-config", "--json"]]
+    "arguments",
+    [
+        ["run", "--show-config"],
+        ["run", "--show-config", "--json"],
+        ["log", "--sessions"],
+        ["--version"],
+        ["run", "--help"],
+        ["--json", "nonsense"],
+        ["--json", "show", "3"],
+    ],
+    ids=" ".join,
 )
 def test_a_reader_that_goes_away_ends_what_only_shows(lab: Path, arguments: list[str]) -> None:
     reader, writer = os.pipe()
@@ -408,8 +458,7 @@ def test_a_reader_that_goes_away_ends_what_only_shows(lab: Path, arguments: list
         check=False,
     )
     os.close(writer)
-    assert done.returncode in (1, 141)
-    assert done.stderr == b""
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.usefixtures("lab")
