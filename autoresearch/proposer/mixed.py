@@ -3,6 +3,7 @@
 Both keep nothing that the record does not have, but for how long an outage has lasted.
 """
 
+import contextlib
 import math
 import random
 import threading
@@ -59,8 +60,17 @@ class Mixed:
         return self.members[kind].propose(context, stop)
 
     def check(self) -> str:
-        """Check every member and join what they say."""
-        return "; ".join(self.members[kind].check() for kind in self._shares)
+        """Check every member and join what they say; an outage of one hides nothing that another lacks."""
+        said: list[str] = []
+        outage: ProposerUnavailableError | None = None
+        for kind in self._shares:
+            try:
+                said.append(self.members[kind].check())
+            except ProposerUnavailableError as exc:
+                outage = outage or exc
+        if outage is not None:
+            raise outage
+        return "; ".join(said)
 
 
 class WithFallback:
@@ -146,6 +156,9 @@ class WithFallback:
         except ProposerUnavailableError as exc:
             self._failed(exc)
             self._tell_wait()
+            if isinstance(self.second, WithFallback):
+                with contextlib.suppress(ProposerUnavailableError):
+                    self.second.check()
             raise
         return f"{said}; {self.second.check()}" if isinstance(self.second, WithFallback) else said
 

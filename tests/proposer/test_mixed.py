@@ -95,6 +95,38 @@ def test_a_mix_asks_who_is_next_and_checks_all() -> None:
     assert mixed.check() == "llm: fine; search: fine"
 
 
+class Unchecked(Scripted):
+    """Fails its check as told."""
+
+    def __init__(self, kind: str, problem: Exception) -> None:
+        super().__init__(kind)
+        self.problem = problem
+
+    def check(self) -> str:
+        raise self.problem
+
+
+def test_an_outage_hides_nothing_that_another_lacks() -> None:
+    down, other = Unchecked("llm", out(5.0)), Unchecked("llm", out(6.0))
+    missing = Unchecked("command", PrerequisiteError("`x` is not on the PATH"))
+
+    def chain(*members: Scripted) -> WithFallback | Scripted:
+        first, *rest = members
+        return WithFallback(first, chain(*rest), 600) if rest else first
+
+    def mix(*members: Scripted) -> Mixed:
+        by_kind = {f"{n}": member for n, member in enumerate(members)}
+        return Mixed(by_kind, dict.fromkeys(by_kind, 0.5))
+
+    for both in (mix(down, missing), chain(down, missing, Scripted("search"))):
+        with pytest.raises(PrerequisiteError, match="not on the PATH"):
+            both.check()
+    for both in (mix(down, other, Scripted("search")), chain(down, other, Scripted("search"))):
+        with pytest.raises(ProposerUnavailableError) as raised:
+            both.check()
+        assert raised.value is down.problem
+
+
 def test_a_short_trouble_is_waited_for(clock: Clock) -> None:
     first = Scripted("llm", out(5.0), out(10.0), idea("llm"))
     p = WithFallback(first, Scripted("search"), 600, clock=clock).propose(context(), NEVER)
