@@ -75,6 +75,7 @@ def confirm(
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     run_directory, loaded = open_run_directory()
     record = Record.open(run_directory, tag)
+    record.check_fetched()
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     num_alerts = len(record.session().alerts)
     stop = threading.Event()

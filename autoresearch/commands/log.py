@@ -115,8 +115,7 @@ def log(
     if is_watching:
         _watch(mode, record, wanted)
         return
-    remote = () if record.has_journal else record.repository.refs("refs/remotes/")
-    if any(name.endswith(f"/{record.branch}") for name in remote):
+    if record.is_unfetched:
         from autoresearch.lab.names import FETCH
 
         mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")

@@ -43,6 +43,7 @@ def note(
             hint="write longer instructions in program.md",
         )
     record = open_record(tag)
+    record.check_fetched()
     event = Noted(text=line)
     sha = record.append(event)
     if mode.is_json:

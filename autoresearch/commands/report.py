@@ -60,6 +60,7 @@ def report(
     else:
         record = open_record(tag)
         ctx.call_on_close(record.close)
+        record.check_fetched()
         session = record.session()
     if path is None:
         _to_stdout(record, session, kind)

@@ -139,6 +139,7 @@ def run(
             )
         begin_from(run_directory, tag, source).close()
     record = Record.open(run_directory, tag)
+    record.check_fetched()
     limits = Limits(
         seconds=limit_seconds(config.session.hours, until),
         experiments=config.session.experiments,

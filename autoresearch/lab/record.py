@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from typing import Any, Self, cast
 
 from autoresearch.config import load_config
-from autoresearch.errors import UsageError, WorkError
+from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import (
     Alerted,
     Event,
@@ -34,7 +34,7 @@ from autoresearch.lab.git import RefUpdate, Repository
 from autoresearch.lab.git_command import RefMovedError
 from autoresearch.lab.journal import Journal
 from autoresearch.lab.messages import kept_message
-from autoresearch.lab.names import branch_name, branch_ref
+from autoresearch.lab.names import FETCH, branch_name, branch_ref
 from autoresearch.lab.presence import Presence, ensure_state
 from autoresearch.lab.resolve import resolve
 from autoresearch.lab.stored import (
@@ -162,9 +162,24 @@ class Record:
         return clean_line(lines[0]) if lines else ""
 
     @property
-    def has_journal(self) -> bool:
-        """Whether anything is recorded; a clone has nothing before the record is fetched."""
-        return self._journal.exists
+    def is_unfetched(self) -> bool:
+        """Whether this is a clone that has the session's branch, but not its record."""
+        if self._journal.exists or self.worktree.given():  # what began here has no other record
+            return False
+        return any(r.endswith(f"/{self.branch}") for r in self.repository.refs("refs/remotes/"))
+
+    def check_fetched(self) -> None:
+        """See that what is written here does not begin a second record of the same session.
+
+        Raises:
+            PrerequisiteError: this is a clone without the record.
+        """
+        if self.is_unfetched:
+            raise PrerequisiteError(
+                f"the record of session `{self.tag}` is not in this clone",
+                hint=f"fetch it: `{FETCH}`; for a session of its own: `autoresearch init . --tag NEW`",
+                kind="record",
+            )
 
     def files(self, commit: str) -> dict[str, bytes]:
         """Return every regular file of a commit."""
@@ -218,7 +233,9 @@ class Record:
 
         Raises:
             UsageError: none, or more than one.
+            PrerequisiteError: this is a clone without the record.
         """
+        self.check_fetched()
         return resolve(self.session(), name, self._journal.fold().candidate)
 
     def commit_of(self, name: str) -> str:

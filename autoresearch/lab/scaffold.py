@@ -54,10 +54,12 @@ def scaffold(
 
     Raises:
         UsageError: the folder is a file, the preset or the template is unknown, the tag is refused.
+        PrerequisiteError: this is a clone that has such a session, without its record.
         AutoresearchError: git is missing or fails.
     """
     from autoresearch.hardware import describe
     from autoresearch.lab.branches import current_tag
+    from autoresearch.lab.git import Repository, is_repository
     from autoresearch.lab.names import check_tag
     from autoresearch.lab.record import Record
     from autoresearch.lab.sessions import begin_from
@@ -73,6 +75,9 @@ def scaffold(
     files = render(template or "gpt", preset, heading)
     run_directory = RunDirectory(folder)
     tag = check_tag(tag or (None if source else current_tag(folder)) or default_tag())
+    if is_repository(folder):
+        with Repository.open(folder) as repository:
+            Record(run_directory, repository, tag).check_fetched()
     if source is not None:  # first: what it brings is not made anew
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)

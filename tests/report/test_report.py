@@ -13,6 +13,7 @@ import replay
 import sessions
 
 from autoresearch import arrow
+from autoresearch.errors import PrerequisiteError
 from autoresearch.report import html, markdown, plot
 from autoresearch.report.build import build
 from autoresearch.report.material import Material, changed_constants, gather
@@ -556,6 +557,8 @@ def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkey
     assert "in a clone fetch it" in call("log").stderr
     scaffold(tmp_path / "clone", preset="cpu", tag="two")
     assert call("log").stderr == "no experiment yet\n"
+    subprocess.run(["git", "push", "-q", "origin", "autoresearch/two"], check=True)
+    assert call("note", "begun here, whatever a remote has").exception is None
 
 
 def test_memory_is_the_same_on_the_screen_and_in_the_table(lab):
@@ -622,7 +625,25 @@ def test_a_clone_says_how_to_fetch_the_record_and_then_shows_it(lab, tmp_path, m
     result = call("log")
     assert result.exit_code == 0
     fetch = re.search(r"`(git fetch .*)`", result.stderr)[1]
+    verbs = [
+        "init .",
+        "note x",
+        "run",
+        "run --dry-run",
+        "confirm",
+        "show 0",
+        "diff",
+        "revert 1 -y",
+        "report",
+    ]
+    for verb in [*verbs, "export best"]:
+        error = call(*verb.split()).exception
+        assert isinstance(error, PrerequisiteError), verb
+        assert error.message == "the record of session `nov21` is not in this clone", verb
+        assert f"`{fetch}`" in error.hint
     subprocess.run(shlex.split(fetch), check=True)
+    assert call("log").stdout == before
+    call("note", "x")
     assert call("log").stdout == before
 
 
