@@ -8,6 +8,12 @@ from autoresearch.commands import JsonOption, QuietOption, State, TagOption, sta
 
 if TYPE_CHECKING:
     from autoresearch.config import ProposerConfig
+    from autoresearch.lab.assembly import Lab
+    from autoresearch.lab.record import Record
+    from autoresearch.lab.running import RunOptions
+
+EXIT_CODES = {"interrupted": 130, "error": 1, "proposer": 3}
+"""Reason a session ended -> exit code, where it is not 0; what gives no more ideas needs a person."""
 
 
 def run(
@@ -88,8 +94,8 @@ def run(
 ) -> None:
     """Start or resume the session: propose, train, judge, keep or discard, all night.
 
-    Ends at the first limit reached. Ctrl-C ends the trial under way, which the next `run` repeats, and prints the
-    line that resumes. A lost terminal ends nothing.
+    Ends at the first limit reached, or with exit code 3 when the proposer can give no more ideas. Ctrl-C ends the
+    trial under way, which the next `run` repeats, and prints the line that resumes. A lost terminal ends nothing.
     """
     from autoresearch.errors import UsageError
     from autoresearch.lab.assembly import open_run_directory
@@ -207,29 +213,29 @@ def check_model_is_asked(settings: "ProposerConfig") -> None:
 
 
 def run_and_show(
-    shared: State, lab: object, record: object, options: object, *, is_end_shown: bool = True
+    shared: State,
+    lab: "Lab",
+    record: "Record",
+    options: "RunOptions",
+    *,
+    is_end_shown: bool = True,
 ) -> int:
     """Run a session under the display that fits the terminal and return the exit code.
 
     Args:
         shared: The global flags.
-        lab: `lab.assembly.Lab`.
-        record: `lab.record.Record`.
-        options: `lab.running.RunOptions`.
+        lab: Parts and settings.
+        record: Of the session.
+        options: What the person asked for.
         is_end_shown: Whether to end with the summary of the session.
     """
     import threading
 
     from autoresearch.events import SessionStarted
-    from autoresearch.lab.assembly import Lab
-    from autoresearch.lab.record import Record
-    from autoresearch.lab.running import RunOptions, run_session
+    from autoresearch.lab.running import run_session
     from autoresearch.lab.signals import stop_on_signals
     from autoresearch.ui.live import AnyEvent, make_display
 
-    assert isinstance(lab, Lab)
-    assert isinstance(record, Record)
-    assert isinstance(options, RunOptions)
     mode = shared.mode
     if lab.is_unsafe:
         mode.warn("trials run without a sandbox: unread code can read your files and keys")
@@ -250,5 +256,4 @@ def run_and_show(
             terminal.guard(display.stop)(record.session() if has_begun else None)
         if reason == "interrupted":
             terminal.guard(mode.say)(f"continue with `autoresearch run --tag {record.tag}`")
-            return 130
-    return 1 if reason in ("error", "proposer") else 0
+    return EXIT_CODES.get(reason, 0)

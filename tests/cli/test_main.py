@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
@@ -12,8 +14,14 @@ import typer
 import autoresearch
 from autoresearch import __version__
 from autoresearch.cli import VERBS, main
+from autoresearch.commands import State
 from autoresearch.commands.demo import MARK
+from autoresearch.commands.run import run_and_show
 from autoresearch.errors import UsageError
+from autoresearch.lab.limits import Limits
+from autoresearch.lab.record import Record
+from autoresearch.lab.running import RunOptions
+from autoresearch.paths import RunDirectory
 
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
 
@@ -459,6 +467,19 @@ def test_a_reader_that_goes_away_ends_what_only_shows(lab: Path, arguments: list
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("hours", 0), ("stopped", 0), ("error", 1), ("proposer", 3), ("interrupted", 130)],
+)
+def test_the_exit_code_says_why_the_session_ended(
+    lab: Path, reason: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoresearch.lab.running.run_session", lambda *_, **__: reason)
+    parts: Any = SimpleNamespace(is_unsafe=False)
+    with Record.open(RunDirectory(lab)) as record:
+        assert run_and_show(State(is_quiet=True), parts, record, RunOptions(Limits())) == code
 
 
 @pytest.mark.usefixtures("lab")
