@@ -10,11 +10,13 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from autoresearch.trial.sandbox import Command
 
-_MAX_OUTPUT = 1 << 20
+MAX_OUTPUT_MB = 64
+"""An agent that writes more is killed."""
+_TAIL_BYTES = 1 << 20
 _POLL_SECONDS = 0.05
 
 
@@ -23,10 +25,13 @@ class AgentRun:
     """How one call of the command went."""
 
     code: int | None
-    """None: it was killed at the time limit."""
+    """None: it was killed."""
     output: str
+    """The end of it, as of `errors`."""
     errors: str
     seconds: float
+    ended: Literal["exit", "time", "output", "stop"] = "exit"
+    """By itself, or killed: at the time limit, for too much output, because the session ended."""
 
 
 def run_agent(
@@ -38,7 +43,7 @@ def run_agent(
         command: What to start, as the sandbox wrapped it.
         prompt: Text for its standard input.
         stop: Set when the session ends; the command is killed.
-        limit_seconds: The command is killed after this time.
+        limit_seconds: The command is killed after this time, or once it wrote more than `MAX_OUTPUT_MB`.
     """
     began = time.monotonic()
     with (
@@ -61,17 +66,21 @@ def run_agent(
             )
         except OSError as exc:
             return AgentRun(127, "", str(exc), 0.0)
-        is_over = False
-        while process.poll() is None and not stop.is_set() and not is_over:
-            is_over = time.monotonic() - began > limit_seconds
-            sizes = os.fstat(output.fileno()).st_size + os.fstat(errors.fileno()).st_size
-            is_over = is_over or sizes > 64 * _MAX_OUTPUT
-            time.sleep(_POLL_SECONDS)
-        is_killed = process.returncode is None
+        ended: Literal["exit", "time", "output", "stop"] = "exit"
+        while process.poll() is None and ended == "exit":
+            size = os.fstat(output.fileno()).st_size + os.fstat(errors.fileno()).st_size
+            if stop.is_set():
+                ended = "stop"
+            elif time.monotonic() - began > limit_seconds:
+                ended = "time"
+            elif size > MAX_OUTPUT_MB * 1e6:
+                ended = "output"
+            else:
+                time.sleep(_POLL_SECONDS)
+        code = process.returncode if ended == "exit" else None
         kill_tree(process)
         seconds = time.monotonic() - began
-        code = None if is_killed else process.returncode
-        return AgentRun(code, _tail(output), _tail(errors), seconds)
+        return AgentRun(code, _tail(output), _tail(errors), seconds, ended)
 
 
 def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
@@ -137,5 +146,5 @@ def kill_tree(process: "subprocess.Popen[bytes]") -> None:
 
 def _tail(file: Any) -> str:
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _MAX_OUTPUT))
+    file.seek(max(0, size - _TAIL_BYTES))
     return bytes(file.read()).decode("utf-8", "replace")

@@ -18,6 +18,7 @@ from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
 from autoresearch.proposer import edits, money
 from autoresearch.proposer.agent_process import (
+    MAX_OUTPUT_MB,
     AgentRun,
     node_folders,
     program_folders,
@@ -161,7 +162,7 @@ class CommandProposer:
             return f"command: `{program}`, {where}"
         run = self._try(program, "--version")
         if run.code != 0:
-            said = clean(redact(run.errors or run.output), 200) or f"exit code {run.code}"
+            said = clean(redact(run.errors or run.output), 200) or _ending(run, _CHECK_SECONDS)
             raise PrerequisiteError(
                 f"`{program} --version` fails: {said}",
                 hint="run it by hand; if it works there, see `autoresearch doctor` for the sandbox",
@@ -293,12 +294,12 @@ class CommandProposer:
             return
         self._num_failures += 1
         said = clean(redact(last_words(run)), 300)
-        if run.code is None:
-            what = f"did not finish within {self._config.timeout_seconds:g} s"
+        hint = f"run `{self._config.command[0]}` by hand: is it signed in?"
+        if run.ended == "time":
             hint = "raise `[proposer] timeout_seconds`"
-        else:
-            what = f"ended with exit code {run.code}"
-            hint = f"run `{self._config.command[0]}` by hand: is it signed in?"
+        elif run.ended == "output":
+            hint = "have it print less, by a flag in `[proposer] command`"
+        what = _ending(run, self._config.timeout_seconds)
         raise ProposerUnavailableError(
             f"{self.name} {what}" + (f": {said}" if said else ""),
             hint=hint,
@@ -361,6 +362,15 @@ class CommandProposer:
             )
             self._notify(Alerted(text=text))
         return usage
+
+
+def _ending(run: AgentRun, limit_seconds: float) -> str:
+    """Return how a run that failed ended, in words."""
+    if run.ended == "time":
+        return f"did not finish within {limit_seconds:g} s"
+    if run.ended == "output":
+        return f"wrote more than {MAX_OUTPUT_MB} MB"
+    return f"ended with exit code {run.code}"
 
 
 def _complaint(refusal: edits.Refusal) -> str:

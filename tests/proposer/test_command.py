@@ -15,8 +15,8 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.proposer import agent_process, scratch
 from autoresearch.proposer import command as command_module
-from autoresearch.proposer import scratch
 from autoresearch.proposer.agent_process import AgentRun, program_folders
 from autoresearch.proposer.agent_report import last_words, read_usage
 from autoresearch.proposer.agents import command_line
@@ -179,6 +179,16 @@ def test_the_time_limit_ends_it(tmp_path: Path) -> None:
         propose(tmp_path, "time.sleep(600)", timeout_seconds=0.5)
 
 
+def test_too_much_output_ends_it_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_process, "MAX_OUTPUT_MB", 1)
+    body = "print('x' * 1_000_001, flush=True)\ntime.sleep(600)"
+    with pytest.raises(ProposerUnavailableError, match="wrote more than 64 MB") as raised:
+        propose(tmp_path, body, timeout_seconds=120.0)
+    assert "print less" in str(raised.value.hint)
+
+
 def test_the_tree_is_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     body = (
@@ -275,7 +285,7 @@ def test_runs_that_die_without_a_word_never_pass_the_cost_limit(
         cap = next(part for part in command.argv if part.startswith("--max-budget-usd="))
         with (tmp_path / "caps").open("a") as file:
             file.write(cap.partition("=")[2] + "\n")
-        return AgentRun(None, "", "", 1.0)
+        return AgentRun(None, "", "", 1.0, "time")
 
     proposer, told = capped(tmp_path, monkeypatch, end)
     if end == "never":
