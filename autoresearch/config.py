@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from autoresearch.errors import ConfigError
 from autoresearch.meanings import meaning_of
@@ -26,6 +27,15 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
+
+
+def _drawable(mix: dict[str, float]) -> dict[str, float]:
+    if mix and not any(mix.values()):
+        raise PydanticCustomError("mix", "No share is above 0")
+    return mix
+
+
+Mix = Annotated[dict[Literal["search", "llm", "command"], NonNegative], AfterValidator(_drawable)]
 
 
 class _Section(BaseModel):
@@ -115,7 +125,7 @@ class ProposerConfig(_Section):
     api_base: str
     api_key_env: str
     command: list[str]
-    mix: dict[Literal["search", "llm", "command"], NonNegative]
+    mix: Mix
     ahead: Annotated[int, Field(ge=-1, le=8)]
     max_rounds: PositiveInt
     context_tokens: Count
@@ -164,7 +174,7 @@ class Loaded:
 
     config: Config
     sources: Mapping[str, str]
-    """Dotted key -> `autoresearch.toml`, `AUTORESEARCH_...` or `--flag`."""
+    """Dotted key -> `autoresearch.toml`, `AUTORESEARCH_...` or `flags`."""
 
     def changed(self) -> dict[str, Any]:
         """Return the values that differ from the reference, by dotted key."""

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from autoresearch.config import Config, ProposerConfig
-from autoresearch.errors import ConfigError
 from autoresearch.proposer.base import Notify, Proposer, nobody
+from autoresearch.proposer.kinds import kinds_of
 from autoresearch.proposer.llm import LlmProposer
 from autoresearch.proposer.mixed import Mixed, WithFallback
 from autoresearch.proposer.money import Ledger
@@ -66,21 +66,12 @@ def make_proposer(
                 chain = WithFallback(LlmProposer(model, ledger, notify), chain, patience, notify)
                 patience = min(patience, NEXT_MODEL_SECONDS)
             return chain
-        if kind == "command":
-            from autoresearch.proposer.command import CommandProposer
+        from autoresearch.proposer.command import CommandProposer
 
-            command = CommandProposer(settings, sandbox, scratch, notify)
-            return WithFallback(command, search, patience, notify)
-        raise ConfigError(
-            f"`proposer.kind` `{kind}` is not known", hint="use search, llm or command"
-        )
+        command = CommandProposer(settings, sandbox, scratch, notify)
+        return WithFallback(command, search, patience, notify)
 
-    shares: dict[str, float] = {kind: share for kind, share in settings.mix.items() if share > 0}
     if not settings.mix:
         return make(settings.kind)
-    if not shares:
-        raise ConfigError(
-            "`proposer.mix` has no share above 0",
-            hint="for example `mix = {search = 0.7, llm = 0.3}`",
-        )
-    return Mixed({kind: make(kind) for kind in shares}, dict(shares))
+    shares = {str(kind): share for kind, share in settings.mix.items()}
+    return Mixed({kind: make(kind) for kind in kinds_of(settings)}, shares)

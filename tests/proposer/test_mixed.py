@@ -268,5 +268,9 @@ def test_made_as_configured(settings: dict[str, object], holds: Callable[[object
 
 
 def test_a_mix_without_shares_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"`proposer.mix` has no share"):
-        make_proposer(configured(mix={"llm": 0.0}))
+    with pytest.raises(ConfigError, match=r"`proposer.mix`: no share is above 0"):
+        load_config(None, {"proposer.mix": {"llm": 0.0}})
+    mix = load_config(None, {"proposer.mix": {"llm": 0.0, "search": 1.0}}).config
+    made = make_proposer(mix)
+    assert isinstance(made, Mixed)
+    assert set(made.members) == {"search"}
