@@ -16,7 +16,7 @@ COLUMNS = (
     Column("#", align="right", min_width=3),
     Column("commit", drop=2),
     Column("val_bpb"),
-    Column("vs best", align="right", drop=-1),
+    Column("vs best", align="right", drop=1, is_wanted=True),
     Column("P", align="right", drop=1),
     Column("mem", align="right", drop=3),
     Column("tok/s", align="right", drop=5),

@@ -1,9 +1,8 @@
 """`autoresearch show N`: everything the record knows about one experiment."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from rich.text import Text
 
@@ -30,9 +29,6 @@ class Details:
     log_tail: str = ""
     log_path: str = ""
     """The whole log on this machine, if it is still there."""
-    prompt: str = ""
-    reply: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 LABEL = 11
@@ -44,11 +40,11 @@ TRIALS = (
     Column("split"),
     Column("audited", align="right", drop=2),
     Column("+-", align="right", drop=6),
-    Column("tokens", align="right", drop=-1),
+    Column("tokens", align="right", drop=3, is_wanted=True),
     Column("tok/s", align="right", drop=1),
-    Column("mem", align="right", drop=-3),
+    Column("mem", align="right", drop=1, is_wanted=True),
     Column("startup", align="right", drop=4),
-    Column("train", align="right", drop=-2),
+    Column("train", align="right", drop=2, is_wanted=True),
     Column("judge", align="right", drop=5),
     Column("outcome", is_flexible=True),
 )

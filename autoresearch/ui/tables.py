@@ -26,10 +26,9 @@ class Column:
     align: str = "left"
     """`left` or `right`."""
     drop: int = 0
-    """0 always stays; else the column with the largest number leaves first.
-
-    Above 0 it leaves for the flexible column to have its wanted width, below 0 only where little of that is left.
-    """
+    """0 always stays; else the column with the largest number leaves first, for the flexible one to have its width."""
+    is_wanted: bool = False
+    """Leaves after the others, and only where little of the flexible column is left."""
     min_width: int = 0
     is_flexible: bool = False
     """Takes what is left of the width; longer text is cut. One a table, the last."""
@@ -62,8 +61,8 @@ def layout(
         fixed = sum(min(widths[i], least) if i in flexible else widths[i] for i in shown)
         return fixed + GAP * (len(shown) - 1)
 
-    for i in sorted(shown, key=lambda i: -columns[i].drop):
-        least = flexible_min if columns[i].drop > 0 else SQUEEZED
+    for i in sorted(shown, key=lambda i: (columns[i].is_wanted, -columns[i].drop)):
+        least = SQUEEZED if columns[i].is_wanted else flexible_min
         if columns[i].drop and needed(least) > width:
             shown.remove(i)
     rest = width - sum(widths[i] for i in shown if i not in flexible) - GAP * (len(shown) - 1)
@@ -113,7 +112,8 @@ def folded(line: Text, width: int, indent: int) -> list[Text]:
     rest = line
     while cell_len(rest.plain) > width:
         breakable = _QUOTED.sub(lambda match: match[0].replace(" ", "_"), rest.plain)
-        window = set_cell_size(breakable, width + 1)
+        # Cut by length: where a wide character is cut, the blank in its place is no gap.
+        window = breakable[: len(set_cell_size(breakable, width + 1))]
         start = indent if lines or rest.plain[:indent].strip() == "" else 0
         gap = window.rfind("   ")
         if gap <= max(start, indent, width // 3):
@@ -122,9 +122,9 @@ def folded(line: Text, width: int, indent: int) -> list[Text]:
             gap = breakable.find(" ", len(window))
         if gap < 0:
             break
-        line, after = rest[:gap], rest[gap:]
-        line.rstrip()
-        lines.append(line)
+        first, after = rest[:gap], rest[gap:]
+        first.rstrip()
+        lines.append(first)
         blank = len(after.plain) - len(after.plain.lstrip())
         rest = Text(" " * indent).append_text(after[blank:])
     return [*lines, rest]

@@ -1,6 +1,6 @@
 """Whatever text comes, a screen stays a screen."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -50,6 +50,7 @@ def test_any_text_may_stand_for_a_diff(text):
 
 
 @given(TEXT, st.integers(20, 100))
+@example("0000➰➰⼀⼀", 20)
 def test_folded_lines_keep_their_words(text, width):
     from rich.text import Text
 
