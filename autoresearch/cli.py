@@ -161,7 +161,11 @@ def _usage_error(problem: Any) -> UsageError:
     """Return what Typer says of a command line in our own words: no capital, no full stop, a way out."""
     message = problem.format_message().strip().removesuffix(".")
     verb = problem.ctx.command_path if problem.ctx else "autoresearch"
-    return UsageError(f"{message[0].lower()}{message[1:]}", hint=f"see `{verb} --help`")
+    hint = f"see `{verb} --help`"
+    option = getattr(problem, "option_name", "")
+    if any(option in known.opts for known in typer.main.get_command(app).params):
+        hint = f"`{option}` goes before the verb: see `autoresearch --help`"
+    return UsageError(f"{message[0].lower()}{message[1:]}", hint=hint)
 
 
 def _tell(error: AutoresearchError, args: Sequence[str]) -> int:

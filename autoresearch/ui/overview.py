@@ -26,7 +26,7 @@ LABEL = 10
 """Cells of the labels at the left of the summary."""
 
 STOP_WORDS = {
-    "hours": "the hours given are over",
+    "hours": "the time given is over",
     "experiments": "the number of experiments is reached",
     "max_cost": "the money given is spent",
     "interrupted": "Ctrl-C or SIGTERM",

@@ -55,6 +55,14 @@ def test_a_wrong_command_line_is_exit_2(
     )
 
 
+@pytest.mark.parametrize("arguments", [["log", "-v"], ["run", "--no-progress"]])
+def test_an_option_that_stands_after_the_verb_is_told_its_place(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert f"hint: `{arguments[1]}` goes before the verb" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
