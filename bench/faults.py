@@ -19,7 +19,7 @@ import kill_support
 from kill_support import fill_disk, finish, forbid_writing, kill_at_random, kill_at_step, leave_lock
 from real_kills import STEPS, RealLab
 
-from autoresearch import faults
+from autoresearch import killpoints
 
 kill_support.SURVIVAL_SECONDS = 2.0
 NUM = 4
@@ -64,7 +64,7 @@ def formulas(table: Table, folder: Path, num_kills: int, seed: int) -> None:
         path.parent.mkdir()
         return path
 
-    for step in faults.STEPS:
+    for step in killpoints.STEPS:
         table.row(
             f"kill -9 at {step}, first and second time",
             lambda step=step: (kill_at_step(undisturbed, place(step), NUM, step), same),
@@ -78,7 +78,7 @@ def formulas(table: Table, folder: Path, num_kills: int, seed: int) -> None:
     table.row(
         "folder read-only from each step on",
         lambda: (
-            forbid_writing(undisturbed, place("forbidden"), NUM, faults.STEPS[:-1]),
+            forbid_writing(undisturbed, place("forbidden"), NUM, killpoints.STEPS[:-1]),
             f"clean stop, {same}",
         ),
     )

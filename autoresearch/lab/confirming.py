@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from autoresearch.config import Config
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab.arms import Arm, Bench, Emit, conditions_of, seeds_of
 from autoresearch.lab.belief import measure_noise
 from autoresearch.lab.confirmation import carry_over, confirm, p_carries

@@ -6,7 +6,7 @@ wherever the lab dies.
 """
 
 from autoresearch.events import Alerted, now
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab.candidates import carry
 from autoresearch.lab.git import RefUpdate
 from autoresearch.lab.names import hand_ref

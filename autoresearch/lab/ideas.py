@@ -8,7 +8,7 @@ from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.events import Abandoned, Spent
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab import decision as rule
 from autoresearch.lab.candidates import carry
 from autoresearch.lab.hand_edits import take_hand_edit

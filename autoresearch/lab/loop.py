@@ -11,7 +11,7 @@ import time
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab import control
 from autoresearch.lab import decision as rule
 from autoresearch.lab.ideas import Ideas

@@ -26,7 +26,7 @@ from autoresearch.events import (
     VerdictGiven,
     now,
 )
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab.branches import begin_branch, choose_tag
 from autoresearch.lab.candidates import write_candidate
 from autoresearch.lab.clean import clean_line, clean_text

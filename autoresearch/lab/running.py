@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from autoresearch import __version__
 from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab import control
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake

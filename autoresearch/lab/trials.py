@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoresearch.events import Progress, now
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab import decision as rule
 from autoresearch.lab.executor import MAX_TAINTED
 from autoresearch.lab.hopeless import Watch, is_contended, speed_of

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import WorkError
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab.git import (
     EXECUTABLE,
     REGULAR,

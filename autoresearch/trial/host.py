@@ -15,7 +15,7 @@ from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.trial import judge
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.judge import InvalidClaimError, Text

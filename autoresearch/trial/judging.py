@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.trial import audit, judge
 from autoresearch.trial.judge import Positions, Score, Text
 from autoresearch.trial.judge_process import JudgeProcess, JudgingFailedError, Work

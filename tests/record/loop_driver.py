@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from autoresearch import faults
+from autoresearch import killpoints
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.faults import reach
+from autoresearch.killpoints import reach
 from autoresearch.lab.confirming import run_confirmation
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop
@@ -159,7 +159,9 @@ def main() -> int:
     root, num, *how = sys.argv[1:]
     if how:
         forbid = ["chmod", "-R", "a-w", root]
-        faults.os = SimpleNamespace(getpid=int, kill=lambda *_: subprocess.run(forbid, check=True))
+        killpoints.os = SimpleNamespace(
+            getpid=int, kill=lambda *_: subprocess.run(forbid, check=True)
+        )
     try:
         run(Path(root), int(num))
     except AutoresearchError as exc:

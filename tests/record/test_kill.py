@@ -14,7 +14,7 @@ from kill_support import (
 )
 from real_kills import RealLab
 
-from autoresearch import faults
+from autoresearch import killpoints
 
 NUM = 4
 
@@ -27,7 +27,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("step", faults.STEPS)
+@pytest.mark.parametrize("step", killpoints.STEPS)
 def test_a_night_killed_at_a_step_goes_on(undisturbed: Path, tmp_path: Path, step: str) -> None:
     kill_at_step(undisturbed, tmp_path / "lab", NUM, step)
 
@@ -51,7 +51,7 @@ def test_a_night_on_a_full_disk_goes_on(undisturbed: Path, tmp_path: Path) -> No
 
 @pytest.mark.skipif(not CAN_BIND, reason="nothing is read-only here")
 def test_a_night_in_a_read_only_folder_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    forbid_writing(undisturbed, tmp_path / "lab", NUM, faults.STEPS[:-1])
+    forbid_writing(undisturbed, tmp_path / "lab", NUM, killpoints.STEPS[:-1])
 
 
 @pytest.mark.parametrize(
