@@ -34,6 +34,14 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 """How the backends run elsewhere, as far as this machine can play it."""
 
+PATCHED = """
+import sys; sys.path.append(sys.argv[1])
+from launcher import broker, groups, keep
+{}
+from launcher.main import main
+main(sys.argv[2])
+"""
+
 
 @dataclass
 class Child:
@@ -59,9 +67,14 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def run(sandbox: Sandbox, place: Path) -> Callable[..., Child]:
-    """`run(code, *arguments, policy...)` runs Python code in a fresh home under the backend."""
+    """`run(code, *arguments, policy...)` runs Python code in a fresh home under the backend.
 
-    def start(code: str, *arguments: str, timeout: float = 60, **changes: object) -> Child:
+    `patch` is code that the keeper runs first, with the launcher's modules at hand.
+    """
+
+    def start(
+        code: str, *arguments: str, timeout: float = 60, patch: str = "", **changes: object
+    ) -> Child:
         home = place / f"home{len(list(place.glob('home*')))}"
         home.mkdir()
         snapshot = place / "snapshot"
@@ -69,8 +82,11 @@ def run(sandbox: Sandbox, place: Path) -> Callable[..., Child]:
         policy = Policy("train", snapshot, home, environment={"PATH": os.environ["PATH"]})
         policy = replace(policy, **changes)  # type: ignore[arg-type]
         command = sandbox.wrap([sys.executable, "-c", code, *arguments], policy)
+        argv = list(command.argv)
+        if patch:
+            argv[argv.index("-c") + 1] = PATCHED.format(patch)
         done = subprocess.run(
-            command.argv,
+            argv,
             env=dict(command.env),
             cwd=command.cwd,
             pass_fds=command.pass_fds,

@@ -1,11 +1,8 @@
 """Control groups that another keeper, or nobody, left; and limits where a group is gone."""
 
 import os
-import subprocess
-import sys
 import time
 
-from autoresearch.trial.sandbox import Policy
 from autoresearch.trial.sandbox.launcher.groups import Group, clear_left_behind
 
 NOBODY = 2**22 + 1
@@ -47,31 +44,17 @@ def test_a_group_holds_those_that_are_in_all_its_parts(tmp_path):
     assert not group.holds(7)
 
 
-GONE = """
-import sys; sys.path.append(sys.argv[1])
-from launcher import groups
-groups.Group._make = lambda self, *_: self.directories.append("/sys/fs/cgroup/nowhere")
-from launcher.main import main
-main(sys.argv[2])
-"""
+GONE = 'groups.Group._make = lambda self, *_: self.directories.append("/sys/fs/cgroup/nowhere")'
 
 
-def test_where_the_group_is_gone_memory_is_watched(sandbox, place):
+def test_where_the_group_is_gone_memory_is_watched(run):
     code = """
 import time
 block = bytearray(600 << 20)
 for i in range(0, len(block), 4096): block[i] = 1
-time.sleep(5)
+time.sleep(50)
 print("kept it")
 """
-    home = place / "home"
-    home.mkdir()
-    policy = Policy("train", home, home, memory_mb=200)
-    command = sandbox.wrap([sys.executable, "-c", code], policy)
-    argv = list(command.argv)
-    argv[argv.index("-c") + 1] = GONE
-    done = subprocess.run(
-        argv, env=dict(command.env), capture_output=True, text=True, check=False, timeout=60
-    )
-    assert "memory limit of 200 MB exceeded" in done.stderr, done
-    assert not done.stdout
+    child = run(code, patch=GONE, memory_mb=200)
+    assert "memory limit of 200 MB exceeded" in child.err, child
+    assert not child.out

@@ -88,7 +88,11 @@ class Broker:
                 self.num_waiting -= 1
 
         self.num_waiting += 1
-        _thread.start_new_thread(connect, ())
+        try:
+            _thread.start_new_thread(connect, ())
+        except RuntimeError:  # this machine has no thread left: the caller's bad luck, not its end
+            self.num_waiting -= 1
+            self.reply(identity, -errno.EAGAIN)
 
     def guard(
         self, call: Callable[..., Any], identity: int, pid: int, number: int, arguments: list[int]

@@ -16,6 +16,7 @@ from .processes import descendants, usage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
     from typing import Any, NoReturn
 else:
     import _signal as signal  # the public module brings enum and re, a third of the start
@@ -52,16 +53,16 @@ class Keeper:
             if listener is not None:
                 self.broker = Broker(listener, self.child, self.spec)
         status = self.watch()
-        self.sweep()
+        attempt(self.sweep)
         if self.broken and "memory" not in self.broken:
             status = EXIT_LIMIT << 8
         if not self.broken and self.group.was_out_of_memory():
             self.broken = f"memory limit of {self.spec['memory_mb']} MB"
         self.group.remove()
         if self.spec["uid"] is not None:
-            remove_shared(self.spec["uid"])
+            attempt(remove_shared, self.spec["uid"])
         if self.spec["wipe"]:
-            wipe(self.spec["home"])
+            attempt(wipe, self.spec["home"])
         if self.broken:
             complain(f"killed: {self.broken} exceeded")
         return status
@@ -160,6 +161,8 @@ class Keeper:
         spec = self.spec
         if os.getppid() != self.parent:
             self.should_stop = True
+        if self.broken:
+            return  # what the kill left is within every limit
         disk_mb, problem = measure(spec["home"])
         if disk_mb > spec["disk_mb"]:
             problem = f"disk limit of {spec['disk_mb']} MB"
@@ -191,3 +194,11 @@ class Keeper:
                     return
             self.kill_tree()
             time.sleep(0.002)
+
+
+def attempt(step: Callable[..., object], *arguments: Any) -> None:
+    """Take a step of the clean-up; its failure is told, and never hides how the child ended."""
+    try:
+        step(*arguments)
+    except OSError as error:
+        complain(f"cannot clean up: {error}")
