@@ -124,7 +124,7 @@ class Child:
         self.output_fd = reader
         if is_heard:
             os.set_blocking(reader, False)
-        self._report: tuple[int, int] | None = None
+        self._report: tuple[int | None, int] | None = None
         self._is_closed = False
 
     @property
@@ -169,7 +169,7 @@ class Child:
             with contextlib.suppress(OSError):
                 self.control.sendall(b"K")
             self.control.settimeout(_KILL_SECONDS)
-            self._read_report()
+            self._read_report(was_killed=True)
         try:
             self._process.wait(timeout=_KILL_SECONDS)
         except subprocess.TimeoutExpired:
@@ -189,15 +189,19 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code, or minus the number of the signal that ended it; None while it lives or if unknown."""
-        return None if self._report is None else os.waitstatus_to_exitcode(self._report[0])
+        """Exit code, or minus the number of the signal that ended it.
+
+        None while it lives, and where nobody knows: it was killed by the lab, or its supervisor is gone.
+        """
+        status = self._report[0] if self._report else None
+        return None if status is None else os.waitstatus_to_exitcode(status)
 
     @property
     def max_rss_mb(self) -> float | None:
         """Largest resident memory of one of its processes, in MB, once it has ended."""
         return self._report[1] / 1024 if self._report and self._report[1] else None
 
-    def _read_report(self) -> None:
+    def _read_report(self, *, was_killed: bool = False) -> None:
         data = b""
         try:
             while not data.endswith(b"\n"):
@@ -205,12 +209,13 @@ class Child:
                 if not part:
                     break
                 data += part
-            status, maxrss = data.split()
-            self._report = (int(status), int(maxrss))
+            status, maxrss = map(int, data.split())
+            is_known = status >= 0 and not (was_killed and status == signal.SIGKILL)
+            self._report = (status if is_known else None, maxrss)
         except (OSError, ValueError):
             # The supervisor itself was killed.
             self._process.kill()
-            self._report = (signal.SIGKILL, 0)
+            self._report = (None, 0)
 
 
 def environment_for(fd: int) -> dict[str, str]:
@@ -289,12 +294,22 @@ class FeederProcess:
         )
 
     def go(self, deadline: float) -> None:
-        """Let tokens flow until `deadline` (monotonic seconds)."""
+        """Let tokens flow until `deadline` (monotonic seconds).
+
+        Raises:
+            ClosedError: the feeder is gone.
+        """
         self.channel.send("go", deadline=deadline)
 
-    @property
-    def failure(self) -> str | None:
-        """The last line of what the feeder said when it failed, None while it works or ended well."""
+    def failure(self, seconds: float = 0.0) -> str | None:
+        """Return the last line of what the feeder said when it failed, None while it works or ended well.
+
+        Args:
+            seconds: To wait at most for the end of a feeder whose child, to whom it was given, is gone.
+        """
+        if seconds and self.ring_fd < 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
         if self._process.poll() in (None, 0):
             return None
         assert self._process.stderr is not None

@@ -4,7 +4,7 @@
 
 On Linux it is a subreaper: whatever the child forks, in whatever session, becomes its descendant and cannot outlive
 it. FD is a socket to the lab: when the lab writes or dies, everything is killed. At the end one line goes to the lab:
-`STATUS MAXRSS_KB`, the wait status of the child and the largest resident memory of one of its processes.
+`STATUS MAXRSS_KB`, the wait status of the child (-1: unknown) and the largest resident memory of one of its processes.
 Only the standard library, and little of it: it starts in a few milliseconds.
 """
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         status, maxrss = _reap(pid, status, maxrss)
     status, maxrss = _kill_rest(pid, status, maxrss, is_subreaper)
     try:
-        os.write(control, b"%d %d\n" % (9 if status is None else status, maxrss))
+        os.write(control, b"%d %d\n" % (-1 if status is None else status, maxrss))
     except OSError:
         pass
     return 0
@@ -126,11 +126,11 @@ def _descendants() -> list[int]:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+            except (OSError, ValueError):
                 continue
-            if fields[0] != b"Z":
-                parents.setdefault(int(fields[1]), []).append(int(name))
+            if state != b"Z":
+                parents.setdefault(int(parent), []).append(int(name))
     found, queue = [], [os.getpid()]
     while queue:
         children = parents.get(queue.pop(), [])

@@ -25,6 +25,8 @@ _DEVICES = ("cuda", "mps", "cpu")
 _SUSPEND_SECONDS = 2.0
 _PROGRESS_SECONDS = 0.25
 _MAX_PARAMS = 10**15
+# A feeder ends with its child. At most so long is waited to hear whether it failed before.
+_FEEDER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,9 @@ class Training:
             return
         self._is_open = self._child.channel.poll()
         while (message := self._child.channel.next_message()) is not None:
-            self._handle(message)
+            # Gone before it was answered: what it still said, and how it ended, will tell why.
+            with contextlib.suppress(wire.ClosedError):
+                self._handle(message)
             if message["type"] == "submit":
                 self._read_weights()
                 return
@@ -185,7 +189,7 @@ class Training:
     def _hear_rest(self) -> None:
         """The child is gone: take what it still sent."""
         self._read_output()
-        with contextlib.suppress(TimeoutError, wire.ClosedError):
+        with contextlib.suppress(TimeoutError):
             while self._is_open and not self._is_done():
                 self._hear()
 
@@ -244,7 +248,8 @@ class Training:
         self._result.startup_seconds = now - self._child.started_at
         self._started_at, self._deadline = now, now + self._limits.budget_seconds
         self._phase = "train"
-        self._feeder.go(self._deadline)
+        with contextlib.suppress(wire.ClosedError):  # it failed, or the child left it
+            self._feeder.go(self._deadline)
         self._child.channel.send("started", timeout=10.0, at=now, deadline=self._deadline)
 
     def _begin_weights(self, message: Mapping[str, Any]) -> None:
@@ -281,6 +286,9 @@ class Training:
                         self._weights_count += self._child.channel.read_into(rest, 1e-6)
                     except TimeoutError:
                         return
+                    except wire.ClosedError:
+                        self._is_open = False
+                        return
                 if self._weights_count == self._weights_size:
                     break
             else:
@@ -311,11 +319,7 @@ class Training:
         slept = suspended_seconds() - self._slept
         if slept > _SUSPEND_SECONDS:
             raise _EndError(Outcome.TAINTED, "suspended", f"the machine slept for {slept:.0f} s")
-        failure = self._feeder.failure
-        if failure is not None:
-            raise _EndError(
-                Outcome.TAINTED, "feeder", f"the lab's feeder failed: {one_line(failure)}"
-            )
+        self._check_feeder()
         if self._started_at is None:
             if now - self._child.started_at > self._limits.startup_seconds:
                 seconds = self._limits.startup_seconds
@@ -330,6 +334,13 @@ class Training:
         if not self._is_late and now > self._deadline - self._late_seconds:
             self._is_late = True
             self._on_late(self._result.device)
+
+    def _check_feeder(self, seconds: float = 0.0) -> None:
+        failure = self._feeder.failure(seconds)
+        if failure is not None:
+            raise _EndError(
+                Outcome.TAINTED, "feeder", f"the lab's feeder failed: {one_line(failure)}"
+            )
 
     def _check_overtime(self, now: float) -> None:
         if now > self._deadline + self._limits.allowance_seconds:
@@ -383,11 +394,16 @@ class Training:
         )
 
     def _explain_end(self) -> _EndError:
-        """Say why the child ended before its weights were here."""
+        """Say why the child ended before its weights were here: perhaps for want of its feeder."""
+        self._check_feeder(_FEEDER_SECONDS)
         if self._error is not None:
             reason, detail = explain_error(self._error)
             return _EndError(Outcome.CRASH, reason, detail)
         code = self._child.exit_code
+        if code is None:
+            return _EndError(
+                Outcome.TAINTED, "supervisor", "the process ended, and nobody knows how"
+            )
         if code == -9:
             return _EndError(
                 Outcome.CRASH,
@@ -400,7 +416,7 @@ class Training:
                 "exception",
                 "it broke a limit of the sandbox on disk or processes ([sandbox] in the settings)",
             )
-        if code is not None and code < 0:
+        if code < 0:
             return _EndError(Outcome.CRASH, "exception", f"the process died of signal {-code}")
         if code:
             return _EndError(Outcome.CRASH, "exception", f"the process ended with exit code {code}")
