@@ -241,6 +241,7 @@ class LocalExecutor:
         """Return the fields of the result that judging gives."""
         began_at = time.monotonic()
         assert trained.weights is not None
+        ends: list[str] = []
 
         def tell(phase: str) -> None:
             if on_progress is not None:
@@ -261,6 +262,7 @@ class LocalExecutor:
             weights=memoryview(trained.weights),
             device=trained.device,
             on_phase=tell,
+            on_end=ends.append,
         )
         fields: dict[str, Any]
         try:
@@ -284,6 +286,8 @@ class LocalExecutor:
             }
         finally:
             work.weights.release()
+        if ends:
+            fields["extra"] = {**fields.get("extra", self._extra(trained)), "judging_ends": ends}
         return {**fields, "judge_seconds": time.monotonic() - began_at}
 
     def _learn(self, spec: TrialSpec, judged: Judged) -> None:

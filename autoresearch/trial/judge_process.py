@@ -23,7 +23,15 @@ from autoresearch.trial.sandbox import EXIT_LIMIT, Sandbox
 from autoresearch.trial.snapshot import Folder
 from autoresearch.types import TrialSpec
 
-_EXIT_SECONDS = 3.0
+# For the clean-up of a large home on a busy machine, before it is killed and nobody knows how it ended.
+_EXIT_SECONDS = 30.0
+
+
+class EndedEarlyError(InvalidClaimError):
+    """A process ended before its answer was whole, and nothing says why; bad only if it happens again."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("bad_claim", detail)
 
 
 class JudgingFailedError(Exception):
@@ -68,6 +76,8 @@ class Work:
         reference: float16 (num_rows, context), nats of each target as the baseline claimed them.
         caches: Compile caches the processes may read; none that a candidate wrote.
         on_phase: Told `claim` and `audit`.
+        on_end: Told how a process ended that was not asked to. Never for the proposer: a model that has seen
+            validation text may choose its exit status.
     """
 
     config: Config
@@ -88,6 +98,7 @@ class Work:
     environment: Mapping[str, str] = field(default_factory=dict)
     caches: tuple[Path, ...] = ()
     on_phase: Callable[[str], None] = lambda _: None
+    on_end: Callable[[str], None] = lambda _: None
 
 
 class JudgeProcess:
@@ -102,25 +113,25 @@ class JudgeProcess:
         self._work = work
         self._mode = mode
         self._stage = "start"
-        self._folder = Folder(work.scratch, f"{work.spec.label}-{mode}", work.spec.files)
+        self._start()
+        self._deadline = time.monotonic() + work.config.judge.timeout_seconds
+
+    def _start(self) -> None:
+        work = self._work
+        self._folder = Folder(work.scratch, f"{work.spec.label}-{self._mode}", work.spec.files)
         try:
-            self._child = self._start()
+            self._child = Child(
+                self._mode,
+                config=work.config,
+                sandbox=work.sandbox,
+                folder=self._folder,
+                file=work.file,
+                environment=work.environment,
+                caches=work.caches,
+            )
         except BaseException:
             self._folder.__exit__()
             raise
-        self._deadline = time.monotonic() + work.config.judge.timeout_seconds
-
-    def _start(self) -> Child:
-        work = self._work
-        return Child(
-            self._mode,
-            config=work.config,
-            sandbox=work.sandbox,
-            folder=self._folder,
-            file=work.file,
-            environment=work.environment,
-            caches=work.caches,
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -136,14 +147,14 @@ class JudgeProcess:
     def load(self, batch_rows: int) -> int:
         """Let it load train.py and the weights, once it has imported torch.
 
-        One that ended before that is started once more.
+        One that ended before that is started once more, in a new folder: its keeper has cleared the old one.
 
         Returns:
             The rows it takes at a time.
 
         Raises:
             JudgingFailedError: train.py, `build_model` or the weights failed.
-            InvalidClaimError: it broke the protocol or was late.
+            InvalidClaimError: it broke the protocol or was late; EndedEarlyError if it is gone.
             TaintedError: it did not start.
         """
         try:
@@ -151,8 +162,8 @@ class JudgeProcess:
         except TaintedError as exc:
             if exc.reason == "stopped":
                 raise
-            self._child.close()
-            self._child = self._start()
+            self.__exit__()
+            self._start()
             self._send_load(batch_rows)
         self._stage = "load"
         answer = self._receive("ready")
@@ -189,7 +200,7 @@ class JudgeProcess:
 
         Raises:
             JudgingFailedError: the model failed.
-            InvalidClaimError: the answer was short or late.
+            InvalidClaimError: the answer was late; EndedEarlyError if it was short.
         """
         fds = [wire.sealed_file("rows", [array.data]) for array in arrays]
         self._stage = "answer"
@@ -246,10 +257,11 @@ class JudgeProcess:
 
     def _ended(self) -> Exception:
         """Say why the process is gone, from its exit code alone; not the code itself once it has seen rows."""
-        # Its exit code comes a moment after its channel closes; a kill would write over it.
+        # Its exit code comes a moment after its channel closes.
         self._child.wait(_EXIT_SECONDS)
         self._child.kill()
         code = self._child.exit_code
+        self._work.on_end(f"{self._mode}, {self._stage}: exit status {code}")
         if self._stage == "start":
             detail = f"the {self._mode} process did not start: exit status {code}"
             return TaintedError("judge", detail)
@@ -266,7 +278,5 @@ class JudgeProcess:
             )
         if self._stage == "load":
             detail = f"the {self._mode} process ended while it loaded the model: exit status {code}"
-            return InvalidClaimError("bad_claim", detail)
-        return InvalidClaimError(
-            "bad_claim", f"the {self._mode} process ended before its answer was whole"
-        )
+            return EndedEarlyError(detail)
+        return EndedEarlyError(f"the {self._mode} process ended before its answer was whole")

@@ -3,16 +3,23 @@
 import contextlib
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from autoresearch.killpoints import reach
 from autoresearch.trial import audit, judge
 from autoresearch.trial.judge import Positions, Score, Text
-from autoresearch.trial.judge_process import JudgeProcess, JudgingFailedError, Work
+from autoresearch.trial.judge_process import (
+    EndedEarlyError,
+    JudgeProcess,
+    JudgingFailedError,
+    Work,
+)
 
+_T = TypeVar("_T")
 _SUSPICIOUS_FACTOR = 4
 _CALIBRATION_BATCHES = 8
 # The calibrated tolerance: so many times the largest difference between two claims of the same weights, and never
@@ -53,10 +60,8 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
         work.on_phase("claim")
         # It has imported torch by the time the claim is done; it sees train.py only afterwards, if it is needed.
         early = stack.enter_context(JudgeProcess(work, "audit"))
-        with claim_process or JudgeProcess(work, "claim") as process:
-            process.give(work)
-            batch_rows = process.load(min(work.config.judge.batch_rows, len(work.text.rows)))
-            log_p = _claim(work, process, batch_rows)
+        rows = min(work.config.judge.batch_rows, len(work.text.rows))
+        log_p, batch_rows = _claim(work, rows, claim_process)
         judge.check_claim(log_p, work.text)
         claimed = judge.claimed_score(log_p, work.text)
         reach("claimed")
@@ -83,14 +88,41 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
         return Judged(score, extra, log_p)
 
 
-def _claim(work: Work, process: JudgeProcess, batch_rows: int) -> np.ndarray:
-    """Return the claimed float32 (num_rows, context); every batch is full, the last filled with training text."""
+def _asked(
+    work: Work, mode: str, ask: Callable[[JudgeProcess], _T], process: JudgeProcess | None
+) -> _T:
+    """Return what `ask` gets from a process, or from a fresh one if that ended and nothing says why.
+
+    A machine short of threads, memory or time may end an honest one. A cheat gains nothing: what the second is shown
+    is the same text, it knows nothing of the first, and its answer is checked as any other.
+    """
+    try:
+        with process or JudgeProcess(work, mode) as first:
+            first.give(work)
+            return ask(first)
+    except EndedEarlyError:
+        with JudgeProcess(work, mode) as second:
+            return ask(second)
+
+
+def _claim(
+    work: Work, batch_rows: int, process: JudgeProcess | None = None
+) -> tuple[np.ndarray, int]:
+    """Return the claimed float32 (num_rows, context), and how many rows at a time the process took.
+
+    Every batch is full, the last filled with training text.
+    """
     rows = work.text.rows
-    missing = -len(rows) % batch_rows
-    shown = np.concatenate([rows, work.training(missing)]) if missing else rows
-    shown = np.ascontiguousarray(shown, dtype=np.int32)
-    answer = process.ask([shown], (len(shown), rows.shape[1] - 1))
-    return answer[: len(rows)]
+
+    def ask(process: JudgeProcess) -> tuple[np.ndarray, int]:
+        taken = process.load(batch_rows)
+        missing = -len(rows) % taken
+        shown = np.concatenate([rows, work.training(missing)]) if missing else rows
+        shown = np.ascontiguousarray(shown, dtype=np.int32)
+        answer = process.ask([shown], (len(shown), rows.shape[1] - 1))
+        return answer[: len(rows)], taken
+
+    return _asked(work, "claim", ask, process)
 
 
 def _calibrate(work: Work, log_p: np.ndarray, batch_rows: int) -> tuple[Work, dict[str, Any]]:
@@ -99,10 +131,9 @@ def _calibrate(work: Work, log_p: np.ndarray, batch_rows: int) -> tuple[Work, di
     rows = work.text.rows
     chosen = np.random.default_rng().permutation(len(rows))[: _CALIBRATION_BATCHES * batch_rows]
     some = replace(work, text=Text(rows[chosen], work.text.num_bytes[chosen]))
-    with JudgeProcess(work, "claim") as process:
-        if process.load(batch_rows) != batch_rows:
-            raise JudgingFailedError("oom", "out of memory in the second claim of the baseline")
-        again = _claim(some, process, batch_rows)
+    again, taken = _claim(some, batch_rows)
+    if taken != batch_rows:
+        raise JudgingFailedError("oom", "out of memory in the second claim of the baseline")
     judge.check_claim(again, some.text)
     d = (again - log_p[chosen])[some.text.counts]
     largest = float(np.abs(d).max())
@@ -175,15 +206,18 @@ def _ask_audit(
     work: Work, positions: Positions, batch_rows: int, process: JudgeProcess | None
 ) -> np.ndarray:
     """Return the audited nats (K,) of positions, from a fresh process."""
-    with process or JudgeProcess(work, "audit") as fresh:
-        if fresh.load(batch_rows) != batch_rows:
+    count = len(positions.rows)
+    padded = count + -count % batch_rows
+    training = work.training(padded)
+    inputs = judge.audit_inputs(work.text, positions, training[:count])
+    shown = np.concatenate([inputs, training[count:, : inputs.shape[1]]]).astype(np.int32)
+    columns = np.zeros(padded, np.int32)
+    columns[:count] = positions.columns
+
+    def ask(process: JudgeProcess) -> np.ndarray:
+        if process.load(batch_rows) != batch_rows:
             raise JudgingFailedError("oom", "out of memory in the audit at the size of the claim")
-        count = len(positions.rows)
-        padded = count + -count % batch_rows
-        training = work.training(padded)
-        inputs = judge.audit_inputs(work.text, positions, training[:count])
-        shown = np.concatenate([inputs, training[count:, : inputs.shape[1]]]).astype(np.int32)
-        columns = np.zeros(padded, np.int32)
-        columns[:count] = positions.columns
-        logits = fresh.ask([shown, columns], (padded, work.vocab_size))
+        return process.ask([shown, columns], (padded, work.vocab_size))
+
+    logits = _asked(work, "audit", ask, process)
     return judge.audited_nll(logits[:count], work.text, positions)

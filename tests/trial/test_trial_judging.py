@@ -1,15 +1,19 @@
 """Cheats and accidents that judging must catch, with real train.py files; and odd honest models it must not."""
 
 import json
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
-from trial_files import TRAIN, variant
+from trial_files import COUNTS, TRAIN, variant
 
+from autoresearch.trial import judge_process
 from autoresearch.trial.judge import InvalidClaimError
-from autoresearch.trial.judge_process import JudgingFailedError, TaintedError
-from autoresearch.trial.sandbox import Command, Policy
-from autoresearch.types import TrialSpec
+from autoresearch.trial.judge_process import JudgeProcess, JudgingFailedError, TaintedError
+from autoresearch.trial.sandbox import Command, Policy, Sandbox
+from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.types import Outcome, TrialSpec
 
 LOOK_AHEAD = variant(
     (
@@ -140,31 +144,82 @@ def test_a_process_that_ends_while_it_loads_is_bad_and_says_how_it_ended(judge_t
     assert caught.value.reason == "bad_claim"
 
 
-def test_a_process_that_never_started_says_nothing_about_the_model(judge_text, sandbox) -> None:
-    class Broken:
-        """A sandbox whose first claim processes end at once."""
+def test_an_end_that_came_too_late_to_be_known_is_not_out_of_memory(
+    judge_text, monkeypatch
+) -> None:
+    monkeypatch.setattr(judge_process, "_EXIT_SECONDS", 0.0)
+    with pytest.raises(InvalidClaimError, match=r"exit status (3|None)") as caught:
+        judge_text("import os\nos._exit(3)\n" + TRAIN)
+    assert caught.value.reason == "bad_claim"
 
-        name = sandbox.name
 
-        def __init__(self, num_broken: int) -> None:
-            self.left = num_broken
+class Unlucky:
+    """A sandbox in which the first processes of a mode do not what they were started for.
 
-        def wrap(self, argv: list[str], policy: Policy) -> Command:
-            command = sandbox.wrap(argv, policy)
-            if "claim" in argv and self.left:
-                self.left -= 1
-                return replace(command, argv=("/bin/sh", "-c", "exit 5"))
-            return command
+    Args:
+        inner: What keeps the others in.
+        fates: Mode -> what becomes of its processes, one after the other.
+    """
 
+    def __init__(self, inner: Sandbox, **fates: list[str]) -> None:
+        self.inner, self.fates = inner, fates
+        self.name, self.guarantees = inner.name, inner.guarantees
+
+    def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
+        fates = self.fates.get(argv[-2])
+        return self.inner.wrap(FATES[fates.pop(0)](argv) if fates else argv, policy)
+
+
+def dies_in(module: str, function: str) -> Callable[[Sequence[str]], list[str]]:
+    patch = f"import os, autoresearch.trial.{module} as m; m.{function} = lambda *_: os._exit(1); "
+    return lambda argv: [x.replace("main(mode,", patch + "main(mode,") for x in argv]
+
+
+FATES = {
+    "start": lambda _: ["/bin/sh", "-c", "exit 5"],
+    "load": dies_in("script", "run_file"),
+    "answer": dies_in("channel", "Channel.send_bytes"),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_that_never_started_says_nothing_about_the_model(judge_text, backend) -> None:
+    sandbox = probe(backend).sandbox
+    if sandbox is None:
+        pytest.skip(f"{backend} does not work here")
+    text = TRAIN.replace("import torch\n", "import tempfile\ntempfile.mkdtemp()\nimport torch\n", 1)
     with pytest.raises(TaintedError, match="claim process did not start: exit status 5") as caught:
-        judge_text(TRAIN, work={"sandbox": Broken(2)})
+        judge_text(text, work={"sandbox": Unlucky(sandbox, claim=["start"] * 2)})
     assert caught.value.reason == "judge"
-    assert judge_text(TRAIN, work={"sandbox": Broken(1)}).score.num_audited
+    assert judge_text(text, work={"sandbox": Unlucky(sandbox, claim=["start"])}).score.num_audited
 
 
-def test_a_claim_that_is_late_is_bad(judge_text) -> None:
-    with pytest.raises(InvalidClaimError, match="late") as caught:
-        judge_text("import time\ntime.sleep(100)\n" + TRAIN, judge__timeout_seconds=6.0)
+def test_a_process_that_ends_and_nothing_says_why_is_asked_again(run, sandbox) -> None:
+    result = run(COUNTS, within=Unlucky(sandbox, claim=["answer"], audit=["load"]))
+    assert result.outcome is Outcome.OK, result
+    assert result.num_audited
+    ends = ["claim, answer: exit status 1", "audit, load: exit status 1"]
+    assert result.extra["judging_ends"] == ends
+
+
+def test_a_process_that_ends_twice_is_bad(judge_text, sandbox) -> None:
+    with pytest.raises(InvalidClaimError) as caught:
+        judge_text(TRAIN, work={"sandbox": Unlucky(sandbox, claim=["load", "answer"])})
+    assert caught.value.reason == "bad_claim"
+    assert caught.value.detail == "the claim process ended before its answer was whole"
+
+
+def test_a_claim_that_is_late_is_bad(judge_text, monkeypatch) -> None:
+    receive = JudgeProcess._receive
+
+    def out_of_time(self: JudgeProcess, type_: str) -> dict[str, Any]:
+        if type_ == "ready":
+            self._deadline = time.monotonic()
+        return receive(self, type_)
+
+    monkeypatch.setattr(JudgeProcess, "_receive", out_of_time)
+    with pytest.raises(InvalidClaimError, match="the claim was late: not done in") as caught:
+        judge_text("import time\ntime.sleep(100)\n" + TRAIN)
     assert caught.value.reason == "bad_claim"
 
 
