@@ -1,5 +1,6 @@
 """What a child must not be able to do, under every backend that works here."""
 
+import contextlib
 import json
 import os
 import signal
@@ -43,6 +44,15 @@ def attempts(run, code, *arguments, **changes):
     child = run(ATTEMPTS + code + "\nprint(json.dumps(results))", *arguments, **changes)
     assert child.code == 0, child.err
     return json.loads(child.out.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def bystander(**options):
+    with subprocess.Popen(["sleep", "600"], **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_no_network_of_any_family(run):
@@ -290,9 +300,8 @@ for pattern in ("environ", "maps", "mem", "cwd", "root", "fd/*", "auxv", "task/*
             if os.read(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 100): print("read", path)
         except (OSError, ValueError): pass
 """
-    with subprocess.Popen(["sleep", "30"], env={"OPENAI_API_KEY": "sk-canary-2"}) as lab:
+    with bystander(env={"OPENAI_API_KEY": "sk-canary-2"}):
         child = run(code)
-        lab.kill()
     assert "sk-canary" not in child.out
     found = [line for line in child.out.splitlines() if line.startswith("read")]
     # A private process tree holds only the child's own init, which knows nothing.
@@ -300,7 +309,7 @@ for pattern in ("environ", "maps", "mem", "cwd", "root", "fd/*", "auxv", "task/*
 
 
 def test_signals_do_not_leave(run):
-    with subprocess.Popen(["sleep", "30"]) as victim:
+    with bystander() as victim:
         code = """
 import signal
 pid, parent = int(sys.argv[1]), os.getppid()
@@ -314,7 +323,6 @@ results = {
         found = attempts(run, code, str(victim.pid), str(os.getpid()))
         assert victim.poll() is None
         assert os.getpriority(os.PRIO_PROCESS, victim.pid) == 0
-        victim.kill()
     assert not [name for name, result in found.items() if result.startswith("did")]
 
 
@@ -471,6 +479,7 @@ for i in range(40):
     with open(f"{os.environ['HOME']}/{i}", "wb") as file:
         file.write(b"x" * 4_000_000)
     time.sleep(0.05)
+time.sleep(50)
 print("wrote all")
 """
     child = run(code, disk_mb=16)
@@ -495,6 +504,7 @@ for i in range(40):
     with open(f"{os.environ['HOME']}/{i}", "wb") as file:
         file.write(b"x" * 4_000_000)
     time.sleep(0.05)
+time.sleep(50)
 print("wrote all")
 """
     child = run(code, disk_mb=16)
@@ -509,17 +519,16 @@ count = 0
 try:
     for _ in range(300):
         if os.fork() == 0:
-            time.sleep(20); os._exit(0)
+            time.sleep(600); os._exit(0)
         count += 1
 except OSError:
     pass
 print(count, flush=True)
-time.sleep(1)
-print("still here", flush=True)
+if count >= 60:
+    time.sleep(50)
+    print("still here", flush=True)
 """
-    started = time.monotonic()
     child = run(code, max_processes=40)
-    assert time.monotonic() - started < 15
     count = int(child.out.split()[0]) if child.out else 0
     assert count < 60 or "still here" not in child.out
 
@@ -529,7 +538,7 @@ def test_memory_limit(run):
 import time
 block = bytearray(600 << 20)
 for i in range(0, len(block), 4096): block[i] = 1
-time.sleep(1.5)
+time.sleep(50)
 print("kept it")
 """
     child = run(code, memory_mb=200)
@@ -544,7 +553,7 @@ import os, time
 os.chdir(os.environ["HOME"])
 for _ in range(2500):
     os.mkdir("d"); os.chdir("d")
-time.sleep(5)
+time.sleep(50)
 print("unseen")
 """
     child = run(code)

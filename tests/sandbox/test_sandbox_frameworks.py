@@ -138,6 +138,8 @@ def test_packages_of_the_person_are_found(run, place, monkeypatch):
     (own / "zoo_module.py").write_text("value = 7")
     monkeypatch.setattr(sys, "path", [*sys.path, str(own)])
     places.interpreter_paths.cache_clear()
-    child = run("import zoo_module, autoresearch; print(zoo_module.value)")
-    places.interpreter_paths.cache_clear()
+    try:
+        child = run("import zoo_module, autoresearch; print(zoo_module.value)")
+    finally:
+        places.interpreter_paths.cache_clear()
     assert child.out == "7\n", child.err
