@@ -35,6 +35,8 @@ HERE = Path(__file__).resolve().parent
 KEY = "sk-canary-0123456789"
 BUDGET_SECONDS = 1.0
 SUBMIT_SECONDS = 0.5
+PATIENT_SECONDS = 30.0
+"""In place of it where the case is not about handing in late: a busy machine may stall."""
 SETTINGS: dict[str, Any] = {
     "data.vocab_size": 300,
     "data.workers": 1,
@@ -82,6 +84,11 @@ class Case:
     detail: str = ""
     settings: dict[str, float] = field(default_factory=dict)
     runs: int = 1
+
+    @property
+    def may_be_late(self) -> bool:
+        """Whether `overtime` will do."""
+        return any(reason == "overtime" for _, reason in self.expected)
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ class World:
             self.dataset,
             sandbox,
             scratch=self.root / "scratch" / tag,
-            submit_seconds=SUBMIT_SECONDS,
+            submit_seconds=SUBMIT_SECONDS if case.may_be_late else PATIENT_SECONDS,
             cache=self.root / "compiled" / tag,
         )
         spec = TrialSpec(

@@ -1,7 +1,7 @@
 """Answers nothing and waits.
 
 expect: invalid bad_claim
-settings: judge.timeout_seconds=6
+settings: judge.timeout_seconds=20
 """
 
 import time

@@ -1,6 +1,6 @@
 """Keeps batches and trains on them once the budget is spent, up to the last moment of the allowance.
 
-expect: ok
+expect: ok|crash overtime
 """
 
 import time
