@@ -164,7 +164,8 @@ def test_the_gpu_described_is_the_one_metered(nvml, monkeypatch, visible, name):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert hardware.gpu_handle(nvml) == name
-    meter = memory.MemoryMeter(os.getppid())
+    monkeypatch.setattr(memory, "tree_pids", lambda _pid: {os.getpid()})
+    meter = memory.MemoryMeter(os.getpid())
     meter.watch_device("cuda")
     meter.sample(is_last=True)
     expected = {"GPU-slow": 1024.0, "GPU-fast": 2048.0}
