@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
+from autoresearch.trial import host
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.child import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
 from autoresearch.trial.host import LocalExecutor
+from autoresearch.trial.judging import judge_weights
 from autoresearch.trial.sandbox.launcher.folders import wipe
 from autoresearch.trial.sandbox.probe import probe
 from autoresearch.types import Outcome, TrialResult
@@ -222,7 +224,7 @@ def test_through_trials_in_the_sandbox(
 
     base, poison, good = trial("base", is_tip=True), trial("poison"), trial("good")
     executor.keep_caches("good")
-    monkeypatch.undo()
+    monkeypatch.setattr(host, "judge_weights", judge_weights)
     last = trial("last")
     assert [r.outcome for r in (base, poison, good)] == [Outcome.OK] * 3
     seen = [r.log_tail.split("seen ")[1].strip() for r in (base, poison, good, last)]
@@ -267,19 +269,21 @@ COMPILED = TRAIN.replace(
     """    compiled = torch.compile(model)
     x, y = trial.synthetic_batch(B, T)
     compiled(x).sum().backward()
+    from torch._dynamo.utils import counters
+    print("hits", counters["inductor"]["fxgraph_cache_hit"], flush=True)
 """,
 ).replace("F.cross_entropy(model(x)", "F.cross_entropy(compiled(x)")
 
 
 @pytest.mark.slow
-def test_a_second_start_of_a_compiled_model_is_quicker(
+def test_a_second_start_of_a_compiled_model_finds_what_the_first_compiled(
     run, configure, dataset, sandbox, tmp_path, unjudged
 ) -> None:
     config = configure(trial__startup_seconds=240.0)
     executor = LocalExecutor(
         config, dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
-    seconds = []
+    hits = []
     for number in range(2):
         result = run(
             COMPILED,
@@ -287,5 +291,5 @@ def test_a_second_start_of_a_compiled_model_is_quicker(
             spec={"label": str(number), "keep_cache": True},
         )
         assert result.outcome is Outcome.OK, result
-        seconds.append(result.startup_seconds)
-    assert seconds[1] < 0.7 * seconds[0], seconds
+        hits.append(int(result.log_tail.split("hits ")[1].split()[0]))
+    assert hits[0] == 0 < hits[1]

@@ -131,11 +131,20 @@ def test_any_shape_per_call_and_pure_progress(run) -> None:
             seen.append(trial.progress)
             if len(seen) % 3 == 0:
                 break
-    assert seen == sorted(seen) and 0 <= seen[0] <= 1, seen
+    assert seen == sorted(seen) and 0 <= seen[0] <= seen[-1] < 1, seen
     print("nine", len(seen))
+    trial.submit(model)
     for x, y in trial.batches(B, T):
 """,
         ),
+    )
+    result = run(text, trial__budget_seconds=60.0)
+    assert result.outcome is Outcome.OK, result
+    assert "nine 9" in result.log_tail
+
+
+def test_no_batch_comes_after_the_deadline(run) -> None:
+    text = counts(
         (
             "    trial.submit(model)",
             """    assert trial.progress == 1.0
@@ -148,8 +157,9 @@ def test_any_shape_per_call_and_pure_progress(run) -> None:
     )
     result = run(text)
     assert result.outcome is Outcome.OK, result
-    assert "nine 9" in result.log_tail
-    assert "more 0" in result.log_tail, "a batch came after the deadline"
+    assert "more 0" in result.log_tail
+    assert result.train_seconds >= 0.5
+    assert result.submit_seconds > 0
 
 
 def test_seeds_decide_and_one_process_only(run) -> None:
@@ -174,18 +184,19 @@ def test_seeds_decide_and_one_process_only(run) -> None:
         (
             "        trial.log(loss=loss)\n",
             (
-                "        if shown:\n"
-                "            print(x.sum().item(), y.sum().item(), flush=True)\n"
-                "            shown.pop()\n"
+                "        print(x.sum().item(), y.sum().item(), flush=True)\n"
+                "        shown.pop()\n"
+                "        if not shown:\n"
+                "            break\n"
             ),
         ),
     )
-    results = [run(text, spec={"seed": seed}) for seed in (3, 3, 4)]
+    results = [run(text, spec={"seed": seed}, trial__budget_seconds=60.0) for seed in (3, 3, 4)]
     assert results[0].outcome is Outcome.OK, results[0]
     assert "forked: a trial is one process on one device" in results[0].log_tail
     draws = [r.log_tail.split("draws ")[1].split("\n")[0] for r in results]
     tails = [r.log_tail.splitlines() for r in results]
-    batches = [[line for line in lines if line[0].isdigit()][:10] for lines in tails]
+    batches = [[line for line in lines if line[:1].isdigit()] for lines in tails]
     assert draws[0] == draws[1] != draws[2]
     assert batches[0] == batches[1] != batches[2]
     assert len(batches[0]) == 10
@@ -199,31 +210,33 @@ def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
     import numpy as np
     ring, feeder = trial._batches._ring, trial._batches._channel
     feeder.send("open", generation=1, batch=B, length=T)
+    assert feeder.receive(30)["type"] == "opened"
     time.sleep(0.2)
-    assert feeder.receive(5)["type"] == "opened"
     data = np.frombuffer(os.pread(ring, 10**6, 0), np.int32)
     assert not data.any() and not select.select([feeder], [], [], 0.1)[0]
     trial.start()
-    time.sleep(0.2)
     for _ in range(2):
-        assert feeder.receive(1)["type"] == "ready"
-    assert not select.select([feeder], [], [], 0.1)[0]
-    trial._batches._generation = 1
+        assert feeder.receive(30)["type"] == "ready"
+    assert not select.select([feeder], [], [], 0.2)[0]
     print("two ahead")
+    trial.submit(model)
 """,
         ),
     )
-    result = run(text, trial__budget_seconds=2.0)
+    result = run(text, trial__budget_seconds=60.0)
     assert result.outcome is Outcome.OK, result.detail + result.log_tail
     assert "two ahead" in result.log_tail
 
 
-@pytest.mark.parametrize("change", ["__import__('time').sleep(60)", "while True: model(x)"])
+@pytest.mark.parametrize(
+    "change",
+    ["__import__('time').sleep(600)", "while True: model(trial.synthetic_batch(B, T)[0])"],
+)
 def test_ignoring_the_deadline_is_overtime(run, change) -> None:
     text = counts(("    trial.submit(model)", f"    {change}\n    trial.submit(model)"))
     result = run(text, executor={"submit_seconds": 0.1})
     assert (result.outcome, result.reason) == (Outcome.CRASH, "overtime")
-    assert result.train_seconds < 6
+    assert result.train_seconds < 300
 
 
 @pytest.mark.parametrize(
@@ -254,12 +267,12 @@ def test_hanging_in_training(run) -> None:
     text = counts(
         (
             "            counts += ",
-            "            __import__('time').sleep(99)\n            counts += ",
+            "            __import__('time').sleep(600)\n            counts += ",
         )
     )
-    result = run(text, trial__hung_seconds=0.5, trial__budget_seconds=8.0)
+    result = run(text, trial__hung_seconds=0.5, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "hung")
-    assert result.train_seconds < 6
+    assert result.train_seconds < 60
 
 
 def test_hanging_at_start(run) -> None:
@@ -273,14 +286,15 @@ def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:
             "    trial.submit(model)",
             """    import os, signal, sys, time
     sys.stdout.flush()
+    reader, writer = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            print("daemon", os.getpid(), flush=True)
+            os.write(writer, b"%d" % os.getpid())
             time.sleep(300)
         os._exit(0)
-    time.sleep(0.3)
+    print("daemon", os.read(reader, 20).decode(), flush=True)
     trial.submit(model)""",
         )
     )
@@ -324,15 +338,16 @@ def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("line", "reason", "words"),
+    ("line", "reason", "words", "seconds"),
     [
-        ("torch.empty(1 << 50)", "oom", "RuntimeError"),
-        ("loss = loss * float('nan')", "nan", "the loss became nan"),
-        ("loss = loss + 1e6", "diverged", "above"),
+        ("torch.empty(1 << 50)", "oom", "RuntimeError", 60.0),
+        ("loss = loss * float('nan')", "nan", "the loss became nan", 60.0),
+        ("loss = loss + 1e6", "diverged", "above", 10.0),  # said after a tenth
     ],
 )
-def test_crashes_in_training_are_told_apart(run, line, reason, words) -> None:
-    result = run(counts(("        trial.log(loss", f"        {line}\n        trial.log(loss")))
+def test_crashes_in_training_are_told_apart(run, line, reason, words, seconds) -> None:
+    text = counts(("        trial.log(loss", f"        {line}\n        trial.log(loss"))
+    result = run(text, trial__budget_seconds=seconds)
     assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result
     assert words in result.detail
     assert result.bpb is None
@@ -461,9 +476,9 @@ def test_stop_ends_a_trial_soon(run) -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     started_at = time.monotonic()
-    result = run(COUNTS, trial__budget_seconds=60.0, stop=stop)
+    result = run(COUNTS, trial__budget_seconds=600.0, stop=stop)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "stopped")
-    assert time.monotonic() - started_at < 20
+    assert time.monotonic() - started_at < 300
 
 
 def test_weights_have_a_cap(run) -> None:
