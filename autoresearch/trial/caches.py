@@ -11,7 +11,8 @@ kept experiments, as after `--rebaseline`.
     <folder>/pending/      of the last trial, until it is decided
 
 The files are opaque here: never opened as what they are, links and odd files are left behind, size, number
-and depth capped.
+and depth capped. All folders are copied into the home of a train child, whose disk is limited; so of kept ones the
+oldest go when all together are too much.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ MAX_DEPTH = 24
 GROUP_PREFIX = "__grp__"
 """Of Triton's lists of the files that make up a kernel."""
 _MAX_KEPT = 32
+_MAX_ALL_FILES = 50_000
 _TOP = Path()
 _Entry = tuple[Path, int]
 """What tells a file of a cache from others: its path below the cache's folder, and its size."""
@@ -39,10 +41,12 @@ class CompileCaches:
 
     Args:
         folder: Where they are; made when needed.
+        max_bytes: Of all folders together.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
+        self._max_bytes = max_bytes
         self._label = ""
 
     def for_training(self) -> tuple[Path, ...]:
@@ -86,7 +90,6 @@ class CompileCaches:
         """
         pending, baseline = self._folder / "pending", self._folder / "baseline"
         has_new = bool(self._label) and label == self._label
-        kept = self._kept()
         with contextlib.suppress(OSError):
             if is_baseline and not baseline.is_dir():
                 if has_new:
@@ -94,12 +97,27 @@ class CompileCaches:
                 else:
                     baseline.mkdir(parents=True)
             elif has_new:
-                number = 1 + max((_number(path) for path in kept), default=0)
+                number = 1 + max((_number(path) for path in self._kept()), default=0)
                 pending.rename(self._folder / f"kept-{number}")
-                for path in kept[: max(0, len(kept) + 1 - _MAX_KEPT)]:
-                    shutil.rmtree(path, ignore_errors=True)
+                self._evict()
         if has_new:
             self._label = ""
+
+    def _evict(self) -> None:
+        """Remove the oldest kept folders until number, bytes and files of all are within bounds."""
+        kept = list(self._kept())
+        sizes = {
+            folder: [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
+            for folder in self.for_training()
+        }
+        while kept and (
+            len(kept) > _MAX_KEPT
+            or sum(map(sum, sizes.values())) > self._max_bytes
+            or sum(map(len, sizes.values())) > _MAX_ALL_FILES
+        ):
+            oldest = kept.pop(0)
+            del sizes[oldest]
+            shutil.rmtree(oldest, ignore_errors=True)
 
     def _kept(self) -> tuple[Path, ...]:
         return tuple(sorted(self._folder.glob("kept-*"), key=_number))

@@ -17,7 +17,7 @@ from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
 from autoresearch.killpoints import reach
 from autoresearch.trial import judge
-from autoresearch.trial.caches import CompileCaches
+from autoresearch.trial.caches import MAX_BYTES, CompileCaches
 from autoresearch.trial.judge import InvalidClaimError, Text
 from autoresearch.trial.judge_process import (
     JudgeProcess,
@@ -84,7 +84,9 @@ class LocalExecutor:
         self.tolerance = tolerance
         self.noise_nats = noise_nats
         self._cache = cache
-        self._caches = CompileCaches(cache / "compile") if cache else None
+        # A quarter of what a child may write: it copies them.
+        max_bytes = min(MAX_BYTES, config.sandbox.disk_mb << 18)
+        self._caches = CompileCaches(cache / "compile", max_bytes) if cache else None
         self._environment = dict(environment or {})
         self._reference: np.ndarray | None = None
         if device is not None and config.trial.device == "auto":

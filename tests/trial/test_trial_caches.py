@@ -135,6 +135,23 @@ def test_what_is_kept_already_is_not_kept_again_however_young_it_looks(tmp_path,
     assert len(caches.for_training()) == 5
 
 
+@pytest.mark.parametrize("limit", ["bytes", "files"])
+def test_the_oldest_kept_go_when_all_together_are_too_much(
+    tmp_path, home, monkeypatch, limit
+) -> None:
+    """A child copies them all into a home whose disk is limited."""
+    if limit == "files":
+        monkeypatch.setattr("autoresearch.trial.caches._MAX_ALL_FILES", 3)
+    caches = CompileCaches(tmp_path / "caches", 30 if limit == "bytes" else 10**9)
+    for number in range(5):
+        (home / f"file-{number}").write_text("x" * 10)
+        caches.take(home, str(number), 0.0)
+        caches.keep(str(number), is_baseline=number == 0)
+        (home / f"file-{number}").unlink()
+    assert names(caches.for_training()) == {"file-0", "file-3", "file-4"}
+    assert names(caches.for_judging()) == {"file-0"}
+
+
 def test_folders_too_deep_or_a_link_in_place_of_one_only_mean_no_cache(tmp_path, home) -> None:
     caches = CompileCaches(tmp_path / "caches")
     (tmp_path / "linked").symlink_to(home)
