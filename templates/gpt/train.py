@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from autoresearch.trial import Trial
 from autoresearch.trial.attention import attend
+from autoresearch.trial.script import is_out_of_memory
 
 # Model
 DEPTH = 8  # blocks; more learns more per token and makes fewer steps; range 1 to 32
@@ -36,7 +37,7 @@ CONTEXT = 2048  # tokens in a training row; at most max_seq_len
 ROWS = 64  # rows in a forward pass; halve it when memory runs out; range 1 to 512
 ACCUMULATE = 2  # forward passes in an optimizer step; range 1 to 64
 
-# Optimizer; AdamW's learning rates are those of width 768 and scale with WIDTH ** -0.5
+# Optimizer; EMBED_LR and HEAD_LR are those of width 768 and scale with WIDTH ** -0.5
 MATRIX_LR = 0.04  # Muon, all matrices inside blocks; range 0.002 to 0.2
 EMBED_LR = 0.8  # AdamW, token and value embeddings; range 0.02 to 4
 HEAD_LR = 0.004  # AdamW, output matrix; range 0.0002 to 0.05
@@ -406,7 +407,7 @@ class Trainer:
                     self.accumulate(x, y)
                 self.step(0.0)
         except RuntimeError as error:
-            if "memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise torch.OutOfMemoryError(
                 f"ROWS = {ROWS} rows of CONTEXT = {CONTEXT} do not fit in memory: set ROWS ="

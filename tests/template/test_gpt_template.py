@@ -176,14 +176,22 @@ def test_a_step_that_does_not_fit_says_what_to_set(rows, message, monkeypatch):
         module.main()
 
 
-def test_other_errors_of_the_warm_up_stay_as_they_are(monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "shapes do not match",
+        "CUDA error: an illegal memory access was encountered",
+        "out of resource: shared memory, Required: 278528, Hardware limit: 232448",
+    ],
+)
+def test_other_errors_of_the_warm_up_stay_as_they_are(text, monkeypatch):
     module = load(FakeTrial())
 
     def broken(*_):
-        raise RuntimeError("shapes do not match")
+        raise RuntimeError(text)
 
     monkeypatch.setattr(module, "loss_of", broken)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
+    with pytest.raises(RuntimeError, match=text):
         module.main()
 
 
