@@ -19,6 +19,7 @@ Trade-offs:
 """
 
 import contextlib
+import copy
 import sys
 import types
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class _Lab:
     """What the shim knows in this process."""
 
     trial: Trial | None = None
+    device = torch.device("cpu")
     vocab_size = 0
     max_seq_len = 0
     budget_seconds = 0.0
@@ -68,11 +70,14 @@ def attach(script: dict[str, Any]) -> None:
 
 def _join() -> None:
     trial = _Lab.trial = Trial.join()
+    _Lab.device = trial.device
     _Lab.vocab_size, _Lab.max_seq_len = trial.vocab_size, trial.max_seq_len
     _Lab.budget_seconds = trial.budget_seconds
 
 
 def __getattr__(name: str) -> Any:
+    if name == "DEVICE":
+        return _Lab.device
     if name == "MAX_SEQ_LEN":
         return _Lab.max_seq_len
     if name == "TIME_BUDGET":
@@ -186,7 +191,7 @@ def _warm_up(script: dict[str, Any], model: nn.Module, batch: tuple[Tensor, Tens
     """Compile forward, backward and optimizer steps on random tokens; leave no trace."""
     optimizers = [v for v in script.values() if isinstance(v, torch.optim.Optimizer)]
     autocast = next((v for v in script.values() if isinstance(v, torch.autocast)), None)
-    saved = {name: p.detach().clone() for name, p in model.named_parameters()}
+    saved = copy.deepcopy(model.state_dict())
     try:
         for _ in range(2):
             with autocast or contextlib.nullcontext():
@@ -203,10 +208,8 @@ def _warm_up(script: dict[str, Any], model: nn.Module, batch: tuple[Tensor, Tens
         raise
     except Exception as exc:  # noqa: BLE001 - a script of another kind compiles inside its budget
         sys.stderr.write(f"no warm-up before the clock starts: {type(exc).__name__}: {exc}\n")
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(saved[name])
-            p.grad = None
+    model.load_state_dict(saved)
+    model.zero_grad(set_to_none=True)
     for optimizer in optimizers:
         optimizer.state.clear()
 
@@ -256,6 +259,7 @@ def _builder(path: Path) -> Any:
     def build_model(vocab_size: int, max_seq_len: int, device: torch.device | str) -> nn.Module:
         """Run the script up to `make_dataloader` and return its model."""
         _Lab.vocab_size, _Lab.max_seq_len, _Lab.budget_seconds = vocab_size, max_seq_len, 300.0
+        _Lab.device = torch.device(device)
         module = types.ModuleType("script")
         module.__file__ = str(path)
         sys.modules["script"] = module

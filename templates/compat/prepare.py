@@ -24,6 +24,7 @@ def _importer():
 
 compat.attach(_importer())
 
+DEVICE = compat.DEVICE
 MAX_SEQ_LEN = compat.MAX_SEQ_LEN
 TIME_BUDGET = compat.TIME_BUDGET
 EVAL_TOKENS = 0

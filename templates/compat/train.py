@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from prepare import MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, evaluate_bpb, make_dataloader
+from prepare import DEVICE, MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, evaluate_bpb, make_dataloader
 
 DEPTH = 4  # blocks; range 1 to 16
 WIDTH = 128  # channels; range 64 to 1024; multiple of 64
@@ -70,13 +70,12 @@ class GPT(nn.Module):
 
 
 torch.manual_seed(42)
-device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-is_cuda = device.type == "cuda"
-autocast_ctx = torch.amp.autocast(device_type=device.type, dtype=torch.bfloat16, enabled=is_cuda)
+is_cuda = DEVICE.type == "cuda"
+autocast_ctx = torch.amp.autocast(device_type=DEVICE.type, dtype=torch.bfloat16, enabled=is_cuda)
 
 tokenizer = Tokenizer.from_directory()
 config = GPTConfig(MAX_SEQ_LEN, tokenizer.get_vocab_size(), DEPTH, WIDTH // HEAD_DIM, WIDTH)
-model = GPT(config).to(device)
+model = GPT(config).to(DEVICE)
 optimizer = torch.optim.AdamW(
     model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY
 )

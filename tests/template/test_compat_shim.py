@@ -35,6 +35,27 @@ def test_judging_builds_the_model_without_training(judged):
     assert all(not key.startswith("_orig_mod") for key in model.state_dict())
 
 
+def test_a_script_is_told_the_device(judged):
+    judged.build_model(100, 32, "cpu:0")
+    assert str(sys.modules["script"].DEVICE) == "cpu:0"
+    assert str(compat.DEVICE) == "cpu:0"
+
+
+def test_a_warm_up_leaves_no_trace_in_parameters_or_buffers():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    seen = []
+    loss = lambda x, _: seen.append(x) or torch.nn.Sequential.forward(model, x).sum()  # noqa: E731
+    model.forward = loss
+    compat._warm_up({"optimizer": optimizer}, model, (torch.randn(8, 4), torch.zeros(8)))
+    assert len(seen) == 2
+    assert not optimizer.state
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_kernels_are_answered_by_our_attention(judged):
     import kernels
 
