@@ -22,7 +22,6 @@ class MemoryMeter:
         self._gpu: _GpuMeter | None = None
         self._next = time.monotonic() + 0.3
         self._resident = 0.0
-        self._device = 0.0
         self.last_mb: float | None = None
 
     def watch_device(self, device: str) -> None:
@@ -40,9 +39,7 @@ class MemoryMeter:
         self._resident = max(self._resident, resident or 0.0)
         self.last_mb = resident
         if self._gpu is not None:
-            used = self._gpu.used_mb(tree_pids(self._pid))
-            self._device = max(self._device, used or 0.0)
-            self.last_mb = used
+            self.last_mb = self._gpu.sample(tree_pids(self._pid))
 
     def note_resident(self, peak_mb: float | None) -> None:
         """Take the peak the system itself counted for the largest process."""
@@ -52,7 +49,7 @@ class MemoryMeter:
     def peak_mb(self) -> float | None:
         """Largest sample in MB, None if there is none."""
         if self._gpu is not None:
-            return self._device or None
+            return self._gpu.peak_mb or None
         return self._resident or None
 
 
@@ -63,6 +60,8 @@ class _GpuMeter:
         self._nvml = nvml
         self._handle = handle
         self._before_mb = before_mb
+        self._knows_pids = False
+        self.peak_mb = 0.0
 
     @classmethod
     def open(cls) -> "_GpuMeter | None":
@@ -76,14 +75,20 @@ class _GpuMeter:
                 return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20)
         return None
 
-    def used_mb(self, pids: set[int]) -> float | None:
+    def sample(self, pids: set[int]) -> float | None:
         """Return MB the processes use; in a container without a view of pids, what the device gained."""
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
             own = [p.usedGpuMemory for p in running if p.pid in pids and p.usedGpuMemory]
-            if own:
-                return float(sum(own)) / 2**20
-            used = float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+            if own and not self._knows_pids:
+                self._knows_pids = True
+                self.peak_mb = 0.0  # what the device gained so far may be other people's
+            if self._knows_pids:
+                used = float(sum(own)) / 2**20
+            else:
+                total = float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+                used = max(0.0, total - self._before_mb)
         except Exception:  # noqa: BLE001 - a driver may fail in many ways, and this is a view
             return None
-        return max(0.0, used - self._before_mb)
+        self.peak_mb = max(self.peak_mb, used)
+        return used

@@ -175,6 +175,29 @@ def test_the_gpu_described_is_the_one_metered(nvml, monkeypatch, visible, name):
         assert meter.peak_mb == expected[name]
 
 
+def test_memory_of_other_people_on_the_gpu_is_not_metered(nvml, monkeypatch):
+    """What the device gained counts only where NVML does not know the pids of this machine."""
+    listed, used = {}, [1000]
+    monkeypatch.setattr(memory, "tree_pids", lambda _pid: {7})
+    nvml.nvmlDeviceGetMemoryInfo = lambda _: types.SimpleNamespace(used=used[0] << 20)
+    nvml.nvmlDeviceGetComputeRunningProcesses = lambda _: [
+        types.SimpleNamespace(pid=pid, usedGpuMemory=mb << 20) for pid, mb in listed.items()
+    ]
+    meter = memory.MemoryMeter(1)
+    meter.watch_device("cuda")
+
+    def sampled(total, **pids):
+        used[0] = total
+        listed.clear()
+        listed.update({int(name[1:]): mb for name, mb in pids.items()})
+        meter.sample(is_last=True)
+        return meter.last_mb, meter.peak_mb
+
+    assert sampled(9000, _8=8000) == (8000.0, 8000.0)
+    assert sampled(9300, _8=8000, _7=300) == (300.0, 300.0)
+    assert sampled(9000, _8=8000) == (0.0, 300.0)
+
+
 @pytest.mark.parametrize("visible", ["1", "GPU-fast"])
 def test_a_gpu_has_one_lock_however_it_is_named(nvml, monkeypatch, tmp_path, visible):
     machine = types.SimpleNamespace(kind="cuda")
