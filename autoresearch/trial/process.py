@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.config import Config
@@ -44,6 +44,25 @@ _PASSED_ON = (
 _KILL_SECONDS = 15.0
 
 
+@contextlib.contextmanager
+def _starting(what: str) -> Iterator[contextlib.ExitStack]:
+    """Give a stack for what is opened to start a process; it is closed only if that fails.
+
+    Raises:
+        AutoresearchError: the system refused.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            yield opened
+        except (OSError, wire.ClosedError) as exc:
+            raise AutoresearchError(
+                f"cannot start {what}: {getattr(exc, 'strerror', None) or exc}",
+                hint="see `autoresearch doctor`",
+                kind="trial_failed",
+            ) from exc
+        opened.pop_all()
+
+
 class Child:
     """One process in the sandbox, with its supervisor, its channel and its output.
 
@@ -74,28 +93,31 @@ class Child:
         is_heard: bool = False,
     ) -> None:
         self.started_at = time.monotonic()
-        ours, theirs = wire.pair()
-        control, their_control = wire.pair()
-        reader, writer = os.pipe() if is_heard else (-1, -1)
         profile: Profile = "train" if mode == "train" else "judge"
-        policy = Policy(
-            profile=profile,
-            working_directory=folder.snapshot,
-            home=folder.home,
-            temporary=folder.temporary,
-            read_only=(folder.snapshot, *caches),
-            environment={
-                **environment_for(theirs.fileno()),
-                **cache_environment(folder.cache, caches),
-                **(environment or {}),
-            },
-            inherit=(theirs.fileno(),),
-            needs_gpu=config.trial.device != "cpu",
-            max_processes=config.sandbox.max_processes,
-            memory_mb=config.sandbox.memory_mb,
-            disk_mb=config.sandbox.disk_mb,
-        )
-        try:
+        with _starting("a trial process") as opened:
+            ours, theirs = map(opened.enter_context, wire.pair())
+            control, their_control = map(opened.enter_context, wire.pair())
+            reader, writer = os.pipe() if is_heard else (-1, -1)
+            if is_heard:
+                opened.callback(os.close, reader)
+                opened.callback(os.close, writer)
+            policy = Policy(
+                profile=profile,
+                working_directory=folder.snapshot,
+                home=folder.home,
+                temporary=folder.temporary,
+                read_only=(folder.snapshot, *caches),
+                environment={
+                    **environment_for(theirs.fileno()),
+                    **cache_environment(folder.cache, caches),
+                    **(environment or {}),
+                },
+                inherit=(theirs.fileno(),),
+                needs_gpu=config.trial.device != "cpu",
+                max_processes=config.sandbox.max_processes,
+                memory_mb=config.sandbox.memory_mb,
+                disk_mb=config.sandbox.disk_mb,
+            )
             command = sandbox.wrap(child_module.command(mode, file), policy)
             script = [sys.executable, "-I", "-S", supervisor.__file__, str(their_control.fileno())]
             self._process = subprocess.Popen(
@@ -108,22 +130,14 @@ class Child:
                 stderr=writer if is_heard else subprocess.DEVNULL,
                 start_new_session=True,
             )
-        except OSError as exc:
-            raise AutoresearchError(
-                f"cannot start a trial process: {exc.strerror or exc}",
-                hint="see `autoresearch doctor`",
-                kind="trial_failed",
-            ) from exc
-        finally:
-            theirs.close()
-            their_control.close()
-            if is_heard:
-                os.close(writer)
+        theirs.close()
+        their_control.close()
+        if is_heard:
+            os.close(writer)
+            os.set_blocking(reader, False)
         self.channel = wire.Channel(ours)
         self.control = control
         self.output_fd = reader
-        if is_heard:
-            os.set_blocking(reader, False)
         self._report: tuple[int | None, int] | None = None
         self._is_closed = False
 
@@ -258,40 +272,44 @@ class FeederProcess:
         path: Folder of the prepared dataset.
         seed: Of the order of documents.
         max_seq_len: Longest row it serves.
+
+    Raises:
+        AutoresearchError: it cannot be started.
     """
 
     def __init__(self, path: Path, *, seed: int, max_seq_len: int) -> None:
         from autoresearch.trial import feeder
 
-        ours, theirs = wire.pair()
-        self.child_socket, feeder_socket = wire.pair()
-        self.ring_fd = wire.memory_file("ring", can_be_sealed=False)
-        counters_fd = wire.memory_file("counters", feeder.COUNTERS_BYTES)
-        fds = (theirs.fileno(), feeder_socket.fileno(), self.ring_fd, counters_fd)
         root = str(Path(__file__).resolve().parents[2])
         code = (
             "import sys; sys.path.insert(0, sys.argv[5]); "
             "from autoresearch.trial.feeder import main; sys.exit(main(sys.argv))"
         )
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, *map(str, fds), root],
-            pass_fds=fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        with _starting("the feeder of a trial") as opened:
+            ours, theirs = map(opened.enter_context, wire.pair())
+            self.child_socket, feeder_socket = map(opened.enter_context, wire.pair())
+            self.ring_fd = wire.memory_file("ring", can_be_sealed=False)
+            opened.callback(os.close, self.ring_fd)
+            counters_fd = wire.memory_file("counters", feeder.COUNTERS_BYTES)
+            opened.callback(os.close, counters_fd)
+            fds = (theirs.fileno(), feeder_socket.fileno(), self.ring_fd, counters_fd)
+            self._process = opened.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-c", code, *map(str, fds), root],
+                    pass_fds=fds,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
+            )
+            opened.callback(self._process.kill)
+            self.channel = wire.Channel(ours)
+            self.counters = feeder.Counters(counters_fd, writable=False)
+            self.channel.send("setup", path=str(path), seed=seed, max_seq_len=max_seq_len)
         theirs.close()
         feeder_socket.close()
-        self.channel = wire.Channel(ours)
-        self.counters = feeder.Counters(counters_fd, writable=False)
         os.close(counters_fd)
-        self.channel.send(
-            "setup",
-            path=str(path),
-            seed=seed,
-            max_seq_len=max_seq_len,
-        )
 
     def go(self, deadline: float) -> None:
         """Let tokens flow until `deadline` (monotonic seconds).

@@ -1,13 +1,16 @@
 """How a child ended is told as it was, also where it died in the middle of a word, or as not known."""
 
+import gc
 import io
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from trial_files import COUNTS, variant
 
+from autoresearch.errors import AutoresearchError
 from autoresearch.trial import supervisor
 from autoresearch.trial.process import Child
 from autoresearch.trial.sandbox import NoSandbox
@@ -46,6 +49,30 @@ def test_an_exit_status_is_the_childs_own_or_not_known(start) -> None:
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait(60)
     assert child.exit_code is None
+
+
+@pytest.mark.parametrize(
+    ("place", "failing", "words"),
+    [
+        ("autoresearch.trial.process.subprocess", "Popen", "the feeder of a trial: no room"),
+        ("autoresearch.trial.channel", "memory_file", "the feeder of a trial: no room"),
+        ("autoresearch.trial.channel.Channel", "send", "the feeder of a trial: no room"),
+        ("autoresearch.trial.process", "environment_for", "a trial process: no room"),
+    ],
+)
+def test_a_machine_that_can_start_nothing_says_so_and_nothing_is_left_open(
+    run, monkeypatch, place, failing, words
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "no room")
+
+    monkeypatch.setattr(f"{place}.{failing}", refuse)
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(AutoresearchError, match=f"cannot start {words}"):
+        run(COUNTS)
+    gc.collect()
+    left = set(Path("/proc/self/fd").iterdir()) - before
+    assert not [path for path in left if path.is_symlink()]  # one was open to list them
 
 
 def test_a_process_that_has_no_name_any_more_is_passed_over(monkeypatch) -> None:
