@@ -134,7 +134,7 @@ def test_on_a_gpu_the_claim_process_warms_up_early(run, monkeypatch) -> None:
             self._result.device = "cpu"
 
     monkeypatch.setattr(Training, "_handle", on_a_gpu)
-    result = run(COUNTS, spec={"audit_below": 0.0}, trial__budget_seconds=2.0)
+    result = run(COUNTS, spec={"audit_below": 0.0}, trial__budget_seconds=6.0)
     assert result.outcome is Outcome.OK, result
     # Before there are weights, for the device of the trainer; the audit comes with the weights, in case it is needed.
     assert started[0] == ("claim", "cuda", b"")
