@@ -31,9 +31,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests that take minutes."""
+    """Run the tests that take minutes, and look for new examples of those that draw them."""
     install(session, "-e", ".[dev]")
     session.run("pytest", "-m", "slow", *session.posargs)
+    session.run("pytest", "-n", "2", "-m", "hypothesis", env={"HYPOTHESIS_PROFILE": "explore"})
 
 
 @nox.session
