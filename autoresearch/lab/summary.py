@@ -167,7 +167,7 @@ def summarize(
         num_since_gain=since,
         steps=ladder(session, baseline),
         running=running if session.state == "running" else None,
-        doing=present if session.state == "running" else None,
+        doing=present,
         marks=marks(session, baseline, best),
         alerts=alerts(session, judged),
         next_command=command,

@@ -19,7 +19,7 @@ PRESENT_WORDS = {
     "propose": "waiting for the proposer",
     "trial": "starting",
     "decide": "deciding",
-    "confirm": "confirming the best",
+    "confirm": "confirming",
     "wait": "waiting",
 }
 LABEL = 10
@@ -112,6 +112,8 @@ def state_text(session: Session, summary: Summary, now: datetime) -> Text:
     reason = f.clean(session.stop_reason)
     if reason:
         text.append(": " + STOP_WORDS.get(reason, reason), style="default")
+    if summary.doing is not None and session.ended_at:  # a confirmation a person asked for
+        text.append(";" + _present(summary, now), style="default")
     return text
 
 
@@ -122,7 +124,9 @@ def _present(summary: Summary, now: datetime) -> str:
     if present is not None:
         word = PRESENT_WORDS.get(present.what, f.clean(present.what))
         text += f"{',' if text else ''} {word}" if word else ""
-        if present.seconds is not None:
+        if present.what == "confirm" and present.detail:
+            text += f" {f.clean(present.detail)}"
+        elif present.seconds is not None:
             text += f" {f.duration(present.seconds)}"
         if present.budget_seconds is not None and present.what == "train":
             text += f" of {f.duration(present.budget_seconds)}"

@@ -8,6 +8,7 @@ from autoresearch.lab import present, scores, spending
 from autoresearch.lab import summary as s
 from autoresearch.lab.verified import carried
 from autoresearch.types import Alert, Busy, Decision, Experiment, Outcome, Session, State, Verdict
+from autoresearch.ui import overview
 
 
 def test_empty_session_has_no_numbers():
@@ -187,6 +188,21 @@ def test_only_what_is_under_trial_runs():
     assert [e.number for e in found.experiments if e.state is State.RUNNING] == [20]
     stopped = present.at_present(replace(session, state="interrupted"), None)
     assert not [e for e in stopped.experiments if e.state is State.RUNNING]
+
+
+@pytest.mark.parametrize(
+    ("session", "words"),
+    [
+        (sessions.running(), "RUNNING confirming 2 of 6: #2, seed 1"),
+        (sessions.night(), "is reached; confirming 2 of 6: #2, seed 1"),
+        (replace(sessions.running(), state="paused"), "PAUSED"),
+    ],
+)
+def test_a_confirmation_says_how_far_it_is(session, words):
+    doing = present.Doing("confirm", 2, 30.0, detail="2 of 6: #2, seed 1")
+    session = replace(session, stop_reason=session.ended_at and "experiments")
+    summary = s.summarize(session, sessions.NOW, present=doing)
+    assert overview.state_text(session, summary, sessions.NOW).plain.endswith(words)
 
 
 def test_a_session_of_one_proposal_can_be_summed_up():
