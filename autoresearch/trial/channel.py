@@ -297,16 +297,24 @@ def memory_file(name: str, size: int = 0, *, can_be_sealed: bool = True) -> int:
 
 
 def sealed_file(name: str, parts: Iterable["ReadableBuffer"]) -> int:
-    """Return the descriptor of a new file in memory that holds `parts` and never changes again."""
+    """Return the descriptor of a new file in memory that holds `parts` and never changes again.
+
+    Raises:
+        OSError: there is no memory or no descriptor left.
+    """
     fd = memory_file(name)
-    for part in parts:
-        view = memoryview(part).cast("B")
-        while view:
-            view = view[os.write(fd, view[: 1 << 30]) :]
-    if sys.platform == "linux":
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        for part in parts:
+            view = memoryview(part).cast("B")
+            while view:
+                view = view[os.write(fd, view[: 1 << 30]) :]
+        if sys.platform == "linux":
+            seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

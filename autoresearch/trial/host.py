@@ -275,6 +275,9 @@ class LocalExecutor:
             fields = {"outcome": Outcome.CRASH, "reason": exc.reason, "detail": exc.detail}
         except TaintedError as exc:
             fields = {"outcome": Outcome.TAINTED, "reason": exc.reason, "detail": exc.detail}
+        except (OSError, MemoryError) as exc:  # of this machine: judging is shown all in memory
+            detail = f"no room to judge in: {getattr(exc, 'strerror', None) or exc}"
+            fields = {"outcome": Outcome.TAINTED, "reason": "judge", "detail": detail}
         else:
             score = judged.score
             self._learn(spec, judged)

@@ -1,6 +1,8 @@
 """Cheats and accidents that judging must catch, with real train.py files; and odd honest models it must not."""
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -207,6 +209,16 @@ def test_a_process_that_ends_twice_is_bad(judge_text, sandbox) -> None:
         judge_text(TRAIN, work={"sandbox": Unlucky(sandbox, claim=["load", "answer"])})
     assert caught.value.reason == "bad_claim"
     assert caught.value.detail == "the claim process ended before its answer was whole"
+
+
+def test_a_machine_without_room_to_judge_in_taints(run, monkeypatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(judge_process.wire, "sealed_file", refuse)
+    result = run(COUNTS)
+    assert (result.outcome, result.reason) == (Outcome.TAINTED, "judge"), result
+    assert result.detail == "no room to judge in: No space left on device"
 
 
 def test_a_claim_that_is_late_is_bad(judge_text, monkeypatch) -> None:
