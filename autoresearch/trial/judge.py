@@ -29,18 +29,27 @@ MIN_BIAS = 2e-4
 _Z = 4.891638
 
 
-class InvalidClaimError(Exception):
-    """The trial broke the rules of judging.
+class NoScoreError(Exception):
+    """Judging gave no score.
 
     Args:
-        reason: `bad_claim`, `claim_mismatch`, `biased_claim`.
-        detail: One sentence with its size.
+        reason: A word for the record.
+        detail: One sentence.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+class InvalidClaimError(NoScoreError):
+    """The trial broke the rules of judging.
+
+    Args:
+        reason: `bad_claim`, `claim_mismatch`, `biased_claim`.
+        detail: One sentence with its size.
+    """
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from autoresearch.config import Config
 from autoresearch.trial import channel as wire
 from autoresearch.trial.child import EXIT_EXCEPTION, EXIT_OOM
-from autoresearch.trial.judge import InvalidClaimError, Text
+from autoresearch.trial.judge import InvalidClaimError, NoScoreError, Text
 from autoresearch.trial.output import explain_error
 from autoresearch.trial.process import Child
 from autoresearch.trial.sandbox import EXIT_LIMIT, Sandbox
@@ -34,7 +34,7 @@ class EndedEarlyError(InvalidClaimError):
         super().__init__("bad_claim", detail)
 
 
-class JudgingFailedError(Exception):
+class JudgingFailedError(NoScoreError):
     """The model could not be judged: a crash of what train.py defines.
 
     Args:
@@ -42,24 +42,14 @@ class JudgingFailedError(Exception):
         detail: One sentence.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
-
-class TaintedError(Exception):
+class TaintedError(NoScoreError):
     """Judging did not come to its end, and not by the model's doing.
 
     Args:
         reason: `stopped`, or `judge`: a process ended before anything of the candidate had reached it.
         detail: One sentence.
     """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True)
