@@ -1,32 +1,79 @@
 """The project's checks: `nox -l` lists them, `nox -s tests` runs the test suite.
 
-Each session builds its own environment. AUTORESEARCH_TORCH names the torch to install, for example
-`torch==2.13.0` or a CPU build; by default whatever satisfies pyproject.toml.
+Each session builds an environment with the versions of constraints.txt, so that it passes next year too; `latest` takes
+the newest of everything, `minimum` the lowest versions pyproject.toml allows. AUTORESEARCH_TORCH names the torch to
+install, for example `torch==2.13.0` or a CPU build.
 """
 
 import os
+import re
 import tempfile
+import tomllib
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.sessions = ["lint", "types", "tests", "build"]
 nox.options.default_venv_backend = "venv"
 
-TORCH = os.environ.get("AUTORESEARCH_TORCH", "torch>=2.9")
+TORCH = os.environ.get("AUTORESEARCH_TORCH", "torch==2.13.0")
+CONSTRAINTS = Path("constraints.txt").resolve()
+FAST = ("pytest", "-n", "2", "-m", "not slow and not gpu")
 
 
 def install(session: nox.Session, *what: str) -> None:
-    """Install torch first, so that nothing else chooses its build, then `what`."""
+    """Install torch first, so that nothing else chooses its build, then `what`, as constraints.txt says."""
     session.install(TORCH)
-    session.install(*what)
+    session.install("-c", str(CONSTRAINTS), *what)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite in random order; arguments go to pytest."""
     install(session, "-e", ".[dev]")
-    session.run("pytest", "-n", "2", "-m", "not slow and not gpu", *session.posargs)
+    session.run(*FAST, *session.posargs)
+
+
+@nox.session
+def latest(session: nox.Session) -> None:
+    """Run the test suite with the newest release of every package."""
+    session.install(os.environ.get("AUTORESEARCH_TORCH", "torch"))
+    session.install("--upgrade", "-e", ".[dev]")
+    session.run(*FAST, *session.posargs)
+
+
+@nox.session
+def minimum(session: nox.Session) -> None:
+    """Run the test suite with the lowest versions pyproject.toml allows; torch is the one named."""
+    session.install(TORCH)
+    session.install(*lowest_versions())
+    session.install("--no-deps", "-e", ".")
+    session.run(*FAST, *session.posargs)
+
+
+def lowest_versions() -> list[str]:
+    """Return a requirement `name==version` for each lower bound in pyproject.toml but torch's."""
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + project["optional-dependencies"]["dev"]
+    bounds = {
+        wanted.name: [bound.version for bound in wanted.specifier if bound.operator == ">="]
+        for wanted in map(Requirement, lines)
+        if wanted.name != "torch"
+    }
+    return [f"{name}=={low[0]}" if low else name for name, low in bounds.items()]
+
+
+@nox.session
+def constraints(session: nox.Session) -> None:
+    """Write constraints.txt: the newest versions that work together today, torch and its CUDA packages left out."""
+    session.install(TORCH)
+    session.install("-e", ".[dev]", "build")
+    frozen = session.run("python", "-m", "pip", "freeze", "--exclude-editable", silent=True)
+    of_torch = re.compile(r"(torch|triton|cuda-[\w-]+|nvidia-(?!ml-py)[\w-]+)( @|==)")
+    kept = [f"{line}\n" for line in str(frozen).splitlines() if not of_torch.match(line)]
+    head = "# What the nox sessions install, but torch; `nox -s constraints` updates it to the newest releases.\n"
+    CONSTRAINTS.write_text(head + "".join(kept))
 
 
 @nox.session
@@ -63,7 +110,7 @@ def gpu(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
-    session.install("ruff>=0.9")
+    session.install("-c", str(CONSTRAINTS), "ruff")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -78,7 +125,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel, install it in a clean environment, run `init` and `prepare` from it."""
-    session.install("build")
+    session.install("-c", str(CONSTRAINTS), "build")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".")
         wheel = next(Path(folder).glob("*.whl"))
