@@ -74,6 +74,10 @@ class ConfigError(UsageError):
     default_kind: ErrorKind = "config"
 
 
+class ForeignFileError(UsageError):
+    """A file stands in the way that the lab did not write (exit 2)."""
+
+
 class PrerequisiteError(AutoresearchError):
     """Something must be done first (exit 3); the hint is the command that does it."""
 

@@ -31,7 +31,7 @@ class RunDirectory:
 
     @property
     def results(self) -> Path:
-        """results.tsv, written after each verdict and not under git."""
+        """results.tsv, written after each verdict and not under git, unless it is the user's."""
         return self.root / "results.tsv"
 
     @property

@@ -144,7 +144,7 @@ def _to_stdout(record: "Record | None", session: "Session", kind: str) -> None:
 def _write(
     record: "Record | None", session: "Session", kind: str, path: Path, *, is_watched: bool
 ) -> None:
-    from autoresearch.errors import WorkError
+    from autoresearch.files import write_ours
 
     if kind in {"html", "md"}:
         data = _text(record, session, kind, is_watched=is_watched).encode()
@@ -152,15 +152,7 @@ def _write(
         from autoresearch.report.plot import to_bytes
 
         data = to_bytes(session, kind)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as exc:
-        raise WorkError(
-            f"cannot write `{path}`: {exc.strerror}", hint="give another `-o FILE`", kind="disk"
-        ) from exc
+    write_ours(path, data)
 
 
 def _open(path: Path) -> bool:

@@ -138,7 +138,7 @@ def build(run: Run, listing: Listing) -> Dataset:
     if not stamp.is_file() or stamp.read_text() != mark:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        stamp.write_text(mark)
+        write_atomic(stamp, lambda file: file.write(mark.encode()))
     units = sources.plan_units(listing, run.data)
     with Pool(_num_workers(run, listing, len(units))) as pool:
         skipped = _scan(run, listing, units, pool)

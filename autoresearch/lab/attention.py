@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autoresearch.data.files import write_json
 from autoresearch.errors import AutoresearchError
 from autoresearch.hardware import COUNTED_LIKE_NVML, Hardware, package_version
 from autoresearch.paths import cache_directory
@@ -73,7 +74,8 @@ def choose_attention(
         report["choice"], "measured", report["full"], report["windowed"], report["refused"]
     )
     if not path.exists():
-        _store(path, dataclasses.asdict(found))
+        with contextlib.suppress(OSError):
+            write_json(path, dataclasses.asdict(found))
     return found
 
 
@@ -127,11 +129,3 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
             hint=f"`autoresearch doctor` shows what works; `{VARIABLE}={DEFAULT}` skips measuring",
             kind="hardware",
         ) from exc
-
-
-def _store(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(values), encoding="utf-8")
-        temporary.replace(path)

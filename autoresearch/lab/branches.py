@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
+from autoresearch.files import read_file
 from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, RefUpdate, Repository, is_repository
 from autoresearch.lab.names import (
     BRANCHES,
@@ -16,7 +17,6 @@ from autoresearch.lab.names import (
     journal_ref,
     worktree_ref,
 )
-from autoresearch.lab.worktree import read_file
 
 
 def session_tags(repository: Repository) -> list[str]:

@@ -1,11 +1,11 @@
 """Writes one experiment out as a folder that needs no lab: code, configuration, tokenizer, weights, numbers."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.errors import UsageError, WorkError
+from autoresearch.errors import UsageError
+from autoresearch.files import write_file
 from autoresearch.lab.clean import clean_json
 from autoresearch.lab.record import Record
 from autoresearch.lab.storage import weights_path
@@ -51,14 +51,7 @@ def export(record: Record, name: str = "best", folder: Path | None = None) -> Ex
         raise UsageError(
             f"`{folder}` exists and is not empty", hint="name another folder with `-o DIR`"
         )
-    try:
-        return _write(record, session, experiment, folder)
-    except OSError as exc:
-        raise WorkError(
-            f"cannot write in `{folder}`: {exc.strerror}",
-            hint="is the disk full, or the folder read-only?",
-            kind="disk",
-        ) from exc
+    return _write(record, session, experiment, folder)
 
 
 def _write(record: Record, session: Session, experiment: Experiment, folder: Path) -> Exported:
@@ -66,26 +59,24 @@ def _write(record: Record, session: Session, experiment: Experiment, folder: Pat
     for path, content in record.files(experiment.commit).items():
         if path in _SKIPPED:
             continue
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        write_file(folder / path, content)
         written.append(path)
     tokenizer = _tokenizer(record)
     if tokenizer is not None:
-        shutil.copyfile(tokenizer, folder / TOKENIZER_NAME)
+        write_file(folder / TOKENIZER_NAME, tokenizer)
         written.append(TOKENIZER_NAME)
     else:
         missing.append("the tokenizer: the data is not prepared here, `autoresearch prepare`")
     weights = weights_path(record.run_directory, record.tag, experiment.number)
     if weights.is_file():
-        shutil.copyfile(weights, folder / WEIGHTS_NAME)
+        write_file(folder / WEIGHTS_NAME, weights)
         written.append(WEIGHTS_NAME)
     else:
         missing.append(
             "the weights: they were not kept, `[trial] save_weights` says which ones are"
         )
     facts = json.dumps(clean_json(describe(session, experiment)), indent=2)
-    (folder / "experiment.json").write_text(facts + "\n", encoding="utf-8")
+    write_file(folder / "experiment.json", f"{facts}\n".encode())
     written.append("experiment.json")
     return Exported(folder, experiment.number, tuple(sorted(written)), tuple(missing))
 

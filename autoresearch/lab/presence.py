@@ -8,6 +8,7 @@ from typing import Any
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Phase, Progress, now
+from autoresearch.files import clear_scratch, write_file
 from autoresearch.lab import control
 from autoresearch.lab.clean import clean_json
 from autoresearch.lab.lock import (
@@ -18,7 +19,6 @@ from autoresearch.lab.lock import (
     session_lock,
     session_lock_path,
 )
-from autoresearch.lab.worktree import clear_scratch, write_file
 from autoresearch.paths import RunDirectory
 
 
@@ -102,7 +102,7 @@ def ensure_state(run_directory: RunDirectory) -> None:
         return
     try:
         run_directory.state.mkdir(exist_ok=True)
-        ignore.write_text("*\n", encoding="utf-8")
+        write_file(ignore, b"*\n")
     except OSError as exc:
         raise WorkError(
             f"cannot write in `{run_directory.root}`: {exc.strerror}",

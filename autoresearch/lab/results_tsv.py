@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoresearch.errors import WorkError
+from autoresearch.files import write_ours
 from autoresearch.lab.clean import clean_line
-from autoresearch.lab.worktree import write_file
 from autoresearch.types import (
     MB_PER_GB,
     Experiment,
@@ -91,10 +91,8 @@ def to_tsv(session: Session) -> str:
 
 
 def write_tsv(session: Session, path: Path) -> None:
-    """Write results.tsv whole, if it says anything else; a reader never sees half of it."""
-    content = to_tsv(session).encode()
-    if not path.is_file() or path.read_bytes() != content:
-        write_file(path, content)
+    """Write the table of a session to a file, as `write_ours` does."""
+    write_ours(path, to_tsv(session).encode())
 
 
 def read_tsv(path: Path) -> Session:

@@ -1,5 +1,6 @@
 """Makes a run directory: files from templates, a git repository on branch `autoresearch/<tag>`."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -57,13 +58,13 @@ def scaffold(
         PrerequisiteError: this is a clone that has such a session, without its record.
         AutoresearchError: git is missing or fails.
     """
+    from autoresearch.files import write_file
     from autoresearch.hardware import describe
     from autoresearch.lab.branches import current_tag
     from autoresearch.lab.git import Repository, is_repository
     from autoresearch.lab.names import check_tag
     from autoresearch.lab.record import Record
     from autoresearch.lab.sessions import begin_from
-    from autoresearch.lab.worktree import write_file
     from autoresearch.presets import choose_preset, render
 
     folder = folder.expanduser().resolve()
@@ -82,7 +83,7 @@ def scaffold(
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
     is_new = not (folder / CONFIG_NAME).exists()
-    kept = [name for name in files if (folder / name).exists()]
+    kept = [name for name in files if os.path.lexists(folder / name)]
     written = [n for n in files if n not in kept and (n in COMMON or CODE_NAME not in kept)]
     for name in written:
         write_file(folder / name, files[name].encode())

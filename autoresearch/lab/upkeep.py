@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoresearch.config import Config
-from autoresearch.errors import AutoresearchError, WorkError
+from autoresearch.errors import AutoresearchError, ForeignFileError, WorkError
+from autoresearch.events import Alerted
 from autoresearch.lab.record import Record
 from autoresearch.lab.results_tsv import write_tsv
 from autoresearch.lab.storage import drop_weights, keep_weights, prune
@@ -92,7 +93,21 @@ class Upkeep:
             self._record.update_worktree(self._record.tip())
 
     def _write_results(self) -> None:
-        write_tsv(self._record.session(), self._record.run_directory.results)
+        """Write results.tsv, or results-TAG.tsv where that is the user's, which is said once."""
+        session, name = self._record.session(), self._record.run_directory.results.name
+        place = "`autoresearch log --tsv`"
+        for file in (name, f"results-{session.tag}.tsv"):
+            with contextlib.suppress(ForeignFileError):
+                write_tsv(session, self._record.run_directory.root / file)
+                place = f"`{file}`"
+                break
+        told = [alert.text for alert in session.alerts if alert.about == name]
+        is_over = place == f"`{name}`"
+        text = f"the results of this session are in {place}"
+        if not is_over:
+            text = f"`{name}` is not as the lab wrote it and stays as it is; {text}"
+        if text not in told[-1:] and (told or not is_over):
+            self._record.append(Alerted(text=text, about=name, is_over=is_over))
 
     def _put_weights_away(self, experiment: Experiment) -> None:
         """Keep the weights of the last good trial where the configuration asks for them, else delete them."""

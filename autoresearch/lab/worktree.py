@@ -7,15 +7,11 @@ whole change stays out of the working tree and the person is told. Of a submodul
 """
 
 import contextlib
-import os
-import stat
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from autoresearch.errors import WorkError
+from autoresearch.files import read_file, write_file
 from autoresearch.killpoints import reach
 from autoresearch.lab.git import (
     EXECUTABLE,
@@ -27,21 +23,10 @@ from autoresearch.lab.git import (
     Repository,
 )
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
-from autoresearch.paths import STATE_NAME
 
 
 def _normal(content: bytes) -> bytes:
     return content.replace(b"\r\n", b"\n")
-
-
-def read_file(path: Path) -> bytes | None:
-    """Return the content of a regular file, None if there is none (a link counts as none)."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return None
-        return path.read_bytes()
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -165,8 +150,6 @@ class WorkTree:
             old = read_file(target)
             if old is not None and _normal(old) == _normal(content):
                 continue
-            for folder in reversed(target.relative_to(self._root).parents[:-1]):
-                (self._root / folder).mkdir(exist_ok=True)
             if old is not None and b"\r\n" in old and b"\r" not in content:
                 content = content.replace(b"\n", b"\r\n")
             write_file(target, content, 0o755 if entry.mode == EXECUTABLE else None)
@@ -266,62 +249,3 @@ class WorkTree:
 
     def _set(self, ref: str, commit: str) -> None:
         self._repository.update_refs([RefUpdate(ref, commit, None)], "working tree")
-
-
-def write_file(
-    path: Path, content: bytes, mode: int | None = None, *, durable: bool = True
-) -> None:
-    """Write a file so that it is whole at any instant; keeps the permissions of the old one.
-
-    What a kill leaves of it lies in the `.autoresearch/tmp/` of the nearest run directory, where `clear_scratch` finds
-    it, or beside the file where there is none.
-
-    Raises:
-        WorkError: the disk is full or the folder cannot be written (kind `disk`).
-    """
-    try:
-        path.parent.mkdir(exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".autoresearch-", dir=_scratch(path.parent))
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            old = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
-            Path(name).chmod(mode or stat.S_IMODE(old))
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as exc:
-        raise WorkError(
-            f"cannot write `{path}`: {exc.strerror}",
-            hint="free some space or make the folder writable, then the same command goes on",
-            kind="disk",
-        ) from exc
-
-
-def _scratch(folder: Path) -> Path:
-    """Return the folder on the same file system where half-written files may lie."""
-    for here in (folder, *folder.parents):
-        state = here if here.name == STATE_NAME else here / STATE_NAME
-        if state.is_dir():
-            if state.stat().st_dev != folder.stat().st_dev:
-                break
-            (state / "tmp").mkdir(exist_ok=True)
-            return state / "tmp"
-    return folder
-
-
-def clear_scratch(state: Path) -> None:
-    """Delete what killed writers left; the caller holds the run directory."""
-    for path in (state / "tmp").glob(".autoresearch-*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value

@@ -11,7 +11,7 @@ import autoresearch
 
 PACKAGE = Path(autoresearch.__file__).parent
 LEAVES = {
-    "arrow", "config", "killpoints", "meanings", "paths", "hardware", "events", "errors", "types", "__init__",
+    "arrow", "config", "files", "killpoints", "meanings", "paths", "hardware", "events", "errors", "types", "__init__",
 }  # fmt: skip
 FLOORS = {
     "cli": 5,

@@ -1,0 +1,138 @@
+"""Files in folders of the user: whole at any instant, and only those the lab wrote are replaced."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from autoresearch.errors import ForeignFileError, WorkError
+from autoresearch.paths import STATE_NAME, cache_directory
+
+
+def read_file(path: Path) -> bytes | None:
+    """Return the content of a regular file, None if there is none (a link counts as none)."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def write_ours(path: Path, content: bytes) -> None:
+    """Write a file unless one is there that the lab did not write, or that was changed since.
+
+    The hashes of the content before and of the new one are noted first, so that a kill between note and file leaves a
+    file that is known. Where notes are lost, a file that holds just `content` is taken for the lab's again.
+
+    Raises:
+        ForeignFileError: such a file is there; it was left as it is.
+        WorkError: the disk is full or the folder cannot be written (kind `disk`).
+    """
+    new, old = _digest(content), _digest(read_file(path) or b"")
+    notes = _notes(path)
+    known = {line for note in notes for line in (read_file(note) or b"").decode().split()}
+    if os.path.lexists(path):
+        if read_file(path) is None or old not in known | {new}:
+            raise ForeignFileError(
+                f"`{path}` exists and is not as the lab wrote it, so it is not replaced",
+                hint="give another name, or move that file away",
+            )
+        if old == new and new in known:
+            return
+    with contextlib.suppress(WorkError):
+        write_file(notes[0], f"{old}\n{new}\n".encode())
+    if old != new or not path.exists():
+        write_file(path, content)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _notes(path: Path) -> list[Path]:
+    """Return where it may be noted what the lab wrote to `path`: in its run directory, or in the cache."""
+    path = path.parent.resolve() / path.name
+    places = [(cache_directory(), str(path))]
+    state = _state(path.parent)
+    if state is not None:
+        places.insert(0, (state, os.path.relpath(path, state.parent)))
+    return [place / "written" / _digest(os.fsencode(name))[:32] for place, name in places]
+
+
+def write_file(
+    path: Path, content: bytes | Path, mode: int | None = None, *, durable: bool = True
+) -> None:
+    """Write a file so that it is whole at any instant, whatever was there; keeps the permissions of the old one.
+
+    What a kill leaves of it is in `.autoresearch/tmp/` of the nearest run directory, where `clear_scratch` finds it,
+    or in the same folder where there is none.
+
+    Args:
+        path: Where; folders above it are made.
+        content: A path means the content of that file.
+        mode: Permissions, if not those of the old file.
+        durable: Whether it must outlast a power cut.
+
+    Raises:
+        WorkError: the disk is full or the folder cannot be written (kind `disk`).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".autoresearch-", dir=_scratch(path.parent))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                if isinstance(content, Path):
+                    with content.open("rb") as source:
+                        shutil.copyfileobj(source, file)
+                else:
+                    file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            old = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
+            Path(name).chmod(mode or stat.S_IMODE(old))
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as exc:
+        raise WorkError(
+            f"cannot write `{path}`: {exc.strerror}",
+            hint="free some space or make the folder writable, then give the same command again",
+            kind="disk",
+        ) from exc
+
+
+def _state(folder: Path) -> Path | None:
+    """Return the state folder of the nearest run directory at or above `folder`."""
+    for here in (folder, *folder.parents):
+        state = here if here.name == STATE_NAME else here / STATE_NAME
+        if state.is_dir():
+            return state
+    return None
+
+
+def _scratch(folder: Path) -> Path:
+    """Return the folder on the same file system for files that are half written."""
+    state = _state(folder.resolve())
+    if state is None or state.stat().st_dev != folder.stat().st_dev:
+        return folder
+    (state / "tmp").mkdir(exist_ok=True)
+    return state / "tmp"
+
+
+def clear_scratch(state: Path) -> None:
+    """Delete what killed writers left; the caller holds the run directory."""
+    for path in (state / "tmp").glob(".autoresearch-*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
