@@ -118,9 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         return 130
     except BrokenPipeError:
-        # The reader is gone; point stdout elsewhere so that the interpreter's last flush is silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return 141
+    except OSError as exc:
+        _abandon_stdout()
+        sys.stderr.write(f"error: cannot write to stdout: {exc.strerror}\n")
+        return 1
+
+
+def _abandon_stdout() -> None:
+    """Point stdout elsewhere, so that the interpreter's last flush of what cannot be written is silent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(args: list[str]) -> int:
@@ -131,6 +139,7 @@ def _run(args: list[str]) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C, also at a question.
         BrokenPipeError: the reader is gone.
+        OSError: the error cannot be written.
     """
     try:
         if "_AUTORESEARCH_COMPLETE" in os.environ:
@@ -155,6 +164,10 @@ def _run(args: list[str]) -> int:
             raise exc.__context__ from None
         sys.stderr.write("aborted\n")
         return 1
+    except BrokenPipeError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - the last net: no exception is shown as a traceback
+        return _tell(_unforeseen(exc, args), args)
 
 
 def _usage_error(problem: Any) -> UsageError:
@@ -166,6 +179,53 @@ def _usage_error(problem: Any) -> UsageError:
     if any(option in known.opts for known in typer.main.get_command(app).params):
         hint = f"`{option}` goes before the verb: see `autoresearch --help`"
     return UsageError(f"{message[0].lower()}{message[1:]}", hint=hint)
+
+
+def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
+    """Return the error of an exception that no other code caught: a refusal of the system, else a bug."""
+    verb = next((a for a in args if any(a in verbs for verbs in VERBS.values())), "autoresearch")
+    reason = str(problem).strip().partition("\n")[0][:300]
+    if isinstance(problem, OSError):
+        places = [f"`{place}`" for place in (problem.filename, problem.filename2) if place]
+        at = f" at {' and '.join(places)}" if places else ""
+        error = AutoresearchError(
+            f"`{verb}` failed{at}: {problem.strerror or reason or type(problem).__name__}",
+            hint="mend that and try again; `autoresearch -v ...` shows where it happened",
+            kind="system",
+        )
+    else:
+        message = f"`{verb}` failed: {type(problem).__name__}: {reason}".removesuffix(": ")
+        error = AutoresearchError(
+            f"{message}; this is a bug in autoresearch", hint=_store(problem, args), kind="bug"
+        )
+    error.__cause__ = problem
+    return error
+
+
+def _store(problem: Exception, args: Sequence[str]) -> str:
+    """Write what a report of a bug needs to a file; return how to report it."""
+    import platform
+    import shlex
+    import tempfile
+    import traceback
+
+    from autoresearch.proposer.provider import redact
+
+    lines = (
+        f"autoresearch {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
+        f"autoresearch {shlex.join(args)}\n\n",
+        *traceback.format_exception(problem),
+    )
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="autoresearch-bug-", suffix=".txt", delete=False, errors="replace"
+        ) as file:
+            file.write(redact("".join(lines)))
+    except OSError:
+        return "report it with what `autoresearch -v` prints for the same command"
+    return (
+        f"report it with `{file.name}` (traceback, versions, command line) and what you did before"
+    )
 
 
 def _tell(error: AutoresearchError, args: Sequence[str]) -> int:

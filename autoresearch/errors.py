@@ -20,6 +20,8 @@ ErrorKind = Literal[
     "disk",
     "trial_failed",
     "unsupported_platform",
+    "system",
+    "bug",
 ]
 
 

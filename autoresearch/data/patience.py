@@ -12,24 +12,27 @@ RETRY_SECONDS = 1.0
 
 
 def patiently(call: Callable[[], Any], what: str) -> Any:
-    """Call again after failures that pass: network, 429, 5xx; others become errors in words."""
-    import httpx
+    """Call again after failures that pass: network, 429, 5xx; others become errors in words.
+
+    huggingface_hub lets errors of its HTTP package through, and which package that is depends on its version. The bases
+    of its own error are the base of those errors and OSError. hf_xet raises a RuntimeError after minutes of tries, so
+    that is not tried again.
+
+    Raises:
+        OSError: a file or disk of this machine failed.
+    """
     from huggingface_hub import errors
 
     pause = RETRY_SECONDS
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             return call()
-        except (
-            errors.HfHubHTTPError,
-            httpx.HTTPError,
-            errors.LocalEntryNotFoundError,
-            OSError,
-        ) as exc:
+        except (*errors.HfHubHTTPError.__bases__, RuntimeError) as exc:
             status = _status(exc)
-            is_passing = status is None or status in {408, 429} or status >= 500
-            if isinstance(exc, InterruptedError) or _is_no_space(exc):
+            is_passing = status in {None, 408, 429} or status >= 500
+            if isinstance(exc, InterruptedError) or _is_local(exc):
                 raise
+            is_passing = is_passing and not isinstance(exc, RuntimeError)
             if not is_passing or attempt == MAX_ATTEMPTS:
                 raise _explain(exc, status, what) from exc
             time.sleep(max(pause, _asked_pause(exc)))
@@ -37,10 +40,11 @@ def patiently(call: Callable[[], Any], what: str) -> Any:
     raise AssertionError("unreachable")
 
 
-def _is_no_space(exc: BaseException) -> bool:
+def _is_local(exc: BaseException) -> bool:
     import errno
 
-    return isinstance(exc, OSError) and exc.errno == errno.ENOSPC
+    full = {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(exc, OSError) and (exc.filename is not None or exc.errno in full)
 
 
 def _responses(exc: BaseException | None) -> Any:
@@ -87,13 +91,13 @@ def _explain(exc: BaseException, status: int | None, what: str) -> AutoresearchE
     if status == 429:
         return AutoresearchError(
             f"the hub refuses more requests for `{what}` (429)",
-            hint="run `autoresearch prepare` again later: it goes on where it was; HF_TOKEN raises the limit",
+            hint="run `autoresearch prepare` again later: what was fetched is kept; HF_TOKEN raises the limit",
             kind="data_missing",
         )
     reason = str(exc).strip().splitlines()
     return AutoresearchError(
         f"could not fetch `{what}`: {reason[0][:200] if reason else type(exc).__name__}",
         hint="check the network (a mirror is set by HF_ENDPOINT), then run `autoresearch prepare` again:"
-        " it goes on where it was",
+        " what was fetched is kept",
         kind="data_missing",
     )

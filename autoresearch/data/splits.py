@@ -47,6 +47,13 @@ def assign(
         UsageError: there is too little text for three splits.
     """
     lengths = _limit(scans, max_bytes)
+    total = sum(lengths)
+    if not total:
+        raise UsageError(
+            f"`{source}` has no text",
+            hint="name a file, folder or dataset that has some",
+            kind="data_invalid",
+        )
     labels = [np.zeros(n, dtype=np.uint8) for n in lengths]
     if any(s.split for s in scans):
         for array, scan in zip(labels, scans, strict=True):
@@ -57,7 +64,6 @@ def assign(
     present = {int(v) for array in labels for v in np.unique(array)}
     for index, split in enumerate(SPLITS):
         if index not in present:
-            total = sum(lengths)
             raise UsageError(
                 f"`{source}` has {total} different documents, too few for a {split} split",
                 hint="give more text, or `.jsonl` with one document a line",
@@ -87,9 +93,7 @@ def _by_hash(scans: Sequence[Scan], labels: Sequence[npt.NDArray[np.uint8]], sha
     sizes = np.concatenate([s.num_bytes[: len(a)] for s, a in zip(scans, labels, strict=True)])
     order = np.argsort(groups, kind="stable")
     ordered = groups[order]
-    firsts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else order
-    if not len(firsts):
-        return
+    firsts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     totals = np.add.reduceat(sizes[order].astype(np.int64), firsts)
     wanted = share * float(totals.sum())
     # One document larger than a whole split would be all there is in it: it goes to training.

@@ -1,7 +1,7 @@
-"""What can go wrong with a provider, and what to do about it: one row a class.
+"""What can go wrong with a provider, and what to do about it: one row a class of litellm's exceptions.
 
-The table is keyed by the names of litellm's exception classes, so that it can be read without importing litellm; a test
-walks litellm's classes and fails when one is missing here.
+By name, so that the table can be read without importing litellm. A class without a row takes that of its nearest base,
+or of its HTTP status.
 """
 
 import random
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Action = Literal["wait", "pause", "shrink", "simplify", "stop"]
+Action = Literal["wait", "pause", "shrink", "simplify"]
 """wait: ask again with growing pauses. pause: a person must act; look again every ten minutes. shrink: build a shorter
-prompt. simplify: ask once more without logs, then fall back. stop: our own mistake, do not ask again."""
+prompt. simplify: ask once more without logs, then fall back."""
 
 FIRST_WAIT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 900.0
@@ -48,16 +48,7 @@ TABLE: Mapping[str, Fault] = {
         is_billed=True,
     ),
     "APIError": Fault("wait", "`{model}` answered with an error", is_billed=True),
-    "APIResponseValidationError": Fault(
-        "wait", "`{model}` answered in a form that cannot be read", is_billed=True
-    ),
-    "JSONSchemaValidationError": Fault(
-        "wait", "`{model}` answered in a form that cannot be read", is_billed=True
-    ),
     "MidStreamFallbackError": Fault("wait", "`{model}` broke off its answer", is_billed=True),
-    "RouterRateLimitError": Fault("wait", "`{model}` limits the rate of calls"),
-    "RouterRateLimitErrorBasic": Fault("wait", "`{model}` limits the rate of calls"),
-    "OpenAIError": Fault("wait", "`{model}` cannot be asked", is_billed=True),
     "AuthenticationError": Fault("pause", "`{model}` does not accept the key", _KEY_HINT),
     "PermissionDeniedError": Fault(
         "pause", "the key may not use `{model}`", "use a model that the account may use"
@@ -72,45 +63,29 @@ TABLE: Mapping[str, Fault] = {
         "`{model}` names no known provider",
         'write `[proposer] model = "provider/name"`, for example "openai/gpt-5"',
     ),
-    "ModelNotMappedError": Fault("pause", "`{model}` is not known to litellm"),
     "ContextWindowExceededError": Fault("shrink", "the prompt is too long for `{model}`"),
     "ContentPolicyViolationError": Fault("simplify", "`{model}` refuses the prompt"),
-    "RejectedRequestError": Fault("simplify", "`{model}` rejects the prompt"),
     "BadRequestError": Fault("simplify", "`{model}` rejects the request"),
-    "InvalidRequestError": Fault("simplify", "`{model}` rejects the request"),
-    "UnprocessableEntityError": Fault("simplify", "`{model}` rejects the request"),
-    "UnsupportedParamsError": Fault("simplify", "`{model}` does not know a setting of the request"),
-    "GuardrailRaisedException": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
-    "BlockedPiiEntityError": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
-    "ModifyResponseException": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
-    "SensitiveDataRouteException": Fault("simplify", "a guardrail of `{model}` refuses the prompt"),
-    "ImageFetchError": Fault("stop", "`{model}` was asked for something the lab never asks"),
-    "VectorStoreSearchError": Fault("stop", "`{model}` was asked for something the lab never asks"),
-    "ToolLoopMaxRoundsExceeded": Fault(
-        "stop", "`{model}` was asked for something the lab never asks"
-    ),
-    "MockException": Fault("stop", "`{model}` is a mock"),
 }
 
 UNKNOWN = Fault("wait", "`{model}` cannot be asked", is_billed=True)
 
 
 def find_fault(error: BaseException) -> Fault:
-    """Return the row of an error: of its class, else of the nearest class above it.
+    """Return the row of an error: of its class or the nearest class above it; a status says more than a broad class.
 
-    litellm calls it an error of the server when there was none to connect to; the cause of the error says so.
+    litellm calls it an error of the server, or just an error, when there was none to connect to; its cause says so.
     """
-    if type(error).__name__ == "InternalServerError" and _is_unconnected(error):
+    if type(error).__name__ in ("InternalServerError", "APIError") and _is_unconnected(error):
         return TABLE["APIConnectionError"]
+    names = [_ALIASES.get(cls.__name__, cls.__name__) for cls in type(error).__mro__]
+    name = next((name for name in names if name in TABLE), "")
     status = getattr(error, "status_code", None)
-    if type(error).__name__ in _GENERIC and status in _BY_STATUS:
-        return TABLE[_BY_STATUS[status]]
-    for cls in type(error).__mro__:
-        if cls.__name__ in TABLE:
-            return TABLE[cls.__name__]
-        if cls.__name__ in _ALIASES:
-            return TABLE[_ALIASES[cls.__name__]]
-    return UNKNOWN
+    if name in _BROAD and status in _BY_STATUS:
+        name = _BY_STATUS[status]
+    elif not name and isinstance(status, int) and status >= 400:
+        name = "BadRequestError" if status < 500 else "InternalServerError"
+    return TABLE.get(name, UNKNOWN)
 
 
 def _is_unconnected(error: BaseException) -> bool:
@@ -122,13 +97,15 @@ def _is_unconnected(error: BaseException) -> bool:
     return False
 
 
-_GENERIC = {"APIError", "BadRequestError", "OpenAIError", "APIConnectionError"}
+_BROAD = {"", "APIError", "BadRequestError", "APIConnectionError"}
 _BY_STATUS = {
+    400: "BadRequestError",
     401: "AuthenticationError",
     402: "PaymentRequiredError",
     403: "PermissionDeniedError",
     404: "NotFoundError",
     408: "Timeout",
+    422: "BadRequestError",
     429: "RateLimitError",
     502: "BadGatewayError",
     503: "ServiceUnavailableError",

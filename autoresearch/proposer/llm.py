@@ -280,14 +280,9 @@ class LlmProposer:
 
     def _unavailable(self, talk: _Talk, error: ProviderError) -> ProposerUnavailableError:
         self._num_failures += 1
-        wait: float | None
-        match error.fault.action:
-            case "wait":
-                wait = wait_seconds(self._num_failures, error.retry_after, self._rng)
-            case "stop":
-                wait = None
-            case _:
-                wait = PAUSE_SECONDS
+        wait = PAUSE_SECONDS
+        if error.fault.action == "wait":
+            wait = wait_seconds(self._num_failures, error.retry_after, self._rng)
         return ProposerUnavailableError(
             self._sentence(error),
             hint=self.provider.hint(error.fault) or None,

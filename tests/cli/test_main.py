@@ -86,6 +86,100 @@ def test_a_wrong_command_line_as_json_is_on_stdout(
     assert err == ""
 
 
+def fail_with(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr("autoresearch.commands._reading.open_record", fail)
+
+
+@pytest.mark.parametrize("is_verbose", [False, True])
+def test_a_bug_is_one_sentence_and_a_file_to_report(
+    is_verbose: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("MY_API_KEY", "sk-secret-99")
+    fail_with(ZeroDivisionError("by sk-secret-99\nmore"), monkeypatch)
+    assert main([*["-v"] * is_verbose, "note", "x"]) == 1
+    err = capsys.readouterr().err
+    (file,) = tmp_path.glob("autoresearch-bug-*.txt")
+    text = file.read_text()
+    assert "error: `note` failed: ZeroDivisionError: by sk-secret-99; this is a bug in" in err
+    assert f"hint: report it with `{file}`" in err
+    assert ("Traceback" in err) == is_verbose
+    assert "in fail" in text
+    assert "by <MY_API_KEY>" in text
+    assert f"autoresearch {__version__}, Python" in text
+    assert "note x\n" in text
+    assert "sk-secret-99" not in text
+
+
+def test_a_bug_as_json_and_without_a_place_for_its_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    fail_with(ZeroDivisionError(), monkeypatch)
+    assert main(["--json", "note", "x"]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    error = json.loads(out)["error"]
+    assert error["message"] == "`note` failed: ZeroDivisionError; this is a bug in autoresearch"
+    assert (error["kind"], error["exit_code"]) == ("bug", 1)
+    assert "`autoresearch -v` prints" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/a"), "failed at `/a`: Permission denied"),
+        (OSError(18, "Cross-device link", "/a", 0, "/b"), "failed at `/a` and `/b`: Cross-device"),
+        (OSError(28, "No space left on device"), "failed: No space left on device"),
+        (OSError("of a library"), "failed: of a library"),
+        (OSError(), "failed: OSError"),
+    ],
+)
+def test_what_the_system_refuses_is_no_bug(
+    problem: OSError,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail_with(problem, monkeypatch)
+    assert main(["note", "x"]) == 1
+    err = capsys.readouterr().err
+    assert f"error: `note` {message}" in err
+    assert "bug" not in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    assert main(["init", str(tmp_path / "file" / "foo")]) == 1
+    assert f"failed at `{tmp_path}/file/foo`: Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [["--version"], ["--json", "nonsense"], ["run", "--help"]])
+def test_a_full_disk_behind_stdout_is_told(arguments: list[str]) -> None:
+    for unbuffered in ("", "1"):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "autoresearch", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+                check=False,
+            )
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+
+
 def test_no_argument_at_all_is_the_help_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     out, err = capsys.readouterr()

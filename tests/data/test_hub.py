@@ -10,6 +10,7 @@ import pytest
 
 from autoresearch.data import hub as hub_module
 from autoresearch.data.hub import HubFile, choose, parse
+from autoresearch.data.patience import MAX_ATTEMPTS, patiently
 from autoresearch.data.prepare import check, open_dataset, plan, prepare
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 
@@ -187,6 +188,34 @@ def test_no_network_at_all_is_told(server, make_config, monkeypatch):
     with pytest.raises(AutoresearchError, match="could not fetch") as caught:
         prepare(make_config(SOURCE))
     assert "HF_ENDPOINT" in caught.value.hint
+
+
+def tries(error):
+    """Return how often a call that fails with an error is made, and what comes of it."""
+    calls = []
+
+    def call():
+        calls.append(1)
+        raise error
+
+    with pytest.raises(Exception) as caught:
+        patiently(call, "night")
+    return len(calls), caught.value
+
+
+def test_what_is_tried_again(monkeypatch):
+    from huggingface_hub.utils import get_session
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(Exception) as refused:
+        get_session().get("http://127.0.0.1:9")
+    for error in (refused.value, ConnectionResetError("reset")):
+        num_tries, raised = tries(error)
+        assert (num_tries, type(raised)) == (MAX_ATTEMPTS, AutoresearchError)
+    num_tries, raised = tries(RuntimeError("CAS client error"))  # what hf_xet raises
+    assert (num_tries, raised.message) == (1, "could not fetch `night`: CAS client error")
+    for error in (PermissionError(13, "denied", "/cache"), OSError(28, "full"), KeyError("ours")):
+        assert tries(error) == (1, error)
 
 
 def test_no_space_is_told_before_the_download(server, make_config, monkeypatch):

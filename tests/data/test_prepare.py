@@ -232,6 +232,9 @@ def test_missing_source_and_too_little_text(make_config, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(PrerequisiteError, match="no file of text"):
         prepare(make_config(tmp_path / "empty"))
+    (tmp_path / "void.txt").touch()
+    with pytest.raises(UsageError, match=r"void\.txt` has no text"):
+        prepare(make_config(tmp_path / "void.txt"))
     with pytest.raises(UsageError, match="too few"):
         prepare(make_config(write_jsonl(tmp_path / "a.jsonl", ["one", "two"])))
     with pytest.raises(UsageError, match="unknown source"):
