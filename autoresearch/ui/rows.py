@@ -213,7 +213,7 @@ def cells(
         Cell(f.memory(e.peak_memory_mb), faint),
         Cell(f.count(e.tokens_per_second), faint),
         Cell(f.duration(took), faint),
-        Cell(f.fit(verdict_text(e), 17), style),
+        Cell(f.fit(verdict_text(e), 17 if e.reason == "slow" else 16), style),
         *([Cell(f.clean(e.proposer) if e.number else "", faint)] if has_proposer else []),
         Cell(description(e), faint),
     ]

@@ -28,7 +28,9 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
+from autoresearch.ui import overview
 from autoresearch.ui.rows import verdict_text
+from autoresearch.ui.tally import Tally
 
 TICK = Progress(number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=500)
 
@@ -405,6 +407,13 @@ def test_slow_candidates_are_stopped_and_the_incumbent_asked_once(
     assert ended[0] == ["ok"] * 4, "asked for the first, and that answers for the next"
     assert night.session.best == 0
     assert not told_of_the_machine(night)
+    summary = summarize(night.session)
+    assert summary.alerts[0].text.startswith("3 of the last 3 experiments were stopped")
+    (row,) = overview._failures(summary)
+    assert "3 stopped: too slow" in row.plain
+    assert "crash" not in row.plain
+    tally = Tally.of(night.session)
+    assert (tally.num_done, tally.num_too_slow, tally.num_by_verdict) == (3, 3, {})
 
 
 def test_a_check_answers_for_a_few_experiments_only(night: Any, monkeypatch: Any) -> None:
