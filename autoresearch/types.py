@@ -22,6 +22,11 @@ class Verdict(StrEnum):
     INVALID = "invalid"
 
 
+def said(verdict: str, reason: str) -> tuple[str, str]:
+    """Return verdict and reason as people see them: what was too slow is no crash, though recorded as one."""
+    return ("stopped:", "too slow") if (verdict, reason) == ("crash", "slow") else (verdict, reason)
+
+
 class State(StrEnum):
     """Where an experiment stands."""
 

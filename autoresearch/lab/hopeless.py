@@ -27,6 +27,8 @@ SPEED_TOLERANCE = 0.01
 CONTENDED_SHARE = 0.15
 """Part of the incumbent's tokens per second by which an alike trial may fall short before it is repeated."""
 SAME_MEMORY = 0.02
+STEADY = 3
+"""Trials of one experiment, the latest, that its speed is taken from: so many at another pace make that its speed."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,18 @@ class Kill:
     detail: str
     seconds_saved: float
     """Of the budget, not spent."""
+    tokens_per_second: float
 
 
 def speed_of(experiment: Experiment, setup: str) -> float | None:
-    """Return the median tokens per second of an experiment's trials that count."""
-    known = [t.tokens_per_second for t in good_results(experiment, setup) if t.tokens_per_second]
+    """Return the median tokens per second of an experiment's latest trials that count."""
+    known = _speeds(experiment, setup)
     return median(known) if known else None
+
+
+def _speeds(experiment: Experiment, setup: str) -> list[float]:
+    known = [t.tokens_per_second for t in good_results(experiment, setup) if t.tokens_per_second]
+    return known[-STEADY:]
 
 
 def collapse(progress: Progress, reference_tokens_per_second: float | None) -> Kill | None:
@@ -56,7 +64,8 @@ def collapse(progress: Progress, reference_tokens_per_second: float | None) -> K
         return None
     if progress.seconds < COLLAPSE_AFTER * progress.budget_seconds or progress.seconds <= 0:
         return None
-    share = progress.num_tokens / progress.seconds / reference_tokens_per_second
+    speed = progress.num_tokens / progress.seconds
+    share = speed / reference_tokens_per_second
     if share >= COLLAPSE_SHARE:
         return None
     return Kill(
@@ -64,19 +73,26 @@ def collapse(progress: Progress, reference_tokens_per_second: float | None) -> K
         f"{share:.0%} of the incumbent's tokens per second after"
         f" {progress.seconds / progress.budget_seconds:.0%} of the budget",
         max(progress.budget_seconds - progress.seconds, 0.0),
+        speed,
     )
 
 
 def killed(result: TrialResult, kill: Kill) -> TrialResult:
-    """Return the result of a trial that was stopped by `kill`, for the record and the proposer."""
+    """Return the result of a trial that was stopped by `kill`: tainted, as the machine may be what is slow."""
     return replace(
         result,
-        outcome=Outcome.CRASH,
+        outcome=Outcome.TAINTED,
         reason=kill.reason,
         detail=f"{kill.detail}; {kill.seconds_saved / 60:.1f} minutes saved",
         bpb=None,
+        tokens_per_second=kill.tokens_per_second,
         extra={**result.extra, "seconds_saved": round(kill.seconds_saved, 1)},
     )
+
+
+def is_slow(result: TrialResult) -> bool:
+    """Whether a trial was ended for its speed."""
+    return result.outcome is Outcome.TAINTED and result.reason == "slow"
 
 
 class TrialStop(threading.Event):
@@ -138,7 +154,7 @@ def speed_mark(candidate: Experiment, incumbent: Experiment, setup: str) -> str:
     ours, usual = speed_of(candidate, setup), speed_of(incumbent, setup)
     if not mine or not theirs or not ours or not usual or not _is_alike(mine[-1], theirs[-1]):
         return ""
-    speeds = [t.tokens_per_second for t in theirs if t.tokens_per_second]
+    speeds = _speeds(incumbent, setup)
     own_spread = (max(speeds) - min(speeds)) / usual
     change = ours / usual - 1
     if abs(change) <= max(SPEED_TOLERANCE, 2 * own_spread):
@@ -156,7 +172,7 @@ def is_contended(result: TrialResult, incumbent: Experiment, setup: str) -> bool
         return False
     if not _is_alike(result, theirs[-1]):
         return False
-    speeds = [t.tokens_per_second for t in theirs if t.tokens_per_second]
+    speeds = _speeds(incumbent, setup)
     spread = (max(speeds) - min(speeds)) / usual
     return 1 - result.tokens_per_second / usual > max(CONTENDED_SHARE, 3 * spread)
 

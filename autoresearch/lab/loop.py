@@ -12,8 +12,9 @@ import time
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
 from autoresearch.killpoints import reach
-from autoresearch.lab import control
+from autoresearch.lab import control, pace
 from autoresearch.lab import decision as rule
+from autoresearch.lab.hopeless import speed_of
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.lab.scores import find
@@ -25,6 +26,7 @@ from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session,
 MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 """Reasons of a trial that failed by no doing of its code: its GPU, the lab's feeder, a judging process."""
 
+_MACHINE = "the machine's speed"
 SLOW_SHARE = 0.5
 """Part of a trial's time; a proposer that takes longer goes on while its last proposal still waits."""
 
@@ -119,7 +121,8 @@ class Loop:
     def _finish(self, number: int) -> None:
         """Bring one proposed experiment to its verdict, however far it is.
 
-        Where the branch moved meanwhile, by a person's commit or a revert, it waits until the new tip is measured.
+        Where the branch moved meanwhile, by a person's commit or a revert, it waits until the new tip is measured;
+        where the machine is slow, until it is not, or its pace is the new one.
         """
         while True:
             session = self._record.session()
@@ -135,6 +138,16 @@ class Loop:
                 if not self._ideas.rebase(experiment, incumbent.commit):
                     return
                 continue
+            step = pace.next_step(experiment, incumbent, self._parts.setup.key)
+            if step.what not in ("try", "final"):
+                self._ask_incumbent(incumbent, step)
+                return
+            self._tell_pace_known(incumbent)
+            if step.what == "final":
+                detail = experiment.trials[-1].result.detail
+                slow = Decision("discard", "slow", explanation=detail)
+                self._judge(experiment, Verdict.CRASH, slow)
+                return
             trials = [
                 t
                 for t in self._trials.counted(experiment)
@@ -167,6 +180,46 @@ class Loop:
                 continue
             self._judge(experiment, Verdict(decision.action), decision)
             return
+
+    def _ask_incumbent(self, incumbent: Experiment, step: pace.Step) -> None:
+        """Run the incumbent once to tell why a candidate was slow; wait first where it is the machine."""
+        if step.what == "wait":
+            self._tell_slow(incumbent, step)
+            seconds = step.pause * self._config.trial.budget_seconds
+            session = self._record.session()
+            left = self._parts.seconds_left(session)
+            if left is not None:
+                usual = trial_seconds(session, self._config.trial.budget_seconds)
+                seconds = min(seconds, max(left - usual, 0.0))
+            self._wait(seconds, "the machine is slow, ")
+            if self._limit_reached() is not None:
+                return
+        self._trials.run(incumbent, beside=step.beside, whole=step.what == "measure")
+
+    def _tell_slow(self, incumbent: Experiment, step: pace.Step) -> None:
+        """Say that the machine is slow, once until it is over."""
+        if self._is_told_slow():
+            return
+        usual = speed_of(incumbent, self._parts.setup.key)
+        now = step.tokens_per_second
+        how_much = f"{usual / now:.0f} times " if usual and now else ""
+        text = (
+            f"the machine is {how_much}slower than when #{incumbent.number} was measured: waiting;"
+            " see what else runs"
+        )
+        self._parts.append(Alerted(text=text, command="autoresearch doctor", about=_MACHINE))
+        self._upkeep.tell(f"session {self._record.tag} waits: {text}")
+
+    def _tell_pace_known(self, incumbent: Experiment) -> None:
+        """Say that the wait for the machine is over, where there was one."""
+        if self._is_told_slow():
+            speed = speed_of(incumbent, self._parts.setup.key) or 0.0
+            text = f"#{incumbent.number} runs at {speed:,.0f} tokens/s, and the session continues at that pace"
+            self._parts.append(Alerted(text=text, about=_MACHINE, is_over=True))
+
+    def _is_told_slow(self) -> bool:
+        told = [alert for alert in self._record.session().alerts if alert.about == _MACHINE]
+        return bool(told) and not told[-1].is_over
 
     def _check_machine(self) -> None:
         """End the session where not the ideas fail but what they run on.
@@ -315,8 +368,8 @@ class Loop:
             for e in session.experiments
         )
 
-    def _wait(self, seconds: float) -> None:
-        self._parts.phase("wait", f"{seconds:.0f} s")
+    def _wait(self, seconds: float, why: str = "") -> None:
+        self._parts.phase("wait", f"{why}{seconds:.0f} s")
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             began = time.monotonic()

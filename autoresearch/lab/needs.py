@@ -60,9 +60,10 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
     for reason, number in crashes.items():
         if number >= 3 and not session.is_foreign:
+            what = f"crashed with {reason}" if reason != "slow" else "were stopped: too slow"
             lost = lost_seconds(e for e in recent if e.reason == reason)[reason] / number
             text = (
-                f"{number} of the last {len(recent)} experiments crashed with {reason}"
+                f"{number} of the last {len(recent)} experiments {what}"
                 f" (about {lost:.0f} s lost each)"
             )
             found.append(Alert(text, at, f"autoresearch log --verdict crash -n {RECENT}"))

@@ -9,7 +9,8 @@ from autoresearch.events import Progress, now
 from autoresearch.killpoints import reach
 from autoresearch.lab import decision as rule
 from autoresearch.lab.executor import MAX_TAINTED
-from autoresearch.lab.hopeless import Watch, is_contended, speed_of
+from autoresearch.lab.hopeless import Watch, is_contended, is_slow, speed_of
+from autoresearch.lab.pace import BESIDE
 from autoresearch.lab.parts import Parts
 from autoresearch.types import (
     Experiment,
@@ -44,8 +45,17 @@ class Trials:
         self._random = random.SystemRandom()
         self._last_status = 0.0
 
-    def run(self, experiment: Experiment, *, audit: bool = False) -> None:
-        """Run and record one more trial of an experiment."""
+    def run(
+        self, experiment: Experiment, *, audit: bool = False, beside: str = "", whole: bool = False
+    ) -> None:
+        """Run and record one more trial of an experiment.
+
+        Args:
+            experiment: What to run.
+            audit: Audit it whatever it claims.
+            beside: The slow trial of a candidate that this one, of the incumbent, is held against.
+            whole: Run it to its end, at whatever pace.
+        """
         self._before()
         session = self._record.session()
         trials = self.counted(experiment)
@@ -55,17 +65,21 @@ class Trials:
         self._parts.phase("trial", experiment.description, experiment.number)
         started_at = now()
         began = time.monotonic()
-        watch = Watch(self._parts.stop, self._usual_speed(experiment, session))
+        usual = None if whole else self._usual_speed(experiment, session, is_check=bool(beside))
+        watch = Watch(self._parts.stop, usual)
         result = self._parts.executor.run(
             spec, on_progress=self._on_progress(experiment, watch), stop=watch.stop
         )
         self._account(result, time.monotonic() - began)
         self._parts.check_stop()
         result = watch.settle(result)
-        if self._is_contended(result, session, trials):
+        if beside:
+            result = replace(result, extra={**result.extra, BESIDE: beside})
+        elif self._is_contended(result, session, trials):
             result = replace(result, outcome=Outcome.TAINTED, reason="contention")
-        last = [*(t.result.outcome for t in trials), result.outcome][-MAX_TAINTED:]
-        if last == [Outcome.TAINTED] * MAX_TAINTED:
+        results = [*(t.result for t in trials), result]
+        last = [r.outcome for r in results if not is_slow(r)][-MAX_TAINTED:]
+        if not is_slow(result) and last == [Outcome.TAINTED] * MAX_TAINTED:
             result = replace(result, outcome=Outcome.CRASH)
         self._record.record_trial(
             experiment.number, result, setup=self._parts.setup.key, started_at=started_at
@@ -93,10 +107,12 @@ class Trials:
             is_baseline=is_tip and not _has_kept(session),
         )
 
-    def _usual_speed(self, experiment: Experiment, session: Session) -> float | None:
-        """Return the incumbent's tokens per second, for another experiment to be compared with."""
+    def _usual_speed(
+        self, experiment: Experiment, session: Session, *, is_check: bool
+    ) -> float | None:
+        """Return the incumbent's tokens per second, for another experiment or a check to be compared with."""
         incumbent = self._parts.incumbent(session)
-        if incumbent is None or incumbent.number == experiment.number:
+        if incumbent is None or (incumbent.number == experiment.number and not is_check):
             return None
         return speed_of(incumbent, self._parts.setup.key)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from autoresearch.proposer import texts
 from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
-from autoresearch.types import CurvePoint, Experiment, TrialResult, Verdict
+from autoresearch.types import CurvePoint, Experiment, TrialResult, Verdict, said
 
 Count = Callable[[str], int]
 
@@ -39,7 +39,7 @@ def _row(e: Experiment, by_commit: Mapping[str, Experiment]) -> str:
     if e.reverted_by:
         verdict += " (reverted)"
     elif e.reason and e.verdict is not Verdict.KEEP and e.reason not in ("no_gain", "worse"):
-        verdict += f" {e.reason}"
+        verdict = " ".join(said(verdict, e.reason))
     parts = [f"#{e.number} {verdict}"]
     if e.val_bpb is not None:
         parts.append(f"{e.val_bpb:.6f}")

@@ -11,7 +11,7 @@ from autoresearch.lab.scores import bpb_under, is_doubtful
 from autoresearch.lab.summary import Summary
 from autoresearch.report.canvas import LIGHT, Palette, new_figure, svg
 from autoresearch.report.labels import draw_labels
-from autoresearch.types import Experiment, Session, Verdict
+from autoresearch.types import Experiment, Session, Verdict, said
 from autoresearch.ui.format import clean, fit, parse_time
 
 if TYPE_CHECKING:
@@ -228,12 +228,19 @@ def _draw_edges(
     from matplotlib.transforms import blended_transform_factory
 
     edge = blended_transform_factory(axes.transData, axes.transAxes)
-    for verdict, color in ((Verdict.CRASH, palette.crash), (Verdict.INVALID, palette.third)):
-        xs = [p.x for p in points if p.experiment.verdict is verdict]
+    groups = [
+        ("crash", Verdict.CRASH, False, palette.crash),
+        (" ".join(said("crash", "slow")), Verdict.CRASH, True, palette.discard),
+        ("invalid", Verdict.INVALID, False, palette.third),
+    ]
+    for label, verdict, is_slow, color in groups:
+        xs = [
+            p.x
+            for p in points
+            if p.experiment.verdict is verdict and (p.experiment.reason == "slow") is is_slow
+        ]
         if xs:
-            axes.vlines(
-                xs, 0, 0.035, transform=edge, color=color, linewidth=1.5, label=verdict.value
-            )
+            axes.vlines(xs, 0, 0.035, transform=edge, color=color, linewidth=1.5, label=label)
     if above:
         axes.scatter(
             [p.x for p in above],

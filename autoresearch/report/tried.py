@@ -11,7 +11,7 @@ from autoresearch.report.diffs import diff_lines
 from autoresearch.report.material import Material
 from autoresearch.report.view import Check, Failure, Miss, Rung, Theme
 from autoresearch.report.words import numbers
-from autoresearch.types import Decision, Experiment, Session, Verdict
+from autoresearch.types import Decision, Experiment, Session, Verdict, said
 from autoresearch.ui import format as f
 from autoresearch.ui.confirmation import question, word_of
 
@@ -152,7 +152,7 @@ def failures(session: Session, material: Material) -> list[Failure]:
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
     for e in session.experiments:
         if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
-            groups[(e.verdict.value, e.reason)].append(e)
+            groups[said(e.verdict.value, e.reason)].append(e)
     failures = []
     for (verdict, reason), members in groups.items():
         logged = [e for e in members if material.log_tails.get(e.number)]
@@ -161,7 +161,7 @@ def failures(session: Session, material: Material) -> list[Failure]:
         details = [t.result.detail for e in reversed(members) for t in e.trials if t.result.detail]
         failures.append(
             Failure(
-                verdict=verdict,
+                verdict=verdict.rstrip(":"),
                 reason=f.clean(reason) or "unknown",
                 num=len(members),
                 lost=f.duration(sum(took) if (took := _seconds(members)) else None),

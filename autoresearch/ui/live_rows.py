@@ -23,7 +23,7 @@ from autoresearch.events import (
 from autoresearch.lab.scores import DOUBTFUL
 from autoresearch.lab.summary import summarize
 from autoresearch.lab.verified import LEFT_OUT
-from autoresearch.types import Session
+from autoresearch.types import Session, said
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.overview import next_line, summary_lines
@@ -157,7 +157,7 @@ def verdict_line(finished: Finished, width: int) -> Text:
         elif doubtful:
             word, style = "keep (luck?)", "warning"
     elif finished.reason not in {"no_gain", "worse", ""}:
-        word = f"{finished.verdict} {finished.reason}"
+        word = " ".join(said(finished.verdict, finished.reason))
     line = styled(f"{finished.number:>4}  ", "default")
     line.append(f"{f.fit(word, 18):<14}", style=style)
     score = f.bpb(finished.val_bpb)
@@ -306,6 +306,8 @@ def _night_row(tally: Tally, width: int, clock: float) -> Text:
         number = tally.num_by_verdict.get(verdict, 0)
         if number:
             line.append("  ").append(f"{number} {verdict}", style=verdict)
+    if tally.num_too_slow:
+        line.append(f"  {tally.num_too_slow} stopped: too slow", style="crash")
     elapsed = clock - tally.started
     parts = [f.duration(elapsed)]
     money = tally.limits.get("max_cost_usd") or 0

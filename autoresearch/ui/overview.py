@@ -271,9 +271,13 @@ def _failures(summary: Summary) -> list[Text]:
         text.append(f" ({summary.num_reverted} undone)")
     text.append("  ").append(f"{n['discard']} discard", style="default")
     for verdict in ("crash", "invalid"):
-        if n[verdict]:
-            text.append("  ").append(f"{n[verdict]} {verdict}", style=verdict)
-            text.append(counts(dict(summary.num_by_reason.get(verdict, {}))), style="default")
+        reasons = dict(summary.num_by_reason.get(verdict, {}))
+        slow = reasons.pop("slow", 0) if verdict == "crash" else 0
+        if n[verdict] > slow:
+            text.append("  ").append(f"{n[verdict] - slow} {verdict}", style=verdict)
+            text.append(counts(reasons), style="default")
+        if slow:
+            text.append(f"  {slow} stopped: too slow", style=verdict)
     if summary.keep_rate is not None:
         text.append(f"   keep rate {f.percent(summary.keep_rate)}", style="default")
     return [_row("verdicts", text)]

@@ -8,7 +8,7 @@ from typing import Any
 from autoresearch.errors import UsageError
 from autoresearch.lab.scores import is_doubtful
 from autoresearch.lab.verified import carried
-from autoresearch.types import Confirmation, Experiment, Session, State, Verdict
+from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
 from autoresearch.ui import format as f
 from autoresearch.ui.tables import Cell, Column
 
@@ -131,7 +131,7 @@ def verdict_text(experiment: Experiment) -> str:
         return "keep simpler" if reason == "simpler" else "keep"
     if verdict is Verdict.DISCARD and reason in {"no_gain", "worse", ""}:
         return "discard"
-    return f"{verdict.value} {reason}".strip()
+    return " ".join(said(verdict.value, reason)).strip()
 
 
 def verdict_style(experiment: Experiment) -> str:
@@ -213,7 +213,7 @@ def cells(
         Cell(f.memory(e.peak_memory_mb), faint),
         Cell(f.count(e.tokens_per_second), faint),
         Cell(f.duration(took), faint),
-        Cell(f.fit(verdict_text(e), 16), style),
+        Cell(f.fit(verdict_text(e), 17 if e.reason == "slow" else 16), style),
         *([Cell(f.clean(e.proposer) if e.number else "", faint)] if has_proposer else []),
         Cell(description(e), faint),
     ]

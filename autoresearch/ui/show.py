@@ -150,7 +150,8 @@ def _decision(session: Session, e: Experiment, now: datetime, width: int) -> lis
         row("real?", text)
     if e.verdict is not None:
         why = d.explanation if d and d.explanation else e.reason
-        row("why", f.clean(f"{e.verdict.value}: {why}" if why else e.verdict.value))
+        verdict = verdict_text(e) if e.reason == "slow" else e.verdict.value
+        row("why", f.clean(f"{verdict}: {why}" if why else verdict))
     if e.reverted_by:
         row("undone by", e.reverted_by[:12])
     if e.started_at:

@@ -18,7 +18,7 @@ from autoresearch.events import (
     VerdictGiven,
 )
 from autoresearch.lab.scores import find
-from autoresearch.types import Experiment, Session, State
+from autoresearch.types import Experiment, Session, State, said
 from autoresearch.ui.format import clean
 
 MAX_LOSSES = 600
@@ -59,6 +59,8 @@ class Tally:
 
     ideas: dict[int, Idea] = field(default_factory=dict)
     num_by_verdict: dict[str, int] = field(default_factory=dict)
+    """Without those that were too slow."""
+    num_too_slow: int = 0
     best: int = 0
     best_bpb: float | None = None
     cost_usd: float | None = None
@@ -92,7 +94,7 @@ class Tally:
         for e in session.experiments:
             tally.ideas[e.number] = _idea(e)
             if e.verdict is not None and e.number != 0:
-                tally._count(e.verdict.value)
+                tally._count(e.verdict.value, e.reason)
                 tally.judged.append(e.number)
             if e.state is State.PROPOSED:
                 tally.waiting.append(e.number)
@@ -104,7 +106,7 @@ class Tally:
     @property
     def num_done(self) -> int:
         """Judged experiments without the baseline."""
-        return sum(self.num_by_verdict.values())
+        return sum(self.num_by_verdict.values()) + self.num_too_slow
 
     def idea(self, number: int) -> Idea:
         """Return what is known of an experiment."""
@@ -214,7 +216,7 @@ class Tally:
         self._no_longer_waiting(event.number)
         self.num_this_run += event.number != 0
         if event.number != 0:
-            self._count(event.verdict)
+            self._count(event.verdict, event.reason)
         idea = self.idea(event.number)
         if event.verdict == "keep" and idea.scores:
             self.best = event.number
@@ -226,7 +228,10 @@ class Tally:
         if number in self.waiting:
             self.waiting.remove(number)
 
-    def _count(self, verdict: str) -> None:
+    def _count(self, verdict: str, reason: str) -> None:
+        if said(verdict, reason) != (verdict, reason):
+            self.num_too_slow += 1
+            return
         self.num_by_verdict[verdict] = self.num_by_verdict.get(verdict, 0) + 1
 
     def _spend(self, usage: Mapping[str, Any]) -> None:

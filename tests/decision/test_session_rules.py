@@ -154,7 +154,8 @@ def test_collapse_of_throughput_ends_a_trial():
     assert kill.reason == "slow"
     assert kill.seconds_saved == 80.0
     result = killed(TrialResult(1, Outcome.TAINTED, "stopped"), kill)
-    assert (result.outcome, result.reason, result.bpb) == (Outcome.CRASH, "slow", None)
+    assert (result.outcome, result.reason, result.bpb) == (Outcome.TAINTED, "slow", None)
+    assert result.tokens_per_second == 100.0
     assert "1.3 minutes saved" in result.detail
 
 

@@ -6,6 +6,7 @@ import math
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from stand_ins import TRAIN, FormulaExecutor, variant
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
-from autoresearch.lab import control, revert, trials
+from autoresearch.lab import control, pace, revert, trials
 from autoresearch.lab.executor import MAX_TAINTED
+from autoresearch.lab.limits import Limits
 from autoresearch.lab.summary import summarize
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import base
@@ -26,6 +28,9 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
+from autoresearch.ui import overview
+from autoresearch.ui.rows import verdict_text
+from autoresearch.ui.tally import Tally
 
 TICK = Progress(number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=500)
 
@@ -332,26 +337,132 @@ def test_a_trial_much_slower_than_its_code_explains_is_repeated_once(
     assert session.experiment(1).verdict is Verdict.KEEP
 
 
-def test_a_collapse_of_throughput_ends_the_trial(night: Any) -> None:
-    real = night.executor.run
+class Machine(FormulaExecutor):
+    """A machine of changing speed: `share(number of the trial, text)` of 500 tokens/s; less of it trains worse."""
 
-    def crawl(spec: TrialSpec, *, on_progress: Any, stop: Any) -> Any:
-        result = real(spec, on_progress=None, stop=None)
-        if len(night.executor.specs) > 3:
-            on_progress(
-                Progress(
-                    number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=10
-                )
-            )
-            assert stop.is_set()
-            return dataclasses.replace(result, outcome=Outcome.TAINTED, reason="stopped")
-        return result
+    def __init__(self, share: Callable[[int, str], float]) -> None:
+        super().__init__()
+        self.share = share
 
-    night.executor.run = crawl
-    night.run([variant(LR=2.0)], experiments=1)
-    experiment = night.session.experiment(1)
-    assert (experiment.verdict, experiment.reason) == (Verdict.CRASH, "slow")
-    assert not night.stop.is_set()
+    def run(self, spec: TrialSpec, *, on_progress: Any, stop: Any) -> TrialResult:
+        share = self.share(len(self.specs) + 1, spec.files["train.py"].decode())
+        slower = dataclasses.replace(TICK, num_tokens=int(500 * share))
+        result = super().run(spec, on_progress=lambda _: on_progress(slower), stop=stop)
+        bpb = None if result.bpb is None else result.bpb + 0.1 * (1 - share)
+        return dataclasses.replace(result, bpb=bpb, claimed_bpb=bpb, tokens_per_second=500 * share)
+
+
+def run_slow(
+    night: Any, monkeypatch: Any, share: Callable[[int, str], float], num: int = 3
+) -> dict[int, list[str]]:
+    """Run a session without pauses on such a machine; return how each trial of an experiment ended."""
+    monkeypatch.setattr(pace, "PAUSES", (0.0, 0.0))
+    seconds = itertools.count()
+    monkeypatch.setattr(trials, "now", lambda: f"2026-01-01T00:00:{next(seconds):02d}Z")
+    night.executor = Machine(share)
+    night.run([variant(LR=2.0 + n / 5) for n in range(num)], experiments=num)
+    return {
+        e.number: [t.result.reason or t.result.outcome.value for t in e.trials]
+        for e in night.session.experiments
+    }
+
+
+def told_of_the_machine(night: Any) -> list[tuple[str, bool]]:
+    return [(a.text, a.is_over) for a in night.session.alerts if a.about == "the machine's speed"]
+
+
+def test_ideas_outlast_a_machine_that_is_slow_for_a_while(night: Any, monkeypatch: Any) -> None:
+    ended = run_slow(night, monkeypatch, lambda n, _: 1 / 8 if 4 <= n <= 6 else 1.0)
+    session = night.session
+    assert not [e for e in session.experiments if e.reason == "slow"]
+    assert ended[0] == ["ok", "ok", "ok", "slow", "slow", "ok"]
+    assert ended[1] == ["slow", "ok"]
+    assert session.experiment(1).verdict is Verdict.KEEP
+    (began, is_over), (_, is_over_later) = told_of_the_machine(night)
+    assert began.startswith("the machine is 8 times slower than when #0 was measured: waiting")
+    assert (is_over, is_over_later) == (False, True)
+    assert not [a for a in summarize(session).alerts if a.about]
+
+
+def test_a_machine_that_stays_slow_gives_the_new_pace(night: Any, monkeypatch: Any) -> None:
+    ended = run_slow(night, monkeypatch, lambda n, _: 1 / 8 if n >= 4 else 1.0)
+    session = night.session
+    assert ended[0] == ["ok"] * 3 + ["slow"] * 3 + ["ok"] * 3
+    assert ended[1][:2] == ["slow", "ok"]
+    assert all("slow" not in ended[number] for number in (2, 3))
+    assert [e.verdict for e in session.experiments if e.state is not State.JUDGED] == []
+    # Worse than the baseline was at its old pace, and better than it is at the new one.
+    assert session.experiment(1).verdict is Verdict.KEEP
+    assert [is_over for _, is_over in told_of_the_machine(night)] == [False, True]
+
+
+def test_slow_candidates_are_stopped_and_the_incumbent_asked_once(
+    night: Any, monkeypatch: Any
+) -> None:
+    ended = run_slow(night, monkeypatch, lambda _, text: 1.0 if "LR = 1.0" in text else 1 / 8)
+    first, *others = night.session.experiments[1:]
+    for experiment in (first, *others):
+        assert verdict_text(experiment) == "stopped: too slow"
+        assert ended[experiment.number] == ["slow"]
+    assert ended[0] == ["ok"] * 4, "asked for the first, and that answers for the next"
+    assert night.session.best == 0
+    assert not told_of_the_machine(night)
+    summary = summarize(night.session)
+    assert summary.alerts[0].text.startswith("3 of the last 3 experiments were stopped")
+    (row,) = overview._failures(summary)
+    assert "3 stopped: too slow" in row.plain
+    assert "crash" not in row.plain
+    tally = Tally.of(night.session)
+    assert (tally.num_done, tally.num_too_slow, tally.num_by_verdict) == (3, 3, {})
+
+
+def test_a_check_answers_for_a_few_experiments_only(night: Any, monkeypatch: Any) -> None:
+    num = 2 * pace.CHECK_HOLDS
+    ended = run_slow(night, monkeypatch, lambda _, t: 1.0 if "LR = 1.0" in t else 1 / 8, num)
+    assert ended[0] == ["ok"] * (3 + 2)
+
+
+@pytest.mark.parametrize("how", ["stop", "interrupt"])
+def test_the_wait_for_the_machine_ends_when_asked(night: Any, monkeypatch: Any, how: str) -> None:
+    def end(event: Any) -> None:
+        if isinstance(event, Phase) and event.detail.startswith("the machine is slow"):
+            if how == "stop":
+                control.request(RunDirectory(night.root), control.Request.STOP)
+            else:
+                night.stop.set()
+
+    night.listeners.append(end)
+    night.executor = Machine(lambda n, _: 1 / 8 if n >= 4 else 1.0)
+    ended = night.run([variant(LR=2.0)], experiments=1)
+    assert ended == ("stopped" if how == "stop" else "interrupted")
+    assert night.session.experiment(1).verdict is None
+    assert len(night.executor.specs) == 5
+    night.stop.clear()
+    night.listeners.clear()
+    monkeypatch.setattr(pace, "PAUSES", (0.0, 0.0))
+    night.executor = Machine(lambda *_: 1.0)
+    night.run([])
+    assert night.session.experiment(1).verdict is Verdict.KEEP
+    assert len(told_of_the_machine(night)) == 2
+
+
+def test_the_time_limit_ends_the_wait_for_the_machine(night: Any, monkeypatch: Any) -> None:
+    left = iter([3600.0] * 20)
+    monkeypatch.setattr(
+        Limits, "seconds_left", lambda *_: 2.3 if len(night.executor.specs) >= 5 else next(left)
+    )
+    night.executor = Machine(lambda n, _: 1 / 8 if n >= 4 else 1.0)
+    monkeypatch.setattr(
+        "autoresearch.lab.loop.Loop._wait",
+        lambda loop, seconds, why="": (
+            waits.append(seconds),
+            monkeypatch.setattr(Limits, "seconds_left", lambda *_: 2.1),
+        ),
+    )
+    waits: list[float] = []
+    assert night.run([variant(LR=2.0)], experiments=1) == "hours"
+    assert waits == [pytest.approx(0.1)], "not the pause of 150 s"
+    assert len(night.executor.specs) == 5
 
 
 def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path) -> None:

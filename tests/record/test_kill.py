@@ -5,15 +5,18 @@ from pathlib import Path
 import pytest
 from kill_support import (
     CAN_BIND,
+    check_night,
     fill_disk,
     finish,
     forbid_writing,
     kill_at_random,
     kill_at_step,
     leave_lock,
+    run_night,
 )
 from real_kills import RealLab
 
+import autoresearch
 from autoresearch import killpoints
 
 NUM = 4
@@ -30,6 +33,24 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("step", killpoints.STEPS)
 def test_a_night_killed_at_a_step_goes_on(undisturbed: Path, tmp_path: Path, step: str) -> None:
     kill_at_step(undisturbed, tmp_path / "lab", NUM, step)
+
+
+def test_a_night_killed_after_each_trial_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    """Also between a slow trial, the checks of the incumbent and what they come to."""
+    num_kills = 0
+    while run_night(tmp_path / "lab", NUM, fault="trial_stored:1").code:
+        num_kills += 1
+    check_night(tmp_path / "lab", undisturbed)
+    session = autoresearch.read_session(undisturbed)
+    reasons = [
+        [t.result.reason for t in session.experiment(n).trials if not t.confirmation]
+        for n in (0, 1, 2)
+    ]
+    assert reasons == [["", "", "", "slow", "slow", ""], ["slow", "", ""], ["slow"]]
+    assert [a.is_over for a in session.alerts] == [False, True]
+    assert num_kills >= len(
+        [t for e in session.experiments for t in e.trials if not t.confirmation]
+    )
 
 
 def test_a_night_killed_at_random_moments_goes_on(undisturbed: Path, tmp_path: Path) -> None:
