@@ -114,6 +114,8 @@ _BY_STATUS = {
 _ALIASES = {
     "APITimeoutError": "Timeout",
     "TimeoutError": "Timeout",
+    "TimeoutException": "Timeout",  # of httpx and httpx2, which litellm lets through here and there
+    "ConnectError": "APIConnectionError",
     "OSError": "APIConnectionError",
 }
 
