@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
+
     from autoresearch.types import Session
 
 __version__ = "0.1.0"
@@ -29,3 +31,10 @@ def read_session(path: str | Path = ".", tag: str | None = None) -> Session:
 
     with Record.open(find_run_directory(Path(path)), tag) as record:
         return record.session()
+
+
+def to_arrow(session: Session) -> pa.Table:
+    """Return a session as an Arrow table with one row per experiment; `report.arrow.to_arrow` lists the columns."""
+    from autoresearch.arrow import to_arrow
+
+    return to_arrow(session)

@@ -7,10 +7,7 @@ negative is better.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from typing import Any, Literal
 
 
 class Verdict(StrEnum):
@@ -478,12 +475,6 @@ class Session:
     def open(self) -> tuple[Experiment, ...]:
         """Experiments without a verdict that will get one."""
         return tuple(e for e in self.experiments if e.state in (State.PROPOSED, State.RUNNING))
-
-    def to_arrow(self) -> "pa.Table":
-        """Return a table with one row an experiment, for notebooks; see `arrow.to_arrow`."""
-        from autoresearch.arrow import to_arrow
-
-        return to_arrow(self)
 
     def experiment(self, number: int) -> Experiment:
         """Return experiment `number`.

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 
 from autoresearch.lab.belief import Estimate, estimates
 from autoresearch.lab.scores import is_measured_tip
-from autoresearch.lab.summary import PLATEAU_AHEAD, PLATEAU_PROBABILITY
 from autoresearch.types import Session, State, Verdict
 
+PLATEAU_AHEAD = 10
+PLATEAU_PROBABILITY = 0.35
+"""A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 MEMORY = 20.0
 """Experiments after which what an experiment says about the rate of finding weighs half."""
 PRIOR = (1.0, 9.0)

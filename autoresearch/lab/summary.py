@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from autoresearch.lab.needs import alerts, marks, next_step
+from autoresearch.lab.plateau import PLATEAU_PROBABILITY
 from autoresearch.lab.present import Doing, at_present
 from autoresearch.lab.scores import comparable, find, good_trials, is_doubtful, is_measured_tip
 from autoresearch.lab.spending import later_seconds, lost_seconds, seconds_by_kind, wall_seconds
@@ -19,9 +20,6 @@ from autoresearch.types import Alert, Confirmation, Experiment, Session, State, 
 
 Trajectory = Literal["new", "improving", "slow", "plateau", "stuck"]
 
-PLATEAU_AHEAD = 10
-PLATEAU_PROBABILITY = 0.35
-"""A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 STALL = 12
 """Experiments without a convincing keep after which a session is slow, or stalled where that probability is unknown."""
 

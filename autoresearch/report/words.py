@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from autoresearch.lab.summary import PLATEAU_AHEAD, Summary
+from autoresearch.lab.plateau import PLATEAU_AHEAD
+from autoresearch.lab.summary import Summary
 from autoresearch.lab.verified import carried
 from autoresearch.report.view import Card
 from autoresearch.types import Session

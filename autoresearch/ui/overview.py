@@ -5,7 +5,8 @@ from datetime import datetime
 from rich.cells import cell_len
 from rich.text import Text
 
-from autoresearch.lab.summary import PLATEAU_AHEAD, Summary, running_best
+from autoresearch.lab.plateau import PLATEAU_AHEAD
+from autoresearch.lab.summary import Summary, running_best
 from autoresearch.lab.verified import carried
 from autoresearch.types import Session
 from autoresearch.ui import format as f

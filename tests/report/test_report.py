@@ -12,6 +12,7 @@ import pytest
 import replay
 import sessions
 
+import autoresearch
 from autoresearch import arrow
 from autoresearch.errors import PrerequisiteError
 from autoresearch.report import html, markdown, plot
@@ -292,7 +293,7 @@ def test_arrow_table_has_a_row_an_experiment():
     assert str(table.schema.field("judged_at").type) == "timestamp[s, tz=UTC]"
     assert len(table["trials"][0].as_py()) == 3
     assert arrow.to_arrow(sessions.empty()).num_rows == 0
-    assert session.to_arrow().equals(table)
+    assert autoresearch.to_arrow(session).equals(table)
 
 
 MADE = {}
