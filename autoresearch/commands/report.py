@@ -155,6 +155,7 @@ def _write(
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # it may be a link
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as exc:
