@@ -1,8 +1,8 @@
 """autoresearch: turns one GPU into an overnight research lab."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
+# Not from typing, and no annotations from the future: `python -m autoresearch` runs this file while the current
+# folder, which may be a stranger's, is the first place to look for modules.
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def read_session(path: str | Path = ".", tag: str | None = None) -> Session:
+def read_session(path: "str | Path" = ".", tag: str | None = None) -> "Session":
     """Return the session of a run directory (or of a clone with the record fetched) as plain objects.
 
     Args:

@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
     _GIVEN.set(State())
+    # A relative entry would find `git` in the folder of a stranger.
+    os.environ["PATH"] = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
     if sys.platform == "win32":
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3

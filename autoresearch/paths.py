@@ -1,8 +1,9 @@
-"""Where things lie: the run directory, its state folder, the cache, the templates."""
+"""Where things lie: the run directory, its state folder, the cache, the templates; which paths may be written."""
 
 import contextlib
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,24 @@ from autoresearch.errors import PrerequisiteError
 CONFIG_NAME = "autoresearch.toml"
 PROGRAM_NAME = "program.md"
 STATE_NAME = ".autoresearch"
+# What a file system may pass over in a name, and what it may take for another one: as `git fsck` knows them.
+_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_UNSAFE = re.compile(
+    r"[ .]*|(\.git|git~1|\.autoresearch)[ .]*(:.*)?|.*[\\\0].*", re.IGNORECASE | re.DOTALL
+)
+
+
+def is_safe(path: str) -> bool:
+    """Whether a path of a git tree stays below the folder it is written to, and out of `.git` and `.autoresearch`.
+
+    Every path that a tree, a proposal or a snapshot names goes through here before it is written.
+    """
+    return not any(_UNSAFE.fullmatch(_IGNORED.sub("", name)) for name in path.split("/"))
+
+
+def python_command(*arguments: str) -> list[str]:
+    """Return the command that starts Python outside a sandbox: never with modules of the current folder."""
+    return [sys.executable, "-P", *arguments]
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,11 @@ class RunDirectory:
     def weights(self) -> Path:
         """Weights of kept experiments, `<tag>/<number>.safetensors`."""
         return self.state / "weights"
+
+
+def weights_file(scratch: Path, label: str) -> Path:
+    """Return where the weights of a trial wait to be kept or deleted."""
+    return scratch / f"{label or 'trial'}.safetensors"
 
 
 def find_run_directory(start: Path | None = None) -> RunDirectory:

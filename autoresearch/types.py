@@ -158,7 +158,6 @@ class TrialResult:
     curve: tuple[CurvePoint, ...] = ()
     log_tail: str = ""
     """Last lines the child printed; untrusted text, control characters removed."""
-    weights_path: str | None = None
     sandbox: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further figures of the judge and the host, JSON values only."""

@@ -23,6 +23,7 @@ from typing import Any, Self
 from autoresearch.data import work
 from autoresearch.data.work import Report
 from autoresearch.errors import AutoresearchError
+from autoresearch.paths import python_command
 
 Job = Callable[[dict[str, Any], Report], dict[str, Any]]
 
@@ -123,7 +124,7 @@ def _start(num_threads: int) -> "subprocess.Popen[str]":
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "autoresearch.data.pool"],
+            python_command("-m", "autoresearch.data.pool"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from autoresearch.data.files import write_json
 from autoresearch.errors import AutoresearchError
 from autoresearch.hardware import COUNTED_LIKE_NVML, Hardware, package_version
-from autoresearch.paths import cache_directory
+from autoresearch.paths import cache_directory, python_command
 
 VARIABLE = "AUTORESEARCH_ATTENTION"
 DEFAULT = "sdpa+folded"
@@ -110,7 +109,7 @@ def _load(path: Path) -> Attention | None:
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
     """Measure in a process of its own: a kernel that crashes takes only that one along."""
-    argv = [sys.executable, "-m", "autoresearch.trial.attention", json.dumps(values)]
+    argv = python_command("-m", "autoresearch.trial.attention", json.dumps(values))
     try:
         done = subprocess.run(
             argv,

@@ -50,7 +50,7 @@ def choose_tag(repository: Repository, tag: str | None) -> str:
             chosen = next(iter(session_tags(repository)), None)
     if chosen is None or not _exists(repository, chosen):
         raise _no_session(repository, tag)
-    return chosen
+    return check_tag(chosen)
 
 
 def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str) -> None:

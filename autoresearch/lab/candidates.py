@@ -6,6 +6,7 @@ from autoresearch.errors import WorkError
 from autoresearch.lab.clean import clean_line
 from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, Repository
 from autoresearch.lab.messages import candidate_message
+from autoresearch.paths import is_safe
 from autoresearch.types import Proposal
 
 
@@ -56,8 +57,7 @@ def carry(
 
 
 def _check_path(path: str) -> None:
-    parts = path.split("/")
-    if "\0" in path or any(p in ("", ".", "..") or p.lower() == ".git" for p in parts):
+    if not is_safe(path):
         raise WorkError(
             f"`{clean_line(path)}` is no path inside the run directory",
             hint="name files relative to it, as `[task] editable` does",

@@ -22,7 +22,7 @@ from autoresearch import presets
 from autoresearch.config import Loaded, load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.hardware import Hardware
-from autoresearch.paths import RunDirectory, cache_directory, find_run_directory
+from autoresearch.paths import RunDirectory, cache_directory, find_run_directory, python_command
 
 Status = Literal["ok", "warn", "fail", "skip"]
 
@@ -135,8 +135,9 @@ def exit_code(findings: list[Finding]) -> int:
 
 def _python(state: _State) -> Iterator[Finding]:  # noqa: ARG001
     version = ".".join(map(str, sys.version_info[:3]))
-    data = {"version": version, "executable": sys.executable}
-    yield Finding("python", "ok", f"{version} at {sys.executable}", data=data)
+    executable = python_command()[0]
+    data = {"version": version, "executable": executable}
+    yield Finding("python", "ok", f"{version} at {executable}", data=data)
 
 
 def _torch(state: _State) -> Iterator[Finding]:
@@ -147,7 +148,7 @@ def _torch(state: _State) -> Iterator[Finding]:
     began = time.monotonic()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _ASK_TORCH],
+            python_command("-c", _ASK_TORCH),
             env={**machine.COUNTED_LIKE_NVML, **os.environ},
             capture_output=True,
             text=True,

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from autoresearch.errors import PrerequisiteError, WorkError
+from autoresearch.lab.clean import clean_line
 from autoresearch.lab.git_command import Reader, git_environment, gone, run_git
-from autoresearch.paths import CONFIG_NAME
+from autoresearch.paths import CONFIG_NAME, STATE_NAME, is_safe
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
 REGULAR, EXECUTABLE, SYMLINK, TREE = "100644", "100755", "120000", "40000"
@@ -83,7 +84,23 @@ class Repository:
         common_dir = git_dir
         if shared.is_file():
             common_dir = (git_dir / shared.read_text(encoding="utf-8").strip()).resolve()
-        return cls(Path(path), git_dir, common_dir)
+        repository = cls(Path(path), git_dir, common_dir)
+        try:
+            repository._check_state()
+        except BaseException:
+            repository.close()
+            raise
+        return repository
+
+    def _check_state(self) -> None:
+        """See that `.autoresearch/`, which is believed and cleared, did not come with a checkout."""
+        any_case = {"GIT_LITERAL_PATHSPECS": "0", "GIT_ICASE_PATHSPECS": "1"}
+        if self.run("ls-files", "-z", "--", STATE_NAME, environment=any_case):
+            raise PrerequisiteError(
+                f"`{STATE_NAME}` is under git in `{self.root}`: what is in it may be of another machine, or a trap",
+                hint=f"look at it, then `git rm -r --cached {STATE_NAME}` and delete it",
+                kind="git",
+            )
 
     @classmethod
     def init(cls, path: Path, tag: str) -> Self:
@@ -182,8 +199,22 @@ class Repository:
         return self._object(commit, "commit").split(b"\n\n", 1)[1].decode("utf-8", "replace")
 
     def entries(self, commit: str) -> dict[str, Entry]:
-        """Return all that a commit holds, links and submodules too: path -> mode and sha."""
-        return dict(self._walk(self.tree(commit), ""))
+        """Return all that a commit holds, links and submodules too: path -> mode and sha.
+
+        Raises:
+            WorkError: a path is not `paths.is_safe`: whoever made the commit did not make it with git.
+        """
+        found = {}
+        for path, entry in self._walk(self.tree(commit), ""):
+            if not is_safe(path):
+                raise WorkError(
+                    f"commit {commit[:12]} holds the path `{clean_line(path)}`, which leads out of its folder"
+                    " or into what git and autoresearch keep there: the files of this session are refused",
+                    hint="do not use it: it may be an attack; ask whoever sent it",
+                    kind="record",
+                )
+            found[path] = entry
+        return found
 
     def _walk(self, tree: str, prefix: str) -> Iterator[tuple[str, Entry]]:
         size = len(tree) // 2
@@ -193,7 +224,8 @@ class Repository:
             space = data.index(b" ", position)
             end = data.index(b"\0", space)
             mode = data[position:space].decode()
-            path = prefix + os.fsdecode(data[space + 1 : end])
+            # A name with a slash in it would pass for a folder.
+            path = prefix + os.fsdecode(data[space + 1 : end].replace(b"/", b"\\"))
             sha = data[end + 1 : end + 1 + size].hex()
             position = end + 1 + size
             if mode == TREE:
@@ -375,7 +407,7 @@ class Repository:
         """Return the unified diff from commit `a` to commit `b`; `git apply` takes it."""
         out = self.run(
             "diff-tree", "-p", "-U3", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
-            "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=histogram", a, b, "--", *paths,
+            "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=histogram", "--end-of-options", a, b, "--", *paths,
         )  # fmt: skip
         return out.decode("utf-8", "replace")
 
@@ -383,7 +415,7 @@ class Repository:
         """Return (lines added, lines removed) from commit `a` to commit `b`; binary files count 0."""
         out = self.run(
             "diff-tree", "-r", "--numstat", "-z", "--no-ext-diff", "--no-textconv", "--no-renames",
-            "--diff-algorithm=histogram", a, b, "--", *paths,
+            "--diff-algorithm=histogram", "--end-of-options", a, b, "--", *paths,
         )  # fmt: skip
         added = removed = 0
         for record in filter(None, out.split(b"\0")):

@@ -20,7 +20,7 @@ from autoresearch.lab.git import REGULAR, Entry, RefUpdate, Repository
 from autoresearch.lab.index import load_index, save_index
 from autoresearch.lab.names import journal_ref
 from autoresearch.lab.writing import writing
-from autoresearch.paths import RunDirectory
+from autoresearch.paths import RunDirectory, is_safe
 
 _MAX_EVENT_BYTES = 900_000
 _MAX_FILE_BYTES = 1_000_000
@@ -161,9 +161,5 @@ def _cut(content: bytes) -> bytes:
 
 
 def _file_name(path: str) -> str:
-    parts = [
-        p
-        for p in clean_line(path).replace("\\", "/").split("/")
-        if p not in ("", ".", "..", ".git")
-    ]
-    return "/".join(parts) or "file"
+    parts = clean_line(path).replace("\\", "/").split("/")
+    return "/".join(filter(is_safe, parts)) or "file"

@@ -8,7 +8,6 @@ import contextlib
 import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError, ForeignFileError, WorkError
@@ -16,6 +15,8 @@ from autoresearch.events import Alerted
 from autoresearch.lab.record import Record
 from autoresearch.lab.results_tsv import write_tsv
 from autoresearch.lab.storage import drop_weights, keep_weights, prune
+from autoresearch.lab.trials import label_of
+from autoresearch.paths import weights_file
 from autoresearch.types import Experiment, Verdict
 
 _MAX_LOOSE_OBJECTS = 4_000
@@ -111,20 +112,21 @@ class Upkeep:
 
     def _put_weights_away(self, experiment: Experiment) -> None:
         """Keep the weights of the last good trial where the configuration asks for them, else delete them."""
+        where, tag = self._record.run_directory, self._record.tag
+        # By the label, which is ours: the record may be the work of a stranger and names no files.
         written = [
-            Path(t.result.weights_path)
-            for t in experiment.trials
-            if t.result.weights_path and not t.confirmation
+            weights_file(where.trials, label_of(experiment, tag, index))
+            for index, trial in enumerate(experiment.trials)
+            if not trial.confirmation
         ]
         policy = self._config.trial.save_weights
         session = self._record.session()
         there = [path for path in written if path.is_file()]
         if there and policy != "none" and experiment.verdict is Verdict.KEEP:
-            path = there.pop()
-            keep_weights(self._record.run_directory, session.tag, experiment.number, path)
+            keep_weights(where, tag, experiment.number, there.pop())
         for path in there:
             path.unlink(missing_ok=True)
-        drop_weights(self._record.run_directory, session, policy)
+        drop_weights(where, session, policy)
 
     def _start_push(self) -> None:
         """Send the session in the background; while one push is under way, remember that more is due."""

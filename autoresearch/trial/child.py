@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from autoresearch.paths import python_command
 from autoresearch.trial import channel as wire
 from autoresearch.trial.caches import GROUP_PREFIX
 from autoresearch.trial.script import describe, is_out_of_memory, run_file
@@ -31,7 +32,7 @@ def command(mode: str, file: str) -> list[str]:
         "import sys; root, mode, file = sys.argv[1:]; sys.path.append(root); "
         "from autoresearch.trial.child import main; main(mode, file)"
     )
-    return [sys.executable, "-P", "-c", code, root, mode, file]
+    return python_command("-c", code, root, mode, file)
 
 
 def main(mode: str, file: str) -> NoReturn:

@@ -16,6 +16,7 @@ from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
 from autoresearch.killpoints import reach
+from autoresearch.paths import weights_file
 from autoresearch.trial import judge
 from autoresearch.trial.caches import MAX_BYTES, CompileCaches
 from autoresearch.trial.judge import InvalidClaimError, Text
@@ -99,7 +100,6 @@ class LocalExecutor:
         self._log_directory = log_directory
         self._texts: dict[Split, Text] = {}
         self._packer: Packer | None = None
-        self._weights: list[Path] = []
 
     def run(
         self,
@@ -130,7 +130,7 @@ class LocalExecutor:
             if self._caches is not None:
                 self._caches.keep(spec.label, is_baseline=spec.is_baseline)
         if spec.keep_weights and result["outcome"] is Outcome.OK:
-            result["weights_path"] = self._save_weights(spec, trained)
+            self._save_weights(spec, trained)
         if trained.weights is not None:
             trained.weights.close()
         return TrialResult(**result, total_seconds=time.monotonic() - began_at)
@@ -406,18 +406,16 @@ class LocalExecutor:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(trained.output.text, encoding="utf-8")
 
-    def _save_weights(self, spec: TrialSpec, trained: Trained) -> str | None:
-        """Write the weights as they came; the caller moves or deletes the file."""
+    def _save_weights(self, spec: TrialSpec, trained: Trained) -> None:
+        """Write the weights as they came to `paths.weights_file`; the caller moves or deletes the file."""
         assert trained.weights is not None
-        path = self._scratch / f"{spec.label or 'trial'}.safetensors"
+        path = weights_file(self._scratch, spec.label)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.write(trained.weights)
         except OSError:
             path.unlink(missing_ok=True)
-            return None
-        return str(path)
 
 
 JUDGE_VERSION = judge.JUDGE_VERSION

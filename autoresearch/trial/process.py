@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError
 from autoresearch.hardware import COUNTED_LIKE_NVML
+from autoresearch.paths import python_command
 from autoresearch.trial import channel as wire
 from autoresearch.trial import child as child_module
 from autoresearch.trial import supervisor
@@ -119,7 +119,7 @@ class Child:
                 disk_mb=config.sandbox.disk_mb,
             )
             command = sandbox.wrap(child_module.command(mode, file), policy)
-            script = [sys.executable, "-I", "-S", supervisor.__file__, str(their_control.fileno())]
+            script = python_command("-I", "-S", supervisor.__file__, str(their_control.fileno()))
             self._process = subprocess.Popen(
                 [*script, *command.argv],
                 env=dict(command.env),
@@ -295,7 +295,7 @@ class FeederProcess:
             fds = (theirs.fileno(), feeder_socket.fileno(), self.ring_fd, counters_fd)
             self._process = opened.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-P", "-c", code, *map(str, fds), root],
+                    python_command("-c", code, *map(str, fds), root),
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

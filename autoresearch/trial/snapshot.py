@@ -11,10 +11,11 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
 from autoresearch.errors import AutoresearchError, WorkError
+from autoresearch.paths import is_safe
 from autoresearch.trial.sandbox.launcher.folders import wipe
 
 _SHORT_PLACES = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the only short names there are
@@ -91,10 +92,9 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         WorkError: a path leads out of the folder.
     """
     for name, content in files.items():
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        if not is_safe(name):
             raise WorkError(f"the snapshot has the path `{name}`, which leads out of it")
-        path = folder / pure
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 

@@ -130,3 +130,19 @@ def modules_after(*arguments: str, cwd: Path | None = None) -> set[str]:
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     loaded = modules_after(*arguments)
     assert not loaded & {*HEAVY, "numpy"}
+
+
+def test_python_is_started_by_one_helper_only() -> None:
+    """Outside a sandbox Python never looks for modules in the current folder: `paths.python_command` sees to it.
+
+    The sandbox asks where the interpreter is, to show it, and starts its launcher with `-I`.
+    """
+    allowed = {"paths.py", "trial/sandbox/keeper.py", "trial/sandbox/places.py"}
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr in ("executable", "_base_executable"))
+        or (isinstance(node, ast.alias) and node.name == "executable")
+    }
+    assert users == allowed

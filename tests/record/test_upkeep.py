@@ -10,6 +10,7 @@ from autoresearch.config import Config, load_config
 from autoresearch.lab.record import Record
 from autoresearch.lab.storage import weights_path
 from autoresearch.lab.upkeep import Upkeep
+from autoresearch.paths import weights_file
 from autoresearch.types import Outcome, TrialResult, Verdict
 
 
@@ -17,21 +18,27 @@ def _config(**overrides: Any) -> Config:
     return load_config(None, {k.replace("__", "."): v for k, v in overrides.items()}).config
 
 
-def _judge(night: Night, knob: int, verdict: Verdict, weights: Path) -> None:
+def _handed_in(night: Night, knob: int) -> Path:
+    return weights_file(night.record.run_directory.trials, f"nov21/{knob}-0")
+
+
+def _judge(night: Night, knob: int, verdict: Verdict) -> None:
     experiment = night.propose(night.knob(knob, 100 + knob), "x")
+    weights = _handed_in(night, knob)
+    weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(b"w%d" % knob)
-    result = TrialResult(seed=0, outcome=Outcome.OK, bpb=1.0, weights_path=str(weights))
+    result = TrialResult(seed=0, outcome=Outcome.OK, bpb=1.0)
     night.record.record_trial(experiment.number, result, setup=SETUP.key, started_at="")
     night.record.judge(experiment.number, verdict, "gain", setup=SETUP.key)
 
 
 @pytest.mark.parametrize(("policy", "left"), [("none", []), ("best", [3]), ("kept", [1, 3])])
-def test_weights_are_put_away(night: Night, tmp_path: Path, policy: str, left: list[int]) -> None:
+def test_weights_are_put_away(night: Night, policy: str, left: list[int]) -> None:
     upkeep = Upkeep(night.record, _config(trial__save_weights=policy))
     for knob, verdict in ((1, Verdict.KEEP), (2, Verdict.DISCARD), (3, Verdict.KEEP)):
-        _judge(night, knob, verdict, tmp_path / "scratch.bin")
+        _judge(night, knob, verdict)
         upkeep.after_verdict(knob)
-        assert not (tmp_path / "scratch.bin").exists()
+        assert not _handed_in(night, knob).exists()
     where = night.record.run_directory
     assert [n for n in range(4) if weights_path(where, "nov21", n).exists()] == left
 

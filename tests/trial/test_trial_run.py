@@ -72,7 +72,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
     assert result.outcome is Outcome.OK, result
     assert result.reason == ""
     assert "sdpa+masked" in result.log_tail
-    expected = slow_bpb(Path(result.weights_path), dataset, 64, 8192)
+    expected = slow_bpb(tmp_path / "trials" / "1-1.safetensors", dataset, 64, 8192)
     assert abs(result.bpb - expected) < 1e-6
     assert abs(result.claimed_bpb - expected) < 1e-6
     assert result.bpb < 0.95 * dataset.unigram_bpb
