@@ -33,7 +33,7 @@ def read_session(path: "str | Path" = ".", tag: str | None = None) -> "Session":
         return record.session()
 
 
-def to_arrow(session: Session) -> pa.Table:
+def to_arrow(session: "Session") -> "pa.Table":
     """Return a session as an Arrow table with one row per experiment; `report.arrow.to_arrow` lists the columns."""
     from autoresearch.arrow import to_arrow
 
