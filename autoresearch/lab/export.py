@@ -49,7 +49,8 @@ def export(record: Record, name: str = "best", folder: Path | None = None) -> Ex
     folder = folder or record.run_directory.root / f"export-{record.tag}-{experiment.number}"
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise UsageError(
-            f"`{folder}` is a link or not an empty folder", hint="name another folder with `-o DIR`"
+            f"`{folder}` is a link, or exists and is not empty",
+            hint="name another folder with `-o DIR`",
         )
     return _write(record, session, experiment, folder)
 
