@@ -19,7 +19,7 @@ import kill_support
 from kill_support import fill_disk, finish, forbid_writing, kill_at_random, kill_at_step, leave_lock
 from real_kills import STEPS, RealLab
 
-from autoresearch import killpoints
+from autoresearch.util import killpoints
 
 kill_support.SURVIVAL_SECONDS = 2.0
 NUM = 4

@@ -21,9 +21,9 @@ import numpy as np
 
 from autoresearch.lab.decision import POLICIES
 from autoresearch.lab.effect import Effect
-from autoresearch.lab.normal import student_quantile
 from autoresearch.lab.posterior import Knowledge, start
 from autoresearch.lab.prior import default_prior, noise_grid
+from autoresearch.util.stats import student_quantile
 
 NUM_TRIALS = 100
 NUM_BASELINE = 3

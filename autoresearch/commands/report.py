@@ -144,7 +144,7 @@ def _to_stdout(record: "Record | None", session: "Session", kind: str) -> None:
 def _write(
     record: "Record | None", session: "Session", kind: str, path: Path, *, is_watched: bool
 ) -> None:
-    from autoresearch.files import write_ours
+    from autoresearch.util.files import write_ours
 
     if kind in {"html", "md"}:
         data = _text(record, session, kind, is_watched=is_watched).encode()

@@ -5,14 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import (
-    DryRunOption,
-    JsonOption,
-    QuietOption,
-    TagOption,
-    YesOption,
-    state,
-)
+from autoresearch.commands import DryRunOption, JsonOption, QuietOption, TagOption, YesOption, state
 from autoresearch.commands._reading import complete_experiment
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import typer
 from autoresearch.commands import JsonOption, QuietOption, State, state
 
 if TYPE_CHECKING:
-    from autoresearch.lab.lock import Holder
     from autoresearch.paths import RunDirectory
+    from autoresearch.util.locks import Holder
 
 _LOOK_SECONDS = 0.2
 
@@ -86,7 +86,7 @@ def _running(verb: str) -> "tuple[RunDirectory, Holder]":
 
 def _holder(run_directory: "RunDirectory") -> "Holder | None":
     from autoresearch.lab.git import Repository
-    from autoresearch.lab.lock import holder_of, session_lock_path
+    from autoresearch.util.locks import holder_of, session_lock_path
 
     with Repository.open(run_directory.root) as repository:
         return holder_of(session_lock_path(repository.git_dir))

@@ -29,7 +29,6 @@ from autoresearch.data.dataset import (
     Dataset,
     unigram_bits_per_byte,
 )
-from autoresearch.data.files import file_sha256, write_atomic, write_json
 from autoresearch.data.pool import Pool
 from autoresearch.data.sources import Listing, Unit
 from autoresearch.data.store import SPLITS
@@ -38,6 +37,7 @@ from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.events import now
 from autoresearch.paths import cache_directory
+from autoresearch.util.data_files import file_sha256, write_atomic, write_json
 
 SMALL_BYTES = 4 << 20
 """Less text than this is not worth the start of processes."""

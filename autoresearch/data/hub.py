@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from autoresearch.data.files import file_sha256, write_json
 from autoresearch.data.patience import patiently
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile, kind_of
 from autoresearch.data.store import DataSplit
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
+from autoresearch.util.data_files import file_sha256, write_json
 
 MAX_DOWNLOADS = 8
 REST_BYTES = 200_000_000

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from autoresearch.data.files import write_atomic, write_json
 from autoresearch.data.formats import Range, Reader, cut_utf8
 from autoresearch.data.shards import ShardWriter
 from autoresearch.data.sources import Unit
@@ -22,6 +21,7 @@ from autoresearch.data.splits import DROPPED
 from autoresearch.data.store import SPLITS
 from autoresearch.data.tokenizer import Tokenizer, train
 from autoresearch.errors import AutoresearchError
+from autoresearch.util.data_files import write_atomic, write_json
 
 Report = Callable[[int], None]
 """Called with the number of bytes done since the last call."""

@@ -135,7 +135,7 @@ def lock_device(
         WorkError: on entering, when another run holds the GPU (kind `locked`); names it.
     """
     from autoresearch.hardware import gpu_uuid
-    from autoresearch.lab.lock import gpu_lock
+    from autoresearch.util.locks import gpu_lock
 
     if hardware.kind == "cpu":
         return contextlib.nullcontext()

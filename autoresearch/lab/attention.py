@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoresearch.data.files import write_json
 from autoresearch.errors import AutoresearchError
 from autoresearch.hardware import COUNTED_LIKE_NVML, Hardware, package_version
 from autoresearch.paths import cache_directory, python_command
+from autoresearch.util.data_files import write_json
 
 VARIABLE = "AUTORESEARCH_ATTENTION"
 DEFAULT = "sdpa+folded"

@@ -20,11 +20,11 @@ from autoresearch.lab.noise import (
     setup_of,
     split_at_verdict,
 )
-from autoresearch.lab.normal import Floats
 from autoresearch.lab.posterior import Knowledge, start
 from autoresearch.lab.prior import NoiseGrid, default_prior, noise_grid
 from autoresearch.lab.scores import good_trials, is_measured_tip
 from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
+from autoresearch.util.stats import Floats
 
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.files import read_file
 from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, RefUpdate, Repository, is_repository
 from autoresearch.lab.names import (
     BRANCHES,
@@ -17,6 +16,7 @@ from autoresearch.lab.names import (
     journal_ref,
     worktree_ref,
 )
+from autoresearch.util.files import read_file
 
 
 def session_tags(repository: Repository) -> list[str]:

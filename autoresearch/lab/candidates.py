@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from autoresearch.errors import WorkError
-from autoresearch.lab.clean import clean_line
 from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, Repository
 from autoresearch.lab.messages import candidate_message
 from autoresearch.paths import is_safe
 from autoresearch.types import Proposal
+from autoresearch.util.text import clean_line
 
 
 def write_candidate(repository: Repository, proposal: Proposal, number: int, at: str) -> str:

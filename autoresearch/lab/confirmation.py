@@ -10,8 +10,8 @@ from dataclasses import replace
 from autoresearch.config import SessionConfig
 from autoresearch.lab.belief import estimates
 from autoresearch.lab.noise import confirm_seed
-from autoresearch.lab.normal import student_cdf, student_quantile
 from autoresearch.types import Confirmation, Decision, Session, TrialResult
+from autoresearch.util.stats import student_cdf, student_quantile
 
 MIN_PAIRS = 2
 """Pairs of trials without which there is no interval."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from autoresearch.config import Config
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
-from autoresearch.killpoints import reach
 from autoresearch.lab.arms import Arm, Bench, Emit, conditions_of, seeds_of
 from autoresearch.lab.belief import measure_noise
 from autoresearch.lab.confirmation import carry_over, confirm, p_carries
@@ -22,6 +21,7 @@ from autoresearch.lab.setups import check_setup, recall
 from autoresearch.lab.variants import Number, leave_out, with_constants
 from autoresearch.lab.verified import LEFT_OUT
 from autoresearch.types import Confirmation, Experiment, Session, TrialResult
+from autoresearch.util.killpoints import reach
 
 SHARED_ABOVE = 0.1
 """Relative difference in tokens/s between trials of the same code above which a confirmation gets an alert."""

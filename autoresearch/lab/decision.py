@@ -24,13 +24,7 @@ from autoresearch.lab.belief import (
 )
 from autoresearch.lab.effect import Effect
 from autoresearch.lab.hopeless import speed_mark
-from autoresearch.lab.noise import (
-    Noise,
-    confirm_seed,
-    good_results,
-    setup_of,
-    trial_seed,
-)
+from autoresearch.lab.noise import Noise, confirm_seed, good_results, setup_of, trial_seed
 from autoresearch.lab.plateau import finding_probability, is_plateau
 from autoresearch.lab.scores import bpb_under
 from autoresearch.types import (

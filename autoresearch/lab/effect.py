@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch.lab.normal import Floats, cut_normal, log_cdf, log_density
 from autoresearch.lab.prior import DISASTER_MEAN, Prior
+from autoresearch.util.stats import Floats, cut_normal, log_cdf, log_density
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UsageError
-from autoresearch.files import write_file
-from autoresearch.lab.clean import clean_json
 from autoresearch.lab.record import Record
 from autoresearch.lab.storage import weights_path
 from autoresearch.types import Experiment, Session
+from autoresearch.util.files import write_file
+from autoresearch.util.text import clean_json
 
 _SKIPPED = (".gitignore", ".gitattributes")
 WEIGHTS_NAME = "model.safetensors"

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.lab.clean import clean_line
 from autoresearch.lab.git_command import Reader, git_environment, gone, run_git
 from autoresearch.paths import CONFIG_NAME, STATE_NAME, is_safe
+from autoresearch.util.text import clean_line
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
 REGULAR, EXECUTABLE, SYMLINK, TREE = "100644", "100755", "120000", "40000"

@@ -6,7 +6,6 @@ wherever the lab dies.
 """
 
 from autoresearch.events import Alerted, now
-from autoresearch.killpoints import reach
 from autoresearch.lab.candidates import carry
 from autoresearch.lab.git import RefUpdate
 from autoresearch.lab.names import hand_ref
@@ -16,6 +15,7 @@ from autoresearch.lab.worktree import HandEdit
 from autoresearch.proposer.edits import changed_constants
 from autoresearch.proposer.proposals import describe
 from autoresearch.types import Proposal
+from autoresearch.util.killpoints import reach
 
 SETTLED_SECONDS = 60.0
 """An edit becomes an experiment once it is unchanged for this long."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.events import Abandoned, Spent
-from autoresearch.killpoints import reach
 from autoresearch.lab import decision as rule
 from autoresearch.lab.candidates import carry
 from autoresearch.lab.hand_edits import take_hand_edit
@@ -21,6 +20,7 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
+from autoresearch.util.killpoints import reach
 
 
 class Ideas:

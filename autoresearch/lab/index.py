@@ -37,7 +37,7 @@ def save_index(run_directory: RunDirectory, fold: Fold, num_stored: int) -> int:
 
     Does nothing where `.autoresearch/` does not exist or cannot be written.
     """
-    from autoresearch.files import write_file
+    from autoresearch.util.files import write_file
 
     if fold.num_events - num_stored < _MIN_NEW_EVENTS or not run_directory.state.is_dir():
         return num_stored

@@ -11,7 +11,6 @@ import time
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
-from autoresearch.killpoints import reach
 from autoresearch.lab import control, pace
 from autoresearch.lab import decision as rule
 from autoresearch.lab.hopeless import speed_of
@@ -22,6 +21,7 @@ from autoresearch.lab.trials import Trials, label_of
 from autoresearch.lab.upkeep import Upkeep
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
+from autoresearch.util.killpoints import reach
 
 MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 """Reasons of a trial that failed by no doing of its code: its GPU, the lab's feeder, a judging process."""

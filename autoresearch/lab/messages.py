@@ -7,8 +7,8 @@ separator, a trailer or a diff is indented.
 import re
 import textwrap
 
-from autoresearch.lab.clean import clean_line, clean_text
 from autoresearch.types import Decision, Experiment, Proposal, Session
+from autoresearch.util.text import clean_line, clean_text
 
 _SUBJECT = 72
 _MAGIC = re.compile(

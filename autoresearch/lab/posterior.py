@@ -28,8 +28,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoresearch.lab.effect import Effect, effect_posterior
-from autoresearch.lab.normal import Floats, log_density
 from autoresearch.lab.prior import NoiseGrid, Prior, log_sum, normalise
+from autoresearch.util.stats import Floats, log_density
 
 DRIFT = 4.0
 """Standard deviations from which the incumbent's own new trial means that the machine drifted."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Phase, Progress, now
-from autoresearch.files import clear_scratch, write_file
 from autoresearch.lab import control
-from autoresearch.lab.clean import clean_json
-from autoresearch.lab.lock import (
+from autoresearch.paths import RunDirectory
+from autoresearch.util.files import clear_scratch, write_file
+from autoresearch.util.locks import (
     Holder,
     Lock,
     holder_of,
@@ -19,7 +19,7 @@ from autoresearch.lab.lock import (
     session_lock,
     session_lock_path,
 )
-from autoresearch.paths import RunDirectory
+from autoresearch.util.text import clean_json
 
 
 class Presence:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch.lab.normal import Floats
+from autoresearch.util.stats import Floats
 
 NOISE_MEDIAN = 0.0006
 """bpb; middle of the noise reported for runs of five minutes on one GPU (0.0003 to 0.00076)."""

@@ -17,19 +17,9 @@ from typing import Any, Self, cast
 
 from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
-from autoresearch.events import (
-    Alerted,
-    Event,
-    Proposed,
-    TipMoved,
-    TrialJudged,
-    VerdictGiven,
-    now,
-)
-from autoresearch.killpoints import reach
+from autoresearch.events import Alerted, Event, Proposed, TipMoved, TrialJudged, VerdictGiven, now
 from autoresearch.lab.branches import begin_branch, choose_tag
 from autoresearch.lab.candidates import write_candidate
-from autoresearch.lab.clean import clean_line, clean_text
 from autoresearch.lab.git import RefUpdate, Repository
 from autoresearch.lab.git_command import RefMovedError
 from autoresearch.lab.journal import Journal
@@ -57,6 +47,8 @@ from autoresearch.types import (
     TrialResult,
     Verdict,
 )
+from autoresearch.util.killpoints import reach
+from autoresearch.util.text import clean_line, clean_text
 
 
 class Record:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoresearch.errors import WorkError
-from autoresearch.files import write_ours
-from autoresearch.lab.clean import clean_line
 from autoresearch.types import (
     MB_PER_GB,
     Experiment,
@@ -23,6 +21,8 @@ from autoresearch.types import (
     TrialResult,
     Verdict,
 )
+from autoresearch.util.files import write_ours
+from autoresearch.util.text import clean_line
 
 COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 _ALIASES = {

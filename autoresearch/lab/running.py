@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from autoresearch import __version__
 from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
-from autoresearch.killpoints import reach
 from autoresearch.lab import control
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake
@@ -19,6 +18,7 @@ from autoresearch.lab.limits import Limits
 from autoresearch.lab.setups import check_setup, recall
 from autoresearch.paths import RunDirectory
 from autoresearch.types import Session, Setup
+from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
     from autoresearch.lab.record import Record

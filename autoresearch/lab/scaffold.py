@@ -58,7 +58,6 @@ def scaffold(
         PrerequisiteError: this is a clone that has such a session, without its record.
         AutoresearchError: git is missing or fails.
     """
-    from autoresearch.files import write_file
     from autoresearch.hardware import describe
     from autoresearch.lab.branches import current_tag
     from autoresearch.lab.git import Repository, is_repository
@@ -66,6 +65,7 @@ def scaffold(
     from autoresearch.lab.record import Record
     from autoresearch.lab.sessions import begin_from
     from autoresearch.presets import choose_preset, render
+    from autoresearch.util.files import write_file
 
     folder = folder.expanduser().resolve()
     if folder.exists() and not folder.is_dir():

@@ -85,7 +85,7 @@ def result_from_json(
 
 def curve_to_bytes(curve: Sequence[CurvePoint]) -> bytes:
     """Return a curve as compact JSON: a list of `[seconds, num_tokens, loss, {values}]`."""
-    from autoresearch.lab.clean import clean_json
+    from autoresearch.util.text import clean_json
 
     rows = [
         [round(p.seconds, 3), p.num_tokens, p.loss, *([dict(p.values)] if p.values else [])]

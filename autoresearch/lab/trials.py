@@ -6,21 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoresearch.events import Progress, now
-from autoresearch.killpoints import reach
 from autoresearch.lab import decision as rule
 from autoresearch.lab.executor import MAX_TAINTED
 from autoresearch.lab.hopeless import Watch, is_contended, is_slow, speed_of
 from autoresearch.lab.pace import BESIDE
 from autoresearch.lab.parts import Parts
-from autoresearch.types import (
-    Experiment,
-    Outcome,
-    Session,
-    Trial,
-    TrialResult,
-    TrialSpec,
-    Verdict,
-)
+from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec, Verdict
+from autoresearch.util.killpoints import reach
 
 STATUS_SECONDS = 2.0
 

@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autoresearch.files import read_file, write_file
-from autoresearch.killpoints import reach
 from autoresearch.lab.git import (
     EXECUTABLE,
     REGULAR,
@@ -23,6 +21,8 @@ from autoresearch.lab.git import (
     Repository,
 )
 from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
+from autoresearch.util.files import read_file, write_file
+from autoresearch.util.killpoints import reach
 
 
 def _normal(content: bytes) -> bytes:

@@ -16,8 +16,8 @@ from pathlib import Path
 from autoresearch.errors import WorkError
 from autoresearch.lab.git import Repository
 from autoresearch.lab.git_command import GitKilledError
-from autoresearch.lab.lock import Lock, write_lock_path
 from autoresearch.lab.names import branch_ref, hand_ref, journal_ref, worktree_ref
+from autoresearch.util.locks import Lock, write_lock_path
 
 _WAIT_SECONDS = 30.0
 _ORPHAN_SECONDS = 2.0

@@ -25,13 +25,7 @@ from autoresearch.proposer.agent_process import (
     run_agent,
 )
 from autoresearch.proposer.agent_report import last_words, read_usage
-from autoresearch.proposer.agents import (
-    AGENTS,
-    agent_of,
-    can_be_capped,
-    command_line,
-    takes_model,
-)
+from autoresearch.proposer.agents import AGENTS, agent_of, can_be_capped, command_line, takes_model
 from autoresearch.proposer.answers import clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,

@@ -15,13 +15,7 @@ from autoresearch.config import ProposerConfig
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.events import Alerted
 from autoresearch.proposer import edits, money
-from autoresearch.proposer.answers import (
-    Answer,
-    AnswerError,
-    apply_answer,
-    clean,
-    parse_answer,
-)
+from autoresearch.proposer.answers import Answer, AnswerError, apply_answer, clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,
     Context,

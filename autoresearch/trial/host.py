@@ -15,24 +15,19 @@ from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
-from autoresearch.killpoints import reach
 from autoresearch.paths import weights_file
 from autoresearch.trial import judge
 from autoresearch.trial.caches import MAX_BYTES, CompileCaches
 from autoresearch.trial.judge import InvalidClaimError, Text
-from autoresearch.trial.judge_process import (
-    JudgeProcess,
-    JudgingFailedError,
-    TaintedError,
-    Work,
-)
+from autoresearch.trial.judge_process import JudgeProcess, JudgingFailedError, TaintedError, Work
 from autoresearch.trial.judging import Judged, judge_weights
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder
-from autoresearch.trial.store import load_array, store_array
 from autoresearch.trial.training import Limits, Trained, Training, number_of
 from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
+from autoresearch.util.arrays import load_array, store_array
+from autoresearch.util.killpoints import reach
 
 _SUSPEND_SECONDS = 2.0
 # A share of the budget and a constant that any training may take to finish its last step and hand in.

@@ -9,15 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from autoresearch.killpoints import reach
 from autoresearch.trial import audit, judge
 from autoresearch.trial.judge import Positions, Score, Text
-from autoresearch.trial.judge_process import (
-    EndedEarlyError,
-    JudgeProcess,
-    JudgingFailedError,
-    Work,
-)
+from autoresearch.trial.judge_process import EndedEarlyError, JudgeProcess, JudgingFailedError, Work
+from autoresearch.util.killpoints import reach
 
 _T = TypeVar("_T")
 _SUSPICIOUS_FACTOR = 4

@@ -3,12 +3,7 @@
 import sys
 
 from autoresearch.trial import compat
-from autoresearch.trial.compat import (  # noqa: F401 - for train.py
-    Tokenizer,
-    evaluate_bpb,
-    get_token_bytes,
-    make_dataloader,
-)
+from autoresearch.trial.compat import Tokenizer, evaluate_bpb, get_token_bytes, make_dataloader  # noqa: F401 - for train.py
 
 
 def _importer():

@@ -11,8 +11,8 @@ from autoresearch.lab.confirmation import (
     p_carries,
 )
 from autoresearch.lab.decision import confirm_seed, trial_seed
-from autoresearch.lab.normal import student_cdf, student_quantile
 from autoresearch.types import Decision, Outcome, TrialResult
+from autoresearch.util.stats import student_cdf, student_quantile
 
 
 def results(scores, split="test"):

@@ -20,14 +20,7 @@ from autoresearch.lab.summary import summarize
 from autoresearch.lab.variants import parse_changes, with_constants
 from autoresearch.lab.verified import carried
 from autoresearch.paths import RunDirectory
-from autoresearch.types import (
-    Decision,
-    Outcome,
-    Proposal,
-    Setup,
-    TrialResult,
-    Verdict,
-)
+from autoresearch.types import Decision, Outcome, Proposal, Setup, TrialResult, Verdict
 
 TRAIN = "A = 0\n\n\n\n\nB = 0\n\n\n\n\nC = 0\n"
 SETUP = Setup("cpu", "2.13.0", "", 5.0, "d", "1", 128, 1000)

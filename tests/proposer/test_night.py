@@ -30,15 +30,7 @@ from autoresearch.proposer import constants, faults
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.registry import make_proposer
 from autoresearch.trial.sandbox import NoSandbox
-from autoresearch.types import (
-    CurvePoint,
-    Outcome,
-    Session,
-    Setup,
-    State,
-    TrialResult,
-    TrialSpec,
-)
+from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "d", "1", 128, 1000)
 SERVER_PROMPT_TOKENS = 1000

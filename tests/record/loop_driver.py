@@ -14,11 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-from autoresearch import killpoints
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.killpoints import reach
 from autoresearch.lab import pace, trials
 from autoresearch.lab.confirming import run_confirmation
 from autoresearch.lab.limits import Limits
@@ -29,15 +27,9 @@ from autoresearch.lab.running import due_confirmation, first_counted
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.base import Context
-from autoresearch.types import (
-    CurvePoint,
-    Outcome,
-    Proposal,
-    Session,
-    Setup,
-    TrialResult,
-    TrialSpec,
-)
+from autoresearch.types import CurvePoint, Outcome, Proposal, Session, Setup, TrialResult, TrialSpec
+from autoresearch.util import killpoints
+from autoresearch.util.killpoints import reach
 
 FILES = {
     "train.py": "LR = 1.0\n\n\n\nWIDTH = 8\n",

@@ -11,12 +11,12 @@ import typer
 from record_support import Night
 from typer.testing import CliRunner
 
-import autoresearch.files
+import autoresearch.util.files
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, ForeignFileError, UsageError
-from autoresearch.files import write_ours
 from autoresearch.lab.record import Record
 from autoresearch.lab.upkeep import Upkeep
+from autoresearch.util.files import write_ours
 
 WRITTEN = (
     "results.tsv", "report.html", "report.md", "progress.png", "progress.svg", "prepare.py", "kernels.py",
@@ -135,7 +135,7 @@ def test_a_kill_leaves_a_file_that_is_known(
     path = tmp_path / "report.html"
     write_ours(path, b"1")
     write_ours(path, b"2")
-    write = autoresearch.files.write_file
+    write = autoresearch.util.files.write_file
 
     def killed(target: Path, content: bytes) -> None:
         if (target == path) == (lost == "file"):
@@ -143,7 +143,7 @@ def test_a_kill_leaves_a_file_that_is_known(
         write(target, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(autoresearch.files, "write_file", killed)
+        patch.setattr(autoresearch.util.files, "write_file", killed)
         with pytest.raises(KeyboardInterrupt):
             write_ours(path, b"3")
     assert path.read_bytes() == b"2"

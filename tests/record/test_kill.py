@@ -17,7 +17,7 @@ from kill_support import (
 from real_kills import RealLab
 
 import autoresearch
-from autoresearch import killpoints
+from autoresearch.util import killpoints
 
 NUM = 4
 

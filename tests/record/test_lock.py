@@ -19,10 +19,11 @@ import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import WorkError
 from autoresearch.events import Noted, SessionEnded, SessionStarted
-from autoresearch.lab import control, lock
+from autoresearch.lab import control
 from autoresearch.lab.record import Record
 from autoresearch.lab.trying import try_working_tree
 from autoresearch.types import Outcome, TrialResult, TrialSpec, Verdict
+from autoresearch.util import locks as lock
 
 HOLD = """
 import sys, time

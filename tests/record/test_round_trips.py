@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from record_support import Night
 
 from autoresearch.events import Noted, TrialJudged
-from autoresearch.lab.clean import clean_json, clean_line, clean_text
 from autoresearch.lab.fold import Fold
 from autoresearch.lab.results_tsv import read_tsv, to_tsv
 from autoresearch.lab.stored import (
@@ -29,6 +28,7 @@ from autoresearch.types import (
     TrialResult,
     Verdict,
 )
+from autoresearch.util.text import clean_json, clean_line, clean_text
 
 ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=200)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -11,9 +11,10 @@ import pytest
 
 from autoresearch import hardware, presets
 from autoresearch.errors import WorkError
-from autoresearch.lab import assembly, attention, lock
+from autoresearch.lab import assembly, attention
 from autoresearch.paths import RunDirectory
 from autoresearch.trial import memory, process
+from autoresearch.util import locks as lock
 
 NVIDIA = ("cuda", "NVIDIA L4", 23_034, "570.1")
 RADEON = ("rocm", "AMD GPU", 512, "")

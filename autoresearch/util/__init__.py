@@ -1,0 +1,1 @@
+"""Small helpers that know nothing of the lab: files, locks, text, statistics."""
