@@ -20,11 +20,11 @@ import tokenize
 from dataclasses import replace
 from pathlib import Path
 
+from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.config import load_config
 from autoresearch.data.prepare import prepare
 from autoresearch.lab.assembly import Lab, assemble
 from autoresearch.lab.decision import decide, is_incumbent_due, measure_noise, trial_seed
-from autoresearch.lab.scaffold import scaffold
 from autoresearch.types import (
     Decision,
     Experiment,

@@ -32,6 +32,7 @@ def demo(
     import os
     import time
 
+    from autoresearch.bootstrap.scaffold import scaffold
     from autoresearch.commands.log import show_log
     from autoresearch.commands.prepare import prepare_and_show
     from autoresearch.commands.run import run_and_show
@@ -41,7 +42,6 @@ def demo(
     from autoresearch.lab.limits import Limits
     from autoresearch.lab.record import Record
     from autoresearch.lab.running import RunOptions
-    from autoresearch.lab.scaffold import scaffold
     from autoresearch.paths import CONFIG_NAME
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)

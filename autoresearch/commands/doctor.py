@@ -21,7 +21,7 @@ def doctor(
     Exit code 3 when something is missing that a session cannot do without. Run it inside a run directory to check
     its settings, data and proposer too.
     """
-    from autoresearch.lab.doctor import examine, exit_code
+    from autoresearch.bootstrap.doctor import examine, exit_code
     from autoresearch.ui import findings as screen
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode

@@ -36,7 +36,7 @@ def init(
 
     Run again it fills in what is missing and overwrites nothing.
     """
-    from autoresearch.lab.scaffold import scaffold
+    from autoresearch.bootstrap.scaffold import scaffold
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     made = scaffold(folder, preset=preset, template=template, tag=tag, source=source)

@@ -12,7 +12,7 @@ from autoresearch.types import Setup
 
 if TYPE_CHECKING:
     from autoresearch.data.dataset import Dataset
-    from autoresearch.hardware import Hardware
+    from autoresearch.machine.hardware import Hardware
     from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import Sandbox
 
@@ -65,8 +65,8 @@ def assemble(
         PrerequisiteError: the data is not prepared, or there is no sandbox.
     """
     from autoresearch.data.prepare import open_dataset
-    from autoresearch.hardware import describe, device_of
-    from autoresearch.lab.attention import VARIABLE
+    from autoresearch.machine.attention import VARIABLE
+    from autoresearch.machine.hardware import describe, device_of
     from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import choose
 
@@ -95,7 +95,7 @@ def attention_of(config: Config, hardware: "Hardware") -> str:
     Raises:
         AutoresearchError: they cannot be measured.
     """
-    from autoresearch.lab.attention import DEFAULT, choose_attention
+    from autoresearch.machine.attention import DEFAULT, choose_attention
 
     if config.trial.device == "cpu":
         return DEFAULT
@@ -134,7 +134,7 @@ def lock_device(
     Raises:
         WorkError: on entering, when another run holds the GPU (kind `locked`); names it.
     """
-    from autoresearch.hardware import gpu_uuid
+    from autoresearch.machine.hardware import gpu_uuid
     from autoresearch.util.locks import gpu_lock
 
     if hardware.kind == "cpu":

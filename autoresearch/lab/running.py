@@ -176,7 +176,7 @@ def _look_around(
     stop: threading.Event,
 ) -> None:
     """Say, or wait out, what would disturb the night: a GPU in use, a battery."""
-    from autoresearch.hardware import gpu_processes
+    from autoresearch.machine.hardware import gpu_processes
 
     if is_on_battery():
         record.alert("the machine runs on its battery")
@@ -195,8 +195,8 @@ def preview_next(
     run_directory: RunDirectory, loaded: Loaded, record: "Record", limits: Limits
 ) -> "Preview":
     """Return what the proposer would be asked next in a run with these limits; spends and writes nothing."""
-    from autoresearch.hardware import describe
     from autoresearch.lab.ideas import context_of
+    from autoresearch.machine.hardware import describe
     from autoresearch.proposer.preview import preview
     from autoresearch.proposer.registry import make_proposer
 

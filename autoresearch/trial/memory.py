@@ -4,7 +4,7 @@ import contextlib
 import time
 from typing import Any
 
-from autoresearch.hardware import gpu_handle
+from autoresearch.machine.hardware import gpu_handle
 from autoresearch.trial.process import tree_memory_mb, tree_pids
 
 _INTERVAL_SECONDS = 1.0

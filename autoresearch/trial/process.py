@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError
-from autoresearch.hardware import COUNTED_LIKE_NVML
+from autoresearch.machine.hardware import COUNTED_LIKE_NVML
 from autoresearch.paths import python_command
 from autoresearch.trial import channel as wire
 from autoresearch.trial import child as child_module

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from autoresearch.lab.doctor import Finding
+from autoresearch.bootstrap.doctor import Finding
 from autoresearch.ui.format import clean
 
 _WORDS = {"ok": "ok", "warn": "warn", "fail": "FAIL", "skip": "-"}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from autoresearch.events import Phase
-from autoresearch.hardware import GpuProcess
 from autoresearch.lab import control, running
 from autoresearch.lab.limits import Limits
+from autoresearch.machine.hardware import GpuProcess
 from autoresearch.paths import RunDirectory
 
 OTHER = GpuProcess(4711, "python", 9000.0)
@@ -32,7 +32,7 @@ def look(
     monkeypatch: pytest.MonkeyPatch, answers: list[list[GpuProcess]], *, is_waiting: bool
 ) -> tuple[list[tuple[str, str]], list[Any]]:
     left = iter(answers)
-    monkeypatch.setattr("autoresearch.hardware.gpu_processes", lambda: next(left))
+    monkeypatch.setattr("autoresearch.machine.hardware.gpu_processes", lambda: next(left))
     monkeypatch.setattr(control, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(running, "is_on_battery", lambda: False)
     record: Any = Alerts()
@@ -56,7 +56,7 @@ def test_a_gpu_in_use_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_waits_for_a_gpu_hears_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("autoresearch.hardware.gpu_processes", lambda: [OTHER])
+    monkeypatch.setattr("autoresearch.machine.hardware.gpu_processes", lambda: [OTHER])
     monkeypatch.setattr(control, "LOOK_SECONDS", 0.0)
     record: Any = Alerts(tmp_path)
     stop = threading.Event()
@@ -67,7 +67,7 @@ def test_who_waits_for_a_gpu_hears_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_battery_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch.hardware.gpu_processes", list)
+    monkeypatch.setattr("autoresearch.machine.hardware.gpu_processes", list)
     import psutil
 
     for is_plugged, expected in ((False, 1), (None, 0), (True, 0)):

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from autoresearch import hardware
 from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.lab import assembly
 from autoresearch.lab.setups import check_setup
 from autoresearch.lab.stored import make
+from autoresearch.machine import hardware
 from autoresearch.types import Session, Setup
 
 OLD = Setup("gpu", "2.13", "1", 300.0, "data", "1", 2048, 1000, "cudnn+varlen")
@@ -50,7 +50,7 @@ def test_the_device_of_the_trials_makes_the_setup(monkeypatch: pytest.MonkeyPatc
 
     base = load_config(None).config
     config = base.model_copy(update={"trial": base.trial.model_copy(update={"device": "cpu"})})
-    monkeypatch.setattr("autoresearch.hardware.describe", describe)
+    monkeypatch.setattr("autoresearch.machine.hardware.describe", describe)
     monkeypatch.setattr("autoresearch.data.prepare.open_dataset", lambda _: DATASET)
     loaded: Any = SimpleNamespace(config=config)
     with pytest.raises(PrerequisiteError, match="far enough"):

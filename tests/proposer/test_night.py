@@ -229,7 +229,10 @@ def test_the_cost_limit_ends_the_night_before_it_is_passed(tmp_path: Path) -> No
 def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Session:
     """Run a session as the command line does, but for the trials."""
     monkeypatch.setattr(faults, "FIRST_WAIT_SECONDS", 0.05)
-    for name in ("autoresearch.hardware.gpu_processes", "autoresearch.lab.running.is_on_battery"):
+    for name in (
+        "autoresearch.machine.hardware.gpu_processes",
+        "autoresearch.lab.running.is_on_battery",
+    ):
         monkeypatch.setattr(name, list)
     (folder / "autoresearch.toml").write_text("")
     (folder / "train.py").write_text(TRAIN, encoding="utf-8")

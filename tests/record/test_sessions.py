@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from record_support import TRAIN, Night, git
 
+from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.errors import AutoresearchError, UsageError
 from autoresearch.lab.record import Record
-from autoresearch.lab.scaffold import scaffold
 from autoresearch.lab.sessions import begin_from, sessions
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from record_support import SETUP, Night, git
 
+from autoresearch.bootstrap import doctor
 from autoresearch.cli import main
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Proposed, TrialJudged
-from autoresearch.lab import doctor
 from autoresearch.lab.export import export
 from autoresearch.lab.record import Record
 from autoresearch.lab.revert import plan

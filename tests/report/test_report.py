@@ -538,7 +538,7 @@ def test_the_report_of_a_table_of_others_says_only_what_it_says(tmp_path, monkey
 
 
 def test_another_session_is_reported_by_its_tag(lab):
-    from autoresearch.lab.scaffold import scaffold
+    from autoresearch.bootstrap.scaffold import scaffold
 
     scaffold(lab, preset="cpu", tag="two")
     text = call("report", "--tag", "nov21", "-o", "-", "--format", "md").stdout
@@ -551,7 +551,7 @@ def test_another_session_is_reported_by_its_tag(lab):
 def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkeypatch):
     import subprocess
 
-    from autoresearch.lab.scaffold import scaffold
+    from autoresearch.bootstrap.scaffold import scaffold
 
     subprocess.run(["git", "clone", "-q", str(lab), str(tmp_path / "clone")], check=True)
     monkeypatch.chdir(tmp_path / "clone")

@@ -12,11 +12,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from autoresearch import hardware as machine
+from autoresearch.bootstrap import doctor
+from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.commands import doctor as command
-from autoresearch.lab import attention, doctor
 from autoresearch.lab.record import Record
-from autoresearch.lab.scaffold import scaffold
+from autoresearch.machine import attention
+from autoresearch.machine import hardware as machine
 from autoresearch.paths import RunDirectory
 from autoresearch.ui import findings as screen
 from autoresearch.ui.jsonlog import schema

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch import hardware, presets
+from autoresearch.bootstrap import presets
+from autoresearch.machine import hardware
 from autoresearch.types import Outcome, TrialSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -126,7 +127,7 @@ def run_on_gpu(tmp_path):
     """Return a function that trains and judges a train.py on the GPU, caches kept between calls."""
     from autoresearch.config import load_config
     from autoresearch.data.prepare import open_dataset, prepare
-    from autoresearch.lab.attention import VARIABLE, choose_attention
+    from autoresearch.machine.attention import VARIABLE, choose_attention
     from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import choose
 

@@ -9,9 +9,10 @@ import types
 
 import pytest
 
-from autoresearch import hardware, presets
+from autoresearch.bootstrap import presets
 from autoresearch.errors import WorkError
-from autoresearch.lab import assembly, attention
+from autoresearch.lab import assembly
+from autoresearch.machine import attention, hardware
 from autoresearch.paths import RunDirectory
 from autoresearch.trial import memory, process
 from autoresearch.util import locks as lock

@@ -5,10 +5,10 @@ import dataclasses
 
 import pytest
 
-from autoresearch import presets
+from autoresearch.bootstrap import presets
 from autoresearch.config import load_config
 from autoresearch.errors import UsageError
-from autoresearch.hardware import describe
+from autoresearch.machine.hardware import describe
 from autoresearch.paths import RunDirectory
 
 PRESETS = ["12gb", "24gb", "8gb", "cpu", "demo", "h100", "mps", "rocm"]

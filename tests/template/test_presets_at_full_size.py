@@ -9,7 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from autoresearch import hardware, presets  # noqa: E402
+from autoresearch.bootstrap import presets  # noqa: E402
+from autoresearch.machine import hardware  # noqa: E402
 
 PRESETS = presets.preset_names()
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "train.md"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from autoresearch import presets
+from autoresearch.bootstrap import presets
 from autoresearch.types import Outcome
 
 TINY = {

@@ -14,9 +14,9 @@ import pytest
 import torch
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch import hardware
 from autoresearch.config import Loaded
 from autoresearch.lab.assembly import assemble
+from autoresearch.machine import hardware
 from autoresearch.paths import RunDirectory
 from autoresearch.trial import client, weights
 from autoresearch.trial.host import LocalExecutor

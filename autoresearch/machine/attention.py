@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import AutoresearchError
-from autoresearch.hardware import COUNTED_LIKE_NVML, Hardware, package_version
+from autoresearch.machine.hardware import COUNTED_LIKE_NVML, Hardware, package_version
 from autoresearch.paths import cache_directory, python_command
 from autoresearch.util.data_files import write_json
 

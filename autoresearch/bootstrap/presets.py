@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from autoresearch.errors import UsageError
-from autoresearch.hardware import Hardware
+from autoresearch.machine.hardware import Hardware
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, templates_directory
 from autoresearch.types import MB_PER_GB
 

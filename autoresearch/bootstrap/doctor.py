@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from autoresearch import hardware as machine
-from autoresearch import presets
+from autoresearch.bootstrap import presets
 from autoresearch.config import Loaded, load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError
-from autoresearch.hardware import Hardware
+from autoresearch.machine import hardware as machine
+from autoresearch.machine.hardware import Hardware
 from autoresearch.paths import RunDirectory, cache_directory, find_run_directory, python_command
 
 Status = Literal["ok", "warn", "fail", "skip"]
@@ -275,7 +275,7 @@ def _compiler(state: _State) -> Iterator[Finding]:
 
 
 def _attention(state: _State) -> Iterator[Finding]:
-    from autoresearch.lab.attention import choose_attention, stored_attention
+    from autoresearch.machine.attention import choose_attention, stored_attention
 
     if not state.torch or state.hardware is None:
         yield Finding("attention", "skip", "torch does not work")

@@ -58,13 +58,13 @@ def scaffold(
         PrerequisiteError: this is a clone that has such a session, without its record.
         AutoresearchError: git is missing or fails.
     """
-    from autoresearch.hardware import describe
+    from autoresearch.bootstrap.presets import choose_preset, render
     from autoresearch.lab.branches import current_tag
     from autoresearch.lab.git import Repository, is_repository
     from autoresearch.lab.names import check_tag
     from autoresearch.lab.record import Record
     from autoresearch.lab.sessions import begin_from
-    from autoresearch.presets import choose_preset, render
+    from autoresearch.machine.hardware import describe
     from autoresearch.util.files import write_file
 
     folder = folder.expanduser().resolve()

@@ -1,0 +1,1 @@
+"""Before a night: the presets, the files `init` writes, what `doctor` checks."""
