@@ -26,8 +26,8 @@ def read_session(path: "str | Path" = ".", tag: str | None = None) -> "Session":
     """
     from pathlib import Path
 
-    from autoresearch.lab.record import Record
     from autoresearch.paths import find_run_directory
+    from autoresearch.record.record import Record
 
     with Record.open(find_run_directory(Path(path)), tag) as record:
         return record.session()

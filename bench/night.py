@@ -30,10 +30,10 @@ from openai_server import Say, Server, serve, tokens_of
 
 from autoresearch import read_session
 from autoresearch.config import load_config
-from autoresearch.lab.record import Record
 from autoresearch.lab.spending import seconds_by_kind
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.provider import Provider
+from autoresearch.record.record import Record
 from autoresearch.types import Session
 from autoresearch.ui import log
 from autoresearch.ui.rows import Filter, verdict_text

@@ -16,8 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
+from autoresearch.record.record import Record
 from autoresearch.report import html, plot
 from autoresearch.report.material import gather
 from autoresearch.types import Session

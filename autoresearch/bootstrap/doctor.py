@@ -308,7 +308,7 @@ def _attention(state: _State) -> Iterator[Finding]:
 
 
 def _git(state: _State) -> Iterator[Finding]:  # noqa: ARG001
-    from autoresearch.lab.git_command import FLUSHING_GIT, git_version
+    from autoresearch.record.git_command import FLUSHING_GIT, git_version
 
     found = git_version()
     version = ".".join(map(str, found))
@@ -351,7 +351,7 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
 
     try:
         state.run_directory = find_run_directory(start)

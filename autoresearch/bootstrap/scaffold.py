@@ -59,12 +59,12 @@ def scaffold(
         AutoresearchError: git is missing or fails.
     """
     from autoresearch.bootstrap.presets import choose_preset, render
-    from autoresearch.lab.branches import current_tag
-    from autoresearch.lab.git import Repository, is_repository
-    from autoresearch.lab.names import check_tag
-    from autoresearch.lab.record import Record
-    from autoresearch.lab.sessions import begin_from
     from autoresearch.machine.hardware import describe
+    from autoresearch.record.branches import current_tag
+    from autoresearch.record.git import Repository, is_repository
+    from autoresearch.record.record import Record
+    from autoresearch.record.refs import check_tag
+    from autoresearch.record.sessions import begin_from
     from autoresearch.util.files import write_file
 
     folder = folder.expanduser().resolve()

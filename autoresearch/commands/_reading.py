@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
     from autoresearch.types import Experiment, Session
     from autoresearch.ui.show import Details
 
@@ -20,8 +20,8 @@ NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Never use a pag
 
 def open_record(tag: str | None = None) -> "Record":
     """Return the record of the run directory that holds the current folder."""
-    from autoresearch.lab.record import Record
     from autoresearch.paths import find_run_directory
+    from autoresearch.record.record import Record
 
     return Record.open(find_run_directory(), tag)
 
@@ -30,7 +30,7 @@ def read_foreign(path: "Path") -> "Session":
     """Return anybody's results.tsv as a session, with each score's difference to the best before it."""
     from dataclasses import replace
 
-    from autoresearch.lab.results_tsv import read_tsv
+    from autoresearch.record.results_tsv import read_tsv
     from autoresearch.types import Decision, Verdict
 
     session = read_tsv(path)
@@ -87,7 +87,7 @@ def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_tag(incomplete: str) -> list[str]:
     """Return the tags of the sessions here that begin with what was typed; never fails."""
-    from autoresearch.lab.branches import session_tags
+    from autoresearch.record.branches import session_tags
 
     try:
         with open_record() as record:

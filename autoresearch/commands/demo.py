@@ -40,9 +40,9 @@ def demo(
     from autoresearch.errors import PrerequisiteError, UsageError
     from autoresearch.lab.assembly import assemble
     from autoresearch.lab.limits import Limits
-    from autoresearch.lab.record import Record
     from autoresearch.lab.running import RunOptions
     from autoresearch.paths import CONFIG_NAME
+    from autoresearch.record.record import Record
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
     mode = shared.mode

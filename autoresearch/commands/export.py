@@ -29,7 +29,7 @@ def export(
 ) -> None:
     """Write an experiment's train.py, configuration, tokenizer and, if they were kept, weights to a folder."""
     from autoresearch.commands._reading import open_record
-    from autoresearch.lab.export import export as write
+    from autoresearch.record.export import export as write
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     with open_record(tag) as record:

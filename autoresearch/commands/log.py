@@ -17,8 +17,8 @@ from autoresearch.commands._reading import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autoresearch.lab.record import Record
     from autoresearch.paths import RunDirectory
+    from autoresearch.record.record import Record
     from autoresearch.types import Session
     from autoresearch.ui.console import OutputMode
     from autoresearch.ui.rows import Filter
@@ -116,7 +116,7 @@ def log(
         _watch(mode, record, wanted)
         return
     if record.is_unfetched:
-        from autoresearch.lab.names import FETCH
+        from autoresearch.record.refs import FETCH
 
         mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")
     if is_tsv:
@@ -130,7 +130,7 @@ def log(
 def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:
     from dataclasses import replace
 
-    from autoresearch.lab.results_tsv import to_tsv
+    from autoresearch.record.results_tsv import to_tsv
     from autoresearch.ui import format as f
     from autoresearch.ui.rows import select
 
@@ -140,9 +140,9 @@ def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:
 
 
 def _show_sessions(mode: "OutputMode") -> None:
-    from autoresearch.lab.branches import current_tag
-    from autoresearch.lab.sessions import sessions
     from autoresearch.paths import find_run_directory
+    from autoresearch.record.branches import current_tag
+    from autoresearch.record.sessions import sessions
     from autoresearch.ui import format as f
     from autoresearch.ui import sessions as screen
 
@@ -160,7 +160,7 @@ def _show_sessions(mode: "OutputMode") -> None:
 
 def show_log(mode: "OutputMode", run_directory: "RunDirectory", tag: str | None = None) -> None:
     """Print the log of a session of another run directory; what `demo` ends with."""
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
 
     with Record.open(run_directory, tag) as record:
         show_session(mode, record.session(), pager=False)

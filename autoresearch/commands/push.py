@@ -23,8 +23,8 @@ def push(
     `autoresearch log` work there.
     """
     from autoresearch.commands._reading import open_record
-    from autoresearch.lab.names import FETCH
-    from autoresearch.lab.sharing import push as send
+    from autoresearch.record.refs import FETCH
+    from autoresearch.record.remote import push as send
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     with open_record(tag) as record:

@@ -9,7 +9,7 @@ from autoresearch.commands import JsonOption, QuietOption, TagOption, state
 from autoresearch.commands._reading import FromOption
 
 if TYPE_CHECKING:
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
     from autoresearch.types import Session
     from autoresearch.ui.console import OutputMode
 

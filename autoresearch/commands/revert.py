@@ -9,7 +9,7 @@ from autoresearch.commands import DryRunOption, JsonOption, QuietOption, TagOpti
 from autoresearch.commands._reading import complete_experiment
 
 if TYPE_CHECKING:
-    from autoresearch.lab.revert import RevertPlan
+    from autoresearch.record.revert import RevertPlan
 
 
 def revert(
@@ -42,7 +42,7 @@ def revert(
     """
     from autoresearch.commands._reading import open_record
     from autoresearch.errors import UsageError
-    from autoresearch.lab.revert import apply, plan
+    from autoresearch.record.revert import apply, plan
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     if (name is None) == (to is None):

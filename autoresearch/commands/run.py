@@ -9,8 +9,8 @@ from autoresearch.commands import JsonOption, QuietOption, State, TagOption, sta
 if TYPE_CHECKING:
     from autoresearch.config import ProposerConfig
     from autoresearch.lab.assembly import Lab
-    from autoresearch.lab.record import Record
     from autoresearch.lab.running import RunOptions
+    from autoresearch.record.record import Record
 
 EXIT_CODES = {"interrupted": 130, "error": 1, "proposer": 3}
 """Reason a session ended -> exit code, where it is not 0; what gives no more ideas needs a person."""
@@ -127,9 +127,9 @@ def run(
         return
     from autoresearch.lab.assembly import assemble
     from autoresearch.lab.limits import Limits, limit_seconds
-    from autoresearch.lab.record import Record
     from autoresearch.lab.running import RunOptions
-    from autoresearch.lab.sessions import begin_from
+    from autoresearch.record.record import Record
+    from autoresearch.record.sessions import begin_from
 
     config = loaded.config
     if source is not None:

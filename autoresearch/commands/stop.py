@@ -27,7 +27,7 @@ def stop(
     is_quiet: QuietOption = False,
 ) -> None:
     """End the running session after the current trial; `autoresearch run` goes on with it later."""
-    from autoresearch.lab.control import Request, request
+    from autoresearch.rundir.control import Request, request
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
     run_directory, holder = _running("stop")
@@ -41,7 +41,7 @@ def stop(
 
 def pause(ctx: typer.Context, is_json: JsonOption = False, is_quiet: QuietOption = False) -> None:
     """Let the running session start no further trial until `autoresearch resume`."""
-    from autoresearch.lab.control import Request, request
+    from autoresearch.rundir.control import Request, request
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
     run_directory, holder = _running("pause")
@@ -56,7 +56,7 @@ def pause(ctx: typer.Context, is_json: JsonOption = False, is_quiet: QuietOption
 
 def resume(ctx: typer.Context, is_json: JsonOption = False, is_quiet: QuietOption = False) -> None:
     """Let a paused session go on."""
-    from autoresearch.lab.control import Request, withdraw
+    from autoresearch.rundir.control import Request, withdraw
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
     run_directory, holder = _running("resume")
@@ -85,7 +85,7 @@ def _running(verb: str) -> "tuple[RunDirectory, Holder]":
 
 
 def _holder(run_directory: "RunDirectory") -> "Holder | None":
-    from autoresearch.lab.git import Repository
+    from autoresearch.record.git import Repository
     from autoresearch.util.locks import holder_of, session_lock_path
 
     with Repository.open(run_directory.root) as repository:

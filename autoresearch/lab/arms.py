@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, now
-from autoresearch.lab import control
 from autoresearch.lab.confirmation import MIN_PAIRS, affordable_pairs, fresh_seeds
 from autoresearch.lab.executor import MAX_TAINTED, Executor
 from autoresearch.lab.verified import LEFT_OUT
+from autoresearch.rundir import control
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
 
 Emit = Callable[[Event | Progress | Phase], None]
 Number = int | float

@@ -28,7 +28,7 @@ SHARED_ABOVE = 0.1
 
 if TYPE_CHECKING:
     from autoresearch.lab.assembly import Lab
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
 
 
 def run_confirmation(

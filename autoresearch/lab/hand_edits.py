@@ -6,14 +6,14 @@ wherever the lab dies.
 """
 
 from autoresearch.events import Alerted, now
-from autoresearch.lab.candidates import carry
-from autoresearch.lab.git import RefUpdate
-from autoresearch.lab.names import hand_ref
 from autoresearch.lab.parts import next_number
-from autoresearch.lab.record import Record
-from autoresearch.lab.worktree import HandEdit
 from autoresearch.proposer.edits import changed_constants
 from autoresearch.proposer.proposals import describe
+from autoresearch.record.commits import carry
+from autoresearch.record.git import RefUpdate
+from autoresearch.record.record import Record
+from autoresearch.record.refs import hand_ref
+from autoresearch.record.worktree import HandEdit
 from autoresearch.types import Proposal
 from autoresearch.util.killpoints import reach
 

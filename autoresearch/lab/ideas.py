@@ -9,16 +9,16 @@ from typing import Any
 from autoresearch.config import Config
 from autoresearch.events import Abandoned, Spent
 from autoresearch.lab import decision as rule
-from autoresearch.lab.candidates import carry
 from autoresearch.lab.hand_edits import take_hand_edit
 from autoresearch.lab.parts import Parts, StopSeenError, next_number
-from autoresearch.lab.record import Record
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
     EditFailedError,
     ProposerUnavailableError,
 )
+from autoresearch.record.commits import carry
+from autoresearch.record.record import Record
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
 from autoresearch.util.killpoints import reach
 

@@ -11,8 +11,8 @@ import time
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
-from autoresearch.lab import control, pace
 from autoresearch.lab import decision as rule
+from autoresearch.lab import pace
 from autoresearch.lab.hopeless import speed_of
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
@@ -20,6 +20,7 @@ from autoresearch.lab.scores import find
 from autoresearch.lab.trials import Trials, label_of
 from autoresearch.lab.upkeep import Upkeep
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
+from autoresearch.rundir import control
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
 from autoresearch.util.killpoints import reach
 

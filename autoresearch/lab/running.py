@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from autoresearch import __version__
 from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
-from autoresearch.lab import control
 from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.lab.awake import is_on_battery, kept_awake
-from autoresearch.lab.branches import check_editable
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.setups import check_setup, recall
 from autoresearch.paths import RunDirectory
+from autoresearch.record.branches import check_editable
+from autoresearch.rundir import control
 from autoresearch.types import Session, Setup
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
-    from autoresearch.lab.record import Record
     from autoresearch.proposer.preview import Preview
+    from autoresearch.record.record import Record
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def run_session(
     from autoresearch.lab.confirming import run_confirmation
     from autoresearch.lab.loop import Loop
     from autoresearch.lab.parts import Clock, Parts, trial_seconds
-    from autoresearch.lab.sessions import sessions
     from autoresearch.proposer.ahead import Ahead
     from autoresearch.proposer.base import ProposerUnavailableError
     from autoresearch.proposer.registry import make_proposer
+    from autoresearch.record.sessions import sessions
 
     config = lab.config
     emit = _one_at_a_time(emit)

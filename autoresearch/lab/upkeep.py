@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError, ForeignFileError, WorkError
 from autoresearch.events import Alerted
-from autoresearch.lab.record import Record
-from autoresearch.lab.results_tsv import write_tsv
-from autoresearch.lab.storage import drop_weights, keep_weights, prune
 from autoresearch.lab.trials import label_of
 from autoresearch.paths import weights_file
+from autoresearch.record.record import Record
+from autoresearch.record.results_tsv import write_tsv
+from autoresearch.rundir.storage import drop_weights, keep_weights, prune
 from autoresearch.types import Experiment, Verdict
 
 _MAX_LOOSE_OBJECTS = 4_000
@@ -141,7 +141,7 @@ class Upkeep:
         self._push.start()
 
     def _send(self, remote: str) -> None:
-        from autoresearch.lab.sharing import push
+        from autoresearch.record.remote import push
 
         with self._quietly():
             push(self._record, remote)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from autoresearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
     from autoresearch.types import Experiment
 
 Number = int | float

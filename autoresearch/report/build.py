@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from autoresearch.lab.names import FETCH
 from autoresearch.lab.summary import Summary, summarize
+from autoresearch.record.refs import FETCH
 from autoresearch.report import tried, words
 from autoresearch.report.diffs import diff_lines, net_stat
 from autoresearch.report.material import Material

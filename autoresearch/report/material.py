@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from autoresearch.types import CurvePoint, Experiment, Session, Trial, Verdict
 
 if TYPE_CHECKING:
-    from autoresearch.lab.record import Record
+    from autoresearch.record.record import Record
 
 MAX_LOGS = 12
 """Failures whose output is read, newest first."""

@@ -19,9 +19,9 @@ from autoresearch.commands.demo import MARK
 from autoresearch.commands.run import run_and_show
 from autoresearch.errors import UsageError
 from autoresearch.lab.limits import Limits
-from autoresearch.lab.record import Record
 from autoresearch.lab.running import RunOptions
 from autoresearch.paths import RunDirectory
+from autoresearch.record.record import Record
 
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
 

@@ -12,14 +12,16 @@ import pytest
 from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab import assembly, confirming, control, revert
+from autoresearch.lab import assembly, confirming
 from autoresearch.lab.confirming import ConfirmOptions, confirm_session, run_confirmation, run_each
 from autoresearch.lab.needs import alerts
-from autoresearch.lab.record import Record
 from autoresearch.lab.summary import summarize
 from autoresearch.lab.variants import parse_changes, with_constants
 from autoresearch.lab.verified import carried
 from autoresearch.paths import RunDirectory
+from autoresearch.record import revert
+from autoresearch.record.record import Record
+from autoresearch.rundir import control
 from autoresearch.types import Decision, Outcome, Proposal, Setup, TrialResult, Verdict
 
 TRAIN = "A = 0\n\n\n\n\nB = 0\n\n\n\n\nC = 0\n"

@@ -17,9 +17,9 @@ from autoresearch.events import Event, Phase, Progress, SessionStarted
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop
 from autoresearch.lab.parts import Parts
-from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
+from autoresearch.record.record import Record
 from autoresearch.types import Session, Setup
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000)

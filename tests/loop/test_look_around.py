@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from autoresearch.events import Phase
-from autoresearch.lab import control, running
+from autoresearch.lab import running
 from autoresearch.lab.limits import Limits
 from autoresearch.machine.hardware import GpuProcess
 from autoresearch.paths import RunDirectory
+from autoresearch.rundir import control
 
 OTHER = GpuProcess(4711, "python", 9000.0)
 

@@ -15,7 +15,7 @@ from stand_ins import TRAIN, FormulaExecutor, variant
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
-from autoresearch.lab import control, pace, revert, trials
+from autoresearch.lab import pace, trials
 from autoresearch.lab.executor import MAX_TAINTED
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.summary import summarize
@@ -27,6 +27,8 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
+from autoresearch.record import revert
+from autoresearch.rundir import control
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
 from autoresearch.ui import overview
 from autoresearch.ui.rows import verdict_text

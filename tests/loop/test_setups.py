@@ -9,8 +9,8 @@ from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.lab import assembly
 from autoresearch.lab.setups import check_setup
-from autoresearch.lab.stored import make
 from autoresearch.machine import hardware
+from autoresearch.record.stored import make
 from autoresearch.types import Session, Setup
 
 OLD = Setup("gpu", "2.13", "1", 300.0, "data", "1", 2048, 1000, "cudnn+varlen")

@@ -23,8 +23,8 @@ def test_identity_tells_files_apart() -> None:
 
 
 def test_the_record_computes_the_same_identity(tmp_path: Path) -> None:
-    from autoresearch.lab.record import Record
     from autoresearch.paths import RunDirectory
+    from autoresearch.record.record import Record
 
     (tmp_path / "autoresearch.toml").write_text("")
     (tmp_path / "train.py").write_text(TRAIN, encoding="utf-8")

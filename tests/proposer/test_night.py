@@ -23,12 +23,12 @@ from autoresearch.events import Progress, SessionStarted
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop
 from autoresearch.lab.parts import Parts
-from autoresearch.lab.record import Record
 from autoresearch.lab.running import RunOptions, run_session
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import constants, faults
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.registry import make_proposer
+from autoresearch.record.record import Record
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
 

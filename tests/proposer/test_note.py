@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 from autoresearch.commands.note import note
 from autoresearch.errors import UsageError
-from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
+from autoresearch.record.record import Record
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from record_support import TRAIN, Night
 
-from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
+from autoresearch.record.record import Record
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ from autoresearch.lab.confirming import run_confirmation
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop
 from autoresearch.lab.parts import Parts
-from autoresearch.lab.record import Record
 from autoresearch.lab.running import due_confirmation, first_counted
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.base import Context
+from autoresearch.record.record import Record
 from autoresearch.types import CurvePoint, Outcome, Proposal, Session, Setup, TrialResult, TrialSpec
 from autoresearch.util import killpoints
 from autoresearch.util.killpoints import reach

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from autoresearch.events import SessionEnded, SessionStarted
 from autoresearch.lab.hand_edits import SETTLED_SECONDS
-from autoresearch.lab.record import Record
-from autoresearch.lab.revert import apply, plan
+from autoresearch.record.record import Record
+from autoresearch.record.revert import apply, plan
 from autoresearch.types import (
     CurvePoint,
     Decision,

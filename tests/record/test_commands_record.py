@@ -21,9 +21,9 @@ from autoresearch.commands.push import push
 from autoresearch.commands.revert import revert
 from autoresearch.commands.stop import pause, resume, stop
 from autoresearch.errors import UsageError, WorkError
-from autoresearch.lab import control
-from autoresearch.lab.control import Request
-from autoresearch.lab.record import Record
+from autoresearch.record.record import Record
+from autoresearch.rundir import control
+from autoresearch.rundir.control import Request
 
 Call = Callable[..., Result]
 
@@ -151,7 +151,7 @@ HOLD = """
 import time
 from pathlib import Path
 from autoresearch.lab import control
-from autoresearch.lab.record import Record
+from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 with Record.open(RunDirectory(Path("."))) as record, record.presence.lock():
     print("held", flush=True)

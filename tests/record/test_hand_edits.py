@@ -14,7 +14,7 @@ from autoresearch.errors import WorkError
 from autoresearch.events import Event
 from autoresearch.lab.hand_edits import take_hand_edit
 from autoresearch.lab.needs import alerts
-from autoresearch.lab.record import Record
+from autoresearch.record.record import Record
 from autoresearch.types import Experiment, State
 
 MINE = TRAIN + "# mine\n"
@@ -23,7 +23,7 @@ TAKE = """
 import sys
 from pathlib import Path
 from autoresearch.lab.hand_edits import take_hand_edit
-from autoresearch.lab.record import Record
+from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 take_hand_edit(Record.open(RunDirectory(Path(sys.argv[1]))), b"# program\\n")
 """

@@ -19,16 +19,16 @@ import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import WorkError
 from autoresearch.events import Noted, SessionEnded, SessionStarted
-from autoresearch.lab import control
-from autoresearch.lab.record import Record
 from autoresearch.lab.trying import try_working_tree
+from autoresearch.record.record import Record
+from autoresearch.rundir import control
 from autoresearch.types import Outcome, TrialResult, TrialSpec, Verdict
 from autoresearch.util import locks as lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from autoresearch.lab.record import Record
+from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 with Record.open(RunDirectory(Path(sys.argv[1]))).presence.lock():
     print("held", flush=True)
@@ -248,7 +248,7 @@ def test_a_git_command_that_outlives_its_lab_is_waited_for(night: Night, tmp_pat
 import sys
 from pathlib import Path
 from autoresearch.events import Noted, SessionEnded, SessionStarted
-from autoresearch.lab.record import Record
+from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 Record.open(RunDirectory(Path(sys.argv[1]))).append(Noted(text="late"))
 """

@@ -18,11 +18,11 @@ import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import Noted
-from autoresearch.lab.git import RefUpdate
-from autoresearch.lab.git_command import FLUSHING_GIT, explain, git_environment, git_version
-from autoresearch.lab.record import Record
 from autoresearch.lab.upkeep import Upkeep
 from autoresearch.paths import RunDirectory
+from autoresearch.record.git import RefUpdate
+from autoresearch.record.git_command import FLUSHING_GIT, explain, git_environment, git_version
+from autoresearch.record.record import Record
 
 FAKE_GIT = """#!/bin/sh
 if [ -e {flag} ]; then

@@ -10,9 +10,9 @@ from record_support import SETUP, TRAIN, Night, git, undo
 import autoresearch
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Alerted, Event, Noted
-from autoresearch.lab.candidates import carry
-from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
+from autoresearch.record.commits import carry
+from autoresearch.record.record import Record
 from autoresearch.types import State, Verdict
 
 

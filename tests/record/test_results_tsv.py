@@ -6,7 +6,7 @@ import pytest
 from record_support import Night
 
 from autoresearch.errors import WorkError
-from autoresearch.lab.results_tsv import read_tsv, to_tsv, write_tsv
+from autoresearch.record.results_tsv import read_tsv, to_tsv, write_tsv
 from autoresearch.types import Verdict
 
 QUIRKS = (

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from record_support import Night
 
 from autoresearch.events import Noted, TrialJudged
-from autoresearch.lab.fold import Fold
-from autoresearch.lab.results_tsv import read_tsv, to_tsv
-from autoresearch.lab.stored import (
+from autoresearch.record.fold import Fold
+from autoresearch.record.results_tsv import read_tsv, to_tsv
+from autoresearch.record.stored import (
     curve_from_bytes,
     curve_to_bytes,
     result_from_json,

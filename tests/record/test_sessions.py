@@ -8,8 +8,8 @@ from record_support import TRAIN, Night, git
 
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.errors import AutoresearchError, UsageError
-from autoresearch.lab.record import Record
-from autoresearch.lab.sessions import begin_from, sessions
+from autoresearch.record.record import Record
+from autoresearch.record.sessions import begin_from, sessions
 
 
 def test_sessions_are_listed_newest_first(
@@ -17,7 +17,7 @@ def test_sessions_are_listed_newest_first(
 ) -> None:
     night.try_out(night.knob(3, 33))
     night.end()
-    monkeypatch.setattr("autoresearch.lab.record.now", lambda: "2036-01-01T00:00:00Z")
+    monkeypatch.setattr("autoresearch.record.record.now", lambda: "2036-01-01T00:00:00Z")
     other = make_record(tag="dec24")
     assert git(night.root, "branch", "--show-current") == "autoresearch/dec24"
     assert [s.tag for s in sessions(night.record.run_directory)] == ["nov21", "dec24"]

@@ -7,9 +7,9 @@ from record_support import Night, git
 
 import autoresearch
 from autoresearch.errors import UsageError, WorkError
-from autoresearch.lab.record import Record
-from autoresearch.lab.sharing import push
 from autoresearch.paths import RunDirectory
+from autoresearch.record.record import Record
+from autoresearch.record.remote import push
 
 
 @pytest.fixture

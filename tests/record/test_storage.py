@@ -10,11 +10,11 @@ from record_support import TRAIN, Night, git, undo
 from autoresearch.config import StorageConfig
 from autoresearch.errors import UsageError
 from autoresearch.events import Noted
-from autoresearch.lab import index
-from autoresearch.lab.export import export
-from autoresearch.lab.record import Record
-from autoresearch.lab.storage import drop_weights, keep_weights, prune, weights_path
 from autoresearch.lab.upkeep import pack
+from autoresearch.record import index
+from autoresearch.record.export import export
+from autoresearch.record.record import Record
+from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_path
 
 
 def _fill(path: Path, num_mb: float, age: int) -> Path:
@@ -98,7 +98,7 @@ def test_the_index_gives_the_same_session(night: Night, monkeypatch: pytest.Monk
     assert path.is_file()
     read = []
     monkeypatch.setattr(
-        "autoresearch.lab.journal.Fold.apply", lambda *args: read.append(args), raising=True
+        "autoresearch.record.journal.Fold.apply", lambda *args: read.append(args), raising=True
     )
     assert fresh() == expected
     assert read == []

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from record_support import TRAIN, Night, git, undo
 
-from autoresearch.lab.git_command import RefLockedError
-from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
+from autoresearch.record.git_command import RefLockedError
+from autoresearch.record.record import Record
 from autoresearch.types import Verdict
 
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from autoresearch.bootstrap import doctor
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.commands import doctor as command
-from autoresearch.lab.record import Record
 from autoresearch.machine import attention
 from autoresearch.machine import hardware as machine
 from autoresearch.paths import RunDirectory
+from autoresearch.record.record import Record
 from autoresearch.ui import findings as screen
 from autoresearch.ui.jsonlog import schema
 

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from pathlib import Path
 
-import autoresearch.lab.record as module
+import autoresearch.record.record as module
 from autoresearch.events import Confirmed, SessionEnded, SessionStarted
-from autoresearch.lab.record import Record
 from autoresearch.paths import RunDirectory
+from autoresearch.record.record import Record
 from autoresearch.types import Proposal, Session, Verdict
 
 HEAD = '''"""Train a small GPT."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import SCHEMA
-from autoresearch.lab.stored import make, result_from_json
+from autoresearch.record.stored import make, result_from_json
 from autoresearch.types import (
     Alert,
     Busy,

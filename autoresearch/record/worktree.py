@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autoresearch.lab.git import (
+from autoresearch.record.git import (
     EXECUTABLE,
     REGULAR,
     SUBMODULE,
@@ -20,7 +20,7 @@ from autoresearch.lab.git import (
     RefUpdate,
     Repository,
 )
-from autoresearch.lab.names import branch_ref, hand_ref, worktree_ref
+from autoresearch.record.refs import branch_ref, hand_ref, worktree_ref
 from autoresearch.util.files import read_file, write_file
 from autoresearch.util.killpoints import reach
 

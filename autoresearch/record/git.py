@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.lab.git_command import Reader, git_environment, gone, run_git
 from autoresearch.paths import CONFIG_NAME, STATE_NAME, is_safe
+from autoresearch.record.git_command import Reader, git_environment, gone, run_git
 from autoresearch.util.text import clean_line
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
@@ -109,7 +109,7 @@ class Repository:
         Raises:
             UsageError: the tag cannot be part of a branch name.
         """
-        from autoresearch.lab.names import branch_ref, check_tag
+        from autoresearch.record.refs import branch_ref, check_tag
 
         check_tag(tag)
         path = path.resolve()  # git runs in it, and is told where it is

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from autoresearch.errors import AutoresearchError, WorkError
 from autoresearch.events import SCHEMA, Alerted, Event
-from autoresearch.lab.fold import Fold, without_gc
-from autoresearch.lab.git import REGULAR, Entry, RefUpdate, Repository
-from autoresearch.lab.index import load_index, save_index
-from autoresearch.lab.names import journal_ref
-from autoresearch.lab.writing import writing
 from autoresearch.paths import RunDirectory, is_safe
+from autoresearch.record.fold import Fold, without_gc
+from autoresearch.record.git import REGULAR, Entry, RefUpdate, Repository
+from autoresearch.record.index import load_index, save_index
+from autoresearch.record.refs import journal_ref
+from autoresearch.record.writing import writing
 from autoresearch.util.text import clean_json, clean_line
 
 _MAX_EVENT_BYTES = 900_000

@@ -1,13 +1,13 @@
 """All sessions of a run directory, and new ones that begin where another got to."""
 
 from autoresearch.errors import AutoresearchError, UsageError
-from autoresearch.lab.branches import session_tags
-from autoresearch.lab.git import RefUpdate, Repository
-from autoresearch.lab.names import branch_ref, check_tag, worktree_ref
-from autoresearch.lab.presence import ensure_state
-from autoresearch.lab.record import Record
-from autoresearch.lab.writing import writing
 from autoresearch.paths import RunDirectory
+from autoresearch.record.branches import session_tags
+from autoresearch.record.git import RefUpdate, Repository
+from autoresearch.record.record import Record
+from autoresearch.record.refs import branch_ref, check_tag, worktree_ref
+from autoresearch.record.writing import writing
+from autoresearch.rundir.status import ensure_state
 from autoresearch.types import Session
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError, WorkError
-from autoresearch.lab.names import branch_ref, journal_ref
-from autoresearch.lab.record import Record
+from autoresearch.record.record import Record
+from autoresearch.record.refs import branch_ref, journal_ref
 
 
 @dataclass(frozen=True)

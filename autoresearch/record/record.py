@@ -18,16 +18,17 @@ from typing import Any, Self, cast
 from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Alerted, Event, Proposed, TipMoved, TrialJudged, VerdictGiven, now
-from autoresearch.lab.branches import begin_branch, choose_tag
-from autoresearch.lab.candidates import write_candidate
-from autoresearch.lab.git import RefUpdate, Repository
-from autoresearch.lab.git_command import RefMovedError
-from autoresearch.lab.journal import Journal
-from autoresearch.lab.messages import kept_message
-from autoresearch.lab.names import FETCH, branch_name, branch_ref
-from autoresearch.lab.presence import Presence, ensure_state
-from autoresearch.lab.resolve import resolve
-from autoresearch.lab.stored import (
+from autoresearch.paths import RunDirectory
+from autoresearch.proposer.edits import identity
+from autoresearch.record.branches import begin_branch, choose_tag
+from autoresearch.record.commits import write_candidate
+from autoresearch.record.git import RefUpdate, Repository
+from autoresearch.record.git_command import RefMovedError
+from autoresearch.record.journal import Journal
+from autoresearch.record.messages import kept_message
+from autoresearch.record.refs import FETCH, branch_name, branch_ref
+from autoresearch.record.resolve import resolve
+from autoresearch.record.stored import (
     CURVE_FILE,
     LOG_FILE,
     PROGRAM_FILE,
@@ -35,9 +36,8 @@ from autoresearch.lab.stored import (
     curve_to_bytes,
     result_to_json,
 )
-from autoresearch.lab.worktree import WorkTree
-from autoresearch.paths import RunDirectory
-from autoresearch.proposer.edits import identity
+from autoresearch.record.worktree import WorkTree
+from autoresearch.rundir.status import Presence, ensure_state
 from autoresearch.types import (
     CurvePoint,
     Decision,

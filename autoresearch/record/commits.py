@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from autoresearch.errors import WorkError
-from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, Repository
-from autoresearch.lab.messages import candidate_message
 from autoresearch.paths import is_safe
+from autoresearch.record.git import EXECUTABLE, REGULAR, Entry, Repository
+from autoresearch.record.messages import candidate_message
 from autoresearch.types import Proposal
 from autoresearch.util.text import clean_line
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.lab.git import EXECUTABLE, REGULAR, Entry, RefUpdate, Repository, is_repository
-from autoresearch.lab.names import (
+from autoresearch.record.git import EXECUTABLE, REGULAR, Entry, RefUpdate, Repository, is_repository
+from autoresearch.record.refs import (
     BRANCHES,
     FETCH,
     REFS,

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoresearch.errors import WorkError
-from autoresearch.lab.git import Repository
-from autoresearch.lab.git_command import GitKilledError
-from autoresearch.lab.names import branch_ref, hand_ref, journal_ref, worktree_ref
+from autoresearch.record.git import Repository
+from autoresearch.record.git_command import GitKilledError
+from autoresearch.record.refs import branch_ref, hand_ref, journal_ref, worktree_ref
 from autoresearch.util.locks import Lock, write_lock_path
 
 _WAIT_SECONDS = 30.0

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from autoresearch.errors import AutoresearchError
-from autoresearch.lab.fold import Fold, without_gc
 from autoresearch.paths import RunDirectory
+from autoresearch.record.fold import Fold, without_gc
 
 _MIN_NEW_EVENTS = 400
 """Fewer are folded faster than the index is written."""

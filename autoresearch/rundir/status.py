@@ -8,8 +8,8 @@ from typing import Any
 
 from autoresearch.errors import WorkError
 from autoresearch.events import Phase, Progress, now
-from autoresearch.lab import control
 from autoresearch.paths import RunDirectory
+from autoresearch.rundir import control
 from autoresearch.util.files import clear_scratch, write_file
 from autoresearch.util.locks import (
     Holder,

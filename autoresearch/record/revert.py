@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from autoresearch.errors import UsageError
 from autoresearch.events import Reverted, now
-from autoresearch.lab.git import Entry, RefUpdate, Repository
-from autoresearch.lab.git_command import ConflictError, RefLockedError, RefMovedError
-from autoresearch.lab.messages import revert_message
-from autoresearch.lab.names import branch_ref
-from autoresearch.lab.record import Record
+from autoresearch.record.git import Entry, RefUpdate, Repository
+from autoresearch.record.git_command import ConflictError, RefLockedError, RefMovedError
+from autoresearch.record.messages import revert_message
+from autoresearch.record.record import Record
+from autoresearch.record.refs import branch_ref
 from autoresearch.types import Experiment, Session, Verdict
 
 Files = dict[str, Entry]

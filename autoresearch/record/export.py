@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import UsageError
-from autoresearch.lab.record import Record
-from autoresearch.lab.storage import weights_path
+from autoresearch.record.record import Record
+from autoresearch.rundir.storage import weights_path
 from autoresearch.types import Experiment, Session
 from autoresearch.util.files import write_file
 from autoresearch.util.text import clean_json

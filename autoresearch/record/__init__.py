@@ -1,0 +1,1 @@
+"""A session in git: journal, branches, working tree, export."""
