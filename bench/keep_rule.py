@@ -7,7 +7,7 @@
 
 Each session has a baseline of three trials, 100 further trials spent by the policy on candidates and on
 their re-tests, and a confirmation of 4 + 4 trials on fresh seeds. Every policy meets the same ideas and the
-same luck. The posterior is the package's own (`autoresearch.lab.posterior`), thousands of sessions at a
+same luck. The posterior is the package's own (`autoresearch.decision.posterior`), thousands of sessions at a
 time. Deterministic in `--seed`.
 """
 
@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
-from autoresearch.lab.decision import POLICIES
-from autoresearch.lab.effect import Effect
-from autoresearch.lab.posterior import Knowledge, start
-from autoresearch.lab.prior import default_prior, noise_grid
+from autoresearch.decision.effect import Effect
+from autoresearch.decision.posterior import Knowledge, start
+from autoresearch.decision.prior import default_prior, noise_grid
+from autoresearch.decision.rule import POLICIES
 from autoresearch.util.stats import student_quantile
 
 NUM_TRIALS = 100

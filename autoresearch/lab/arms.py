@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from autoresearch.decision.confirmation import MIN_PAIRS, affordable_pairs, fresh_seeds
+from autoresearch.decision.verified import LEFT_OUT
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, now
-from autoresearch.lab.confirmation import MIN_PAIRS, affordable_pairs, fresh_seeds
 from autoresearch.lab.executor import MAX_TAINTED, Executor
-from autoresearch.lab.verified import LEFT_OUT
 from autoresearch.rundir import control
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 

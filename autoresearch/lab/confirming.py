@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autoresearch.config import Config
+from autoresearch.decision.confirmation import carry_over, confirm, p_carries
+from autoresearch.decision.replay import measure_noise
+from autoresearch.decision.scores import is_measured_tip
+from autoresearch.decision.verified import LEFT_OUT
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.lab.arms import Arm, Bench, Emit, conditions_of, seeds_of
-from autoresearch.lab.belief import measure_noise
-from autoresearch.lab.confirmation import carry_over, confirm, p_carries
 from autoresearch.lab.executor import Executor
-from autoresearch.lab.scores import is_measured_tip
 from autoresearch.lab.setups import check_setup, recall
 from autoresearch.lab.variants import Number, leave_out, with_constants
-from autoresearch.lab.verified import LEFT_OUT
 from autoresearch.types import Confirmation, Experiment, Session, TrialResult
 from autoresearch.util.killpoints import reach
 

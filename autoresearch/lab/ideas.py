@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoresearch.config import Config
+from autoresearch.decision import rule
 from autoresearch.events import Abandoned, Spent
-from autoresearch.lab import decision as rule
 from autoresearch.lab.hand_edits import take_hand_edit
 from autoresearch.lab.parts import Parts, StopSeenError, next_number
 from autoresearch.proposer.base import (

@@ -9,14 +9,13 @@ Trade-offs: one slot, so trials run one after another in this thread; only propo
 
 import time
 
+from autoresearch.decision import pace, rule
+from autoresearch.decision.scores import find
+from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
-from autoresearch.lab import decision as rule
-from autoresearch.lab import pace
-from autoresearch.lab.hopeless import speed_of
 from autoresearch.lab.ideas import Ideas
 from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
-from autoresearch.lab.scores import find
 from autoresearch.lab.trials import Trials, label_of
 from autoresearch.lab.upkeep import Upkeep
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError

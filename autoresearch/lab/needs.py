@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from autoresearch.lab.scores import good_trials, is_tip_known
+from autoresearch.decision.scores import good_trials, is_tip_known
+from autoresearch.decision.verified import carried, headline, left_out
 from autoresearch.lab.spending import lost_seconds
-from autoresearch.lab.verified import carried, headline, left_out
 from autoresearch.types import Alert, Experiment, Session, Verdict
 
 RECENT = 20

@@ -54,7 +54,7 @@ def run_session(
             is in use, the proposer cannot work.
         WorkError: the code at the tip of the branch does not run.
     """
-    from autoresearch.lab.confirmation import (
+    from autoresearch.decision.confirmation import (
         MIN_PAIRS,
         affordable_pairs,
         confirmation_reserve_seconds,

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from autoresearch.decision.plateau import PLATEAU_PROBABILITY
+from autoresearch.decision.scores import comparable, find, good_trials, is_doubtful, is_measured_tip
+from autoresearch.decision.verified import further, headline, left_out
 from autoresearch.lab.needs import alerts, marks, next_step
-from autoresearch.lab.plateau import PLATEAU_PROBABILITY
 from autoresearch.lab.present import Doing, at_present
-from autoresearch.lab.scores import comparable, find, good_trials, is_doubtful, is_measured_tip
 from autoresearch.lab.spending import later_seconds, lost_seconds, seconds_by_kind, wall_seconds
-from autoresearch.lab.verified import further, headline, left_out
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
 
 Trajectory = Literal["new", "improving", "slow", "plateau", "stuck"]

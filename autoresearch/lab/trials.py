@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from autoresearch.decision import rule
+from autoresearch.decision.pace import BESIDE
+from autoresearch.decision.throughput import Watch, is_contended, is_slow, speed_of
 from autoresearch.events import Progress, now
-from autoresearch.lab import decision as rule
 from autoresearch.lab.executor import MAX_TAINTED
-from autoresearch.lab.hopeless import Watch, is_contended, is_slow, speed_of
-from autoresearch.lab.pace import BESIDE
 from autoresearch.lab.parts import Parts
 from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec, Verdict
 from autoresearch.util.killpoints import reach

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from autoresearch.lab.scores import find
+from autoresearch.decision.scores import find
 from autoresearch.report.canvas import LIGHT, Palette, drawable, new_figure
 from autoresearch.types import CurvePoint, Experiment, Session
 

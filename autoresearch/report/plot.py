@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from autoresearch.lab.scores import bpb_under, is_doubtful
+from autoresearch.decision.scores import bpb_under, is_doubtful
 from autoresearch.lab.summary import Summary
 from autoresearch.report.canvas import LIGHT, Palette, new_figure, svg
 from autoresearch.report.labels import draw_labels

@@ -4,9 +4,9 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from autoresearch.lab.scores import is_doubtful
+from autoresearch.decision.scores import is_doubtful
+from autoresearch.decision.verified import carried
 from autoresearch.lab.summary import Summary
-from autoresearch.lab.verified import carried
 from autoresearch.report.diffs import diff_lines
 from autoresearch.report.material import Material
 from autoresearch.report.view import Check, Failure, Miss, Rung, Theme

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from autoresearch.lab.plateau import PLATEAU_AHEAD
+from autoresearch.decision.plateau import PLATEAU_AHEAD
+from autoresearch.decision.verified import carried
 from autoresearch.lab.summary import Summary
-from autoresearch.lab.verified import carried
 from autoresearch.report.view import Card
 from autoresearch.types import Session
 from autoresearch.ui import format as f

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.lab.verified import carried
+from autoresearch.decision.verified import carried
 from autoresearch.types import Alert, Confirmation, Session
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.lab.scores import comparable
+from autoresearch.decision.scores import comparable
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import format as f
 from autoresearch.ui.format import clean

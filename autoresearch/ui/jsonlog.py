@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from autoresearch.decision.verified import carried, newest
 from autoresearch.lab.present import doing
 from autoresearch.lab.summary import Summary, summarize
-from autoresearch.lab.verified import carried, newest
 from autoresearch.types import Experiment, Session, Trial
 from autoresearch.ui import format as f
 from autoresearch.ui.confirmation import confirmation_json

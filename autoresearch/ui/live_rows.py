@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from rich.cells import cell_len
 from rich.text import Text
 
+from autoresearch.decision.scores import DOUBTFUL
+from autoresearch.decision.verified import LEFT_OUT
 from autoresearch.events import (
     Abandoned,
     Alerted,
@@ -20,9 +22,7 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.lab.scores import DOUBTFUL
 from autoresearch.lab.summary import summarize
-from autoresearch.lab.verified import LEFT_OUT
 from autoresearch.types import Session, said
 from autoresearch.ui import format as f
 from autoresearch.ui.console import OutputMode

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.text import Text
 
+from autoresearch.decision.scores import bpb_under
+from autoresearch.decision.verified import left_out
 from autoresearch.lab.present import at_present, doing
-from autoresearch.lab.scores import bpb_under
 from autoresearch.lab.summary import Summary, summarize
-from autoresearch.lab.verified import left_out
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import format as f
 from autoresearch.ui import tables

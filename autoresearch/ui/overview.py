@@ -5,9 +5,9 @@ from datetime import datetime
 from rich.cells import cell_len
 from rich.text import Text
 
-from autoresearch.lab.plateau import PLATEAU_AHEAD
+from autoresearch.decision.plateau import PLATEAU_AHEAD
+from autoresearch.decision.verified import carried
 from autoresearch.lab.summary import Summary, running_best
-from autoresearch.lab.verified import carried
 from autoresearch.types import Session
 from autoresearch.ui import format as f
 from autoresearch.ui.confirmation import conditions, interval, question, validation_text, word_of

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from autoresearch.decision.scores import is_doubtful
+from autoresearch.decision.verified import carried
 from autoresearch.errors import UsageError
-from autoresearch.lab.scores import is_doubtful
-from autoresearch.lab.verified import carried
 from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
 from autoresearch.ui import format as f
 from autoresearch.ui.tables import Cell, Column

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from autoresearch.lab.verified import LEFT_OUT, newest
+from autoresearch.decision.verified import LEFT_OUT, newest
 from autoresearch.types import CurvePoint, Experiment, Session, Trial, Verdict
 from autoresearch.ui import format as f
 from autoresearch.ui import tables

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoresearch.decision.scores import find
 from autoresearch.events import (
     Abandoned,
     Event,
@@ -17,7 +18,6 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.lab.scores import find
 from autoresearch.types import Experiment, Session, State, said
 from autoresearch.ui.format import clean
 

@@ -3,14 +3,14 @@
 import pytest
 
 from autoresearch.config import load_config
-from autoresearch.lab.confirmation import (
+from autoresearch.decision.confirmation import (
     affordable_pairs,
     confirm,
     confirmation_reserve_seconds,
     fresh_seeds,
     p_carries,
 )
-from autoresearch.lab.decision import confirm_seed, trial_seed
+from autoresearch.decision.rule import confirm_seed, trial_seed
 from autoresearch.types import Decision, Outcome, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 

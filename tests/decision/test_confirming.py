@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from autoresearch.config import load_config
+from autoresearch.decision.verified import carried
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.lab import assembly, confirming
@@ -17,7 +18,6 @@ from autoresearch.lab.confirming import ConfirmOptions, confirm_session, run_con
 from autoresearch.lab.needs import alerts
 from autoresearch.lab.summary import summarize
 from autoresearch.lab.variants import parse_changes, with_constants
-from autoresearch.lab.verified import carried
 from autoresearch.paths import RunDirectory
 from autoresearch.record import revert
 from autoresearch.record.record import Record

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoresearch.lab.decision import decide, estimates, is_plateau, keep_threshold, measure_noise
+from autoresearch.decision.rule import decide, estimates, is_plateau, keep_threshold, measure_noise
 from autoresearch.types import Verdict
 
 BASE = (1.0000, 1.0004, 0.9996)

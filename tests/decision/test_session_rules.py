@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch.decision.rule import decide, estimates, is_sentinel_due, keep_threshold
+from autoresearch.decision.throughput import Watch, collapse, killed, speed_mark
 from autoresearch.events import Progress
-from autoresearch.lab.decision import decide, estimates, is_sentinel_due, keep_threshold
-from autoresearch.lab.hopeless import Watch, collapse, killed, speed_mark
 from autoresearch.types import Decision, Outcome, TrialResult, Verdict
 
 BASE = (1.0000, 1.0004, 0.9996)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from stand_ins import TRAIN, FormulaExecutor, variant
 
+from autoresearch.decision import pace
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
-from autoresearch.lab import pace, trials
+from autoresearch.lab import trials
 from autoresearch.lab.executor import MAX_TAINTED
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.summary import summarize

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from autoresearch.config import load_config
+from autoresearch.decision import pace
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab import pace, trials
+from autoresearch.lab import trials
 from autoresearch.lab.confirming import run_confirmation
 from autoresearch.lab.limits import Limits
 from autoresearch.lab.loop import Loop

@@ -4,9 +4,10 @@ from datetime import timedelta
 import pytest
 import sessions
 
-from autoresearch.lab import present, scores, spending
+from autoresearch.decision import scores
+from autoresearch.decision.verified import carried
+from autoresearch.lab import present, spending
 from autoresearch.lab import summary as s
-from autoresearch.lab.verified import carried
 from autoresearch.types import Alert, Busy, Decision, Experiment, Outcome, Session, State, Verdict
 from autoresearch.ui import overview
 

@@ -14,8 +14,8 @@ import threading
 from dataclasses import dataclass, replace
 from statistics import median
 
+from autoresearch.decision.noise import good_results
 from autoresearch.events import Progress
-from autoresearch.lab.noise import good_results
 from autoresearch.types import Experiment, Outcome, TrialResult
 
 COLLAPSE_SHARE = 0.25

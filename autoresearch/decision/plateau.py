@@ -7,8 +7,8 @@ finding gets a beta posterior in which old experiments fade. The number of disca
 import math
 from collections.abc import Mapping
 
-from autoresearch.lab.belief import Estimate, estimates
-from autoresearch.lab.scores import is_measured_tip
+from autoresearch.decision.replay import Estimate, estimates
+from autoresearch.decision.scores import is_measured_tip
 from autoresearch.types import Session, State, Verdict
 
 PLATEAU_AHEAD = 10

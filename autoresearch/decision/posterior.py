@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoresearch.lab.effect import Effect, effect_posterior
-from autoresearch.lab.prior import NoiseGrid, Prior, log_sum, normalise
+from autoresearch.decision.effect import Effect, effect_posterior
+from autoresearch.decision.prior import NoiseGrid, Prior, log_sum, normalise
 from autoresearch.util.stats import Floats, log_density
 
 DRIFT = 4.0

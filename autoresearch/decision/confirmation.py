@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from autoresearch.config import SessionConfig
-from autoresearch.lab.belief import estimates
-from autoresearch.lab.noise import confirm_seed
+from autoresearch.decision.noise import confirm_seed
+from autoresearch.decision.replay import estimates
 from autoresearch.types import Confirmation, Decision, Session, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch.config import DecisionConfig
-from autoresearch.lab.belief import (
+from autoresearch.decision.effect import Effect
+from autoresearch.decision.noise import Noise, confirm_seed, good_results, setup_of, trial_seed
+from autoresearch.decision.plateau import finding_probability, is_plateau
+from autoresearch.decision.replay import (
     Estimate,
     Fold,
     estimate_of,
@@ -22,11 +25,8 @@ from autoresearch.lab.belief import (
     return_to,
     sample,
 )
-from autoresearch.lab.effect import Effect
-from autoresearch.lab.hopeless import speed_mark
-from autoresearch.lab.noise import Noise, confirm_seed, good_results, setup_of, trial_seed
-from autoresearch.lab.plateau import finding_probability, is_plateau
-from autoresearch.lab.scores import bpb_under
+from autoresearch.decision.scores import bpb_under
+from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
     Decision,
     Experiment,

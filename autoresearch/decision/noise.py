@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch.lab.scores import good_trials, is_measured_tip
+from autoresearch.decision.scores import good_trials, is_measured_tip
 from autoresearch.types import Experiment, Session, Trial, TrialResult
 
 CORRELATION_PSEUDO_PAIRS = 4.0

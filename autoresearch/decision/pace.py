@@ -7,7 +7,7 @@ the incumbent that was run for such a question carries the number and the index 
 from dataclasses import dataclass
 from typing import Literal
 
-from autoresearch.lab.hopeless import COLLAPSE_SHARE, STEADY, is_slow
+from autoresearch.decision.throughput import COLLAPSE_SHARE, STEADY, is_slow
 from autoresearch.types import Experiment, TrialResult
 
 BESIDE = "beside"

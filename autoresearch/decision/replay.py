@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoresearch.lab.effect import Effect
-from autoresearch.lab.noise import (
+from autoresearch.decision.effect import Effect
+from autoresearch.decision.noise import (
     Noise,
     audit_variance,
     good_results,
@@ -20,9 +20,9 @@ from autoresearch.lab.noise import (
     setup_of,
     split_at_verdict,
 )
-from autoresearch.lab.posterior import Knowledge, start
-from autoresearch.lab.prior import NoiseGrid, default_prior, noise_grid
-from autoresearch.lab.scores import good_trials, is_measured_tip
+from autoresearch.decision.posterior import Knowledge, start
+from autoresearch.decision.prior import NoiseGrid, default_prior, noise_grid
+from autoresearch.decision.scores import good_trials, is_measured_tip
 from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
 from autoresearch.util.stats import Floats
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch.lab.prior import DISASTER_MEAN, Prior
+from autoresearch.decision.prior import DISASTER_MEAN, Prior
 from autoresearch.util.stats import Floats, cut_normal, log_cdf, log_density
 
 
