@@ -24,7 +24,7 @@ from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.config import load_config
 from autoresearch.data.prepare import prepare
 from autoresearch.decision.rule import decide, is_incumbent_due, measure_noise, trial_seed
-from autoresearch.lab.assembly import Lab, assemble
+from autoresearch.session.build import Lab, assemble
 from autoresearch.types import (
     Decision,
     Experiment,

@@ -23,9 +23,9 @@ from typing import Any
 from autoresearch.bootstrap import presets
 from autoresearch.config import Config, load_config
 from autoresearch.data.prepare import open_dataset, prepare
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine.attention import VARIABLE, choose_attention
 from autoresearch.machine.hardware import Hardware, describe, mfu_percent
-from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox import Sandbox, choose
 from autoresearch.types import TrialResult, TrialSpec
 

@@ -56,11 +56,11 @@ def confirm(
     import threading
 
     from autoresearch.errors import UsageError
-    from autoresearch.lab.assembly import assemble, open_run_directory
-    from autoresearch.lab.confirming import ConfirmOptions, confirm_session
-    from autoresearch.lab.signals import stop_on_signals
-    from autoresearch.lab.variants import parse_changes
     from autoresearch.record.record import Record
+    from autoresearch.session.build import assemble, open_run_directory
+    from autoresearch.session.confirm import ConfirmOptions, confirm_session
+    from autoresearch.session.signals import stop_on_signals
+    from autoresearch.session.variants import parse_changes
     from autoresearch.ui.confirmation import print_confirmations
     from autoresearch.ui.live import make_display
 

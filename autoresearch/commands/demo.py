@@ -38,11 +38,11 @@ def demo(
     from autoresearch.commands.run import run_and_show
     from autoresearch.config import load_config
     from autoresearch.errors import PrerequisiteError, UsageError
-    from autoresearch.lab.assembly import assemble
-    from autoresearch.lab.limits import Limits
-    from autoresearch.lab.running import RunOptions
     from autoresearch.paths import CONFIG_NAME
     from autoresearch.record.record import Record
+    from autoresearch.session.build import assemble
+    from autoresearch.session.limits import Limits
+    from autoresearch.session.run import RunOptions
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
     mode = shared.mode

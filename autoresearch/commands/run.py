@@ -8,9 +8,9 @@ from autoresearch.commands import JsonOption, QuietOption, State, TagOption, sta
 
 if TYPE_CHECKING:
     from autoresearch.config import ProposerConfig
-    from autoresearch.lab.assembly import Lab
-    from autoresearch.lab.running import RunOptions
     from autoresearch.record.record import Record
+    from autoresearch.session.build import Lab
+    from autoresearch.session.run import RunOptions
 
 EXIT_CODES = {"interrupted": 130, "error": 1, "proposer": 3}
 """Reason a session ended -> exit code, where it is not 0; what gives no more ideas needs a person."""
@@ -98,7 +98,7 @@ def run(
     trial under way, which the next `run` repeats, and prints the line that resumes. A lost terminal ends nothing.
     """
     from autoresearch.errors import UsageError
-    from autoresearch.lab.assembly import open_run_directory
+    from autoresearch.session.build import open_run_directory
 
     if max_cost == 0:
         raise UsageError(
@@ -125,11 +125,11 @@ def run(
 
         print_settings(shared.mode, loaded)
         return
-    from autoresearch.lab.assembly import assemble
-    from autoresearch.lab.limits import Limits, limit_seconds
-    from autoresearch.lab.running import RunOptions
     from autoresearch.record.record import Record
     from autoresearch.record.sessions import begin_from
+    from autoresearch.session.build import assemble
+    from autoresearch.session.limits import Limits, limit_seconds
+    from autoresearch.session.run import RunOptions
 
     config = loaded.config
     if source is not None:
@@ -152,7 +152,7 @@ def run(
         max_cost_usd=config.session.max_cost,
     )
     if is_dry:
-        from autoresearch.lab.running import preview_next
+        from autoresearch.session.run import preview_next
 
         preview = preview_next(run_directory, loaded, record, limits)
         if shared.mode.is_json:
@@ -232,8 +232,8 @@ def run_and_show(
     import threading
 
     from autoresearch.events import SessionStarted
-    from autoresearch.lab.running import run_session
-    from autoresearch.lab.signals import stop_on_signals
+    from autoresearch.session.run import run_session
+    from autoresearch.session.signals import stop_on_signals
     from autoresearch.ui.live import AnyEvent, make_display
 
     mode = shared.mode

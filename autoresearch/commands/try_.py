@@ -26,9 +26,9 @@ def try_(
     """
     import threading
 
-    from autoresearch.lab.assembly import assemble, open_run_directory
-    from autoresearch.lab.signals import stop_on_signals
-    from autoresearch.lab.trying import try_working_tree
+    from autoresearch.session.build import assemble, open_run_directory
+    from autoresearch.session.signals import stop_on_signals
+    from autoresearch.session.trying import try_working_tree
     from autoresearch.ui.live import make_display
     from autoresearch.ui.trial import print_trial
 

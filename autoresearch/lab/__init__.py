@@ -1,1 +1,1 @@
-"""The loop: propose, try, decide, record."""
+"""lab."""

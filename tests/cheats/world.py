@@ -26,7 +26,7 @@ from typing import Any
 
 from autoresearch.config import load_config
 from autoresearch.data.prepare import open_dataset, prepare
-from autoresearch.trial.host import LocalExecutor
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.sandbox.probe import BACKENDS, probe
 from autoresearch.types import Outcome, TrialResult, TrialSpec

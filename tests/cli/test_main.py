@@ -18,10 +18,10 @@ from autoresearch.commands import State
 from autoresearch.commands.demo import MARK
 from autoresearch.commands.run import run_and_show
 from autoresearch.errors import UsageError
-from autoresearch.lab.limits import Limits
-from autoresearch.lab.running import RunOptions
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
+from autoresearch.session.limits import Limits
+from autoresearch.session.run import RunOptions
 
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
 
@@ -578,7 +578,7 @@ def test_a_reader_that_goes_away_ends_what_only_shows(lab: Path, arguments: list
 def test_the_exit_code_says_why_the_session_ended(
     lab: Path, reason: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoresearch.lab.running.run_session", lambda *_, **__: reason)
+    monkeypatch.setattr("autoresearch.session.run.run_session", lambda *_, **__: reason)
     parts: Any = SimpleNamespace(is_unsafe=False)
     with Record.open(RunDirectory(lab)) as record:
         assert run_and_show(State(is_quiet=True), parts, record, RunOptions(Limits())) == code

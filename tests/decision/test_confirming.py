@@ -13,15 +13,16 @@ from autoresearch.config import load_config
 from autoresearch.decision.verified import carried
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab import assembly, confirming
-from autoresearch.lab.confirming import ConfirmOptions, confirm_session, run_confirmation, run_each
 from autoresearch.lab.needs import alerts
 from autoresearch.lab.summary import summarize
-from autoresearch.lab.variants import parse_changes, with_constants
 from autoresearch.paths import RunDirectory
 from autoresearch.record import revert
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
+from autoresearch.session import build as assembly
+from autoresearch.session import confirm as confirming
+from autoresearch.session.confirm import ConfirmOptions, confirm_session, run_confirmation, run_each
+from autoresearch.session.variants import parse_changes, with_constants
 from autoresearch.types import Decision, Outcome, Proposal, Setup, TrialResult, Verdict
 
 TRAIN = "A = 0\n\n\n\n\nB = 0\n\n\n\n\nC = 0\n"
@@ -318,7 +319,7 @@ def test_time_bounds_the_pairs(call):
 
 def test_two_pairs_are_run_also_when_they_take_longer_than_planned(call, monkeypatch):
     clock = iter(range(0, 10_000, 50))
-    monkeypatch.setattr("autoresearch.lab.arms.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("autoresearch.session.paired.time.monotonic", lambda: next(clock))
     executor = Formula()
     assert call(executor, max_seconds=8.0) is not None
     assert len(executor.specs) == 4
@@ -327,7 +328,7 @@ def test_two_pairs_are_run_also_when_they_take_longer_than_planned(call, monkeyp
 def test_a_pause_is_no_part_of_what_a_pair_takes(record, call, monkeypatch):
     """Trials take 10 s; after a pause of an hour within an hour and a half there is time for all pairs."""
     clock = [0.0]
-    monkeypatch.setattr("autoresearch.lab.arms.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("autoresearch.session.paired.time.monotonic", lambda: clock[0])
     executor = Formula()
     real = executor.run
 
@@ -339,7 +340,7 @@ def test_a_pause_is_no_part_of_what_a_pair_takes(record, call, monkeypatch):
         clock[0] += 3600.0 * (len(executor.specs) == 3)
 
     executor.run = run
-    monkeypatch.setattr("autoresearch.lab.arms.control.heed", heed)
+    monkeypatch.setattr("autoresearch.session.paired.control.heed", heed)
     assert call(executor, max_seconds=5400.0) is not None
     assert len(executor.specs) == 8
 

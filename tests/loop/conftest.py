@@ -14,12 +14,12 @@ from stand_ins import TRAIN, FormulaExecutor, ListProposer
 
 from autoresearch.config import load_config
 from autoresearch.events import Event, Phase, Progress, SessionStarted
-from autoresearch.lab.limits import Limits
-from autoresearch.lab.loop import Loop
-from autoresearch.lab.parts import Parts
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.record.record import Record
+from autoresearch.session.context import Parts
+from autoresearch.session.limits import Limits
+from autoresearch.session.loop import Loop
 from autoresearch.types import Session, Setup
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000)

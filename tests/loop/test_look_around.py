@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from autoresearch.events import Phase
-from autoresearch.lab import running
-from autoresearch.lab.limits import Limits
 from autoresearch.machine.hardware import GpuProcess
 from autoresearch.paths import RunDirectory
 from autoresearch.rundir import control
+from autoresearch.session import run as running
+from autoresearch.session.limits import Limits
 
 OTHER = GpuProcess(4711, "python", 9000.0)
 

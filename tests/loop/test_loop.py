@@ -16,9 +16,7 @@ from stand_ins import TRAIN, FormulaExecutor, variant
 from autoresearch.decision import pace
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
-from autoresearch.lab import trials
-from autoresearch.lab.executor import MAX_TAINTED
-from autoresearch.lab.limits import Limits
+from autoresearch.execution.base import MAX_TAINTED
 from autoresearch.lab.summary import summarize
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import base
@@ -30,6 +28,8 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.record import revert
 from autoresearch.rundir import control
+from autoresearch.session import trials
+from autoresearch.session.limits import Limits
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
 from autoresearch.ui import overview
 from autoresearch.ui.rows import verdict_text
@@ -456,7 +456,7 @@ def test_the_time_limit_ends_the_wait_for_the_machine(night: Any, monkeypatch: A
     )
     night.executor = Machine(lambda n, _: 1 / 8 if n >= 4 else 1.0)
     monkeypatch.setattr(
-        "autoresearch.lab.loop.Loop._wait",
+        "autoresearch.session.loop.Loop._wait",
         lambda loop, seconds, why="": (
             waits.append(seconds),
             monkeypatch.setattr(Limits, "seconds_left", lambda *_: 2.1),
@@ -697,7 +697,7 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
 def test_one_idea_is_prepared_ahead_and_one_more_from_a_slow_proposer(
     night: Any, monkeypatch: Any, slow_share: float, most: int
 ) -> None:
-    monkeypatch.setattr("autoresearch.lab.loop.SLOW_SHARE", slow_share)
+    monkeypatch.setattr("autoresearch.session.loop.SLOW_SHARE", slow_share)
     real = night.executor.run
     seen = []
 
@@ -716,7 +716,7 @@ def test_one_idea_is_prepared_ahead_and_one_more_from_a_slow_proposer(
 
 
 def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch.lab.hand_edits.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("autoresearch.session.hand_edits.SETTLED_SECONDS", 0.0)
 
     def edit(spec: TrialSpec) -> None:
         if len(night.executor.specs) == 4:

@@ -7,10 +7,10 @@ import pytest
 
 from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
-from autoresearch.lab import assembly
-from autoresearch.lab.setups import check_setup
 from autoresearch.machine import hardware
 from autoresearch.record.stored import make
+from autoresearch.session import build as assembly
+from autoresearch.session.setups import check_setup
 from autoresearch.types import Session, Setup
 
 OLD = Setup("gpu", "2.13", "1", 300.0, "data", "1", 2048, 1000, "cudnn+varlen")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import autoresearch
-from autoresearch.lab.signals import Terminal
+from autoresearch.session.signals import Terminal
 
 CODE = """
 import sys, threading
-from autoresearch.lab.signals import stop_on_signals
+from autoresearch.session.signals import stop_on_signals
 stop = threading.Event()
 def say(text):
     print(text, file=sys.stderr, flush=True)
@@ -58,7 +58,7 @@ def shown_to_nobody(show: str, ours: int, theirs: int) -> tuple[int | None, byte
     """Run guarded output into `theirs` once both ends are closed; return exit status and standard error."""
     code = f"""
 import sys
-from autoresearch.lab.signals import Terminal
+from autoresearch.session.signals import Terminal
 from autoresearch.ui.console import OutputMode
 terminal = Terminal()
 print("up", file=sys.stderr, flush=True)

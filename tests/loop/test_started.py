@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from autoresearch.config import Loaded, load_config
-from autoresearch.lab.limits import Limits
-from autoresearch.lab.running import RunOptions, started_event
+from autoresearch.session.limits import Limits
+from autoresearch.session.run import RunOptions, started_event
 from autoresearch.types import Setup
 
 

@@ -20,15 +20,15 @@ from proposer_sample import TRAIN
 from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab.limits import Limits
-from autoresearch.lab.loop import Loop
-from autoresearch.lab.parts import Parts
-from autoresearch.lab.running import RunOptions, run_session
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import constants, faults
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.registry import make_proposer
 from autoresearch.record.record import Record
+from autoresearch.session.context import Parts
+from autoresearch.session.limits import Limits
+from autoresearch.session.loop import Loop
+from autoresearch.session.run import RunOptions, run_session
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
 
@@ -231,7 +231,7 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
     monkeypatch.setattr(faults, "FIRST_WAIT_SECONDS", 0.05)
     for name in (
         "autoresearch.machine.hardware.gpu_processes",
-        "autoresearch.lab.running.is_on_battery",
+        "autoresearch.session.run.is_on_battery",
     ):
         monkeypatch.setattr(name, list)
     (folder / "autoresearch.toml").write_text("")

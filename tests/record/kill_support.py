@@ -16,9 +16,9 @@ from record_support import git
 
 import autoresearch
 from autoresearch.config import load_config
-from autoresearch.lab.upkeep import Upkeep
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
+from autoresearch.session.housekeeping import Upkeep
 from autoresearch.types import Confirmation, Experiment, Session
 
 DRIVER = Path(__file__).with_name("loop_driver.py")

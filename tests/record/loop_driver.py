@@ -18,16 +18,16 @@ from autoresearch.config import load_config
 from autoresearch.decision import pace
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab import trials
-from autoresearch.lab.confirming import run_confirmation
-from autoresearch.lab.limits import Limits
-from autoresearch.lab.loop import Loop
-from autoresearch.lab.parts import Parts
-from autoresearch.lab.running import due_confirmation, first_counted
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.base import Context
 from autoresearch.record.record import Record
+from autoresearch.session import trials
+from autoresearch.session.confirm import run_confirmation
+from autoresearch.session.context import Parts
+from autoresearch.session.limits import Limits
+from autoresearch.session.loop import Loop
+from autoresearch.session.run import due_confirmation, first_counted
 from autoresearch.types import CurvePoint, Outcome, Proposal, Session, Setup, TrialResult, TrialSpec
 from autoresearch.util import killpoints
 from autoresearch.util.killpoints import reach

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoresearch.events import SessionEnded, SessionStarted
-from autoresearch.lab.hand_edits import SETTLED_SECONDS
 from autoresearch.record.record import Record
 from autoresearch.record.revert import apply, plan
+from autoresearch.session.hand_edits import SETTLED_SECONDS
 from autoresearch.types import (
     CurvePoint,
     Decision,

@@ -150,7 +150,7 @@ def test_requests_reach_the_running_session(night: Night, call: Call) -> None:
 HOLD = """
 import time
 from pathlib import Path
-from autoresearch.lab import control
+from autoresearch.session import control
 from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 with Record.open(RunDirectory(Path("."))) as record, record.presence.lock():

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import autoresearch.util.files
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, ForeignFileError, UsageError
-from autoresearch.lab.upkeep import Upkeep
 from autoresearch.record.record import Record
+from autoresearch.session.housekeeping import Upkeep
 from autoresearch.util.files import write_ours
 
 WRITTEN = (

@@ -12,9 +12,9 @@ from record_support import TRAIN, Night, git
 import autoresearch
 from autoresearch.errors import WorkError
 from autoresearch.events import Event
-from autoresearch.lab.hand_edits import take_hand_edit
 from autoresearch.lab.needs import alerts
 from autoresearch.record.record import Record
+from autoresearch.session.hand_edits import take_hand_edit
 from autoresearch.types import Experiment, State
 
 MINE = TRAIN + "# mine\n"
@@ -22,7 +22,7 @@ COLLIDING = TRAIN.replace("KNOB_03 = 3\n", "KNOB_03 = 4\n")
 TAKE = """
 import sys
 from pathlib import Path
-from autoresearch.lab.hand_edits import take_hand_edit
+from autoresearch.session.hand_edits import take_hand_edit
 from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 take_hand_edit(Record.open(RunDirectory(Path(sys.argv[1]))), b"# program\\n")

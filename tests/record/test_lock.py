@@ -19,9 +19,9 @@ import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import WorkError
 from autoresearch.events import Noted, SessionEnded, SessionStarted
-from autoresearch.lab.trying import try_working_tree
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
+from autoresearch.session.trying import try_working_tree
 from autoresearch.types import Outcome, TrialResult, TrialSpec, Verdict
 from autoresearch.util import locks as lock
 

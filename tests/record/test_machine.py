@@ -18,11 +18,11 @@ import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import Noted
-from autoresearch.lab.upkeep import Upkeep
 from autoresearch.paths import RunDirectory
 from autoresearch.record.git import RefUpdate
 from autoresearch.record.git_command import FLUSHING_GIT, explain, git_environment, git_version
 from autoresearch.record.record import Record
+from autoresearch.session.housekeeping import Upkeep
 
 FAKE_GIT = """#!/bin/sh
 if [ -e {flag} ]; then
@@ -271,7 +271,7 @@ def test_git_warns_of_no_setting(night: Night) -> None:
 
 AWAKE = """
 import signal, sys
-from autoresearch.lab.awake import kept_awake
+from autoresearch.session.awake import kept_awake
 with kept_awake() as is_kept:
     print(is_kept, flush=True)
     signal.pause()

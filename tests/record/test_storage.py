@@ -10,11 +10,11 @@ from record_support import TRAIN, Night, git, undo
 from autoresearch.config import StorageConfig
 from autoresearch.errors import UsageError
 from autoresearch.events import Noted
-from autoresearch.lab.upkeep import pack
 from autoresearch.record import index
 from autoresearch.record.export import export
 from autoresearch.record.record import Record
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_path
+from autoresearch.session.housekeeping import pack
 
 
 def _fill(path: Path, num_mb: float, age: int) -> Path:

@@ -13,11 +13,11 @@ from autoresearch.cli import main
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Proposed, TrialJudged
-from autoresearch.lab.upkeep import Upkeep
 from autoresearch.paths import RunDirectory, is_safe
 from autoresearch.record.export import export
 from autoresearch.record.record import Record
 from autoresearch.record.revert import plan
+from autoresearch.session.housekeeping import Upkeep
 from autoresearch.types import Outcome, Verdict
 
 EVIL = [

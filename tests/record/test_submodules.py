@@ -7,12 +7,12 @@ import pytest
 from record_support import TRAIN, Night, git, undo
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.lab.trying import working_files
 from autoresearch.record.branches import check_editable
 from autoresearch.record.git import SUBMODULE
 from autoresearch.record.git_command import ConflictError
 from autoresearch.record.record import Record
 from autoresearch.record.sessions import begin_from
+from autoresearch.session.trying import working_files
 from autoresearch.types import Proposal, Verdict
 
 

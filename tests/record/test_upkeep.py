@@ -7,10 +7,10 @@ import pytest
 from record_support import SETUP, Night, git
 
 from autoresearch.config import Config, load_config
-from autoresearch.lab.upkeep import Upkeep
 from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
 from autoresearch.rundir.storage import weights_path
+from autoresearch.session.housekeeping import Upkeep
 from autoresearch.types import Outcome, TrialResult, Verdict
 
 

@@ -127,8 +127,8 @@ def run_on_gpu(tmp_path):
     """Return a function that trains and judges a train.py on the GPU, caches kept between calls."""
     from autoresearch.config import load_config
     from autoresearch.data.prepare import open_dataset, prepare
+    from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.attention import VARIABLE, choose_attention
-    from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import choose
 
     # Enough real text that a fast GPU does not learn it by heart in a minute.

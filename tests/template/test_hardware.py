@@ -11,9 +11,9 @@ import pytest
 
 from autoresearch.bootstrap import presets
 from autoresearch.errors import WorkError
-from autoresearch.lab import assembly
 from autoresearch.machine import attention, hardware
 from autoresearch.paths import RunDirectory
+from autoresearch.session import build as assembly
 from autoresearch.trial import memory, process
 from autoresearch.util import locks as lock
 

@@ -84,7 +84,7 @@ def test_the_cpu_preset_clearly_learns_in_15_seconds(tmp_path, monkeypatch):
         pytest.skip("this machine is busy with other work")
     from autoresearch.config import load_config
     from autoresearch.data.prepare import open_dataset, prepare
-    from autoresearch.trial.host import LocalExecutor
+    from autoresearch.execution.local import LocalExecutor
     from autoresearch.trial.sandbox import NoSandbox
     from autoresearch.types import TrialSpec
 

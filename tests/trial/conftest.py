@@ -16,8 +16,8 @@ from trial_files import TRAIN
 from autoresearch.config import Config, load_config
 from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
-from autoresearch.trial import host
-from autoresearch.trial.host import LocalExecutor
+from autoresearch.execution import local as host
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.trial.judge import Score, Text
 from autoresearch.trial.judge_process import JudgeProcess, Work
 from autoresearch.trial.judging import Judged, judge_weights

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.trial import host
+from autoresearch.execution import local as host
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.child import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
-from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.judging import judge_weights
 from autoresearch.trial.sandbox.launcher.folders import wipe
 from autoresearch.trial.sandbox.probe import probe

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from trial_files import COUNTS, variant
 
-from autoresearch.trial.host import LocalExecutor
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.trial.sandbox.probe import BACKENDS, probe
 from autoresearch.trial.snapshot import Folder

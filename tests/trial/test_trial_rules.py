@@ -15,11 +15,11 @@ import torch
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.config import Loaded
-from autoresearch.lab.assembly import assemble
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine import hardware
 from autoresearch.paths import RunDirectory
+from autoresearch.session.build import assemble
 from autoresearch.trial import client, weights
-from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.trial.script import describe
 from autoresearch.types import Outcome
@@ -447,7 +447,8 @@ def test_a_lab_tells_its_trials_the_device_it_found(
     monkeypatch.setattr("autoresearch.data.prepare.open_dataset", lambda _config: dataset)
     monkeypatch.setattr("autoresearch.trial.sandbox.choose", lambda *_, **__: sandbox)
     monkeypatch.setattr(
-        "autoresearch.trial.host.LocalExecutor", lambda *_, **named: told.append(named["device"])
+        "autoresearch.execution.local.LocalExecutor",
+        lambda *_, **named: told.append(named["device"]),
     )
     monkeypatch.setenv("AUTORESEARCH_ATTENTION", "sdpa+folded")
     loaded = Loaded(configure(trial__device=setting), {})

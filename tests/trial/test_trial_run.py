@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from trial_files import COUNTS, TRAIN, variant
 
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.trial import training
-from autoresearch.trial.host import LocalExecutor
 from autoresearch.trial.judge_process import JudgeProcess, Work
 from autoresearch.trial.training import Training
 from autoresearch.trial.weights import decode_weights

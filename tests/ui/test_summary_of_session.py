@@ -6,8 +6,8 @@ import sessions
 
 from autoresearch.decision import scores
 from autoresearch.decision.verified import carried
-from autoresearch.lab import present, spending
-from autoresearch.lab import summary as s
+from autoresearch.session import present, spending
+from autoresearch.session import summary as s
 from autoresearch.types import Alert, Busy, Decision, Experiment, Outcome, Session, State, Verdict
 from autoresearch.ui import overview
 

@@ -9,8 +9,8 @@ from autoresearch.decision import rule
 from autoresearch.decision.pace import BESIDE
 from autoresearch.decision.throughput import Watch, is_contended, is_slow, speed_of
 from autoresearch.events import Progress, now
-from autoresearch.lab.executor import MAX_TAINTED
-from autoresearch.lab.parts import Parts
+from autoresearch.execution.base import MAX_TAINTED
+from autoresearch.session.context import Parts
 from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec, Verdict
 from autoresearch.util.killpoints import reach
 

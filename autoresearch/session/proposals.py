@@ -9,8 +9,6 @@ from typing import Any
 from autoresearch.config import Config
 from autoresearch.decision import rule
 from autoresearch.events import Abandoned, Spent
-from autoresearch.lab.hand_edits import take_hand_edit
-from autoresearch.lab.parts import Parts, StopSeenError, next_number
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -19,6 +17,8 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.record.commits import carry
 from autoresearch.record.record import Record
+from autoresearch.session.context import Parts, StopSeenError, next_number
+from autoresearch.session.hand_edits import take_hand_edit
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
 from autoresearch.util.killpoints import reach
 

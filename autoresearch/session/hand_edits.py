@@ -6,7 +6,6 @@ wherever the lab dies.
 """
 
 from autoresearch.events import Alerted, now
-from autoresearch.lab.parts import next_number
 from autoresearch.proposer.edits import changed_constants
 from autoresearch.proposer.proposals import describe
 from autoresearch.record.commits import carry
@@ -14,6 +13,7 @@ from autoresearch.record.git import RefUpdate
 from autoresearch.record.record import Record
 from autoresearch.record.refs import hand_ref
 from autoresearch.record.worktree import HandEdit
+from autoresearch.session.context import next_number
 from autoresearch.types import Proposal
 from autoresearch.util.killpoints import reach
 

@@ -7,7 +7,7 @@ from autoresearch.errors import PrerequisiteError
 from autoresearch.types import Session
 
 if TYPE_CHECKING:
-    from autoresearch.lab.assembly import Lab
+    from autoresearch.session.build import Lab
 
 
 def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:

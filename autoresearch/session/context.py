@@ -10,12 +10,12 @@ from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.events import Alerted, Event, Phase, Progress
-from autoresearch.lab.executor import Executor
-from autoresearch.lab.limits import Limits
+from autoresearch.execution.base import Executor
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
+from autoresearch.session.limits import Limits
 from autoresearch.types import Experiment, Session, Setup, Verdict
 
 Emit = Callable[[Event | Progress | Phase], None]

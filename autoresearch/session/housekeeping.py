@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError, ForeignFileError, WorkError
 from autoresearch.events import Alerted
-from autoresearch.lab.trials import label_of
 from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
 from autoresearch.record.results_tsv import write_tsv
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune
+from autoresearch.session.trials import label_of
 from autoresearch.types import Experiment, Verdict
 
 _MAX_LOOSE_OBJECTS = 4_000

@@ -16,10 +16,10 @@ from autoresearch.decision.scores import is_measured_tip
 from autoresearch.decision.verified import LEFT_OUT
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
-from autoresearch.lab.arms import Arm, Bench, Emit, conditions_of, seeds_of
-from autoresearch.lab.executor import Executor
-from autoresearch.lab.setups import check_setup, recall
-from autoresearch.lab.variants import Number, leave_out, with_constants
+from autoresearch.execution.base import Executor
+from autoresearch.session.paired import Arm, Bench, Emit, conditions_of, seeds_of
+from autoresearch.session.setups import check_setup, recall
+from autoresearch.session.variants import Number, leave_out, with_constants
 from autoresearch.types import Confirmation, Experiment, Session, TrialResult
 from autoresearch.util.killpoints import reach
 
@@ -27,8 +27,8 @@ SHARED_ABOVE = 0.1
 """Relative difference in tokens/s between trials of the same code above which a confirmation gets an alert."""
 
 if TYPE_CHECKING:
-    from autoresearch.lab.assembly import Lab
     from autoresearch.record.record import Record
+    from autoresearch.session.build import Lab
 
 
 def run_confirmation(
@@ -249,7 +249,7 @@ def confirm_session(
         UsageError: there is no such experiment, the two are the same, or a constant is unknown.
         PrerequisiteError: the machine is not the one the session was measured on, or is in use.
     """
-    from autoresearch.lab.assembly import lock_device
+    from autoresearch.session.build import lock_device
 
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
     with record.presence.lock(), lock_device(lab.hardware, lab.run_directory):

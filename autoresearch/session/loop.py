@@ -14,12 +14,12 @@ from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, SessionEnded
-from autoresearch.lab.ideas import Ideas
-from autoresearch.lab.parts import Parts, StopSeenError, next_number, trial_seconds
-from autoresearch.lab.trials import Trials, label_of
-from autoresearch.lab.upkeep import Upkeep
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
+from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
+from autoresearch.session.housekeeping import Upkeep
+from autoresearch.session.proposals import Ideas
+from autoresearch.session.trials import Trials, label_of
 from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
 from autoresearch.util.killpoints import reach
 

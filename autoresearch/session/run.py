@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from autoresearch import __version__
 from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
-from autoresearch.lab.assembly import Lab, lock_device
-from autoresearch.lab.awake import is_on_battery, kept_awake
-from autoresearch.lab.limits import Limits
-from autoresearch.lab.setups import check_setup, recall
 from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import check_editable
 from autoresearch.rundir import control
+from autoresearch.session.awake import is_on_battery, kept_awake
+from autoresearch.session.build import Lab, lock_device
+from autoresearch.session.limits import Limits
+from autoresearch.session.setups import check_setup, recall
 from autoresearch.types import Session, Setup
 from autoresearch.util.killpoints import reach
 
@@ -59,13 +59,13 @@ def run_session(
         affordable_pairs,
         confirmation_reserve_seconds,
     )
-    from autoresearch.lab.confirming import run_confirmation
-    from autoresearch.lab.loop import Loop
-    from autoresearch.lab.parts import Clock, Parts, trial_seconds
     from autoresearch.proposer.ahead import Ahead
     from autoresearch.proposer.base import ProposerUnavailableError
     from autoresearch.proposer.registry import make_proposer
     from autoresearch.record.sessions import sessions
+    from autoresearch.session.confirm import run_confirmation
+    from autoresearch.session.context import Clock, Parts, trial_seconds
+    from autoresearch.session.loop import Loop
 
     config = lab.config
     emit = _one_at_a_time(emit)
@@ -195,10 +195,10 @@ def preview_next(
     run_directory: RunDirectory, loaded: Loaded, record: "Record", limits: Limits
 ) -> "Preview":
     """Return what the proposer would be asked next in a run with these limits; spends and writes nothing."""
-    from autoresearch.lab.ideas import context_of
     from autoresearch.machine.hardware import describe
     from autoresearch.proposer.preview import preview
     from autoresearch.proposer.registry import make_proposer
+    from autoresearch.session.proposals import context_of
 
     program = run_directory.program
     context = context_of(

@@ -17,7 +17,7 @@ from autoresearch.decision.confirmation import MIN_PAIRS, affordable_pairs, fres
 from autoresearch.decision.verified import LEFT_OUT
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, now
-from autoresearch.lab.executor import MAX_TAINTED, Executor
+from autoresearch.execution.base import MAX_TAINTED, Executor
 from autoresearch.rundir import control
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 

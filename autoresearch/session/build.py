@@ -12,8 +12,8 @@ from autoresearch.types import Setup
 
 if TYPE_CHECKING:
     from autoresearch.data.dataset import Dataset
+    from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.hardware import Hardware
-    from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import Sandbox
 
 
@@ -65,9 +65,9 @@ def assemble(
         PrerequisiteError: the data is not prepared, or there is no sandbox.
     """
     from autoresearch.data.prepare import open_dataset
+    from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.attention import VARIABLE
     from autoresearch.machine.hardware import describe, device_of
-    from autoresearch.trial.host import LocalExecutor
     from autoresearch.trial.sandbox import choose
 
     config = loaded.config

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from autoresearch.errors import UsageError, WorkError
 from autoresearch.events import Event, Phase, Progress
-from autoresearch.lab.assembly import Lab, lock_device
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME
 from autoresearch.record.git import Repository, is_repository
+from autoresearch.session.build import Lab, lock_device
 from autoresearch.types import TrialResult, TrialSpec
 from autoresearch.util.files import read_file
 from autoresearch.util.locks import holder_of, session_lock_path

@@ -1,0 +1,1 @@
+"""Where trials run: the executor protocol and the one for this machine."""
