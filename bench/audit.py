@@ -20,8 +20,8 @@ import tomllib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from autoresearch.judge.audit import LEAK_FACTOR, POWER, Spread, plan
 from autoresearch.paths import reference_config, templates_directory
-from autoresearch.trial.audit import LEAK_FACTOR, POWER, Spread, plan
 
 # Standard deviation between trials in bpb. h100: as others measured it; cpu and demo: measured on two cores of
 # a server processor; the rest: assumed until somebody measures it.

@@ -15,12 +15,12 @@ from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
+from autoresearch.judge import score as judge
+from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError, Work
+from autoresearch.judge.run import Judged, judge_weights
+from autoresearch.judge.score import InvalidClaimError, Text
 from autoresearch.paths import weights_file
-from autoresearch.trial import judge
 from autoresearch.trial.caches import MAX_BYTES, CompileCaches
-from autoresearch.trial.judge import InvalidClaimError, Text
-from autoresearch.trial.judge_process import JudgeProcess, JudgingFailedError, TaintedError, Work
-from autoresearch.trial.judging import Judged, judge_weights
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder

@@ -110,7 +110,7 @@ def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setu
         dataset: What is trained and judged on.
         hardware: Of the device in `[trial] device`, which need not be the machine's best.
     """
-    from autoresearch.trial.judge import JUDGE_VERSION
+    from autoresearch.judge.score import JUDGE_VERSION
 
     context = config.judge.context
     return Setup(

@@ -137,6 +137,6 @@ def load_state(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(state, strict=True)
 
 
-assert "autoresearch.trial.judge" not in sys.modules, (
+assert "autoresearch.judge.score" not in sys.modules, (
     "the scorer never shares a process with a model"
 )

@@ -18,9 +18,9 @@ from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
 from autoresearch.execution import local as host
 from autoresearch.execution.local import LocalExecutor
-from autoresearch.trial.judge import Score, Text
-from autoresearch.trial.judge_process import JudgeProcess, Work
-from autoresearch.trial.judging import Judged, judge_weights
+from autoresearch.judge.process import JudgeProcess, Work
+from autoresearch.judge.run import Judged, judge_weights
+from autoresearch.judge.score import Score, Text
 from autoresearch.trial.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.trial.weights import encode_weights
 from autoresearch.types import TrialResult, TrialSpec

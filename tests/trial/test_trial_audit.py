@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoresearch.trial import audit, judge
-from autoresearch.trial.audit import Spread, catch_probability, plan
-from autoresearch.trial.judge import InvalidClaimError, Text
+from autoresearch.judge import audit
+from autoresearch.judge import score as judge
+from autoresearch.judge.audit import Spread, catch_probability, plan
+from autoresearch.judge.score import InvalidClaimError, Text
 
 ROWS, CONTEXT = 1200, 128
 TOLERANCE = 0.25

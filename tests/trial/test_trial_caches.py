@@ -11,9 +11,9 @@ from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.execution import local as host
 from autoresearch.execution.local import LocalExecutor
+from autoresearch.judge.run import judge_weights
 from autoresearch.trial.caches import CompileCaches
 from autoresearch.trial.child import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
-from autoresearch.trial.judging import judge_weights
 from autoresearch.trial.sandbox.launcher.folders import wipe
 from autoresearch.trial.sandbox.probe import probe
 from autoresearch.types import Outcome, TrialResult

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.trial import judge_process
-from autoresearch.trial.judge import InvalidClaimError
-from autoresearch.trial.judge_process import JudgeProcess, JudgingFailedError, TaintedError
+from autoresearch.judge import process as judge_process
+from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError
+from autoresearch.judge.score import InvalidClaimError
 from autoresearch.trial.sandbox import Command, Policy, Sandbox
 from autoresearch.trial.sandbox.probe import BACKENDS, probe
 from autoresearch.types import Outcome, TrialSpec

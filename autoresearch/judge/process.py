@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 
 from autoresearch.config import Config
+from autoresearch.judge.score import InvalidClaimError, NoScoreError, Text
 from autoresearch.trial import channel as wire
 from autoresearch.trial.child import EXIT_EXCEPTION, EXIT_OOM
-from autoresearch.trial.judge import InvalidClaimError, NoScoreError, Text
 from autoresearch.trial.output import explain_error
 from autoresearch.trial.process import Child
 from autoresearch.trial.sandbox import EXIT_LIMIT, Sandbox

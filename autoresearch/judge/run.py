@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from autoresearch.trial import audit, judge
-from autoresearch.trial.judge import Positions, Score, Text
-from autoresearch.trial.judge_process import EndedEarlyError, JudgeProcess, JudgingFailedError, Work
+from autoresearch.judge import audit
+from autoresearch.judge import score as judge
+from autoresearch.judge.process import EndedEarlyError, JudgeProcess, JudgingFailedError, Work
+from autoresearch.judge.score import Positions, Score, Text
 from autoresearch.util.killpoints import reach
 
 _T = TypeVar("_T")

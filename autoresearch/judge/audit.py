@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch.trial.judge import MIN_BIAS, Positions, Text, critical_value
+from autoresearch.judge.score import MIN_BIAS, Positions, Text, critical_value
 
 POWER = 0.99
 """Probability with which a leak worth `LEAK_FACTOR` times the noise is to be caught."""

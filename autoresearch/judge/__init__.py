@@ -1,0 +1,1 @@
+"""How a trial becomes a number: claim, audit and score."""
