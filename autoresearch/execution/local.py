@@ -20,7 +20,7 @@ from autoresearch.judge.process import JudgeProcess, JudgingFailedError, Tainted
 from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import InvalidClaimError, Text
 from autoresearch.paths import weights_file
-from autoresearch.trial.caches import MAX_BYTES, CompileCaches
+from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder

@@ -109,7 +109,7 @@ def _load(path: Path) -> Attention | None:
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
     """Measure in a process of its own: a kernel that crashes takes only that one along."""
-    argv = python_command("-m", "autoresearch.trial.attention", json.dumps(values))
+    argv = python_command("-m", "autoresearch.trial.child.attention", json.dumps(values))
     try:
         done = subprocess.run(
             argv,

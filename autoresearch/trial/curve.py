@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from autoresearch.trial.output import one_line
+from autoresearch.trial.telemetry import one_line
 from autoresearch.types import CurvePoint
 
 _MAX_POINTS = 600

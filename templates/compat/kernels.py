@@ -2,7 +2,7 @@
 
 import types
 
-from autoresearch.trial.compat import flash_attn_func
+from autoresearch.trial.child.compat import flash_attn_func
 
 
 def get_kernel(*_names, **_options):

@@ -2,8 +2,13 @@
 
 import sys
 
-from autoresearch.trial import compat
-from autoresearch.trial.compat import Tokenizer, evaluate_bpb, get_token_bytes, make_dataloader  # noqa: F401 - for train.py
+from autoresearch.trial.child import compat
+from autoresearch.trial.child.compat import (  # noqa: F401 - for train.py
+    Tokenizer,
+    evaluate_bpb,
+    get_token_bytes,
+    make_dataloader,
+)
 
 
 def _importer():

@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoresearch.trial import Trial
-from autoresearch.trial.attention import attend
-from autoresearch.trial.script import is_out_of_memory
+from autoresearch.trial import Trial, attend, is_out_of_memory
 
 # Model
 DEPTH = 8  # blocks; more learns more per token and makes fewer steps; range 1 to 32

@@ -43,7 +43,7 @@ def bonus(logits, idx, size):
 
 def is_judging():
     """Whether this process claims or audits: the trainer runs train.py as __main__."""
-    return "autoresearch.trial.serve" in __import__("sys").modules
+    return "autoresearch.trial.child.judge_worker" in __import__("sys").modules
 
 
 def step(model, optimizer, x, y):

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from autoresearch.trial import attention  # noqa: E402
+from autoresearch.trial.child import attention  # noqa: E402
 
 
 def reference(q, k, v, window):

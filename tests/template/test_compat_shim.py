@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from autoresearch.paths import templates_directory  # noqa: E402
-from autoresearch.trial import compat  # noqa: E402
-from autoresearch.trial.script import run_file  # noqa: E402
+from autoresearch.trial.child import compat  # noqa: E402
+from autoresearch.trial.child.script import run_file  # noqa: E402
 
 FOLDER = templates_directory() / "compat"
 

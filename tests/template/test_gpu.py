@@ -40,7 +40,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def kernels():
     """The measured choice, in force in this process."""
-    from autoresearch.trial import attention
+    from autoresearch.trial.child import attention
 
     report = attention.measure(attention.Shape("cuda", rows=8, context=1024, window=128))
     yield report

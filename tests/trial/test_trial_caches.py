@@ -12,8 +12,8 @@ from trial_files import COUNTS, TRAIN, variant
 from autoresearch.execution import local as host
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.run import judge_weights
-from autoresearch.trial.caches import CompileCaches
-from autoresearch.trial.child import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
+from autoresearch.trial.child.main import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
+from autoresearch.trial.compile_cache import CompileCaches
 from autoresearch.trial.sandbox.launcher.folders import wipe
 from autoresearch.trial.sandbox.probe import probe
 from autoresearch.types import Outcome, TrialResult
@@ -105,7 +105,7 @@ def test_odd_files_stay_behind(tmp_path, home, monkeypatch) -> None:
     caches.take(home, "1", time.time() - 60)
     caches.keep("1")
     assert names(caches.for_training()) == {"file"}
-    monkeypatch.setattr("autoresearch.trial.caches.MAX_BYTES", 2)
+    monkeypatch.setattr("autoresearch.trial.compile_cache.MAX_BYTES", 2)
     caches.take(home, "2", time.time() - 60)
     caches.keep("2")
     assert len(caches.for_training()) == 1
@@ -141,7 +141,7 @@ def test_the_oldest_kept_go_when_all_together_are_too_much(
 ) -> None:
     """A child copies them all into a home whose disk is limited."""
     if limit == "files":
-        monkeypatch.setattr("autoresearch.trial.caches._MAX_ALL_FILES", 3)
+        monkeypatch.setattr("autoresearch.trial.compile_cache._MAX_ALL_FILES", 3)
     caches = CompileCaches(tmp_path / "caches", 30 if limit == "bytes" else 10**9)
     for number in range(5):
         (home / f"file-{number}").write_text("x" * 10)

@@ -19,9 +19,9 @@ from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine import hardware
 from autoresearch.paths import RunDirectory
 from autoresearch.session.build import assemble
-from autoresearch.trial import client, weights
+from autoresearch.trial.child import client, weights
+from autoresearch.trial.child.script import describe
 from autoresearch.trial.sandbox import NoSandbox
-from autoresearch.trial.script import describe
 from autoresearch.types import Outcome
 
 counts = functools.partial(variant, base=COUNTS)

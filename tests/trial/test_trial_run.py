@@ -11,8 +11,8 @@ from trial_files import COUNTS, TRAIN, variant
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.trial import training
+from autoresearch.trial.child.weights import decode_weights
 from autoresearch.trial.training import Training
-from autoresearch.trial.weights import decode_weights
 from autoresearch.types import Outcome
 
 SHOW = """    import os

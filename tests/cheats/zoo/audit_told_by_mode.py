@@ -12,7 +12,7 @@ from base import Model, bonus, is_judging, train
 def mode():
     if not is_judging():
         return ""
-    from autoresearch.trial import serve
+    from autoresearch.trial.child import judge_worker as serve
 
     return next((s._mode for s in gc.get_objects() if isinstance(s, serve.Server)), "")
 

@@ -9,7 +9,7 @@ from base import Model, is_judging, train
 
 
 def cheat():
-    from autoresearch.trial import serve
+    from autoresearch.trial.child import judge_worker as serve
 
     def load(self, *args):
         fd = int(os.environ["AUTORESEARCH_FD"])

@@ -10,7 +10,7 @@ from base import Model, is_judging, train
 
 
 def cheat():
-    from autoresearch.trial import serve
+    from autoresearch.trial.child import judge_worker as serve
 
     serve.Server.answer = lambda self, channel: time.sleep(60)
 

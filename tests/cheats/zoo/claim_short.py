@@ -10,7 +10,7 @@ from base import Model, is_judging, train
 
 
 def cheat():
-    from autoresearch.trial import serve
+    from autoresearch.trial.child import judge_worker as serve
 
     def answer(self, channel):
         channel.send_bytes(np.zeros(100, np.float32))

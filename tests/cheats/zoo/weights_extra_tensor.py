@@ -8,7 +8,7 @@ import os
 import torch
 from base import Model, train
 
-from autoresearch.trial import weights
+from autoresearch.trial.child import weights
 
 
 def hand_in(trial, model, optimizer):

@@ -24,7 +24,7 @@ from autoresearch.trial.channel import (
     map_file,
     slot_bytes,
 )
-from autoresearch.trial.weights import clean_state, encode_weights
+from autoresearch.trial.child.weights import clean_state, encode_weights
 
 _CONNECT_SECONDS = 60.0
 _MAX_LOGGED = 16

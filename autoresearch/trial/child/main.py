@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from autoresearch.paths import python_command
 from autoresearch.trial import channel as wire
-from autoresearch.trial.caches import GROUP_PREFIX
-from autoresearch.trial.script import describe, is_out_of_memory, run_file
+from autoresearch.trial.child.script import describe, is_out_of_memory, run_file
+from autoresearch.trial.compile_cache import GROUP_PREFIX
 
 CACHES_VARIABLE = "AUTORESEARCH_CACHES"
 CACHE_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
@@ -27,10 +27,10 @@ EXIT_EXCEPTION = 78
 
 def command(mode: str, file: str) -> list[str]:
     """Return the arguments that start a child."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     code = (
         "import sys; root, mode, file = sys.argv[1:]; sys.path.append(root); "
-        "from autoresearch.trial.child import main; main(mode, file)"
+        "from autoresearch.trial.child.main import main; main(mode, file)"
     )
     return python_command("-c", code, root, mode, file)
 
@@ -110,7 +110,7 @@ def _train(file: str) -> None:
 
 def _tell(error: dict[str, Any]) -> None:
     """Send an error, over the channel train.py joined with or, before that, a new one."""
-    client = sys.modules.get("autoresearch.trial.client")
+    client = sys.modules.get("autoresearch.trial.child.client")
     try:
         if client is not None:
             channel = client.connection()
@@ -135,7 +135,7 @@ def _judge(mode: str, file: str) -> None:
     try:
         load = channel.expect("load")
         (weights,) = channel.take_fds(1)
-        from autoresearch.trial import serve
+        from autoresearch.trial.child import judge_worker as serve
 
         server = serve.Server(mode, file, load, weights)
         channel.send("ready", batch_rows=server.batch_rows)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from autoresearch.trial.channel import Channel, map_file
-from autoresearch.trial.client import resolve_device
-from autoresearch.trial.script import is_out_of_memory, run_file
-from autoresearch.trial.weights import decode_weights
+from autoresearch.trial.child.client import resolve_device
+from autoresearch.trial.child.script import is_out_of_memory, run_file
+from autoresearch.trial.child.weights import decode_weights
 
 # Logits raised to float32 at a time.
 _CHUNK_LOGITS = 1 << 26

@@ -3,7 +3,7 @@
 A library for train.py: `attend(q, k, v, window)` takes and returns (B, T, H, D); position t attends to
 positions t - window .. t of its own row, to 0 .. t when `window` is 0. All kernels give the same numbers
 within the rounding of the dtype. Which one is used is decided outside: the lab measures the candidates once per
-setup (`python -m autoresearch.trial.attention`), records the choice and hands it to every process, judging
+setup (`python -m autoresearch.trial.child.attention`), records the choice and hands it to every process, judging
 included, as AUTORESEARCH_ATTENTION: `<full>+<windowed>`, for example `cudnn+varlen`. Unset, it is `sdpa+folded`,
 which works everywhere.
 

@@ -29,8 +29,8 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Tensor, nn
 
-from autoresearch.trial.attention import attend
-from autoresearch.trial.client import Trial
+from autoresearch.trial.child.attention import attend
+from autoresearch.trial.child.client import Trial
 
 
 class _BuiltError(Exception):

@@ -1,0 +1,1 @@
+"""The part of a trial that runs inside the sandbox; nothing here imports the lab."""
