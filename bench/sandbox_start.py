@@ -11,8 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from autoresearch.trial.sandbox import NoSandbox, Policy, Sandbox, keeper
-from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.sandbox import NoSandbox, Policy, Sandbox
+from autoresearch.sandbox import command as keeper
+from autoresearch.sandbox.select import BACKENDS, probe
 
 
 def measure(sandbox: Sandbox, profile: str, starts: int) -> float:

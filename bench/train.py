@@ -26,7 +26,7 @@ from autoresearch.data.prepare import open_dataset, prepare
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine.attention import VARIABLE, choose_attention
 from autoresearch.machine.hardware import Hardware, describe, mfu_percent
-from autoresearch.trial.sandbox import Sandbox, choose
+from autoresearch.sandbox import Sandbox, choose
 from autoresearch.types import TrialResult, TrialSpec
 
 REFERENCE = Path(__file__).parent / "reference_trainer.py"

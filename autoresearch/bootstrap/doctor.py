@@ -322,7 +322,7 @@ def _git(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
-    from autoresearch.trial.sandbox import report
+    from autoresearch.sandbox import report
 
     for backend in report():
         data = {
@@ -433,7 +433,7 @@ def _proposer(state: _State) -> Iterator[Finding]:
     if state.is_quick and kind != "search":
         yield Finding("proposer", "skip", f"`{kind}` not asked (`--quick`)")
         return
-    from autoresearch.trial.sandbox import choose
+    from autoresearch.sandbox import choose
 
     config = state.loaded.config
     sandbox = None

@@ -20,9 +20,9 @@ from autoresearch.judge.process import JudgeProcess, JudgingFailedError, Tainted
 from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import InvalidClaimError, Text
 from autoresearch.paths import weights_file
+from autoresearch.sandbox import Sandbox
 from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
-from autoresearch.trial.sandbox import Sandbox
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training, number_of
 from autoresearch.types import Outcome, Split, TrialResult, TrialSpec

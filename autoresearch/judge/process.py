@@ -15,10 +15,10 @@ import numpy as np
 
 from autoresearch.config import Config
 from autoresearch.judge.score import InvalidClaimError, NoScoreError, Text
+from autoresearch.sandbox import EXIT_LIMIT, Sandbox
 from autoresearch.trial import channel as wire
 from autoresearch.trial.child.main import EXIT_EXCEPTION, EXIT_OOM
 from autoresearch.trial.process import Child
-from autoresearch.trial.sandbox import EXIT_LIMIT, Sandbox
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.telemetry import explain_error
 from autoresearch.types import TrialSpec

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autoresearch.trial.sandbox import Command
+from autoresearch.sandbox import Command
 
 MAX_OUTPUT_MB = 64
 """An agent that writes more is killed."""

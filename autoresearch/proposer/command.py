@@ -41,7 +41,7 @@ from autoresearch.proposer.prompt import Limits, Prompt, build_prompt
 from autoresearch.proposer.proposals import make_proposal
 from autoresearch.proposer.provider import redact
 from autoresearch.proposer.scratch import PROMPT_NAME, Found, Scratch, read_plain
-from autoresearch.trial.sandbox import NoSandbox, Policy, Sandbox
+from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Usage
 
 _PROMPT_TOKENS = 60_000

@@ -9,7 +9,7 @@ from autoresearch.proposer.llm import LlmProposer
 from autoresearch.proposer.mixed import Mixed, WithFallback
 from autoresearch.proposer.money import Ledger
 from autoresearch.proposer.search import SearchProposer
-from autoresearch.trial.sandbox import Sandbox
+from autoresearch.sandbox import Sandbox
 
 NEXT_MODEL_SECONDS = 60.0
 """A model that another stands behind is waited for at most so long."""

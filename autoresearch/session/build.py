@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autoresearch.data.dataset import Dataset
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.hardware import Hardware
-    from autoresearch.trial.sandbox import Sandbox
+    from autoresearch.sandbox import Sandbox
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def assemble(
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.attention import VARIABLE
     from autoresearch.machine.hardware import describe, device_of
-    from autoresearch.trial.sandbox import choose
+    from autoresearch.sandbox import choose
 
     config = loaded.config
     dataset = open_dataset(config)

@@ -13,10 +13,10 @@ from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError
 from autoresearch.machine.hardware import COUNTED_LIKE_NVML
 from autoresearch.paths import python_command
+from autoresearch.sandbox import Policy, Profile, Sandbox
 from autoresearch.trial import channel as wire
 from autoresearch.trial import supervisor
 from autoresearch.trial.child import main as child_module
-from autoresearch.trial.sandbox import Policy, Profile, Sandbox
 from autoresearch.trial.snapshot import Folder
 
 _PASSED_ON = (

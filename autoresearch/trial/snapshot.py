@@ -16,7 +16,7 @@ from typing import Self
 
 from autoresearch.errors import AutoresearchError, WorkError
 from autoresearch.paths import is_safe
-from autoresearch.trial.sandbox.launcher.folders import wipe
+from autoresearch.sandbox.launcher.folders import wipe
 
 _SHORT_PLACES = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the only short names there are
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.sandbox.select import BACKENDS, probe
 
 
 def load_world() -> ModuleType:

@@ -27,8 +27,8 @@ from typing import Any
 from autoresearch.config import load_config
 from autoresearch.data.prepare import open_dataset, prepare
 from autoresearch.execution.local import LocalExecutor
-from autoresearch.trial.sandbox import Sandbox
-from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.sandbox import Sandbox
+from autoresearch.sandbox.select import BACKENDS, probe
 from autoresearch.types import Outcome, TrialResult, TrialSpec
 
 HERE = Path(__file__).resolve().parent

@@ -28,7 +28,7 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.proposer.command import CommandProposer
 from autoresearch.proposer.scratch import Scratch
-from autoresearch.trial.sandbox import Command, choose
+from autoresearch.sandbox import Command, choose
 from autoresearch.types import Proposal
 
 NEVER = threading.Event()

@@ -25,11 +25,11 @@ from autoresearch.proposer import constants, faults
 from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.registry import make_proposer
 from autoresearch.record.record import Record
+from autoresearch.sandbox import NoSandbox
 from autoresearch.session.context import Parts
 from autoresearch.session.limits import Limits
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import RunOptions, run_session
-from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "d", "1", 128, 1000)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.trial.sandbox import Policy, Sandbox
-from autoresearch.trial.sandbox.launcher.folders import wipe
-from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.sandbox import Policy, Sandbox
+from autoresearch.sandbox.launcher.folders import wipe
+from autoresearch.sandbox.select import BACKENDS, probe
 
 
 @pytest.fixture(params=[name for name in BACKENDS if name != "seatbelt"])

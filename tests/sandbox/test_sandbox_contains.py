@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.trial.sandbox import Policy
+from autoresearch.sandbox import Policy
 
 pytestmark = pytest.mark.parametrize(
     "sandbox",

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from autoresearch.trial.sandbox import keeper, places
+from autoresearch.sandbox import command as keeper
+from autoresearch.sandbox import machine_paths as places
 
 
 def test_torch_and_the_package_import(run):

@@ -3,7 +3,7 @@
 import os
 import time
 
-from autoresearch.trial.sandbox.launcher.groups import Group, clear_left_behind
+from autoresearch.sandbox.launcher.groups import Group, clear_left_behind
 
 NOBODY = 2**22 + 1
 """A pid above the largest there can be."""

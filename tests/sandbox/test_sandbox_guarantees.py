@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.trial.sandbox import GUARANTEES, NoSandbox, Policy, Sandbox
-from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.sandbox import GUARANTEES, NoSandbox, Policy, Sandbox
+from autoresearch.sandbox.select import BACKENDS, probe
 
 CODE = """
 import json, os, socket, sys

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.trial.sandbox import EXIT_LIMIT, GUARANTEES, NoSandbox, choose, probe, report
-from autoresearch.trial.sandbox import choice as choice_module
-from autoresearch.trial.sandbox.bubblewrap import Bubblewrap
-from autoresearch.trial.sandbox.landlock import Landlock
-from autoresearch.trial.sandbox.probe import BACKENDS, Probe
-from autoresearch.trial.sandbox.seatbelt import Seatbelt
+from autoresearch.sandbox import EXIT_LIMIT, GUARANTEES, NoSandbox, choose, report
+from autoresearch.sandbox import choice as choice_module
+from autoresearch.sandbox import select as probe
+from autoresearch.sandbox.bubblewrap import Bubblewrap
+from autoresearch.sandbox.landlock import Landlock
+from autoresearch.sandbox.seatbelt import Seatbelt
+from autoresearch.sandbox.select import BACKENDS, Probe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +83,7 @@ def test_a_probe_is_quick_and_kept():
 
 def test_the_launcher_stands_alone():
     """It imports nothing of the package and agrees with it on the exit code of a broken limit."""
-    path = ROOT / "autoresearch" / "trial" / "sandbox"
+    path = ROOT / "autoresearch" / "sandbox"
     code = (
         f"import sys; before = set(sys.modules); sys.path.append({str(path)!r});"
         "from launcher import keep, main; after = set(sys.modules);"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch.sandbox import NoSandbox, Policy
+from autoresearch.sandbox.launcher.kernel import MESSAGE
 from autoresearch.trial.process import environment_for
-from autoresearch.trial.sandbox import NoSandbox, Policy
-from autoresearch.trial.sandbox.launcher.kernel import MESSAGE
 
 KEY = "sk-canary-0123456789"
 NAMES = (
@@ -79,7 +79,7 @@ def test_no_key_in_the_error_of_a_start_that_fails(sandbox, place):
 
 
 def test_the_launcher_is_found():
-    from autoresearch.trial.sandbox import keeper
+    from autoresearch.sandbox import command as keeper
 
     assert (keeper.LAUNCHER / "main.py").is_file()
     assert Path(keeper.interpreter()).is_file()

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autoresearch.trial.sandbox.launcher.folders import measure, wipe
-from autoresearch.trial.sandbox.launcher.processes import usage
+from autoresearch.sandbox.launcher.folders import measure, wipe
+from autoresearch.sandbox.launcher.processes import usage
 
 
 def test_wipe_removes_what_is_deep_locked_linked_and_odd(tmp_path):

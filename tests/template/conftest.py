@@ -63,7 +63,7 @@ def run_trial(prepared, tmp_path, monkeypatch):
     """Return a function: files (path -> text) and settings -> TrialResult; it may take a minute to hand in."""
     from autoresearch.execution import local as host
     from autoresearch.execution.local import LocalExecutor
-    from autoresearch.trial.sandbox import NoSandbox
+    from autoresearch.sandbox import NoSandbox
 
     monkeypatch.setattr(host, "_FIRST_ALLOWANCE_SECONDS", 60.0)
 

@@ -129,7 +129,7 @@ def run_on_gpu(tmp_path):
     from autoresearch.data.prepare import open_dataset, prepare
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.attention import VARIABLE, choose_attention
-    from autoresearch.trial.sandbox import choose
+    from autoresearch.sandbox import choose
 
     # Enough real text that a fast GPU does not learn it by heart in a minute.
     settings = {

@@ -85,7 +85,7 @@ def test_the_cpu_preset_clearly_learns_in_15_seconds(tmp_path, monkeypatch):
     from autoresearch.config import load_config
     from autoresearch.data.prepare import open_dataset, prepare
     from autoresearch.execution.local import LocalExecutor
-    from autoresearch.trial.sandbox import NoSandbox
+    from autoresearch.sandbox import NoSandbox
     from autoresearch.types import TrialSpec
 
     monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path / "cache"))

@@ -21,8 +21,8 @@ from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import Score, Text
+from autoresearch.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.trial.child.weights import encode_weights
-from autoresearch.trial.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.types import TrialResult, TrialSpec
 
 

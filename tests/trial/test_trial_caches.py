@@ -12,10 +12,10 @@ from trial_files import COUNTS, TRAIN, variant
 from autoresearch.execution import local as host
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.run import judge_weights
+from autoresearch.sandbox.launcher.folders import wipe
+from autoresearch.sandbox.select import probe
 from autoresearch.trial.child.main import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
 from autoresearch.trial.compile_cache import CompileCaches
-from autoresearch.trial.sandbox.launcher.folders import wipe
-from autoresearch.trial.sandbox.probe import probe
 from autoresearch.types import Outcome, TrialResult
 
 SHOW = """

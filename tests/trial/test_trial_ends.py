@@ -11,9 +11,9 @@ import pytest
 from trial_files import COUNTS, variant
 
 from autoresearch.errors import AutoresearchError
+from autoresearch.sandbox import NoSandbox
 from autoresearch.trial import supervisor
 from autoresearch.trial.process import Child
-from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Training
 from autoresearch.types import Outcome

@@ -9,8 +9,8 @@ import pytest
 from trial_files import COUNTS, variant
 
 from autoresearch.execution.local import LocalExecutor
-from autoresearch.trial.sandbox import NoSandbox
-from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.sandbox import NoSandbox
+from autoresearch.sandbox.select import BACKENDS, probe
 from autoresearch.trial.snapshot import Folder
 from autoresearch.types import Outcome
 

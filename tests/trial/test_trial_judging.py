@@ -13,8 +13,8 @@ from trial_files import COUNTS, TRAIN, variant
 from autoresearch.judge import process as judge_process
 from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError
 from autoresearch.judge.score import InvalidClaimError
-from autoresearch.trial.sandbox import Command, Policy, Sandbox
-from autoresearch.trial.sandbox.probe import BACKENDS, probe
+from autoresearch.sandbox import Command, Policy, Sandbox
+from autoresearch.sandbox.select import BACKENDS, probe
 from autoresearch.types import Outcome, TrialSpec
 
 LOOK_AHEAD = variant(

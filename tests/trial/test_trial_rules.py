@@ -18,10 +18,10 @@ from autoresearch.config import Loaded
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine import hardware
 from autoresearch.paths import RunDirectory
+from autoresearch.sandbox import NoSandbox
 from autoresearch.session.build import assemble
 from autoresearch.trial.child import client, weights
 from autoresearch.trial.child.script import describe
-from autoresearch.trial.sandbox import NoSandbox
 from autoresearch.types import Outcome
 
 counts = functools.partial(variant, base=COUNTS)
@@ -445,7 +445,7 @@ def test_a_lab_tells_its_trials_the_device_it_found(
     found = dataclasses.replace(hardware.describe("cpu"), kind=kind)
     monkeypatch.setattr(hardware, "describe", lambda device: asked.append(device) or found)
     monkeypatch.setattr("autoresearch.data.prepare.open_dataset", lambda _config: dataset)
-    monkeypatch.setattr("autoresearch.trial.sandbox.choose", lambda *_, **__: sandbox)
+    monkeypatch.setattr("autoresearch.sandbox.choose", lambda *_, **__: sandbox)
     monkeypatch.setattr(
         "autoresearch.execution.local.LocalExecutor",
         lambda *_, **named: told.append(named["device"]),

@@ -17,7 +17,7 @@ def write_all(trial):
 
     package = os.path.dirname(os.path.realpath(autoresearch.__file__))
     places = [
-        package + "/trial/judge.py",
+        package + "/judge/score.py",
         package + "/zoo.py",
         os.path.dirname(os.__file__) + "/usercustomize.py",
         os.path.dirname(torch.__file__) + "/zoo.py",

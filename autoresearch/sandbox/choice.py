@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.trial.sandbox import bubblewrap
-from autoresearch.trial.sandbox.policy import GUARANTEES, NoSandbox, Sandbox
-from autoresearch.trial.sandbox.probe import BACKENDS, Probe, probe
+from autoresearch.sandbox import bubblewrap
+from autoresearch.sandbox.policy import GUARANTEES, NoSandbox, Sandbox
+from autoresearch.sandbox.select import BACKENDS, Probe, probe
 
 
 @dataclass(frozen=True)

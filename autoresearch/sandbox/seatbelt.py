@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoresearch.trial.sandbox import places
-from autoresearch.trial.sandbox.policy import GUARANTEES, Command, Policy, child_environment
+from autoresearch.sandbox import machine_paths as places
+from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
 
 _SYSTEM = (
     "/usr",

@@ -54,7 +54,7 @@ _GPU_NODES = (
     "kfd",
     "dxg",
 )
-_LIBRARY = Path(__file__).resolve().parents[2]
+_LIBRARY = Path(__file__).resolve().parents[1]
 """The folder of the package `autoresearch`."""
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.trial.sandbox import bubblewrap, keeper, landlock, seatbelt
-from autoresearch.trial.sandbox.policy import Policy, Sandbox
+from autoresearch.sandbox import bubblewrap, landlock, seatbelt
+from autoresearch.sandbox import command as keeper
+from autoresearch.sandbox.policy import Policy, Sandbox
 
 BACKENDS: dict[str, Callable[[], Sequence[Sandbox]]] = {
     "bubblewrap": bubblewrap.variants,

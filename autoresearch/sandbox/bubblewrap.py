@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoresearch.trial.sandbox import keeper, places
-from autoresearch.trial.sandbox.landlock import kernel_abi
-from autoresearch.trial.sandbox.policy import GUARANTEES, Command, Policy, child_environment
-from autoresearch.trial.sandbox.seccomp import FilterOptions, build_filter
+from autoresearch.sandbox import command as keeper
+from autoresearch.sandbox import machine_paths as places
+from autoresearch.sandbox.landlock import kernel_abi
+from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
+from autoresearch.sandbox.seccomp import FilterOptions, build_filter
 
 _BOUND = (Path("/usr"), Path("/bin"), Path("/lib"))
 _SHARED = ("/dev/shm", "/tmp")  # noqa: S108

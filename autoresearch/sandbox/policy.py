@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from autoresearch.trial.sandbox.places import package_environment
+from autoresearch.sandbox.machine_paths import package_environment
 
 Profile = Literal["train", "judge", "proposer"]
 

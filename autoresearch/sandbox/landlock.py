@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoresearch.trial.sandbox import keeper, places
-from autoresearch.trial.sandbox.policy import GUARANTEES, Command, Policy, child_environment
-from autoresearch.trial.sandbox.seccomp import FilterOptions, build_filter, supports
+from autoresearch.sandbox import command as keeper
+from autoresearch.sandbox import machine_paths as places
+from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
+from autoresearch.sandbox.seccomp import FilterOptions, build_filter, supports
 
 _CREATE_RULESET, _VERSION = 444, 1
 _NEWEST_ABI = 6

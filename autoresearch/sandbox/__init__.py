@@ -4,8 +4,8 @@
 backends are bubblewrap, Landlock (both Linux), Seatbelt (macOS) and none.
 """
 
-from autoresearch.trial.sandbox.choice import BackendReport, choose, report
-from autoresearch.trial.sandbox.policy import (
+from autoresearch.sandbox.choice import BackendReport, choose, report
+from autoresearch.sandbox.policy import (
     EXIT_LIMIT,
     GUARANTEES,
     Command,
