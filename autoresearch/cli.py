@@ -211,7 +211,7 @@ def _store(problem: Exception, args: Sequence[str]) -> str:
     import tempfile
     import traceback
 
-    from autoresearch.proposer.provider import redact
+    from autoresearch.proposer.llm.provider import redact
 
     lines = (
         f"autoresearch {__version__}, Python {platform.python_version()}, {platform.platform()}\n",

@@ -32,7 +32,7 @@ from autoresearch import read_session
 from autoresearch.config import load_config
 from autoresearch.lab.spending import seconds_by_kind
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer.provider import Provider
+from autoresearch.proposer.llm.provider import Provider
 from autoresearch.record.record import Record
 from autoresearch.types import Session
 from autoresearch.ui import log

@@ -15,9 +15,11 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from autoresearch.proposer import constants, edits, space
+from autoresearch.proposer import edits
 from autoresearch.proposer.base import Context
-from autoresearch.proposer.search import SearchProposer
+from autoresearch.proposer.search import constants
+from autoresearch.proposer.search import ranges as space
+from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.types import Experiment, Outcome, Session, State, Trial, TrialResult, Verdict
 
 TEMPLATE = Path(__file__).parents[1] / "templates" / "gpt" / "train.py"

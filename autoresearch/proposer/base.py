@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Alerted
-from autoresearch.proposer.faults import PAUSE_SECONDS
+from autoresearch.proposer.llm.errors import PAUSE_SECONDS
 from autoresearch.types import Proposal, Session, Usage
 
 Notify = Callable[[Alerted], None]

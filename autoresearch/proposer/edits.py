@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autoresearch.proposer import constants
 from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
+from autoresearch.proposer.search import constants
 
 Reason = Literal[
     "edit_failed", "out_of_scope_edit", "no_op", "seed_only", "syntax", "too_long", "duplicate"

@@ -1,7 +1,7 @@
 """Which kinds of proposer a configuration asks, and whether one of them is told its model."""
 
 from autoresearch.config import ProposerConfig
-from autoresearch.proposer.agents import takes_model
+from autoresearch.proposer.agent.presets import takes_model
 
 
 def kinds_of(settings: ProposerConfig) -> tuple[str, ...]:

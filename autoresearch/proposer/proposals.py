@@ -3,9 +3,10 @@
 import difflib
 from collections.abc import Mapping
 
-from autoresearch.proposer import constants, edits
+from autoresearch.proposer import edits
 from autoresearch.proposer.answers import MAX_DESCRIPTION, clean
 from autoresearch.proposer.base import Context
+from autoresearch.proposer.search import constants
 from autoresearch.types import Proposal, ProposerKind, Usage
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from autoresearch.config import Config, ProposerConfig
 from autoresearch.proposer.base import Notify, Proposer, nobody
+from autoresearch.proposer.cost import Ledger
+from autoresearch.proposer.fallback import Mixed, WithFallback
 from autoresearch.proposer.kinds import kinds_of
-from autoresearch.proposer.llm import LlmProposer
-from autoresearch.proposer.mixed import Mixed, WithFallback
-from autoresearch.proposer.money import Ledger
-from autoresearch.proposer.search import SearchProposer
+from autoresearch.proposer.llm.proposer import LlmProposer
+from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.sandbox import Sandbox
 
 NEXT_MODEL_SECONDS = 60.0
@@ -66,7 +66,7 @@ def make_proposer(
                 chain = WithFallback(LlmProposer(model, ledger, notify), chain, patience, notify)
                 patience = min(patience, NEXT_MODEL_SECONDS)
             return chain
-        from autoresearch.proposer.command import CommandProposer
+        from autoresearch.proposer.agent.proposer import CommandProposer
 
         command = CommandProposer(settings, sandbox, scratch, notify)
         return WithFallback(command, search, patience, notify)

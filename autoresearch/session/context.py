@@ -12,7 +12,7 @@ from autoresearch.config import Config
 from autoresearch.events import Alerted, Event, Phase, Progress
 from autoresearch.execution.base import Executor
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer.ahead import Ahead
+from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
 from autoresearch.session.limits import Limits

@@ -21,7 +21,7 @@ from autoresearch.types import Session, Setup
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
-    from autoresearch.proposer.preview import Preview
+    from autoresearch.proposer.dry_run import Preview
     from autoresearch.record.record import Record
 
 
@@ -59,8 +59,8 @@ def run_session(
         affordable_pairs,
         confirmation_reserve_seconds,
     )
-    from autoresearch.proposer.ahead import Ahead
     from autoresearch.proposer.base import ProposerUnavailableError
+    from autoresearch.proposer.prefetch import Ahead
     from autoresearch.proposer.registry import make_proposer
     from autoresearch.record.sessions import sessions
     from autoresearch.session.confirm import run_confirmation
@@ -196,7 +196,7 @@ def preview_next(
 ) -> "Preview":
     """Return what the proposer would be asked next in a run with these limits; spends and writes nothing."""
     from autoresearch.machine.hardware import describe
-    from autoresearch.proposer.preview import preview
+    from autoresearch.proposer.dry_run import preview
     from autoresearch.proposer.registry import make_proposer
     from autoresearch.session.proposals import context_of
 
@@ -219,7 +219,7 @@ def proposals_ahead(lab: Lab) -> int:
     measurement, so nothing runs ahead unless the configuration asks for it.
     """
     from autoresearch.proposer.kinds import kinds_of
-    from autoresearch.proposer.provider import is_local
+    from autoresearch.proposer.llm.provider import is_local
     from autoresearch.proposer.registry import model_settings
 
     proposer = lab.config.proposer

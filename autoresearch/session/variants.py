@@ -45,7 +45,7 @@ def with_constants(
     Raises:
         UsageError: no editable file has a constant of that name.
     """
-    from autoresearch.proposer.constants import parse, replace
+    from autoresearch.proposer.search.constants import parse, replace
 
     left = dict(changes)
     changed = {}

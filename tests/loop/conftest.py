@@ -15,7 +15,7 @@ from stand_ins import TRAIN, FormulaExecutor, ListProposer
 from autoresearch.config import load_config
 from autoresearch.events import Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer.ahead import Ahead
+from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
 from autoresearch.session.context import Parts
 from autoresearch.session.limits import Limits

@@ -15,19 +15,20 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
-from autoresearch.proposer import agent_process, scratch
-from autoresearch.proposer import command as command_module
-from autoresearch.proposer.agent_process import AgentRun, program_folders
-from autoresearch.proposer.agent_report import last_words, read_usage
-from autoresearch.proposer.agents import command_line
+from autoresearch.proposer.agent import process as agent_process
+from autoresearch.proposer.agent import proposer as command_module
+from autoresearch.proposer.agent import scratch
+from autoresearch.proposer.agent.agent_report import last_words, read_usage
+from autoresearch.proposer.agent.presets import command_line
+from autoresearch.proposer.agent.process import AgentRun, program_folders
+from autoresearch.proposer.agent.proposer import CommandProposer
+from autoresearch.proposer.agent.scratch import Scratch
 from autoresearch.proposer.base import (
     CancelledError,
     CostLimitError,
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.proposer.command import CommandProposer
-from autoresearch.proposer.scratch import Scratch
 from autoresearch.sandbox import Command, choose
 from autoresearch.types import Proposal
 

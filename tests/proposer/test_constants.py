@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proposer_sample import TRAIN
 
-from autoresearch.proposer import constants, space
+from autoresearch.proposer.search import constants
+from autoresearch.proposer.search import ranges as space
 
 
 def by_name(text: str = TRAIN) -> dict[str, constants.Constant]:

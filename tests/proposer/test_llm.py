@@ -15,7 +15,6 @@ from proposer_sample import TRAIN, context, experiment, session
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.proposer import faults, llm
 from autoresearch.proposer.base import (
     CancelledError,
     CostLimitError,
@@ -23,11 +22,13 @@ from autoresearch.proposer.base import (
     Proposer,
     ProposerUnavailableError,
 )
+from autoresearch.proposer.cost import Ledger
 from autoresearch.proposer.edits import identity
-from autoresearch.proposer.llm import LlmProposer
-from autoresearch.proposer.money import Ledger
+from autoresearch.proposer.llm import errors as faults
+from autoresearch.proposer.llm import proposer as llm
+from autoresearch.proposer.llm.proposer import LlmProposer
+from autoresearch.proposer.llm.provider import Provider, import_litellm, is_local, redact
 from autoresearch.proposer.proposals import describe
-from autoresearch.proposer.provider import Provider, import_litellm, is_local, redact
 from autoresearch.proposer.registry import make_proposer, model_settings
 from autoresearch.types import Usage, Verdict
 
@@ -470,7 +471,7 @@ def test_every_error_class_of_litellm_has_a_row() -> None:
 
 
 def test_importing_imports_no_litellm() -> None:
-    code = "import sys, autoresearch.proposer.llm; sys.exit('litellm' in sys.modules)"
+    code = "import sys, autoresearch.proposer.llm.proposer; sys.exit('litellm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -17,10 +17,10 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.proposer.llm import LlmProposer
-from autoresearch.proposer.mixed import Mixed, WithFallback
+from autoresearch.proposer.fallback import Mixed, WithFallback
+from autoresearch.proposer.llm.proposer import LlmProposer
 from autoresearch.proposer.registry import make_proposer
-from autoresearch.proposer.search import SearchProposer
+from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.types import Proposal, Usage
 
 NEVER = threading.Event()

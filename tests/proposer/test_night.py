@@ -21,9 +21,10 @@ from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer import constants, faults
-from autoresearch.proposer.ahead import Ahead
+from autoresearch.proposer.llm import errors as faults
+from autoresearch.proposer.prefetch import Ahead
 from autoresearch.proposer.registry import make_proposer
+from autoresearch.proposer.search import constants
 from autoresearch.record.record import Record
 from autoresearch.sandbox import NoSandbox
 from autoresearch.session.context import Parts

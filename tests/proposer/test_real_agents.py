@@ -12,7 +12,7 @@ from agent_server import serve_agents
 from proposer_sample import TRAIN, context
 
 from autoresearch.config import load_config
-from autoresearch.proposer.command import CommandProposer
+from autoresearch.proposer.agent.proposer import CommandProposer
 
 pytestmark = pytest.mark.slow
 

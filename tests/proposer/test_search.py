@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from proposer_sample import TRAIN, context, experiment, session
 
-from autoresearch.proposer import constants, edits
+from autoresearch.proposer import edits
 from autoresearch.proposer.base import CancelledError, Context, ProposerUnavailableError
-from autoresearch.proposer.search import SearchProposer
+from autoresearch.proposer.search import constants
+from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.types import Experiment, Proposal, Verdict
 
 NEVER = threading.Event()
@@ -162,7 +163,7 @@ def test_stops_when_told() -> None:
 
 
 def test_importing_it_imports_no_optuna() -> None:
-    code = "import sys, autoresearch.proposer.search; sys.exit('optuna' in sys.modules)"
+    code = "import sys, autoresearch.proposer.search.proposer; sys.exit('optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -19,8 +19,8 @@ from autoresearch.decision import pace
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer.ahead import Ahead
 from autoresearch.proposer.base import Context
+from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
 from autoresearch.session import trials
 from autoresearch.session.confirm import run_confirmation

@@ -83,7 +83,8 @@ def test_setting_a_constant_keeps_its_comment():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_search_finds_a_range_for_every_constant(name):
-    from autoresearch.proposer import constants, space
+    from autoresearch.proposer.search import constants
+    from autoresearch.proposer.search import ranges as space
 
     chosen = presets.load_preset(name)
     program = constants.parse(presets.render("gpt", name)["train.py"])

@@ -24,11 +24,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.proposer import constants, edits, space
-from autoresearch.proposer.arithmetic import Number
+from autoresearch.proposer import edits
 from autoresearch.proposer.base import CancelledError, Context, ProposerUnavailableError
-from autoresearch.proposer.constants import Program
-from autoresearch.proposer.space import Range
+from autoresearch.proposer.search import constants
+from autoresearch.proposer.search import ranges as space
+from autoresearch.proposer.search.arithmetic import Number
+from autoresearch.proposer.search.constants import Program
+from autoresearch.proposer.search.ranges import Range
 from autoresearch.types import Experiment, Proposal, Session, Verdict
 
 _MAX_ATTEMPTS = 200

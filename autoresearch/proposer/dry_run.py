@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from autoresearch.proposer.base import Context, Proposer
-from autoresearch.proposer.mixed import Mixed, WithFallback
+from autoresearch.proposer.fallback import Mixed, WithFallback
 from autoresearch.proposer.prompt import Prompt
 
 
@@ -43,8 +43,8 @@ class Preview:
 
 def preview(proposer: Proposer, context: Context) -> Preview:
     """Return what `proposer` would be asked for this context; spends nothing and starts nothing."""
-    from autoresearch.proposer.command import CommandProposer
-    from autoresearch.proposer.llm import LlmProposer
+    from autoresearch.proposer.agent.proposer import CommandProposer
+    from autoresearch.proposer.llm.proposer import LlmProposer
 
     if isinstance(proposer, Mixed):
         proposer = proposer.members[proposer.draw(context.session.seed, context.number)]

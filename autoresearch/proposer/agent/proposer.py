@@ -16,16 +16,24 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.proposer import edits, money
-from autoresearch.proposer.agent_process import (
+from autoresearch.proposer import cost as money
+from autoresearch.proposer import edits
+from autoresearch.proposer.agent.agent_report import last_words, read_usage
+from autoresearch.proposer.agent.presets import (
+    AGENTS,
+    agent_of,
+    can_be_capped,
+    command_line,
+    takes_model,
+)
+from autoresearch.proposer.agent.process import (
     MAX_OUTPUT_MB,
     AgentRun,
     node_folders,
     program_folders,
     run_agent,
 )
-from autoresearch.proposer.agent_report import last_words, read_usage
-from autoresearch.proposer.agents import AGENTS, agent_of, can_be_capped, command_line, takes_model
+from autoresearch.proposer.agent.scratch import PROMPT_NAME, Found, Scratch, read_plain
 from autoresearch.proposer.answers import clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,
@@ -36,11 +44,10 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
     nobody,
 )
-from autoresearch.proposer.faults import wait_seconds
+from autoresearch.proposer.llm.errors import wait_seconds
+from autoresearch.proposer.llm.provider import redact
 from autoresearch.proposer.prompt import Limits, Prompt, build_prompt
 from autoresearch.proposer.proposals import make_proposal
-from autoresearch.proposer.provider import redact
-from autoresearch.proposer.scratch import PROMPT_NAME, Found, Scratch, read_plain
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Usage
 

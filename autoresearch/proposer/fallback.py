@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from autoresearch.events import Alerted
-from autoresearch.proposer import money
+from autoresearch.proposer import cost as money
 from autoresearch.proposer.base import (
     CancelledError,
     Context,

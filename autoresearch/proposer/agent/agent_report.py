@@ -4,7 +4,7 @@ import contextlib
 import json
 from typing import Any
 
-from autoresearch.proposer.agent_process import AgentRun
+from autoresearch.proposer.agent.process import AgentRun
 from autoresearch.types import Usage
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.proposer import edits, money
+from autoresearch.proposer import cost as money
+from autoresearch.proposer import edits
 from autoresearch.proposer.answers import Answer, AnswerError, apply_answer, clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,
@@ -24,10 +25,10 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
     nobody,
 )
-from autoresearch.proposer.faults import MAX_SHRINKS, PAUSE_SECONDS, wait_seconds
+from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS, wait_seconds
+from autoresearch.proposer.llm.provider import Provider, ProviderError, StoppedError
 from autoresearch.proposer.prompt import Limits, Prompt, build_prompt, minimal
 from autoresearch.proposer.proposals import make_proposal
-from autoresearch.proposer.provider import Provider, ProviderError, StoppedError
 from autoresearch.types import Proposal, Usage
 
 MAX_FAILED_ANSWERS = 10

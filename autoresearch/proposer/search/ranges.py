@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autoresearch.proposer.arithmetic import Number
-from autoresearch.proposer.constants import Constant
+from autoresearch.proposer.search.arithmetic import Number
+from autoresearch.proposer.search.constants import Constant
 
 Scale = Literal["log", "linear", "soft", "octaves", "steps", "momentum", "choices"]
 

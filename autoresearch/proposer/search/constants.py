@@ -15,7 +15,7 @@ import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoresearch.proposer.arithmetic import CALLS, Number, UnknownError, evaluate
+from autoresearch.proposer.search.arithmetic import CALLS, Number, UnknownError, evaluate
 
 _UPPER = re.compile(r"[A-Z][A-Z0-9_]*\Z")
 

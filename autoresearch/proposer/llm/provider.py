@@ -16,8 +16,8 @@ from functools import cached_property
 from typing import Any
 
 from autoresearch.config import ProposerConfig
-from autoresearch.proposer.faults import TABLE, UNKNOWN, Fault, find_fault, retry_after_of
-from autoresearch.proposer.money import Price
+from autoresearch.proposer.cost import Price
+from autoresearch.proposer.llm.errors import TABLE, UNKNOWN, Fault, find_fault, retry_after_of
 from autoresearch.proposer.prompt import estimate_tokens
 from autoresearch.types import Usage
 

@@ -1,0 +1,1 @@
+"""A language model as proposer: the prompt is asked through litellm."""

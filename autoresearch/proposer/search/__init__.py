@@ -1,0 +1,1 @@
+"""A classical optimiser as proposer: it moves the constants of train.py."""
