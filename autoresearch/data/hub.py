@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from autoresearch.data.documents import DataSplit
 from autoresearch.data.patience import patiently
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile, kind_of
-from autoresearch.data.store import DataSplit
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
 from autoresearch.util.data_files import file_sha256, write_json

@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from autoresearch.data import work
-from autoresearch.data.work import Report
+from autoresearch.data import jobs as work
+from autoresearch.data.jobs import Report
 from autoresearch.errors import AutoresearchError
 from autoresearch.paths import python_command
 
@@ -66,7 +66,7 @@ class Pool:
     def run(
         self, name: str, jobs: Sequence[dict[str, Any]], on_bytes: Report
     ) -> list[dict[str, Any]]:
-        """Run the job `name` of `autoresearch.data.work` once for each argument; results in order.
+        """Run the job `name` of `autoresearch.data.jobs` once for each argument; results in order.
 
         Args:
             name: Function of the module.

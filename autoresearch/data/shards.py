@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.data.store import DataSplit, Tokens
+from autoresearch.data.documents import DataSplit, Tokens
 from autoresearch.util.data_files import file_sha256
 
 BATCH_TOKENS = 4_000_000

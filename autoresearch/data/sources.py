@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoresearch.config import DataConfig
+from autoresearch.data.documents import DataSplit
 from autoresearch.data.formats import SEPARATOR, SUFFIXES, Kind, Range, open_parquet
-from autoresearch.data.store import DataSplit
 from autoresearch.errors import PrerequisiteError, UsageError
 
 HUB_PREFIX = "hf://datasets/"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.data.store import Tokens
+from autoresearch.data.documents import Tokens
 from autoresearch.util.data_files import write_atomic
 
 # GPT-4's split with numbers in twos: a small vocabulary has no room for 1,000 three-digit numbers.

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from autoresearch.data.dataset import Dataset
+from autoresearch.data.documents import SPLITS
 from autoresearch.data.packing import Packer
 from autoresearch.data.prepare import PrepareProgress, check, open_dataset, prepare
 from autoresearch.data.sources import list_local
-from autoresearch.data.store import SPLITS
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 
 
@@ -242,7 +242,7 @@ def test_missing_source_and_too_little_text(make_config, tmp_path):
 
 
 def test_workers_make_the_same_files(make_config, tmp_path, texts, monkeypatch):
-    monkeypatch.setattr("autoresearch.data.build.SMALL_BYTES", 0)
+    monkeypatch.setattr("autoresearch.data.pipeline.SMALL_BYTES", 0)
     monkeypatch.setattr("autoresearch.data.sources.MIN_UNIT_BYTES", 65_536)
     path = write_jsonl(tmp_path / "a.jsonl", texts)
     one = prepare(make_config(path, workers=1))
@@ -255,7 +255,7 @@ def test_workers_make_the_same_files(make_config, tmp_path, texts, monkeypatch):
 
 
 def test_workers_do_not_import_what_lies_about(make_config, tmp_path, texts, monkeypatch):
-    monkeypatch.setattr("autoresearch.data.build.SMALL_BYTES", 0)
+    monkeypatch.setattr("autoresearch.data.pipeline.SMALL_BYTES", 0)
     (tmp_path / "queue.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(tmp_path)
     assert prepare(make_config(write_jsonl(tmp_path / "a.jsonl", texts))).is_new

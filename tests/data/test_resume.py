@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from autoresearch.data import build as build_module
+from autoresearch.data import pipeline as build_module
 from autoresearch.data import prepare as prepare_module
 from autoresearch.data.pool import Pool
 from autoresearch.data.prepare import check, open_dataset, prepare

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from autoresearch.data.documents import SPLITS
 from autoresearch.data.formats import Range, Reader, cut_utf8
 from autoresearch.data.shards import ShardWriter
 from autoresearch.data.sources import Unit
 from autoresearch.data.splits import DROPPED
-from autoresearch.data.store import SPLITS
 from autoresearch.data.tokenizer import Tokenizer, train
 from autoresearch.errors import AutoresearchError
 from autoresearch.util.data_files import write_atomic, write_json

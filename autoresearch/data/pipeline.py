@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from autoresearch.config import Config, DataConfig
-from autoresearch.data import sources, splits, work
+from autoresearch.data import jobs as work
+from autoresearch.data import sources, splits
 from autoresearch.data.dataset import (
     FORMAT,
     MANIFEST_NAME,
@@ -29,9 +30,9 @@ from autoresearch.data.dataset import (
     Dataset,
     unigram_bits_per_byte,
 )
+from autoresearch.data.documents import SPLITS
 from autoresearch.data.pool import Pool
 from autoresearch.data.sources import Listing, Unit
-from autoresearch.data.store import SPLITS
 from autoresearch.data.summary import OnProgress, PhaseSummary, PrepareProgress
 from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError

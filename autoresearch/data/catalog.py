@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.config import Config
-from autoresearch.data.build import whole
 from autoresearch.data.dataset import MANIFEST_NAME
+from autoresearch.data.pipeline import whole
 from autoresearch.data.prepare import key_of
 from autoresearch.errors import UsageError
 from autoresearch.paths import cache_directory
