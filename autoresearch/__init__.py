@@ -35,6 +35,6 @@ def read_session(path: "str | Path" = ".", tag: str | None = None) -> "Session":
 
 def to_arrow(session: "Session") -> "pa.Table":
     """Return a session as an Arrow table with one row per experiment; `report.arrow.to_arrow` lists the columns."""
-    from autoresearch.arrow import to_arrow
+    from autoresearch.report.arrow import to_arrow
 
     return to_arrow(session)

@@ -34,7 +34,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 """Help panel -> verbs; `verb` lives in `autoresearch.commands.<verb>`, see `_MODULES` for the others."""
 
-_MODULES = {"try": "try_", "pause": "stop", "resume": "stop"}
+_MODULES = {"try": "try_", "stop": "steer", "pause": "steer", "resume": "steer", "push": "share"}
 _FUNCTIONS = {"try": "try_"}
 _GIVEN: ContextVar[State] = ContextVar("_GIVEN")
 """The flags before the verb, for errors: when one is told, Typer's context is gone."""

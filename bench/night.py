@@ -30,13 +30,13 @@ from openai_server import Say, Server, serve, tokens_of
 
 from autoresearch import read_session
 from autoresearch.config import load_config
-from autoresearch.lab.spending import seconds_by_kind
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.llm.provider import Provider
 from autoresearch.record.record import Record
 from autoresearch.types import Session
-from autoresearch.ui import log
-from autoresearch.ui.rows import Filter, verdict_text
+from autoresearch.ui.pages import log
+from autoresearch.ui.pages.rows import Filter, verdict_text
+from autoresearch.ui.spending import seconds_by_kind
 
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 MAX_OUTPUT = 2000

@@ -19,7 +19,7 @@ from rich.text import Text
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
 from autoresearch.report import html, plot
-from autoresearch.report.material import gather
+from autoresearch.report.assets import gather
 from autoresearch.types import Session
 from autoresearch.ui.console import THEME
 
@@ -84,8 +84,8 @@ def live(session: Session) -> list[Text]:
     """Return the rows of the live view as they were during the last scored experiment."""
     from autoresearch.events import Progress, VerdictGiven
     from autoresearch.types import State, Verdict
-    from autoresearch.ui.live_rows import live_rows, verdict_line
-    from autoresearch.ui.tally import Tally
+    from autoresearch.ui.live.rows import live_rows, verdict_line
+    from autoresearch.ui.live.state import Tally
 
     done = [e for e in session.experiments if e.verdict is not None and e.number]
     last = next(e for e in reversed(done) if e.val_bpb is not None)

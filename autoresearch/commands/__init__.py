@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from autoresearch.commands._reading import complete_tag
+from autoresearch.commands._common import complete_tag
 
 if TYPE_CHECKING:
     from autoresearch.ui.console import OutputMode

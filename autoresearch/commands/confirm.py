@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import complete_experiment
+from autoresearch.commands._common import complete_experiment
 
 
 def confirm(
@@ -61,8 +61,8 @@ def confirm(
     from autoresearch.session.confirm import ConfirmOptions, confirm_session
     from autoresearch.session.signals import stop_on_signals
     from autoresearch.session.variants import parse_changes
-    from autoresearch.ui.confirmation import print_confirmations
-    from autoresearch.ui.live import make_display
+    from autoresearch.ui.live.displays import make_display
+    from autoresearch.ui.pages.confirmation import print_confirmations
 
     if is_each and (minutes or changes or (reference, candidate) != ("baseline", "best")):
         raise UsageError(

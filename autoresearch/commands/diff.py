@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import NoPagerOption, complete_experiment
+from autoresearch.commands._common import NoPagerOption, complete_experiment
 
 Name = Annotated[
     str,
@@ -35,9 +35,10 @@ def diff(
     With one argument, from that experiment to the best. In a pipe the output is a plain unified diff:
     `autoresearch diff | git apply` works.
     """
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._common import open_record
     from autoresearch.errors import UsageError
-    from autoresearch.ui import diffs, pager
+    from autoresearch.ui import pager
+    from autoresearch.ui.pages import diffs
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     if is_stat and is_words:

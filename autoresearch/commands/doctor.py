@@ -22,7 +22,7 @@ def doctor(
     its settings, data and proposer too.
     """
     from autoresearch.bootstrap.doctor import examine, exit_code
-    from autoresearch.ui import findings as screen
+    from autoresearch.ui.pages import listings as screen
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     found = []

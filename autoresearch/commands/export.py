@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import complete_experiment
+from autoresearch.commands._common import complete_experiment
 
 
 def export(
@@ -28,7 +28,7 @@ def export(
     is_quiet: QuietOption = False,
 ) -> None:
     """Write an experiment's train.py, configuration, tokenizer and, if they were kept, weights to a folder."""
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._common import open_record
     from autoresearch.record.export import export as write
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import (
+from autoresearch.commands._common import (
     FromOption,
     NoPagerOption,
     complete_sort,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autoresearch.record.record import Record
     from autoresearch.types import Session
     from autoresearch.ui.console import OutputMode
-    from autoresearch.ui.rows import Filter
+    from autoresearch.ui.pages.rows import Filter
 
 WATCH_SECONDS = 2.0
 _GOING_ON = ("running", "paused")
@@ -87,8 +87,8 @@ def log(
 
     Then the experiments, newest first. In a pipe: a header and one tab-separated row an experiment.
     """
-    from autoresearch.commands._reading import exclude, open_record, read_foreign
-    from autoresearch.ui.rows import Filter
+    from autoresearch.commands._common import exclude, open_record, read_foreign
+    from autoresearch.ui.pages.rows import Filter
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     flags = {"--tsv": is_tsv, "--json": mode.is_json, "--watch": is_watching}
@@ -131,8 +131,8 @@ def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:
     from dataclasses import replace
 
     from autoresearch.record.results_tsv import to_tsv
-    from autoresearch.ui import format as f
-    from autoresearch.ui.rows import select
+    from autoresearch.ui import text as f
+    from autoresearch.ui.pages.rows import select
 
     shown, _ = select(session, wanted, f.now())
     experiments = tuple(sorted(shown, key=lambda e: e.number))
@@ -143,8 +143,8 @@ def _show_sessions(mode: "OutputMode") -> None:
     from autoresearch.paths import find_run_directory
     from autoresearch.record.branches import current_tag
     from autoresearch.record.sessions import sessions
-    from autoresearch.ui import format as f
-    from autoresearch.ui import sessions as screen
+    from autoresearch.ui import text as f
+    from autoresearch.ui.pages import sessions as screen
 
     run_directory = find_run_directory()
     found, now = sessions(run_directory), f.now()
@@ -175,12 +175,12 @@ def show_session(
     status: "Mapping[str, Any] | None" = None,
 ) -> None:
     """Print a session in the form that fits the mode."""
-    from autoresearch.lab.present import at_present, doing
-    from autoresearch.lab.summary import summarize
-    from autoresearch.ui import format as f
-    from autoresearch.ui import log as screens
+    from autoresearch.ui import text as f
     from autoresearch.ui.pager import show
-    from autoresearch.ui.rows import Filter, select
+    from autoresearch.ui.pages import log as screens
+    from autoresearch.ui.pages.rows import Filter, select
+    from autoresearch.ui.present import at_present, doing
+    from autoresearch.ui.summary import summarize
 
     wanted = wanted or Filter()
     now = f.now()
@@ -189,7 +189,7 @@ def show_session(
         session = at_present(session, present)
     shown, _ = select(session, wanted, now)
     if mode.is_json:
-        from autoresearch.ui.jsonlog import log_json
+        from autoresearch.ui.pages.as_json import log_json
 
         mode.json(log_json(session, shown, now, status))
     elif mode.is_quiet:
@@ -210,7 +210,7 @@ def show_session(
 def _watch(mode: "OutputMode", record: "Record", wanted: "Filter") -> None:
     import time
 
-    from autoresearch.ui.log import render
+    from autoresearch.ui.pages.log import render
     from autoresearch.ui.screen import Screen
 
     if not mode.is_tty:

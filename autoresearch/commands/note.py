@@ -25,7 +25,7 @@ def note(
     """
     import sys
 
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._common import open_record
     from autoresearch.errors import UsageError
     from autoresearch.events import Noted
 

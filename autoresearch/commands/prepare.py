@@ -95,7 +95,7 @@ def prepare(
         if value is not None and stored[key.removeprefix("data.")] != value
     }
     if changed and run_directory is not None:
-        from autoresearch.ui.format import clean
+        from autoresearch.ui.text import clean
 
         lines = ", ".join(f"{name} = {_toml(value)}" for name, value in changed.items())
         mode.say(
@@ -135,7 +135,7 @@ def prepare_and_show(
 
 
 def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
-    from autoresearch.ui import format as f
+    from autoresearch.ui import text as f
 
     did = f"in {f.duration(summary.seconds)}" if summary.is_new else "already; nothing to do"
     short = summary.revision[:12] if len(summary.revision) == 40 else summary.revision
@@ -167,7 +167,7 @@ def _show_plan(mode: "OutputMode", config: "Config", *, offline: bool) -> None:
     import dataclasses
 
     from autoresearch.data.prepare import plan
-    from autoresearch.ui import format as f
+    from autoresearch.ui import text as f
 
     planned = plan(config, offline=offline)
     if mode.is_json:
@@ -213,7 +213,7 @@ def _check(mode: "OutputMode", config: "Config") -> None:
 def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_run: bool) -> None:
     """Remove datasets, or list them."""
     from autoresearch.data.catalog import list_cached, remove_cached
-    from autoresearch.ui import format as f
+    from autoresearch.ui import text as f
 
     found = remove_cached(config, remove, is_dry_run=is_dry_run) if remove else list_cached(config)
     if mode.is_json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import FromOption
+from autoresearch.commands._common import FromOption
 
 if TYPE_CHECKING:
     from autoresearch.record.record import Record
@@ -45,7 +45,7 @@ def report(
     The verdict in words, the staircase of gains, what was kept and how sure that is, what was tried in vain, what
     failed, where the time went, the net change, and how to reproduce it.
     """
-    from autoresearch.commands._reading import exclude, open_record, read_foreign
+    from autoresearch.commands._common import exclude, open_record, read_foreign
     from autoresearch.errors import UsageError
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
@@ -117,7 +117,7 @@ def _target(output: str, kind: str) -> tuple[str, Path | None]:
 def _text(
     record: "Record | None", session: "Session", kind: str, *, is_watched: bool = False
 ) -> str:
-    from autoresearch.report.material import gather
+    from autoresearch.report.assets import gather
 
     material = gather(record, session) if record is not None else None
     if kind == "md":

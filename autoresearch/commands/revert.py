@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoresearch.commands import DryRunOption, JsonOption, QuietOption, TagOption, YesOption, state
-from autoresearch.commands._reading import complete_experiment
+from autoresearch.commands._common import complete_experiment
 
 if TYPE_CHECKING:
     from autoresearch.record.revert import RevertPlan
@@ -40,7 +40,7 @@ def revert(
     The later experiments stand. If one of them changed the same lines, nothing is done and it is named. The next
     `run` measures the new tip before it goes on.
     """
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._common import open_record
     from autoresearch.errors import UsageError
     from autoresearch.record.revert import apply, plan
 

@@ -121,7 +121,7 @@ def run(
     if model is not None:
         check_model_is_asked(loaded.config.proposer)
     if is_config_shown:
-        from autoresearch.ui.settings import print_settings
+        from autoresearch.ui.pages.settings import print_settings
 
         print_settings(shared.mode, loaded)
         return
@@ -234,7 +234,7 @@ def run_and_show(
     from autoresearch.events import SessionStarted
     from autoresearch.session.run import run_session
     from autoresearch.session.signals import stop_on_signals
-    from autoresearch.ui.live import AnyEvent, make_display
+    from autoresearch.ui.live.displays import AnyEvent, make_display
 
     mode = shared.mode
     if lab.is_unsafe:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._reading import NoPagerOption, complete_experiment
+from autoresearch.commands._common import NoPagerOption, complete_experiment
 
 
 def show(
@@ -24,11 +24,11 @@ def show(
     is_quiet: QuietOption = False,
 ) -> None:
     """Show one experiment: idea, verdict, trials, loss curve against its parent's, change, end of its output."""
-    from autoresearch.commands._reading import details_of, open_record
-    from autoresearch.ui import format as f
+    from autoresearch.commands._common import details_of, open_record
     from autoresearch.ui import pager
-    from autoresearch.ui import show as screens
-    from autoresearch.ui.rows import verdict_text
+    from autoresearch.ui import text as f
+    from autoresearch.ui.pages import show as screens
+    from autoresearch.ui.pages.rows import verdict_text
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     record = open_record(tag)
@@ -40,7 +40,7 @@ def show(
         return
     details = details_of(record, experiment)
     if mode.is_json:
-        from autoresearch.ui.jsonlog import show_json
+        from autoresearch.ui.pages.as_json import show_json
 
         mode.json(show_json(session, experiment, details))
         return

@@ -2,15 +2,16 @@
 
 from datetime import UTC, datetime
 
-from autoresearch.lab.summary import Summary, summarize
 from autoresearch.record.refs import FETCH
-from autoresearch.report import tried, words
+from autoresearch.report import experiments as tried
+from autoresearch.report import words
+from autoresearch.report.assets import Material
+from autoresearch.report.content import Slice, View
 from autoresearch.report.diffs import diff_lines, net_stat
-from autoresearch.report.material import Material
-from autoresearch.report.view import Slice, View
 from autoresearch.types import Session
-from autoresearch.ui import format as f
-from autoresearch.ui.overview import device_word
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.overview import device_word
+from autoresearch.ui.summary import Summary, summarize
 
 KIND_WORDS = {
     "train": "training",

@@ -1,8 +1,8 @@
 """A diff as lines of known kinds, for the page and for Markdown."""
 
-from autoresearch.report.view import DiffLine
-from autoresearch.ui import format as f
-from autoresearch.ui.diffs import stats
+from autoresearch.report.content import DiffLine
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.diffs import stats
 
 MAX_DIFF_LINES = 400
 

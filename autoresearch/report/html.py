@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
-from autoresearch.lab.summary import Summary
 from autoresearch.paths import templates_directory
 from autoresearch.report import curves, plot
+from autoresearch.report.assets import Material
 from autoresearch.report.build import build
 from autoresearch.report.canvas import PAGE, svg
-from autoresearch.report.material import Material
 from autoresearch.types import Session
+from autoresearch.ui.summary import Summary
 
 TEMPLATE = "report.html.j2"
 REFRESH_SECONDS = 20

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autoresearch.report.canvas import Palette, drawable
 from autoresearch.types import Experiment, Verdict
-from autoresearch.ui.format import clean, fit
+from autoresearch.ui.text import clean, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from autoresearch.report.assets import Material
 from autoresearch.report.build import build
-from autoresearch.report.material import Material
-from autoresearch.report.view import DiffLine, View
+from autoresearch.report.content import DiffLine, View
 from autoresearch.types import Session
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@!&])")

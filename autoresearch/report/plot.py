@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from autoresearch.decision.scores import bpb_under, is_doubtful
-from autoresearch.lab.summary import Summary
 from autoresearch.report.canvas import LIGHT, Palette, new_figure, svg
 from autoresearch.report.labels import draw_labels
 from autoresearch.types import Experiment, Session, Verdict, said
-from autoresearch.ui.format import clean, fit, parse_time
+from autoresearch.ui.summary import Summary
+from autoresearch.ui.text import clean, fit, parse_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -275,7 +275,7 @@ def _legend(axes: "Axes", palette: Palette) -> None:
 
 def to_bytes(session: Session, kind: str, *, x: XAxis = "experiment") -> bytes:
     """Return the staircase of a session as the bytes of a `png` or `svg` file, on white."""
-    from autoresearch.lab.summary import summarize
+    from autoresearch.ui.summary import summarize
 
     figure, titles = staircase(session, summarize(session), x=x, title=True)
     if kind == "svg":

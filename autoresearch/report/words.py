@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from autoresearch.decision.plateau import PLATEAU_AHEAD
 from autoresearch.decision.verified import carried
-from autoresearch.lab.summary import Summary
-from autoresearch.report.view import Card
+from autoresearch.report.content import Card
 from autoresearch.types import Session
-from autoresearch.ui import format as f
-from autoresearch.ui.confirmation import question, word_of
-from autoresearch.ui.overview import STOP_WORDS, device_word
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.confirmation import question, word_of
+from autoresearch.ui.pages.overview import STOP_WORDS, device_word
+from autoresearch.ui.summary import Summary
 
 
 def subtitle(session: Session, s: Summary) -> tuple[str, ...]:

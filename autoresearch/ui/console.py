@@ -18,8 +18,8 @@ from rich.text import Text
 from rich.theme import Theme
 
 from autoresearch.errors import AutoresearchError
-from autoresearch.ui.format import clean
 from autoresearch.ui.styles import styled
+from autoresearch.ui.text import clean
 
 ColorChoice = Literal["auto", "always", "never"]
 Kind = Literal["tty", "plain", "json", "quiet"]

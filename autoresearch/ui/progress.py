@@ -18,7 +18,7 @@ from typing import Self
 from rich.cells import cell_len
 from rich.text import Text
 
-from autoresearch.ui import format as f
+from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.screen import Screen, Ticker
 from autoresearch.ui.styles import styled

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from autoresearch.ui.format import clean, fit
+from autoresearch.ui.text import clean, fit
 
 GAP = 2
 """Cells between two columns."""

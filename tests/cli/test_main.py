@@ -90,7 +90,7 @@ def fail_with(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise problem
 
-    monkeypatch.setattr("autoresearch.commands._reading.open_record", fail)
+    monkeypatch.setattr("autoresearch.commands._common.open_record", fail)
 
 
 @pytest.mark.parametrize("is_verbose", [False, True])
@@ -218,7 +218,7 @@ def test_a_question_without_a_yes(
     def ask(_: object) -> None:
         typer.confirm("Go on?", abort=True, err=True)
 
-    monkeypatch.setattr("autoresearch.commands._reading.open_record", ask)
+    monkeypatch.setattr("autoresearch.commands._common.open_record", ask)
     monkeypatch.setattr("sys.stdin", Answer(answer))
     assert main(["note", "x"]) == code
     assert capsys.readouterr().err.endswith(said)
@@ -230,7 +230,7 @@ def test_ctrl_c_is_exit_130_and_said_once(
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("autoresearch.commands._reading.open_record", interrupt)
+    monkeypatch.setattr("autoresearch.commands._common.open_record", interrupt)
     assert main(["note", "x"]) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
 

@@ -7,8 +7,8 @@ import pytest
 from autoresearch.commands.confirm import confirm
 from autoresearch.errors import UsageError
 from autoresearch.types import Confirmation
-from autoresearch.ui.confirmation import confirmation_lines, print_confirmations, screen_lines
 from autoresearch.ui.console import OutputMode
+from autoresearch.ui.pages.confirmation import confirmation_lines, print_confirmations, screen_lines
 
 FOUND = Confirmation(
     reference=0, candidate=7, split="test", delta=-0.0123, low=-0.015, high=-0.0096, p_real=0.999,

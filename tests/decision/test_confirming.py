@@ -13,8 +13,6 @@ from autoresearch.config import load_config
 from autoresearch.decision.verified import carried
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Progress, SessionStarted
-from autoresearch.lab.needs import alerts
-from autoresearch.lab.summary import summarize
 from autoresearch.paths import RunDirectory
 from autoresearch.record import revert
 from autoresearch.record.record import Record
@@ -24,6 +22,8 @@ from autoresearch.session import confirm as confirming
 from autoresearch.session.confirm import ConfirmOptions, confirm_session, run_confirmation, run_each
 from autoresearch.session.variants import parse_changes, with_constants
 from autoresearch.types import Decision, Outcome, Proposal, Setup, TrialResult, Verdict
+from autoresearch.ui.needs import alerts
+from autoresearch.ui.summary import summarize
 
 TRAIN = "A = 0\n\n\n\n\nB = 0\n\n\n\n\nC = 0\n"
 SETUP = Setup("cpu", "2.13.0", "", 5.0, "d", "1", 128, 1000)

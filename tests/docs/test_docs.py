@@ -36,7 +36,7 @@ def lab(tmp_path, monkeypatch):
 def output(arguments, monkeypatch, capsys):
     """Return what a verb prints on a terminal of 100 columns, without colour, an hour after the night."""
     from autoresearch.cli import main
-    from autoresearch.ui import format as screen_format
+    from autoresearch.ui import text as screen_format
     from autoresearch.ui.console import OutputMode
 
     monkeypatch.setattr(screen_format, "now", lambda: sessions.NOW + timedelta(minutes=70))

@@ -17,7 +17,6 @@ from autoresearch.decision import pace
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
 from autoresearch.execution.base import MAX_TAINTED
-from autoresearch.lab.summary import summarize
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import base
 from autoresearch.proposer.base import (
@@ -31,9 +30,10 @@ from autoresearch.rundir import control
 from autoresearch.session import trials
 from autoresearch.session.limits import Limits
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
-from autoresearch.ui import overview
-from autoresearch.ui.rows import verdict_text
-from autoresearch.ui.tally import Tally
+from autoresearch.ui.live.state import Tally
+from autoresearch.ui.pages import overview
+from autoresearch.ui.pages.rows import verdict_text
+from autoresearch.ui.summary import summarize
 
 TICK = Progress(number=0, label="", phase="train", seconds=1, budget_seconds=2, num_tokens=500)
 

@@ -17,9 +17,9 @@ import autoresearch
 from autoresearch.commands import State
 from autoresearch.commands.export import export
 from autoresearch.commands.log import log
-from autoresearch.commands.push import push
 from autoresearch.commands.revert import revert
-from autoresearch.commands.stop import pause, resume, stop
+from autoresearch.commands.share import push
+from autoresearch.commands.steer import pause, resume, stop
 from autoresearch.errors import UsageError, WorkError
 from autoresearch.record.record import Record
 from autoresearch.rundir import control

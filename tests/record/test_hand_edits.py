@@ -12,10 +12,10 @@ from record_support import TRAIN, Night, git
 import autoresearch
 from autoresearch.errors import WorkError
 from autoresearch.events import Event
-from autoresearch.lab.needs import alerts
 from autoresearch.record.record import Record
 from autoresearch.session.hand_edits import take_hand_edit
 from autoresearch.types import Experiment, State
+from autoresearch.ui.needs import alerts
 
 MINE = TRAIN + "# mine\n"
 COLLIDING = TRAIN.replace("KNOB_03 = 3\n", "KNOB_03 = 4\n")

@@ -7,9 +7,9 @@ import pytest
 from record_support import TRAIN, Night, git, undo
 
 from autoresearch.errors import UsageError
-from autoresearch.lab.summary import summarize
 from autoresearch.record.git_command import ConflictError, RefMovedError
 from autoresearch.record.revert import apply, plan
+from autoresearch.ui.summary import summarize
 
 
 def _train(night: Night) -> str:

@@ -13,11 +13,10 @@ import replay
 import sessions
 
 import autoresearch
-from autoresearch import arrow
 from autoresearch.errors import PrerequisiteError
-from autoresearch.report import html, markdown, plot
+from autoresearch.report import arrow, html, markdown, plot
+from autoresearch.report.assets import Material, changed_constants, gather
 from autoresearch.report.build import build
-from autoresearch.report.material import Material, changed_constants, gather
 from autoresearch.types import Verdict
 
 DIFF = """diff --git a/train.py b/train.py
@@ -80,7 +79,7 @@ def page(name):
 
 
 def test_the_number_of_real_keeps_is_that_of_the_log():
-    from autoresearch.ui.log import render
+    from autoresearch.ui.pages.log import render
 
     lines = [line.plain for line in render(sessions.night(24), width=200, now=sessions.NOW)]
     shown = re.search(r"([\d.]+) of (\d+) keeps expected to be real", "\n".join(lines))
@@ -266,7 +265,7 @@ def test_plot_as_picture(name):
 
 
 def test_labels_do_not_overlap():
-    from autoresearch.lab.summary import summarize
+    from autoresearch.ui.summary import summarize
 
     session = sessions.night()
     figure, titles = plot.staircase(session, summarize(session))
@@ -330,7 +329,7 @@ def call(verb, *args):
 
 
 def test_gather_reads_diffs_curves_and_logs_from_git(lab):
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._common import open_record
 
     with open_record() as record:
         session = record.session()
@@ -373,7 +372,7 @@ def test_report_says_what_is_wrong(lab, args, word):
 
 
 def test_show_in_json_follows_its_schema(lab):
-    from autoresearch.ui.jsonlog import schema
+    from autoresearch.ui.pages.as_json import schema
 
     for name in ("0", "best", "last"):
         result = call("show", name, "--json")
@@ -416,7 +415,7 @@ def test_diff_is_plain_when_piped_and_applies(lab):
 
 def test_diff_stat_words_and_json(lab):
     from autoresearch.errors import UsageError
-    from autoresearch.ui.jsonlog import schema
+    from autoresearch.ui.pages.as_json import schema
 
     assert re.search(r"train\.py \| +\d+ \++-+", call("diff", "--stat").stdout)
     assert re.search(r"KNOB_\d\d = \[-\d+-\]\{\+\d+\+\}", call("diff", "--words").stdout)
@@ -435,7 +434,7 @@ def test_log_of_a_record_equals_the_session_it_was_made_from(lab):
 
 
 def test_ids_complete_in_the_shell(lab):
-    from autoresearch.commands._reading import complete_experiment, complete_tag
+    from autoresearch.commands._common import complete_experiment, complete_tag
 
     names = [name for name, _ in complete_experiment("b")]
     assert names == ["baseline", "best"]
@@ -444,7 +443,7 @@ def test_ids_complete_in_the_shell(lab):
 
 
 def test_words_of_log_complete_in_the_shell(lab):
-    from autoresearch.commands._reading import complete_sort, complete_theme, complete_verdict
+    from autoresearch.commands._common import complete_sort, complete_theme, complete_verdict
 
     assert complete_verdict("k") == ["keep"]
     assert complete_sort("-p") == ["-p_real"]
@@ -471,7 +470,7 @@ def test_nothing_that_matches_is_said_on_stderr(lab):
 
 
 def test_completion_outside_a_run_directory_is_silent(tmp_path, monkeypatch):
-    from autoresearch.commands._reading import complete_experiment
+    from autoresearch.commands._common import complete_experiment
 
     monkeypatch.chdir(tmp_path)
     assert complete_experiment("") == []
@@ -499,9 +498,9 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
 
 
 def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
-    from autoresearch.commands._reading import read_foreign
-    from autoresearch.ui.jsonlog import schema
-    from autoresearch.ui.log import render
+    from autoresearch.commands._common import read_foreign
+    from autoresearch.ui.pages.as_json import schema
+    from autoresearch.ui.pages.log import render
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results.tsv").write_text(FOREIGN)
@@ -563,7 +562,7 @@ def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkey
 
 
 def test_memory_is_the_same_on_the_screen_and_in_the_table(lab):
-    from autoresearch.ui import format as f
+    from autoresearch.ui import text as f
 
     row = call("log", "--tsv").stdout.splitlines()[1].split("\t")
     shown = f.memory(json.loads(call("show", "0", "--json").stdout)["experiment"]["peak_memory_mb"])

@@ -19,8 +19,8 @@ from autoresearch.machine import attention
 from autoresearch.machine import hardware as machine
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
-from autoresearch.ui import findings as screen
-from autoresearch.ui.jsonlog import schema
+from autoresearch.ui.pages import listings as screen
+from autoresearch.ui.pages.as_json import schema
 
 HARDWARE = dataclasses.replace(machine.describe("cpu"), kind="cuda", name="NVIDIA H100 80GB HBM3")
 

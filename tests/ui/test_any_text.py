@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from autoresearch.report.markdown import code, escape
-from autoresearch.ui import format as f
 from autoresearch.ui import tables
-from autoresearch.ui.diffs import colored, stats, words
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.diffs import colored, stats, words
 
 TEXT = st.text(max_size=200)
 

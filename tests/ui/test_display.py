@@ -23,9 +23,9 @@ from autoresearch.events import (
 )
 from autoresearch.types import CurvePoint
 from autoresearch.ui.console import OutputMode, make_console
-from autoresearch.ui.jsonlog import schema
-from autoresearch.ui.live import JsonDisplay, PlainDisplay, QuietDisplay, make_display
-from autoresearch.ui.live_rows import RowsDisplay, live_rows
+from autoresearch.ui.live.displays import JsonDisplay, PlainDisplay, QuietDisplay, make_display
+from autoresearch.ui.live.rows import RowsDisplay, live_rows
+from autoresearch.ui.pages.as_json import schema
 from autoresearch.ui.screen import Screen
 
 AT = "2026-11-21T01:02:03Z"

@@ -1,7 +1,7 @@
 import pytest
 from sessions import HOSTILE
 
-from autoresearch.ui import format as f
+from autoresearch.ui import text as f
 
 
 @pytest.mark.parametrize(

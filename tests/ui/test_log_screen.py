@@ -11,11 +11,11 @@ from rich.cells import cell_len
 
 from autoresearch.commands.log import show_session
 from autoresearch.errors import UsageError
-from autoresearch.lab.summary import summarize
-from autoresearch.ui import log
 from autoresearch.ui.console import OutputMode, make_console
-from autoresearch.ui.jsonlog import log_json, schema
-from autoresearch.ui.rows import Filter, select, verdict_text
+from autoresearch.ui.pages import log
+from autoresearch.ui.pages.as_json import log_json, schema
+from autoresearch.ui.pages.rows import Filter, select, verdict_text
+from autoresearch.ui.summary import summarize
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ALL = ["empty", "night", "verified", "running", "hostile"]
@@ -192,7 +192,7 @@ def test_filters(wanted, check):
 
 @pytest.mark.parametrize("sort", ["val_bpb", "delta", "p_real", "memory", "speed", "took", "cost"])
 def test_sorting_puts_missing_last(sort):
-    from autoresearch.ui.rows import SORTS
+    from autoresearch.ui.pages.rows import SORTS
 
     for name in (sort, "-" + sort):
         shown, _ = select(sessions.night(), Filter(num=0, sort=name))
@@ -277,9 +277,9 @@ def test_log_imports_nothing_heavy():
     import sys
 
     code = (
-        "import sys, autoresearch.commands.log, autoresearch.ui.log, autoresearch.ui.jsonlog,"
-        " autoresearch.ui.live, autoresearch.ui.live_rows, autoresearch.commands.show,"
-        " autoresearch.commands.diff, autoresearch.ui.show, autoresearch.commands.report\n"
+        "import sys, autoresearch.commands.log, autoresearch.ui.pages.log, autoresearch.ui.pages.as_json,"
+        " autoresearch.ui.live.displays, autoresearch.ui.live.rows, autoresearch.commands.show,"
+        " autoresearch.commands.diff, autoresearch.ui.pages.show, autoresearch.commands.report\n"
         "heavy = {'torch', 'litellm', 'pyarrow', 'tiktoken', 'matplotlib', 'jinja2', 'numpy', 'git'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -10,11 +10,12 @@ from test_log_screen import check_snapshot
 
 from autoresearch.config import load_config
 from autoresearch.types import Outcome
-from autoresearch.ui import diffs, pager, show, trial
+from autoresearch.ui import pager
+from autoresearch.ui.charts import Series, chart
 from autoresearch.ui.console import OutputMode, make_console
-from autoresearch.ui.plot import Series, chart
+from autoresearch.ui.pages import diffs, show, trial
+from autoresearch.ui.pages.settings import print_settings
 from autoresearch.ui.progress import PhaseProgress, progress_row
-from autoresearch.ui.settings import print_settings
 from autoresearch.ui.tables import folded
 
 DIFF = """diff --git a/train.py b/train.py

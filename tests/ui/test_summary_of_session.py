@@ -9,7 +9,7 @@ from autoresearch.decision.verified import carried
 from autoresearch.session import present, spending
 from autoresearch.session import summary as s
 from autoresearch.types import Alert, Busy, Decision, Experiment, Outcome, Session, State, Verdict
-from autoresearch.ui import overview
+from autoresearch.ui.pages import overview
 
 
 def test_empty_session_has_no_numbers():

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from autoresearch.lab.present import moment
 from autoresearch.types import Experiment, Session, Verdict
+from autoresearch.ui.present import moment
 
 
 def wall_seconds(session: Session, now: datetime | None) -> float:

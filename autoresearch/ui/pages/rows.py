@@ -9,7 +9,7 @@ from autoresearch.decision.scores import is_doubtful
 from autoresearch.decision.verified import carried
 from autoresearch.errors import UsageError
 from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
-from autoresearch.ui import format as f
+from autoresearch.ui import text as f
 from autoresearch.ui.tables import Cell, Column
 
 COLUMNS = (

@@ -5,7 +5,7 @@ from dataclasses import fields
 from rich.text import Text
 
 from autoresearch.types import CurvePoint, Outcome, Trial, TrialResult
-from autoresearch.ui import format as f
+from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.styles import styled
 
@@ -13,7 +13,7 @@ from autoresearch.ui.styles import styled
 def print_trial(mode: OutputMode, result: TrialResult) -> None:
     """Print the result of a trial that belongs to no session."""
     if mode.is_json:
-        from autoresearch.ui.jsonlog import curve_json, trial_json
+        from autoresearch.ui.pages.as_json import curve_json, trial_json
 
         found = trial_json(Trial(result, setup="", started_at="", event=""))
         for name in ("setup", "started_at", "event", "confirmation"):

@@ -8,12 +8,12 @@ from rich.text import Text
 
 from autoresearch.decision.verified import LEFT_OUT, newest
 from autoresearch.types import CurvePoint, Experiment, Session, Trial, Verdict
-from autoresearch.ui import format as f
 from autoresearch.ui import tables
-from autoresearch.ui.confirmation import INDENT, confirmation_lines, left_out_line
-from autoresearch.ui.diffs import colored
-from autoresearch.ui.plot import Series, chart, loss_points
-from autoresearch.ui.rows import verdict_style, verdict_text
+from autoresearch.ui import text as f
+from autoresearch.ui.charts import Series, chart, loss_points
+from autoresearch.ui.pages.confirmation import INDENT, confirmation_lines, left_out_line
+from autoresearch.ui.pages.diffs import colored
+from autoresearch.ui.pages.rows import verdict_style, verdict_text
 from autoresearch.ui.styles import styled
 from autoresearch.ui.tables import Cell, Column
 

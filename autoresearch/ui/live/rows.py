@@ -22,15 +22,15 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.lab.summary import summarize
 from autoresearch.types import Session, said
-from autoresearch.ui import format as f
+from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode
-from autoresearch.ui.overview import next_line, summary_lines
+from autoresearch.ui.live.state import Finished, Tally
+from autoresearch.ui.pages.overview import next_line, summary_lines
 from autoresearch.ui.screen import Screen, Ticker
 from autoresearch.ui.styles import styled
+from autoresearch.ui.summary import summarize
 from autoresearch.ui.tables import folded
-from autoresearch.ui.tally import Finished, Tally
 
 PHASE_WORDS = {
     "startup": "start-up",

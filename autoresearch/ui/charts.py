@@ -7,8 +7,8 @@ from itertools import pairwise
 from rich.text import Text
 
 from autoresearch.types import CurvePoint
-from autoresearch.ui.format import duration
 from autoresearch.ui.styles import styled
+from autoresearch.ui.text import duration
 
 
 @dataclass(frozen=True)

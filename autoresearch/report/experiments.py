@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from autoresearch.decision.scores import is_doubtful
 from autoresearch.decision.verified import carried
-from autoresearch.lab.summary import Summary
+from autoresearch.report.assets import Material
+from autoresearch.report.content import Check, Failure, Miss, Rung, Theme
 from autoresearch.report.diffs import diff_lines
-from autoresearch.report.material import Material
-from autoresearch.report.view import Check, Failure, Miss, Rung, Theme
 from autoresearch.report.words import numbers
 from autoresearch.types import Decision, Experiment, Session, Verdict, said
-from autoresearch.ui import format as f
-from autoresearch.ui.confirmation import question, word_of
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.confirmation import question, word_of
+from autoresearch.ui.summary import Summary
 
 
 def rungs(s: Summary, material: Material) -> list[Rung]:

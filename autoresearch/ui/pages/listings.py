@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from autoresearch.bootstrap.doctor import Finding
-from autoresearch.ui.format import clean
+from autoresearch.ui.text import clean
 
 _WORDS = {"ok": "ok", "warn": "warn", "fail": "FAIL", "skip": "-"}
 _STYLES = {"ok": "good", "warn": "warning", "fail": "error", "skip": "muted"}

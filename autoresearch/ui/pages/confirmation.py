@@ -8,7 +8,7 @@ from rich.text import Text
 
 from autoresearch.decision.verified import carried
 from autoresearch.types import Alert, Confirmation, Session
-from autoresearch.ui import format as f
+from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.styles import styled
 from autoresearch.ui.tables import Cell, Column, folded, render

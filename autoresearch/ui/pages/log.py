@@ -12,14 +12,14 @@ from rich.text import Text
 
 from autoresearch.decision.scores import bpb_under
 from autoresearch.decision.verified import left_out
-from autoresearch.lab.present import at_present, doing
-from autoresearch.lab.summary import Summary, summarize
 from autoresearch.types import Experiment, Session
-from autoresearch.ui import format as f
 from autoresearch.ui import tables
-from autoresearch.ui.overview import next_line, summary_lines
-from autoresearch.ui.rows import TSV_COLUMNS, Filter, cells, columns, select, tsv_rows
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.overview import next_line, summary_lines
+from autoresearch.ui.pages.rows import TSV_COLUMNS, Filter, cells, columns, select, tsv_rows
+from autoresearch.ui.present import at_present, doing
 from autoresearch.ui.styles import styled
+from autoresearch.ui.summary import Summary, summarize
 
 
 def render(

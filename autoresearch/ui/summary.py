@@ -13,10 +13,10 @@ from typing import Literal
 from autoresearch.decision.plateau import PLATEAU_PROBABILITY
 from autoresearch.decision.scores import comparable, find, good_trials, is_doubtful, is_measured_tip
 from autoresearch.decision.verified import further, headline, left_out
-from autoresearch.lab.needs import alerts, marks, next_step
-from autoresearch.lab.present import Doing, at_present
-from autoresearch.lab.spending import later_seconds, lost_seconds, seconds_by_kind, wall_seconds
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
+from autoresearch.ui.needs import alerts, marks, next_step
+from autoresearch.ui.present import Doing, at_present
+from autoresearch.ui.spending import later_seconds, lost_seconds, seconds_by_kind, wall_seconds
 
 Trajectory = Literal["new", "improving", "slow", "plateau", "stuck"]
 

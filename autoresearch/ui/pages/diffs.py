@@ -10,9 +10,9 @@ from rich.text import Text
 
 from autoresearch.decision.scores import comparable
 from autoresearch.types import Experiment, Session
-from autoresearch.ui import format as f
-from autoresearch.ui.format import clean
+from autoresearch.ui import text as f
 from autoresearch.ui.styles import styled
+from autoresearch.ui.text import clean
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 MAX_BAR = 40

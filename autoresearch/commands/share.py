@@ -22,7 +22,7 @@ def push(
     In a clone, `git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'` and `git switch autoresearch/TAG` make
     `autoresearch log` work there.
     """
-    from autoresearch.commands._reading import open_record
+    from autoresearch.commands._common import open_record
     from autoresearch.record.refs import FETCH
     from autoresearch.record.remote import push as send
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.lab.summary import Summary, summarize
 from autoresearch.types import Session
-from autoresearch.ui import format as f
 from autoresearch.ui import tables
-from autoresearch.ui.jsonlog import SCHEMA, session_json, summary_json
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.as_json import SCHEMA, session_json, summary_json
+from autoresearch.ui.summary import Summary, summarize
 from autoresearch.ui.tables import Cell, Column
 
 COLUMNS = (

@@ -4,8 +4,8 @@ from collections import Counter
 
 from autoresearch.decision.scores import good_trials, is_tip_known
 from autoresearch.decision.verified import carried, headline, left_out
-from autoresearch.lab.spending import lost_seconds
 from autoresearch.types import Alert, Experiment, Session, Verdict
+from autoresearch.ui.spending import lost_seconds
 
 RECENT = 20
 """Experiments that alerts look back on."""

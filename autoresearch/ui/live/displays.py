@@ -26,13 +26,13 @@ from autoresearch.events import (
     VerdictGiven,
     now,
 )
-from autoresearch.lab.summary import summarize
 from autoresearch.types import Session
-from autoresearch.ui import format as f
+from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode
-from autoresearch.ui.log import quiet_line
-from autoresearch.ui.overview import summary_lines
-from autoresearch.ui.tally import Tally
+from autoresearch.ui.live.state import Tally
+from autoresearch.ui.pages.log import quiet_line
+from autoresearch.ui.pages.overview import summary_lines
+from autoresearch.ui.summary import summarize
 
 AnyEvent = Event | Progress | Phase
 
@@ -75,7 +75,7 @@ def make_display(
     if mode.is_quiet:
         return QuietDisplay(mode)
     if mode.is_tty and mode.is_live:
-        from autoresearch.ui.live_rows import RowsDisplay
+        from autoresearch.ui.live.rows import RowsDisplay
 
         return RowsDisplay(mode, is_end_shown=is_end_shown)
     return PlainDisplay(mode, is_end_shown=is_end_shown)
@@ -83,7 +83,7 @@ def make_display(
 
 def _single_display(mode: OutputMode) -> Display:
     if mode.is_live:
-        from autoresearch.ui.live_rows import RowsDisplay
+        from autoresearch.ui.live.rows import RowsDisplay
 
         return RowsDisplay(mode, is_single=True)
     return QuietDisplay(mode) if mode.is_quiet or mode.is_json else PlainDisplay(mode, is_talk=True)
@@ -135,7 +135,7 @@ class JsonDisplay:
         """Print the summary as the last line."""
         if session is None:
             return
-        from autoresearch.ui.jsonlog import summary_json
+        from autoresearch.ui.pages.as_json import summary_json
 
         summary = summary_json(summarize(session))
         with self._lock:

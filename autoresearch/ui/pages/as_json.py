@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.decision.verified import carried, newest
-from autoresearch.lab.present import doing
-from autoresearch.lab.summary import Summary, summarize
 from autoresearch.types import Experiment, Session, Trial
-from autoresearch.ui import format as f
-from autoresearch.ui.confirmation import confirmation_json
-from autoresearch.ui.format import clean
-from autoresearch.ui.show import Details
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.confirmation import confirmation_json
+from autoresearch.ui.pages.show import Details
+from autoresearch.ui.present import doing
+from autoresearch.ui.summary import Summary, summarize
+from autoresearch.ui.text import clean
 
 SCHEMA = 1
 

@@ -19,7 +19,7 @@ from autoresearch.events import (
     VerdictGiven,
 )
 from autoresearch.types import Experiment, Session, State, said
-from autoresearch.ui.format import clean
+from autoresearch.ui.text import clean
 
 MAX_LOSSES = 600
 """Points of the running loss curve that are kept."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from autoresearch.record.record import Record
     from autoresearch.types import Experiment, Session
-    from autoresearch.ui.show import Details
+    from autoresearch.ui.pages.show import Details
 
 FromOption = Annotated[
     str, typer.Option("--from", metavar="FILE", help="Read a results.tsv instead of the record.")
@@ -68,8 +68,8 @@ def exclude(flags: "Mapping[str, bool]", flag: str, *others: str) -> None:
 
 def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
     """Return ids that begin with what was typed, with their descriptions; never fails."""
-    from autoresearch.ui.format import clean, fit
-    from autoresearch.ui.rows import verdict_text
+    from autoresearch.ui.pages.rows import verdict_text
+    from autoresearch.ui.text import clean, fit
 
     try:
         with open_record() as record:
@@ -106,7 +106,7 @@ def complete_verdict(incomplete: str) -> list[str]:
 
 def complete_sort(incomplete: str) -> list[str]:
     """Return the keys of `log --sort`, also turned round, that begin with what was typed."""
-    from autoresearch.ui.rows import SORTS
+    from autoresearch.ui.pages.rows import SORTS
 
     return [key for name in SORTS for key in (name, f"-{name}") if key.startswith(incomplete)]
 
@@ -123,8 +123,8 @@ def complete_theme(incomplete: str) -> list[str]:
 
 def details_of(record: "Record", experiment: "Experiment") -> "Details":
     """Read what the record keeps in files about an experiment: change, curves, end of the log."""
-    from autoresearch.report.material import first_trial
-    from autoresearch.ui.show import Details
+    from autoresearch.report.assets import first_trial
+    from autoresearch.ui.pages.show import Details
 
     session = record.session()
     e = experiment

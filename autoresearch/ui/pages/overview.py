@@ -7,11 +7,17 @@ from rich.text import Text
 
 from autoresearch.decision.plateau import PLATEAU_AHEAD
 from autoresearch.decision.verified import carried
-from autoresearch.lab.summary import Summary, running_best
 from autoresearch.types import Session
-from autoresearch.ui import format as f
-from autoresearch.ui.confirmation import conditions, interval, question, validation_text, word_of
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.confirmation import (
+    conditions,
+    interval,
+    question,
+    validation_text,
+    word_of,
+)
 from autoresearch.ui.styles import styled
+from autoresearch.ui.summary import Summary, running_best
 from autoresearch.ui.tables import folded
 
 PRESENT_WORDS = {

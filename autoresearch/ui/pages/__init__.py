@@ -1,0 +1,1 @@
+"""One module per page: what `log`, `show`, `diff`, `confirm` and `--json` print."""
