@@ -1,6 +1,6 @@
 """Is the gain real: which trials to run on fresh seeds, and what they say together.
 
-Pure planning and analysis; `lab/confirming.py` runs the trials.
+Pure planning and analysis; `session/confirm.py` runs the trials.
 """
 
 import math

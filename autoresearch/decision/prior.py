@@ -1,6 +1,6 @@
 """What is believed before the first trial: how large the noise may be, and what effects ideas have.
 
-Both are grids of values with weights, so that a session learns which of them it lives in; see `lab/posterior.py`.
+Both are grids of values with weights, so that a session learns which of them it lives in; see `decision/posterior.py`.
 """
 
 import math

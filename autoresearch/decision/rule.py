@@ -1,6 +1,6 @@
 """The keep rule: keep, discard or test again, with every number the answer rests on.
 
-Three policies over one posterior (`lab/posterior.py`). `greedy` keeps whatever measured lower, as the field
+Three policies over one posterior (`decision/posterior.py`). `greedy` keeps whatever measured lower, as the field
 does; `balanced` keeps what is probably better; `strict` tests the doubtful again and keeps what is almost
 surely better. What they cost and find is measured by `bench/keep_rule.py` and told in docs/keep-rule.md.
 

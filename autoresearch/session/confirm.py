@@ -1,6 +1,6 @@
 """Asks whether a gain is real: which versions to train on fresh seeds, and what is stored of the answer.
 
-The trials are run by `lab/arms.py`, the arithmetic is in `lab/confirmation.py`.
+The trials are run by `session/paired.py`, the arithmetic is in `decision/confirmation.py`.
 """
 
 import dataclasses

@@ -137,7 +137,7 @@ def test_python_is_started_by_one_helper_only() -> None:
 
     The sandbox asks where the interpreter is, to show it, and starts its launcher with `-I`.
     """
-    allowed = {"paths.py", "trial/sandbox/keeper.py", "trial/sandbox/places.py"}
+    allowed = {"paths.py", "sandbox/command.py", "sandbox/machine_paths.py"}
     users = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
