@@ -34,7 +34,11 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 """Help panel -> verbs; `verb` lives in `autoresearch.commands.<verb>`, see `_MODULES` for the others."""
 
-_MODULES = {"try": "try_", "stop": "steer", "pause": "steer", "resume": "steer", "push": "share"}
+_MODULES = {
+    "try": "try_",
+    **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
+    **dict.fromkeys(("push", "export"), "share"),
+}
 _FUNCTIONS = {"try": "try_"}
 _GIVEN: ContextVar[State] = ContextVar("_GIVEN")
 """The flags before the verb, for errors: when one is told, Typer's context is gone."""

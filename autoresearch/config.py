@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from autoresearch.errors import ConfigError
-from autoresearch.meanings import meaning_of
 from autoresearch.paths import CONFIG_NAME, RunDirectory, reference_config
 
 FLAG = "flags"
@@ -315,3 +314,37 @@ def _explain(exc: ValidationError, sources: Mapping[str, str]) -> ConfigError:
         f"`{source}`: `{key}`: {message}, got {first['input']!r}",
         hint=f"correct it in `{source}`; `{key}`: {meaning_of(key)}",
     )
+
+
+@dataclass(frozen=True)
+class Described:
+    """One setting of the reference."""
+
+    section: str
+    name: str
+    default: str
+    """As it is written there, `200_000_000`."""
+    meaning: str
+    """The comment above it; settings that follow one another without a comment share one."""
+
+
+def described() -> Iterator[Described]:
+    """Yield every setting, in the order of the reference."""
+    section, comment, is_ended = "", "", True
+    for raw in reference_config().read_text(encoding="utf-8").split("\n"):
+        line = raw.strip()
+        if line.startswith("#"):
+            text = line.lstrip("# ")
+            comment, is_ended = text if is_ended else f"{comment} {text}", False
+        else:
+            is_ended = True
+        if line.startswith("["):
+            section, comment = line.strip("[]"), ""
+        elif "=" in line and not line.startswith("#"):
+            name, default = (part.strip() for part in line.split("=", 1))
+            yield Described(section, name, default, comment)
+
+
+def meaning_of(key: str) -> str:
+    """Return what a setting means, by dotted key; empty for an unknown one."""
+    return next((d.meaning for d in described() if f"{d.section}.{d.name}" == key), "")

@@ -19,9 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
-from autoresearch.decision.effect import Effect
-from autoresearch.decision.posterior import Knowledge, start
-from autoresearch.decision.prior import default_prior, noise_grid
+from autoresearch.decision.posterior import Effect, Knowledge, default_prior, noise_grid, start
 from autoresearch.decision.rule import POLICIES
 from autoresearch.util.stats import student_quantile
 

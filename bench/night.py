@@ -36,7 +36,7 @@ from autoresearch.record.record import Record
 from autoresearch.types import Session
 from autoresearch.ui.pages import log
 from autoresearch.ui.pages.rows import Filter, verdict_text
-from autoresearch.ui.spending import seconds_by_kind
+from autoresearch.ui.summary import seconds_by_kind
 
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 MAX_OUTPUT = 2000

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from autoresearch.events import Event, Noted, Proposed, SessionStarted, TrialJudged, VerdictGiven
 from autoresearch.paths import RunDirectory
+from autoresearch.record.fold import curve_to_bytes, result_to_json
 from autoresearch.record.record import Record
 from autoresearch.record.refs import branch_ref, journal_ref
-from autoresearch.record.stored import curve_to_bytes, result_to_json
 from autoresearch.session.housekeeping import pack
 from autoresearch.types import CurvePoint, Decision, Outcome, Setup, TrialResult, Usage
 from autoresearch.util.text import clean_json

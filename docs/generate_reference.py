@@ -107,7 +107,7 @@ def _options(command: Any) -> list[str]:
 
 
 def _configuration() -> list[str]:
-    from autoresearch.meanings import described
+    from autoresearch.config import described
 
     lines: list[str] = []
     for section, settings in groupby(described(), key=lambda d: d.section):

@@ -426,8 +426,7 @@ def _proposer(state: _State) -> Iterator[Finding]:
     if state.loaded is None:
         yield Finding("proposer", "skip", "the configuration could not be read")
         return
-    from autoresearch.proposer.kinds import kinds_of
-    from autoresearch.proposer.registry import make_proposer
+    from autoresearch.proposer.registry import kinds_of, make_proposer
 
     kind = " and ".join(kinds_of(state.loaded.config.proposer))
     if state.is_quick and kind != "search":

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from autoresearch.record.record import Record
     from autoresearch.types import Experiment, Session
-    from autoresearch.ui.pages.show import Details
+    from autoresearch.ui.pages.as_json import Details
 
 FromOption = Annotated[
     str, typer.Option("--from", metavar="FILE", help="Read a results.tsv instead of the record.")
@@ -124,7 +124,7 @@ def complete_theme(incomplete: str) -> list[str]:
 def details_of(record: "Record", experiment: "Experiment") -> "Details":
     """Read what the record keeps in files about an experiment: change, curves, end of the log."""
     from autoresearch.report.assets import first_trial
-    from autoresearch.ui.pages.show import Details
+    from autoresearch.ui.pages.as_json import Details
 
     session = record.session()
     e = experiment

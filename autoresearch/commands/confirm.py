@@ -58,9 +58,8 @@ def confirm(
     from autoresearch.errors import UsageError
     from autoresearch.record.record import Record
     from autoresearch.session.build import assemble, open_run_directory
-    from autoresearch.session.confirm import ConfirmOptions, confirm_session
+    from autoresearch.session.confirm import ConfirmOptions, confirm_session, parse_changes
     from autoresearch.session.signals import stop_on_signals
-    from autoresearch.session.variants import parse_changes
     from autoresearch.ui.live.displays import make_display
     from autoresearch.ui.pages.confirmation import print_confirmations
 

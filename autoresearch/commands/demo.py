@@ -41,7 +41,7 @@ def demo(
     from autoresearch.paths import CONFIG_NAME
     from autoresearch.record.record import Record
     from autoresearch.session.build import assemble
-    from autoresearch.session.limits import Limits
+    from autoresearch.session.context import Limits
     from autoresearch.session.run import RunOptions
 
     shared = state(ctx, is_json=is_json, is_quiet=is_quiet)

@@ -37,7 +37,7 @@ def diff(
     """
     from autoresearch.commands._common import open_record
     from autoresearch.errors import UsageError
-    from autoresearch.ui import pager
+    from autoresearch.ui import console
     from autoresearch.ui.pages import diffs
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
@@ -63,4 +63,4 @@ def diff(
         return
     if mode.is_tty:
         lines = [diffs.header(session, one, two), *lines]
-    pager.show(mode, lines, pager=not is_pager_off)
+    console.show(mode, lines, pager=not is_pager_off)

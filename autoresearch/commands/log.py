@@ -144,16 +144,18 @@ def _show_sessions(mode: "OutputMode") -> None:
     from autoresearch.record.branches import current_tag
     from autoresearch.record.sessions import sessions
     from autoresearch.ui import text as f
-    from autoresearch.ui.pages import sessions as screen
+    from autoresearch.ui.pages import log as screen
 
     run_directory = find_run_directory()
     found, now = sessions(run_directory), f.now()
     if mode.is_json:
         mode.json(screen.sessions_json(found, now))
     elif not mode.is_tty:
-        mode.out.file.write(screen.render_tsv(found, now))
+        mode.out.file.write(screen.render_sessions_tsv(found, now))
     else:
-        for line in screen.render(found, current_tag(run_directory.root), mode.out.width, now):
+        for line in screen.render_sessions(
+            found, current_tag(run_directory.root), mode.out.width, now
+        ):
             mode.data(line)
         mode.say("one of them: `autoresearch log --tag SESSION`", style="hint")
 
@@ -176,11 +178,10 @@ def show_session(
 ) -> None:
     """Print a session in the form that fits the mode."""
     from autoresearch.ui import text as f
-    from autoresearch.ui.pager import show
+    from autoresearch.ui.console import show
     from autoresearch.ui.pages import log as screens
     from autoresearch.ui.pages.rows import Filter, select
-    from autoresearch.ui.present import at_present, doing
-    from autoresearch.ui.summary import summarize
+    from autoresearch.ui.summary import at_present, doing, summarize
 
     wanted = wanted or Filter()
     now = f.now()

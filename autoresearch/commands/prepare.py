@@ -9,7 +9,7 @@ from autoresearch.commands import DryRunOption, JsonOption, QuietOption, state
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
-    from autoresearch.data.summary import PrepareSummary
+    from autoresearch.data.pipeline import PrepareSummary
     from autoresearch.ui.console import OutputMode
 
 
@@ -112,8 +112,8 @@ def prepare_and_show(
     Raises:
         AutoresearchError: it could not be done.
     """
+    from autoresearch.data.pipeline import PrepareProgress
     from autoresearch.data.prepare import prepare as make
-    from autoresearch.data.summary import PrepareProgress
     from autoresearch.ui.progress import PhaseProgress
 
     with PhaseProgress(mode) as show:
@@ -187,8 +187,8 @@ def _show_plan(mode: "OutputMode", config: "Config", *, offline: bool) -> None:
 
 
 def _check(mode: "OutputMode", config: "Config") -> None:
+    from autoresearch.data.pipeline import PrepareProgress
     from autoresearch.data.prepare import check
-    from autoresearch.data.summary import PrepareProgress
     from autoresearch.errors import WorkError
     from autoresearch.ui.progress import PhaseProgress
 

@@ -121,14 +121,14 @@ def run(
     if model is not None:
         check_model_is_asked(loaded.config.proposer)
     if is_config_shown:
-        from autoresearch.ui.pages.settings import print_settings
+        from autoresearch.ui.pages.listings import print_settings
 
         print_settings(shared.mode, loaded)
         return
     from autoresearch.record.record import Record
     from autoresearch.record.sessions import begin_from
     from autoresearch.session.build import assemble
-    from autoresearch.session.limits import Limits, limit_seconds
+    from autoresearch.session.context import Limits, limit_seconds
     from autoresearch.session.run import RunOptions
 
     config = loaded.config
@@ -198,7 +198,7 @@ def check_model_is_asked(settings: "ProposerConfig") -> None:
         UsageError: names the proposers, and what asks a model.
     """
     from autoresearch.errors import UsageError
-    from autoresearch.proposer.kinds import asks_model, kinds_of
+    from autoresearch.proposer.registry import asks_model, kinds_of
 
     if asks_model(settings):
         return

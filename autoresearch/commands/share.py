@@ -1,11 +1,13 @@
-"""`autoresearch push`: send a session's branch and journal to a remote."""
+"""`autoresearch push` and `export`: take a session, or one experiment, somewhere else."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autoresearch.commands import JsonOption, QuietOption, TagOption, state
+from autoresearch.commands._common import complete_experiment
 
 
 def push(
@@ -38,3 +40,44 @@ def push(
             mode.say(f"in a clone: `{FETCH}` and `git switch {record.branch}`")
         else:
             mode.say(f"`{done.remote}` has all of session {record.tag} already")
+
+
+def export(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="A number, baseline, best, last or the beginning of a commit.",
+            autocompletion=complete_experiment,
+        ),
+    ] = "best",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where to; a new or empty folder."),
+    ] = None,
+    tag: TagOption = None,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Write an experiment's train.py, configuration, tokenizer and, if they were kept, weights to a folder."""
+    from autoresearch.commands._common import open_record
+    from autoresearch.record.export import export as write
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    with open_record(tag) as record:
+        done = write(record, name, folder)
+    if mode.is_json:
+        mode.json(
+            {
+                "folder": str(done.folder),
+                "experiment": done.number,
+                "files": list(done.files),
+                "missing": list(done.missing),
+            }
+        )
+        return
+    mode.data(str(done.folder))
+    mode.say(f"experiment {done.number}: {', '.join(done.files)}")
+    for sentence in done.missing:
+        mode.say(f"without {sentence}")

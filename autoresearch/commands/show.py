@@ -25,7 +25,7 @@ def show(
 ) -> None:
     """Show one experiment: idea, verdict, trials, loss curve against its parent's, change, end of its output."""
     from autoresearch.commands._common import details_of, open_record
-    from autoresearch.ui import pager
+    from autoresearch.ui import console
     from autoresearch.ui import text as f
     from autoresearch.ui.pages import show as screens
     from autoresearch.ui.pages.rows import verdict_text
@@ -45,4 +45,4 @@ def show(
         mode.json(show_json(session, experiment, details))
         return
     lines = screens.render(session, experiment, details, width=mode.out.width, utf8=mode.is_utf8)
-    pager.show(mode, lines, pager=not is_pager_off)
+    console.show(mode, lines, pager=not is_pager_off)

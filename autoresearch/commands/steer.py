@@ -1,4 +1,4 @@
-"""`autoresearch stop`, `pause` and `resume`: ask something of the session that runs in another terminal."""
+"""`autoresearch stop`, `pause`, `resume` and `note`: requests to the session that runs in another terminal."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,9 @@ from autoresearch.commands import JsonOption, QuietOption, State, state
 if TYPE_CHECKING:
     from autoresearch.paths import RunDirectory
     from autoresearch.util.locks import Holder
+
+
+from autoresearch.commands import TagOption
 
 _LOOK_SECONDS = 0.2
 
@@ -98,3 +101,49 @@ def _say(shared: State, verb: str, holder: "Holder", text: str) -> None:
         mode.json({"request": verb, "session": holder.tag, "pid": holder.pid})
     else:
         mode.say(text)
+
+
+MAX_LENGTH = 2000
+
+
+def note(
+    ctx: typer.Context,
+    text: Annotated[
+        str,
+        typer.Argument(help="What to tell the agent; - reads standard input.", show_default=False),
+    ],
+    tag: TagOption = None,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
+) -> None:
+    """Add a line to the session that the agent is told with every later question.
+
+    Works while `run` is under way. For lasting instructions edit program.md: it is read anew for each proposal.
+    """
+    import sys
+
+    from autoresearch.commands._common import open_record
+    from autoresearch.errors import UsageError
+    from autoresearch.events import Noted
+
+    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    if text == "-":
+        text = sys.stdin.read()
+    line = " ".join(text.split())
+    if not line:
+        raise UsageError(
+            "the note is empty", hint='for example `autoresearch note "try a longer cooldown"`'
+        )
+    if len(line) > MAX_LENGTH:
+        raise UsageError(
+            f"the note has {len(line)} characters, at most {MAX_LENGTH} are kept",
+            hint="write longer instructions in program.md",
+        )
+    record = open_record(tag)
+    record.check_fetched()
+    event = Noted(text=line)
+    sha = record.append(event)
+    if mode.is_json:
+        mode.json({"session": record.tag, "note": line, "at": event.at, "event": sha})
+    else:
+        mode.say(f"noted in session `{record.tag}`: the agent sees it with its next question")

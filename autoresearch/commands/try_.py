@@ -26,11 +26,10 @@ def try_(
     """
     import threading
 
-    from autoresearch.session.build import assemble, open_run_directory
+    from autoresearch.session.build import assemble, open_run_directory, try_working_tree
     from autoresearch.session.signals import stop_on_signals
-    from autoresearch.session.trying import try_working_tree
     from autoresearch.ui.live.displays import make_display
-    from autoresearch.ui.pages.trial import print_trial
+    from autoresearch.ui.pages.show import print_trial
 
     mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
     run_directory, loaded = open_run_directory({"trial.budget_seconds": seconds})

@@ -24,7 +24,7 @@ from autoresearch.data.documents import Chunk, DataSplit, DocumentStore, Tokens,
 from autoresearch.data.packing import Packer
 from autoresearch.data.tokenizer import Tokenizer
 from autoresearch.errors import PrerequisiteError, UsageError
-from autoresearch.util.data_files import file_sha256, write_atomic, write_json
+from autoresearch.util.files import file_sha256, write_atomic, write_json
 
 MANIFEST_NAME = "manifest.json"
 DAMAGED_NAME = "damaged.json"

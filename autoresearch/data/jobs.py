@@ -21,7 +21,7 @@ from autoresearch.data.sources import Unit
 from autoresearch.data.splits import DROPPED
 from autoresearch.data.tokenizer import Tokenizer, train
 from autoresearch.errors import AutoresearchError
-from autoresearch.util.data_files import write_atomic, write_json
+from autoresearch.util.files import write_atomic, write_json
 
 Report = Callable[[int], None]
 """Called with the number of bytes done since the last call."""

@@ -14,15 +14,14 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autoresearch.config import Config, DataConfig
-from autoresearch.data import jobs as work
-from autoresearch.data import sources, splits
+from autoresearch.data import jobs, sources, splits
 from autoresearch.data.dataset import (
     FORMAT,
     MANIFEST_NAME,
@@ -33,12 +32,85 @@ from autoresearch.data.dataset import (
 from autoresearch.data.documents import SPLITS
 from autoresearch.data.pool import Pool
 from autoresearch.data.sources import Listing, Unit
-from autoresearch.data.summary import OnProgress, PhaseSummary, PrepareProgress
 from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.events import now
 from autoresearch.paths import cache_directory
-from autoresearch.util.data_files import file_sha256, write_atomic, write_json
+from autoresearch.util.files import file_sha256, write_atomic, write_json
+
+
+@dataclass(frozen=True)
+class PrepareProgress:
+    """A step goes on; for the screen."""
+
+    phase: str
+    """`list`, `download`, `scan`, `split`, `tokenizer`, `tokenise`, `rows`, `check`."""
+    done: int
+    total: int
+    """In `unit`; 0 when not known."""
+    unit: str = "bytes"
+    detail: str = ""
+
+
+OnProgress = Callable[[PrepareProgress], None]
+
+
+@dataclass(frozen=True)
+class PhaseSummary:
+    """What one step took."""
+
+    phase: str
+    seconds: float
+    num_bytes: int
+    """Of text, or of files, that went through."""
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What `prepare` made or found."""
+
+    key: str
+    path: Path
+    source: str
+    revision: str
+    is_new: bool
+    """False: everything was there already."""
+    vocab_size: int
+    unigram_bpb: float
+    """The floor that a model must beat, in bits per byte."""
+    splits: dict[str, dict[str, int]]
+    """Split -> `documents`, `tokens`, `bytes`."""
+    eval_rows: dict[str, int]
+    """Split -> rows the judge reads."""
+    duplicates: dict[str, int]
+    """Split -> documents taken out of it because a held-out split has their text."""
+    skipped: dict[str, int]
+    """Reason -> documents left out."""
+    num_shards: int
+    disk_bytes: int
+    seconds: float
+    phases: tuple[PhaseSummary, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON values."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """What `prepare` would do."""
+
+    source: str
+    is_done: bool
+    num_files: int
+    num_bytes: int
+    """Of the files."""
+    download_bytes: int
+    disk_bytes: int
+    """Needed, download included; an estimate from above."""
+    free_bytes: int
+
 
 SMALL_BYTES = 4 << 20
 """Less text than this is not worth the start of processes."""
@@ -245,7 +317,7 @@ def _check_space(num_bytes: int) -> None:
 
 def _job(run: Run, unit: Unit, **more: Any) -> dict[str, Any]:
     return {
-        "unit": work.unit_to_json(unit),
+        "unit": jobs.unit_to_json(unit),
         "folder": str(run.folder),
         "text_column": run.data.text_column,
         **more,
@@ -253,7 +325,7 @@ def _job(run: Run, unit: Unit, **more: Any) -> dict[str, Any]:
 
 
 def _missing(run: Run, kind: str, units: Sequence[Unit]) -> list[Unit]:
-    done = work.load_results(run.folder, kind, len(units))
+    done = jobs.load_results(run.folder, kind, len(units))
     return [unit for unit, result in zip(units, done, strict=True) if result is None]
 
 
@@ -268,7 +340,7 @@ def _scan(
     run.end("scan", total)
     skipped: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    for result in work.load_results(run.folder, "scan", len(units)):
+    for result in jobs.load_results(run.folder, "scan", len(units)):
         if result is not None:
             skipped.update(result["skipped"])
             examples = {**result["examples"], **examples}
@@ -338,7 +410,7 @@ def _tokenizer(run: Run, units: Sequence[Unit], built: Path, pool: Pool) -> None
     quotas = [int(np.ceil(size * share)) for size in sizes]
     used = [(u, q) for u, q in zip(units, quotas, strict=True) if q]
     job = {
-        "units": [work.unit_to_json(u) for u, _ in used],
+        "units": [jobs.unit_to_json(u) for u, _ in used],
         "quotas": [q for _, q in used],
         "folder": str(run.folder),
         "text_column": run.data.text_column,
@@ -362,7 +434,7 @@ def _tokenise(run: Run, units: Sequence[Unit], built: Path, pool: Pool) -> list[
         "tokenise", [_job(run, u, target=str(built), tokenizer=str(path)) for u in todo], advance
     )
     run.end("tokenise", total)
-    results = work.load_results(run.folder, "unit", len(units))
+    results = jobs.load_results(run.folder, "unit", len(units))
     return [entry for u in labelled for entry in results[u.index] or []]
 
 

@@ -24,12 +24,22 @@ from autoresearch.config import Config, DataConfig
 from autoresearch.data import sources
 from autoresearch.data.dataset import DAMAGED_NAME, FORMAT, MANIFEST_NAME, TOKENIZER_NAME, Dataset
 from autoresearch.data.documents import SPLITS
-from autoresearch.data.pipeline import Run, build, disk_needed, fingerprint, hash_of, whole
+from autoresearch.data.pipeline import (
+    OnProgress,
+    PreparePlan,
+    PrepareProgress,
+    PrepareSummary,
+    Run,
+    build,
+    disk_needed,
+    fingerprint,
+    hash_of,
+    whole,
+)
 from autoresearch.data.sources import HUB_PREFIX, Listing
-from autoresearch.data.summary import OnProgress, PreparePlan, PrepareProgress, PrepareSummary
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.paths import cache_directory, find_run_directory
-from autoresearch.util.data_files import file_sha256, write_json
+from autoresearch.util.files import file_sha256, write_json
 
 __all__ = [
     "PreparePlan",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoresearch.data.documents import DataSplit, Tokens
-from autoresearch.util.data_files import file_sha256
+from autoresearch.util.files import file_sha256
 
 BATCH_TOKENS = 4_000_000
 COUNT_TOKENS = 1_000_000

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoresearch.data.documents import Tokens
-from autoresearch.util.data_files import write_atomic
+from autoresearch.util.files import write_atomic
 
 # GPT-4's split with numbers in twos: a small vocabulary has no room for 1,000 three-digit numbers.
 PATTERN = (

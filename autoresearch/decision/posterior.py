@@ -1,4 +1,4 @@
-"""Empirical Bayes over true effects: what the trials of a session say about who is better.
+"""Empirical Bayes over true effects: the prior, the observations, and the posterior of each experiment.
 
 The model. A trial of experiment e on seed s scores
 
@@ -27,9 +27,228 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoresearch.decision.effect import Effect, effect_posterior
-from autoresearch.decision.prior import NoiseGrid, Prior, log_sum, normalise
-from autoresearch.util.stats import Floats, log_density
+from autoresearch.util.stats import Floats, cut_normal, log_cdf, log_density
+
+NOISE_MEDIAN = 0.0006
+"""bpb; middle of the noise reported for runs of five minutes on one GPU (0.0003 to 0.00076)."""
+NOISE_SPREAD = 1.5
+"""Standard deviation of log noise before any repeat: a factor of 4.5 either way, so CPU runs fit."""
+NUM_NOISE_NODES = 7
+
+GAIN_MEAN, HARM_MEAN, DISASTER_MEAN = 0.001, 0.0012, 10.0
+"""bpb; fitted to the effects of a public log of 125 experiments."""
+DISASTER_SHARE = 0.02
+PRIOR_NOISE = 0.0005
+"""Noise for which the scale of effects was fitted; on a noisier machine effects are taken as larger."""
+SCALES = (0.5, 1.0, 2.0, 4.0, 16.0)
+SCALE_SPREAD = 0.8
+"""Standard deviation of the log of the scale before any candidate."""
+SHARES = ((0.10, 0.20), (0.03, 0.20), (0.25, 0.20), (0.03, 0.70))
+"""(share of gains, share of no effect) of each node; the rest harms."""
+SHARE_WEIGHTS = (0.5, 0.2, 0.2, 0.1)
+
+
+@dataclass(frozen=True)
+class NoiseGrid:
+    """Nodes for the unknown noise, placed where repeats say it is."""
+
+    sigma: Floats
+    """bpb, (..., J)."""
+    centre: Floats
+    """Geometric mean of the noise given the repeats it was placed by, (...,)."""
+    correlation: Floats
+    """Share of the variance that trials on one seed have in common, (...,)."""
+
+    @property
+    def log_prior(self) -> Floats:
+        """Log prior of the nodes, normalised, (..., J)."""
+        return normalise(_log_noise_prior(np.log(self.sigma)))
+
+
+def _log_noise_prior(log_sigma: Floats) -> Floats:
+    return np.asarray(-0.5 * ((log_sigma - math.log(NOISE_MEDIAN)) / NOISE_SPREAD) ** 2)
+
+
+def noise_grid(squares: Floats, degrees: Floats, correlation: Floats) -> NoiseGrid:
+    """Place the nodes where the posterior of the noise is.
+
+    Args:
+        squares: Sum of squared residuals of repeats about their own means, (...,).
+        degrees: Their degrees of freedom, (...,).
+        correlation: Of trials on the same seed, (...,).
+    """
+    squares, degrees = np.asarray(squares, float)[..., None], np.asarray(degrees, float)[..., None]
+    fine = np.linspace(math.log(1e-6), math.log(1.0), 300)
+    logs = _log_noise_prior(fine) - degrees * fine - 0.5 * squares * np.exp(-2 * fine)
+    weight = np.exp(normalise(logs))
+    mean = np.sum(weight * fine, axis=-1, keepdims=True)
+    spread = np.sqrt(np.sum(weight * (fine - mean) ** 2, axis=-1, keepdims=True) + 1e-6)
+    nodes = mean + spread * np.linspace(-2.2, 2.2, NUM_NOISE_NODES)
+    return NoiseGrid(np.exp(nodes), np.exp(mean[..., 0]), np.asarray(correlation, float))
+
+
+def log_sum(logs: Floats) -> Floats:
+    """Return log(sum(exp(logs))) over the last axis."""
+    top = np.max(logs, axis=-1, keepdims=True)
+    total: Floats = top + np.log(np.sum(np.exp(logs - top), axis=-1, keepdims=True))
+    return total[..., 0]
+
+
+def normalise(logs: Floats) -> Floats:
+    """Return logs whose exponentials sum to 1 over the last axis."""
+    return logs - log_sum(logs)[..., None]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Effects to expect: parts by their log share and their signed mean; arrays (..., J, K)."""
+
+    log_gain: Floats
+    log_null: Floats
+    log_harm: Floats
+    log_disaster: Floats
+    gain_mean: Floats
+    harm_mean: Floats
+    log_weight: Floats
+    """Of each node before any candidate, (K,)."""
+
+
+def default_prior(grid: NoiseGrid) -> Prior:
+    """Return the documented default: 10 % gains of mean 0.001, 20 % nothing, 70 % harms of 0.0012."""
+    unit = np.maximum(1.0, grid.centre / PRIOR_NOISE)[..., None, None]
+    scale = np.repeat(np.array(SCALES), len(SHARES))
+    gain = np.tile(np.array([g for g, _ in SHARES]), len(SCALES))
+    null = np.tile(np.array([n for _, n in SHARES]), len(SCALES))
+    weight = np.exp(-0.5 * (np.log(scale) / SCALE_SPREAD) ** 2) * np.tile(
+        SHARE_WEIGHTS, len(SCALES)
+    )
+    rest = 1 - DISASTER_SHARE
+    return Prior(
+        log_gain=np.log(gain * rest),
+        log_null=np.log(null * rest),
+        log_harm=np.log((1 - gain - null) * rest),
+        log_disaster=np.full_like(gain, math.log(DISASTER_SHARE)),
+        gain_mean=GAIN_MEAN * scale * unit,
+        harm_mean=HARM_MEAN * scale * unit,
+        log_weight=np.log(weight / weight.sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Posterior of one candidate's true effect: a mixture over nodes and parts."""
+
+    measured: Floats
+    """Best estimate without the prior, (..., J, K)."""
+    variance: Floats
+    """Of `measured`, (..., J, K)."""
+    weights: tuple[Floats, ...]
+    """Posterior weight of gain, nothing, harm, disaster, over all nodes summing to 1; (..., J, K) each."""
+    centres: tuple[Floats, ...]
+    """Centre of the normal that is cut at zero, for each part."""
+    node_mean: Floats
+    """Posterior mean within each node, (..., J, K)."""
+    node_variance: Floats
+    log_first: Floats
+    """How well each node predicted the first trial, (..., J, K)."""
+    log_repeats: Floats
+    """How well it predicted the further trials given the first; 0 where there is one trial."""
+
+    @property
+    def mean(self) -> Floats:
+        """Posterior mean, (...,)."""
+        weight = sum(self.weights[1:], self.weights[0])
+        return np.asarray(np.sum(weight * self.node_mean, axis=(-2, -1)))
+
+    def below(self, x: float | Floats) -> Floats:
+        """Return P(effect < x), (...,); what is exactly 0 is not below 0."""
+        if isinstance(x, float) and x == 0.0:
+            return np.asarray(np.clip(np.sum(self.weights[0], axis=(-2, -1)), 0.0, 1.0))
+        x = np.asarray(x, float)[..., None, None]
+        sd = np.sqrt(self.variance)
+        gain, null, harm, disaster = self.weights
+        total: Floats = np.where(
+            x < 0,
+            gain
+            * np.exp(
+                log_cdf((np.minimum(x, 0) - self.centres[0]) / sd) - log_cdf(-self.centres[0] / sd)
+            ),
+            gain,
+        )
+        total = total + np.where(x > 0, null, 0.0)
+        for weight, centre in ((harm, self.centres[2]), (disaster, self.centres[3])):
+            above = np.exp(log_cdf((centre - np.maximum(x, 0)) / sd) - log_cdf(centre / sd))
+            total = total + weight * np.where(x > 0, 1 - above, 0.0)
+        return np.asarray(np.clip(np.sum(total, axis=(-2, -1)), 0.0, 1.0))
+
+    def quantile(self, p: float) -> float:
+        """Return the effect below which lies a share `p`; for one candidate only."""
+        reach = 12 * float(np.sqrt(np.max(self.variance)))
+        low = float(np.min(self.measured)) - reach
+        high = float(np.max(self.measured)) + reach
+        low, high = min(low, -reach), max(high, reach)
+        for _ in range(5):
+            grid = np.linspace(low, high, 33)
+            first = int(np.searchsorted(np.maximum.accumulate(self.below(grid)), p))
+            low, high = float(grid[max(first - 1, 0)]), float(grid[min(first, 32)])
+        # A share of exactly 0 is a step: what lies within rounding of it is it.
+        edge = 0.5 * (low + high)
+        return 0.0 if abs(edge) < 2 * (high - low) + 1e-12 else edge
+
+
+def effect_posterior(
+    measured: Floats, variance: Floats, prior: Prior, log_weight: Floats
+) -> Effect:
+    """Combine a measured difference with the prior.
+
+    Args:
+        measured: Candidate minus incumbent by the trials alone, (..., J, K).
+        variance: Of it, luck and the incumbent's uncertainty included, (..., J, K).
+        prior: What effects to expect.
+        log_weight: Of each node, (..., J, K), normalised.
+    """
+    sd = np.sqrt(variance)
+    logs, centres, means, variances = [], [], [], []
+    parts = (
+        (prior.log_gain, prior.gain_mean, -1.0),
+        (prior.log_harm, prior.harm_mean, 1.0),
+        (prior.log_disaster, np.asarray(DISASTER_MEAN), 1.0),
+    )
+    for log_share, scale, sign in parts:
+        # An exponential of this scale times the likelihood is a normal cut at zero.
+        towards = sign * measured - variance / scale
+        tail, shift, spread = cut_normal(towards / sd)
+        logs.append(
+            log_share - np.log(scale) + 0.5 * variance / scale**2 - sign * measured / scale + tail
+        )
+        centres.append(sign * towards)
+        means.append(sign * (towards + sd * shift))
+        variances.append(variance * spread)
+    logs.insert(1, prior.log_null + log_density(measured, variance))
+    centres.insert(1, np.zeros_like(measured))
+    means.insert(1, np.zeros_like(measured))
+    variances.insert(1, np.zeros_like(measured))
+
+    stacked = np.stack(np.broadcast_arrays(*logs))
+    top = stacked.max(axis=0)
+    shares = np.exp(stacked - top)
+    total = shares.sum(axis=0)
+    shares /= total
+    node_mean = sum(s * m for s, m in zip(shares, means, strict=True))
+    node_second = sum(s * (v + m * m) for s, m, v in zip(shares, means, variances, strict=True))
+    node_mean = np.asarray(node_mean)
+    weight = np.exp(log_weight)
+    return Effect(
+        measured=measured,
+        variance=variance,
+        weights=tuple(weight * s for s in shares),
+        centres=tuple(np.broadcast_to(c, measured.shape) for c in centres),
+        node_mean=node_mean,
+        node_variance=np.maximum(np.asarray(node_second) - node_mean**2, 0.0),
+        log_first=np.asarray(top + np.log(total)),
+        log_repeats=np.zeros_like(node_mean),
+    )
+
 
 DRIFT = 4.0
 """Standard deviations from which the incumbent's own new trial means that the machine drifted."""

@@ -9,20 +9,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoresearch.decision.effect import Effect
-from autoresearch.decision.noise import (
+from autoresearch.decision.posterior import (
+    Effect,
+    Knowledge,
+    NoiseGrid,
+    default_prior,
+    noise_grid,
+    start,
+)
+from autoresearch.decision.scores import (
     Noise,
     audit_variance,
     good_results,
+    good_trials,
+    is_measured_tip,
     residual_squares,
     scores_of,
     seed_correlation,
     setup_of,
     split_at_verdict,
 )
-from autoresearch.decision.posterior import Knowledge, start
-from autoresearch.decision.prior import NoiseGrid, default_prior, noise_grid
-from autoresearch.decision.scores import good_trials, is_measured_tip
 from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
 from autoresearch.util.stats import Floats
 

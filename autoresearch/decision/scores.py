@@ -1,6 +1,13 @@
-"""What the scores of experiments stand for: which may be compared, which may be luck, which are no ideas."""
+"""Scores of experiments: which trials count, which may be compared, and their noise."""
 
-from autoresearch.types import Experiment, Session, Trial, Verdict
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoresearch.types import Experiment, Session, Trial, TrialResult, Verdict
 
 DOUBTFUL = 0.8
 """A keep with a smaller probability of being real is marked."""
@@ -53,3 +60,128 @@ def is_measured_tip(experiment: Experiment) -> bool:
         or experiment.proposer == "baseline"
         or (experiment.commit == experiment.parent and experiment.commit != "")
     )
+
+
+CORRELATION_PSEUDO_PAIRS = 4.0
+"""Pairs of repeats the correlation is shrunk with towards 0, which is the careful side."""
+MAX_CORRELATION = 0.9
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Luck between trials of the same code."""
+
+    sd: float
+    """Best guess in bpb."""
+    low: float
+    high: float
+    """Central 90 % range of the guess."""
+    degrees: float
+    """Degrees of freedom it rests on: repeats beyond the first of each code. 0: the default."""
+    correlation: float = 0.0
+    """Share of the variance common to trials on the same seed."""
+
+
+def trial_seed(session_seed: int, index: int) -> int:
+    """Return the seed of the trial `index` of any experiment: the same for all, so that luck cancels."""
+    return _derive("trial", session_seed, index)
+
+
+def confirm_seed(session_seed: int, index: int) -> int:
+    """Return the seed of pair `index` of confirmations: never one that a trial of the loop used."""
+    used = {trial_seed(session_seed, i) for i in range(64)}
+    seed = _derive("confirm", session_seed, index)
+    while seed in used:
+        seed += 1
+    return seed
+
+
+def _derive(stream: str, session_seed: int, index: int) -> int:
+    digest = hashlib.sha256(f"{stream}:{session_seed}:{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def setup_of(session: Session, experiment: Experiment | None = None) -> str:
+    """Return the key of the setup whose numbers count now."""
+    if session.setup is not None:
+        return session.setup.key
+    return experiment.setup if experiment is not None else ""
+
+
+def good_results(experiment: Experiment, setup: str) -> list[TrialResult]:
+    """Return the results of the trials that count, in order."""
+    return [t.result for t in good_trials(experiment, setup)]
+
+
+def scores_of(trials: Sequence[TrialResult]) -> list[float]:
+    """Return the bpb of each good trial."""
+    return [t.bpb for t in trials if t.bpb is not None]
+
+
+def split_at_verdict(
+    experiment: Experiment, trials: list[Trial]
+) -> tuple[list[Trial], list[Trial]]:
+    """Return the trials the verdict rests on, and those run later as sentinels.
+
+    Told by the number of trials the verdict names, else by the clock.
+    """
+    judged = experiment.judged_at
+    known = experiment.decision.num_trials if experiment.decision is not None else 0
+    if known and all(t.setup == experiment.setup for t in trials):
+        return trials[:known], trials[known:]
+    now = [t for t in trials if not judged or t.started_at <= judged] or trials[:1]
+    return now, trials[len(now) :]
+
+
+def residual_squares(session: Session, setup: str) -> tuple[float, float]:
+    """Return the sum of squares of repeats about their means, and its degrees of freedom.
+
+    The first trial of anything but the baseline is left out where there are repeats: it is why there are
+    repeats, so it is lucky more often than not. Trials after the verdict are left out, because the machine may
+    have drifted since. What the audits added is taken off.
+    """
+    squares = degrees = 0.0
+    for experiment in session.experiments:
+        counted = good_trials(experiment, setup)
+        trials = [t.result for t in split_at_verdict(experiment, counted)[0]]
+        if not is_measured_tip(experiment):
+            trials = trials[1:]
+        if len(trials) < 2:
+            continue
+        scores = np.array(scores_of(trials))
+        audit = float(np.mean([audit_variance(t) for t in trials]))
+        own = float(np.sum((scores - scores.mean()) ** 2)) - (len(scores) - 1) * audit
+        squares += max(own, 0.0)
+        degrees += len(scores) - 1
+    return squares, degrees
+
+
+def seed_correlation(session: Session, setup: str) -> float:
+    """Return how much of the luck two experiments share on the same seed.
+
+    Differences between the same two seeds, taken within two experiments, agree where luck belongs to the
+    seed. Shrunk towards 0 while such pairs are few.
+    """
+    by_number = {
+        e.number: {t.seed: t.bpb for t in good_results(e, setup) if t.bpb is not None}
+        for e in session.experiments
+    }
+    repeated = {n: s for n, s in by_number.items() if len(s) > 1}
+    products = norm = pairs = 0.0
+    for a, first in repeated.items():
+        for b, second in repeated.items():
+            shared = sorted(first.keys() & second.keys()) if a < b else []
+            for i, j in itertools.pairwise(shared):
+                x, y = first[i] - first[j], second[i] - second[j]
+                products += x * y
+                norm += 0.5 * (x * x + y * y)
+                pairs += 1
+    if norm <= 0:
+        return 0.0
+    value = products / norm * pairs / (pairs + CORRELATION_PSEUDO_PAIRS)
+    return min(max(value, 0.0), MAX_CORRELATION)
+
+
+def audit_variance(trial: TrialResult) -> float:
+    """Return the variance the audit adds to a score, in bpb^2."""
+    return (trial.audit_se or 0.0) ** 2

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass, replace
 from statistics import median
 
-from autoresearch.decision.noise import good_results
+from autoresearch.decision.scores import good_results
 from autoresearch.events import Progress
 from autoresearch.types import Experiment, Outcome, TrialResult
 

@@ -17,7 +17,7 @@ from typing import Any
 from autoresearch.errors import AutoresearchError
 from autoresearch.machine.hardware import COUNTED_LIKE_NVML, Hardware, package_version
 from autoresearch.paths import cache_directory, python_command
-from autoresearch.util.data_files import write_json
+from autoresearch.util.files import write_json
 
 VARIABLE = "AUTORESEARCH_ATTENTION"
 DEFAULT = "sdpa+folded"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoresearch.proposer import history, texts
+from autoresearch.proposer import history
 from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
 
@@ -122,7 +122,7 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
     last = [
         ("in_flight", _in_flight(context), False),
         ("limits", _limits(context), False),
-        ("stalled", texts.STALLED if context.is_stalled else "", False),
+        ("stalled", history.STALLED if context.is_stalled else "", False),
         ("task", _task(context), False),
     ]
     spent = sum(count(text) for _, text, _ in (*fixed, *last) if text)
@@ -152,16 +152,16 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
 def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, str, bool]]:
     """The parts that hardly change: rules, format, setup, program.md, the files."""
     names = ", ".join(f"`{path}`" for path in context.files)
-    rules = texts.RULES.format(
+    rules = history.RULES.format(
         files=names,
         budget=context.budget_seconds,
         max_lines=context.max_lines,
         contract=_contract(context.files),
     )
     answer_format = (
-        texts.AGENT_FORMAT.format(files=names)
+        history.AGENT_FORMAT.format(files=names)
         if limits.is_agent
-        else texts.FORMAT.format(first=next(iter(context.files)))
+        else history.FORMAT.format(first=next(iter(context.files)))
     )
     return [
         ("rules", rules, True),
@@ -179,7 +179,7 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
 def _contract(files: Mapping[str, str]) -> str:
     """What the program owes the lab, by the shape it has."""
     is_script = not any("Trial.join" in text for text in files.values())
-    return texts.SCRIPT_CONTRACT if is_script else texts.TRIAL_CONTRACT
+    return history.SCRIPT_CONTRACT if is_script else history.TRIAL_CONTRACT
 
 
 def _setup(context: Context) -> str:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from autoresearch.config import Config, ProposerConfig
+from autoresearch.proposer.agent.presets import takes_model
 from autoresearch.proposer.base import Notify, Proposer, nobody
 from autoresearch.proposer.cost import Ledger
 from autoresearch.proposer.fallback import Mixed, WithFallback
-from autoresearch.proposer.kinds import kinds_of
 from autoresearch.proposer.llm.proposer import LlmProposer
 from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.sandbox import Sandbox
@@ -75,3 +75,16 @@ def make_proposer(
         return make(settings.kind)
     shares = {str(kind): share for kind, share in settings.mix.items()}
     return Mixed({kind: make(kind) for kind in kinds_of(settings)}, shares)
+
+
+def kinds_of(settings: ProposerConfig) -> tuple[str, ...]:
+    """Return the kinds that propose: those with a share of `mix`, else `kind`."""
+    if settings.mix:
+        return tuple(kind for kind, share in settings.mix.items() if share > 0)
+    return (settings.kind,)
+
+
+def asks_model(settings: ProposerConfig) -> bool:
+    """Return whether `[proposer] model` reaches anyone: `llm` does ask it, a command may be started with it."""
+    kinds = kinds_of(settings)
+    return "llm" in kinds or ("command" in kinds and takes_model(settings.command))

@@ -1,13 +1,14 @@
-"""An idea as a commit: whole texts put on a parent, and carried over to another parent."""
+"""Experiments as commits: files put on a parent, carried over to another parent, and the commit message."""
 
+import re
+import textwrap
 from collections.abc import Mapping
 
 from autoresearch.errors import WorkError
 from autoresearch.paths import is_safe
 from autoresearch.record.git import EXECUTABLE, REGULAR, Entry, Repository
-from autoresearch.record.messages import candidate_message
-from autoresearch.types import Proposal
-from autoresearch.util.text import clean_line
+from autoresearch.types import Decision, Experiment, Proposal, Session
+from autoresearch.util.text import clean_line, clean_text
 
 
 def write_candidate(repository: Repository, proposal: Proposal, number: int, at: str) -> str:
@@ -63,3 +64,93 @@ def _check_path(path: str) -> None:
             hint="name files relative to it, as `[task] editable` does",
             kind="record",
         )
+
+
+_SUBJECT = 72
+_MAGIC = re.compile(
+    r"^(?=---|diff |Index: |\*\*\* |@@ |#|>8|[A-Za-z][A-Za-z0-9-]*:|\(cherry picked)", re.MULTILINE
+)
+
+
+def candidate_message(proposal: Proposal, number: int) -> str:
+    """Return the message of a commit that has not been tried yet."""
+    return _join(
+        _subject(proposal.description or f"experiment {number}"),
+        _body(proposal.hypothesis),
+        _trailers(number, proposer=proposal.proposer, parent=proposal.parent[:12]),
+    )
+
+
+def kept_message(
+    experiment: Experiment,
+    session: Session,
+    reason: str,
+    decision: Decision | None,
+    setup: str,
+) -> str:
+    """Return the message of a kept experiment's commit.
+
+    Args:
+        experiment: With all its trials.
+        session: As it was before the keep; its best is the reference.
+        reason: Why it is kept.
+        decision: The keep rule's answer.
+        setup: Key of the setup it was measured in.
+    """
+    bpb = experiment.val_bpb
+    outcome = []
+    if bpb is not None:
+        sentence = f"val_bpb {bpb:.6f}"
+        if decision is not None and decision.delta is not None:
+            sentence += f", {decision.delta:+.6f} against #{session.best}"
+        if decision is not None and decision.p_real is not None:
+            sentence += f", better with probability {decision.p_real:.2f}"
+        num = sum(t.result.ok and not t.confirmation for t in experiment.trials)
+        outcome.append(f"{sentence} ({num} trial{'s' if num != 1 else ''}).")
+    if decision is not None and decision.explanation:
+        outcome.append(_body(decision.explanation))
+    return _join(
+        _subject(experiment.description or f"experiment {experiment.number}"),
+        _body(experiment.hypothesis),
+        "\n".join(outcome),
+        _trailers(
+            experiment.number,
+            verdict=f"keep ({reason})" if reason else "keep",
+            proposer=experiment.proposer,
+            val_bpb=f"{bpb:.6f}" if bpb is not None else "",
+            setup=setup,
+        ),
+    )
+
+
+def revert_message(description: str, numbers: list[int], to: str) -> str:
+    """Return the message of a commit that undoes experiments."""
+    names = ", ".join(f"#{n}" for n in numbers) or "nothing that stands"
+    body = f"Returns the files to {to}; undone: {names}." if to else f"Undoes experiment {names}."
+    return _join(_subject(description), body, f"Autoresearch-Reverts: {names}")
+
+
+def _subject(text: str) -> str:
+    line = clean_line(text, 1000)
+    if len(line) > _SUBJECT:
+        line = line[: _SUBJECT - 3].rsplit(" ", 1)[0] + "..."
+    return _MAGIC.sub(" ", line).strip() or "change"
+
+
+def _body(text: str) -> str:
+    paragraphs = []
+    for line in clean_text(text, 4000).split("\n"):
+        paragraphs.extend(textwrap.wrap(line, 88, break_on_hyphens=False) or [""])
+    return _MAGIC.sub("  ", "\n".join(paragraphs).strip("\n"))
+
+
+def _trailers(number: int, **values: str) -> str:
+    lines = [f"Autoresearch-Experiment: {number}"]
+    for name, value in values.items():
+        if value:
+            lines.append(f"Autoresearch-{name.replace('_', '-').title()}: {clean_line(value, 120)}")
+    return "\n".join(lines)
+
+
+def _join(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,4 +1,4 @@
-"""The journal of one session in git: events appended to it, and the fold of them followed.
+"""The journal of one session in git: appended events under a write lock, with an index for fast reading.
 
 `refs/autoresearch/<tag>/journal` is a chain of commits with one event each: one line of JSON as the message, the
 event's small files as the tree, the experiment's commit as a second parent.
@@ -10,16 +10,18 @@ raises, and none of that happened. Who only listens cannot break that.
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from autoresearch.errors import AutoresearchError, WorkError
 from autoresearch.events import SCHEMA, Alerted, Event
 from autoresearch.paths import RunDirectory, is_safe
 from autoresearch.record.fold import Fold, without_gc
 from autoresearch.record.git import REGULAR, Entry, RefUpdate, Repository
-from autoresearch.record.index import load_index, save_index
-from autoresearch.record.refs import journal_ref
-from autoresearch.record.writing import writing
+from autoresearch.record.git_command import GitKilledError
+from autoresearch.record.refs import branch_ref, hand_ref, journal_ref, worktree_ref
+from autoresearch.util.locks import Lock, write_lock_path
 from autoresearch.util.text import clean_json, clean_line
 
 _MAX_EVENT_BYTES = 900_000
@@ -163,3 +165,149 @@ def _cut(content: bytes) -> bytes:
 def _file_name(path: str) -> str:
     parts = clean_line(path).replace("\\", "/").split("/")
     return "/".join(filter(is_safe, parts)) or "file"
+
+
+_MIN_NEW_EVENTS = 400
+"""Fewer are folded faster than the index is written."""
+
+
+def _path(run_directory: RunDirectory, tag: str) -> Path:
+    return run_directory.state / "index" / f"{tag}.json"
+
+
+def load_index(run_directory: RunDirectory, tag: str) -> Fold | None:
+    """Return the stored fold of a session, None if there is none that can be used."""
+    try:
+        with without_gc():
+            state = json.loads(_path(run_directory, tag).read_bytes())
+            fold = Fold.load(state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return fold if fold is not None and fold.tag == tag else None
+
+
+def save_index(run_directory: RunDirectory, fold: Fold, num_stored: int) -> int:
+    """Store a fold if enough is new in it; returns how many events are stored then.
+
+    Does nothing where `.autoresearch/` does not exist or cannot be written.
+    """
+    from autoresearch.util.files import write_file
+
+    if fold.num_events - num_stored < _MIN_NEW_EVENTS or not run_directory.state.is_dir():
+        return num_stored
+    text = json.dumps(fold.dump(), separators=(",", ":"))
+    with contextlib.suppress(AutoresearchError, OSError):
+        write_file(_path(run_directory, fold.tag), text.encode(), durable=False)
+    return fold.num_events
+
+
+_WAIT_SECONDS = 30.0
+_ORPHAN_SECONDS = 2.0
+"""A git whose lab was killed may still be finishing its transaction."""
+_OLD_SECONDS = 15.0
+_held = threading.local()
+
+
+@contextlib.contextmanager
+def writing(repository: Repository, tag: str) -> Iterator[None]:
+    """Hold the right to write the record of one session; may be nested in a thread.
+
+    Raises:
+        WorkError: another process writes for too long, or the folder cannot be written.
+    """
+    depths: dict[Path, int] = _held.__dict__.setdefault("depths", {})
+    path = write_lock_path(repository.common_dir)
+    if depths.get(path):
+        yield
+        return
+    lock = Lock(path)
+    if not lock.acquire(timeout_seconds=_WAIT_SECONDS):
+        raise WorkError(
+            f"another process has been writing the record of `{repository.root}` for"
+            f" {_WAIT_SECONDS:.0f} seconds",
+            hint="look for a hanging git or autoresearch process: `ps aux`",
+            kind="locked",
+        )
+    mark = path.with_name("writing")
+    try:
+        clear_wreck(repository, tag, mark)
+        _touch(mark)
+        depths[path] = 1
+        assert lock.descriptor is not None
+        repository.kept_open = (lock.descriptor,)
+        try:
+            yield
+        except GitKilledError:
+            raise  # the mark stays: its locks are a wreck now
+        except Exception:
+            _unmark(mark)
+            raise
+        finally:
+            depths[path] = 0
+            repository.kept_open = ()
+        _unmark(mark)
+    finally:
+        lock.release()
+
+
+def _touch(mark: Path) -> None:
+    try:
+        mark.touch()
+    except OSError as exc:
+        raise _cannot_write(mark.parent, exc) from exc
+
+
+def _cannot_write(folder: Path, exc: OSError) -> WorkError:
+    return WorkError(
+        f"cannot write in `{folder}`: {exc.strerror}",
+        hint="free some space or make the folder writable, then the same command goes on",
+        kind="disk",
+    )
+
+
+def _unmark(mark: Path) -> None:
+    with contextlib.suppress(OSError):
+        mark.unlink(missing_ok=True)
+
+
+def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
+    """Remove the lock files a killed writer of ours left; the caller holds the write lock.
+
+    Args:
+        repository: Where.
+        tag: Whose refs.
+        mark: If it exists, a writer died in the middle, and the locks of the branch, of HEAD and of the index that
+            are younger than the mark are its own.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        WorkError: a wreck is in a folder that cannot be written (kind `disk`).
+    """
+    common, own = repository.common_dir, repository.git_dir
+    ours = [common / f"{ref(tag)}.lock" for ref in (journal_ref, worktree_ref, hand_ref)]
+    shared = [common / f"{branch_ref(tag)}.lock", own / "HEAD.lock", own / "index.lock"]
+    marked_at = _modified(mark)
+    candidates = [(path, _OLD_SECONDS if marked_at is None else _ORPHAN_SECONDS) for path in ours]
+    if marked_at is not None:
+        candidates += [(p, _ORPHAN_SECONDS) for p in shared if (_modified(p) or 0) >= marked_at]
+    removed = []
+    for path, limit in candidates:
+        while (at := _modified(path)) is not None:
+            if abs(time.time() - at) >= limit:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as exc:
+                    raise _cannot_write(path.parent, exc) from exc
+                removed.append(path)
+                break
+            time.sleep(0.05)
+    return removed
+
+
+def _modified(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None

@@ -20,15 +20,9 @@ from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Alerted, Event, Proposed, TipMoved, TrialJudged, VerdictGiven, now
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.edits import identity
-from autoresearch.record.branches import begin_branch, choose_tag
-from autoresearch.record.commits import write_candidate
-from autoresearch.record.git import RefUpdate, Repository
-from autoresearch.record.git_command import RefMovedError
-from autoresearch.record.journal import Journal
-from autoresearch.record.messages import kept_message
-from autoresearch.record.refs import FETCH, branch_name, branch_ref
-from autoresearch.record.resolve import resolve
-from autoresearch.record.stored import (
+from autoresearch.record.branches import begin_branch, choose_tag, resolve
+from autoresearch.record.commits import kept_message, write_candidate
+from autoresearch.record.fold import (
     CURVE_FILE,
     LOG_FILE,
     PROGRAM_FILE,
@@ -36,6 +30,10 @@ from autoresearch.record.stored import (
     curve_to_bytes,
     result_to_json,
 )
+from autoresearch.record.git import RefUpdate, Repository
+from autoresearch.record.git_command import RefMovedError
+from autoresearch.record.journal import Journal
+from autoresearch.record.refs import FETCH, branch_name, branch_ref
 from autoresearch.record.worktree import WorkTree
 from autoresearch.rundir.status import Presence, ensure_state
 from autoresearch.types import (

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from autoresearch.errors import UsageError
 from autoresearch.events import Reverted, now
+from autoresearch.record.commits import revert_message
 from autoresearch.record.git import Entry, RefUpdate, Repository
 from autoresearch.record.git_command import ConflictError, RefLockedError, RefMovedError
-from autoresearch.record.messages import revert_message
 from autoresearch.record.record import Record
 from autoresearch.record.refs import branch_ref
 from autoresearch.types import Experiment, Session, Verdict

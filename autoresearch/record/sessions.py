@@ -4,9 +4,9 @@ from autoresearch.errors import AutoresearchError, UsageError
 from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import session_tags
 from autoresearch.record.git import RefUpdate, Repository
+from autoresearch.record.journal import writing
 from autoresearch.record.record import Record
 from autoresearch.record.refs import branch_ref, check_tag, worktree_ref
-from autoresearch.record.writing import writing
 from autoresearch.rundir.status import ensure_state
 from autoresearch.types import Session
 

@@ -3,11 +3,10 @@
 from datetime import UTC, datetime
 
 from autoresearch.record.refs import FETCH
-from autoresearch.report import experiments as tried
-from autoresearch.report import words
+from autoresearch.report import content, experiments
 from autoresearch.report.assets import Material
 from autoresearch.report.content import Slice, View
-from autoresearch.report.diffs import diff_lines, net_stat
+from autoresearch.report.experiments import diff_lines, net_stat
 from autoresearch.types import Session
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.overview import device_word
@@ -34,16 +33,16 @@ def build(
     s = summarize(session, now)
     view = View(
         title=f.clean(session.tag),
-        subtitle=words.subtitle(session, s),
-        state=words.state(session, s),
-        verdict=tuple(words.verdict(s)),
-        cards=tuple(words.cards(session, s)),
+        subtitle=content.subtitle(session, s),
+        state=content.state(session, s),
+        verdict=tuple(content.verdict(s)),
+        cards=tuple(content.cards(session, s)),
         marks=tuple(f.clean(m) for m in s.marks),
         alerts=tuple((f.clean(a.text), f.clean(a.command)) for a in s.alerts),
-        rungs=tuple(tried.rungs(s, material)),
-        checks=tuple(tried.checks(s)),
-        themes=tuple(tried.themes(session)),
-        failures=tuple(tried.failures(session, material)),
+        rungs=tuple(experiments.rungs(s, material)),
+        checks=tuple(experiments.checks(s)),
+        themes=tuple(experiments.themes(session)),
+        failures=tuple(experiments.failures(session, material)),
         night=tuple(_night(s)),
         spend=tuple(_spend(session, s)),
         constants=material.constants,
@@ -62,7 +61,7 @@ def build(
         is_alarm=s.confirmation is not None and s.confirmation.is_alarm,
         has_noise=s.noise is not None,
         has_hours=any(e.judged_at for e in session.experiments),
-        plot_alt=words.plot_alt(s),
+        plot_alt=content.plot_alt(s),
     )
     return view, s
 

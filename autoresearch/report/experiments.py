@@ -1,18 +1,17 @@
-"""The experiments of a report: what was kept and carries the gain, what was tried in vain, what failed."""
+"""The experiments of a report: kept, discarded and failed ones, with their diffs."""
 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from autoresearch.decision.confirmation import carried
 from autoresearch.decision.scores import is_doubtful
-from autoresearch.decision.verified import carried
 from autoresearch.report.assets import Material
-from autoresearch.report.content import Check, Failure, Miss, Rung, Theme
-from autoresearch.report.diffs import diff_lines
-from autoresearch.report.words import numbers
+from autoresearch.report.content import Check, DiffLine, Failure, Miss, Rung, Theme, numbers
 from autoresearch.types import Decision, Experiment, Session, Verdict, said
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import question, word_of
+from autoresearch.ui.pages.diffs import stats
 from autoresearch.ui.summary import Summary
 
 
@@ -172,3 +171,33 @@ def failures(session: Session, material: Material) -> list[Failure]:
             )
         )
     return sorted(failures, key=lambda x: -x.num)
+
+
+MAX_DIFF_LINES = 400
+
+
+def diff_lines(diff: str) -> tuple[DiffLine, ...]:
+    """Return the lines of a diff with their kinds, cut after `MAX_DIFF_LINES`."""
+    kinds = (
+        (("diff ", "index ", "--- ", "+++ ", "new file", "deleted file"), "heading"),
+        (("@@",), "place"),
+        (("+",), "added"),
+        (("-",), "removed"),
+    )
+    lines = f.clean(diff, lines=True).rstrip("\n").split("\n") if diff else []
+    found = [
+        DiffLine(line[:1000], next((kind for starts, kind in kinds if line.startswith(starts)), ""))
+        for line in lines[:MAX_DIFF_LINES]
+    ]
+    if len(lines) > MAX_DIFF_LINES:
+        found.append(DiffLine(f"... {len(lines) - MAX_DIFF_LINES} more lines", "heading"))
+    return tuple(found)
+
+
+def net_stat(diff: str) -> str:
+    """Return `+3 -1 lines in train.py`."""
+    files = stats(diff)
+    if not files:
+        return ""
+    added, removed = sum(x.added for x in files), sum(x.removed for x in files)
+    return f"+{added} -{removed} lines in {', '.join(f.clean(x.path) for x in files)}"

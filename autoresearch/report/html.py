@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from autoresearch.paths import templates_directory
-from autoresearch.report import curves, plot
+from autoresearch.report import plot
 from autoresearch.report.assets import Material
 from autoresearch.report.build import build
 from autoresearch.report.canvas import PAGE, svg
@@ -41,8 +41,8 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    losses = curves.curve_labels(session, material.curves)
-    figure = curves.loss_curves(losses, palette=PAGE)
+    losses = plot.curve_labels(session, material.curves)
+    figure = plot.loss_curves(losses, palette=PAGE)
     return environment.get_template(TEMPLATE).render(
         view=view,
         refresh=REFRESH_SECONDS if is_watched and view.is_running else 0,

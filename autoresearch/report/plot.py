@@ -1,4 +1,4 @@
-"""The staircase of a session: the best so far, what was kept and discarded, what failed, and the noise."""
+"""The plots of a session: the staircase of scores, and the training curves."""
 
 import io
 import math
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from autoresearch.decision.scores import bpb_under, is_doubtful
-from autoresearch.report.canvas import LIGHT, Palette, new_figure, svg
-from autoresearch.report.labels import draw_labels
+from autoresearch.report.canvas import LIGHT, Palette, draw_labels, new_figure, svg
 from autoresearch.types import Experiment, Session, Verdict, said
 from autoresearch.ui.summary import Summary
 from autoresearch.ui.text import clean, fit, parse_time
@@ -17,6 +16,16 @@ from autoresearch.ui.text import clean, fit, parse_time
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+from typing import TYPE_CHECKING
+
+from autoresearch.decision.scores import find
+from autoresearch.report.canvas import drawable
+from autoresearch.types import CurvePoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 XAxis = Literal["experiment", "hour"]
 
@@ -291,3 +300,61 @@ def _plain_text(
     place = axes.transAxes if transform == "axes" else axes.transData
     label = axes.text(x, y, text, color=color, ha="center", va="center", transform=place)
     label.set_parse_math(False)
+
+
+def loss_curves(
+    curves: Mapping[str, Sequence[CurvePoint]],
+    *,
+    palette: Palette = LIGHT,
+    width: float = 9.6,
+    height: float = 3.6,
+) -> "Figure | None":
+    """Draw training loss over the seconds of the budget, one line a label; None without a curve."""
+    drawn = {
+        label: [(p.seconds, p.loss) for p in points if p.loss is not None and math.isfinite(p.loss)]
+        for label, points in curves.items()
+    }
+    drawn = {label: points for label, points in drawn.items() if len(points) > 1}
+    if not drawn:
+        return None
+    figure, axes = new_figure(width, height, palette)
+    styles = ((palette.discard, "--"), (palette.keep, "-"), (palette.other, ":"))
+    settled: list[float] = []
+    for (label, points), (color, dash) in zip(drawn.items(), styles, strict=False):
+        axes.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            dash,
+            color=color,
+            label=drawable(label),
+            lw=1.5,
+        )
+        end = points[-1][0]
+        settled += [y for x, y in points if x > 0.08 * end]
+    low, high = min(settled), max(settled)
+    pad = max(0.05 * (high - low), 1e-4)
+    axes.set_ylim(low - pad, high + pad)
+    axes.set_xlabel("seconds of the budget", color=palette.faint)
+    axes.set_ylabel("training loss, as reported", color=palette.faint)
+    legend = axes.legend(fontsize=8.5, frameon=False, labelcolor=palette.ink)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def last_scored(session: Session) -> Experiment | None:
+    """Return the newest experiment with a score."""
+    return next((e for e in reversed(session.experiments) if e.val_bpb is not None), None)
+
+
+def curve_labels(
+    session: Session, curves: Mapping[int, Sequence[CurvePoint]]
+) -> dict[str, Sequence[CurvePoint]]:
+    """Return the curves of baseline, best and last under readable names, in this order."""
+    names = {0: "#0 baseline", session.best: f"#{session.best} best"}
+    last = last_scored(session)
+    if last is not None:
+        names.setdefault(last.number, f"#{last.number} last")
+    if session.best == 0 and find(session, 0):
+        names[0] = "#0 baseline, still the best"
+    return {name: curves[number] for number, name in names.items() if number in curves}

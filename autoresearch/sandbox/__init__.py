@@ -4,7 +4,6 @@
 backends are bubblewrap, Landlock (both Linux), Seatbelt (macOS) and none.
 """
 
-from autoresearch.sandbox.choice import BackendReport, choose, report
 from autoresearch.sandbox.policy import (
     EXIT_LIMIT,
     GUARANTEES,
@@ -14,6 +13,7 @@ from autoresearch.sandbox.policy import (
     Profile,
     Sandbox,
 )
+from autoresearch.sandbox.select import BackendReport, choose, report
 
 __all__ = [
     "EXIT_LIMIT",

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoresearch.sandbox import command as keeper
-from autoresearch.sandbox import machine_paths as places
+from autoresearch.sandbox import command, machine_paths
 from autoresearch.sandbox.landlock import kernel_abi
 from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
 from autoresearch.sandbox.seccomp import FilterOptions, build_filter
@@ -52,10 +51,10 @@ class Bubblewrap:
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
         env = child_environment(policy, temporary="/tmp")  # noqa: S108 - it is private
-        uid = keeper.throwaway_uid() if self.changes_user and _can_drop(policy) else None
+        uid = command.throwaway_uid() if self.changes_user and _can_drop(policy) else None
         is_private = policy.profile == "judge"
         if uid is not None and not is_private:
-            keeper.give(policy.home, uid)
+            command.give(policy.home, uid)
         limits: dict[str, Any] = {
             "max_processes": policy.max_processes,
             "disk_mb": policy.disk_mb,
@@ -64,20 +63,22 @@ class Bubblewrap:
         }
         # With the machine's network come the abstract sockets of its services; Landlock keeps them away.
         has_scope = policy.needs_network and kernel_abi() >= 6
-        inner = keeper.launch(
+        inner = command.launch(
             {
                 **limits,
                 "mode": "enter",
                 "has_scope": has_scope,
                 "uid": uid,
-                "groups": keeper.node_groups(places.gpu_nodes()) if policy.needs_gpu else [],
-                "capabilities": keeper.kept_capabilities() if uid is not None else 0,
+                "groups": command.node_groups(machine_paths.gpu_nodes())
+                if policy.needs_gpu
+                else [],
+                "capabilities": command.kept_capabilities() if uid is not None else 0,
                 "cwd": str(policy.working_directory),
                 "argv": list(argv),
             }
         )
         options = FilterOptions(needs_network=policy.needs_network, has_scopes=has_scope)
-        outer = keeper.launch(
+        outer = command.launch(
             {
                 **limits,
                 "mode": "keep",
@@ -136,21 +137,25 @@ class Bubblewrap:
 
 def _can_drop(policy: Policy) -> bool:
     """Whether a stranger may read what is bound in; the folders above it are new ones."""
-    return keeper.kept_capabilities() != 0 or all(
-        keeper.is_open(path)
-        for path in (*places.interpreter_paths(), *policy.read_only, policy.working_directory)
+    return command.kept_capabilities() != 0 or all(
+        command.is_open(path)
+        for path in (
+            *machine_paths.interpreter_paths(),
+            *policy.read_only,
+            policy.working_directory,
+        )
     )
 
 
 def _system(policy: Policy) -> Iterator[str]:
-    for path in places.system_paths(needs_network=policy.needs_network):
+    for path in machine_paths.system_paths(needs_network=policy.needs_network):
         if path.is_symlink() and path.parent == Path("/"):
             yield from ("--symlink", str(path.readlink()), str(path))
         else:
             yield from ("--ro-bind-try", str(path), str(path))
     if policy.needs_gpu:
         yield from ("--ro-bind-try", "/sys", "/sys")
-        for node in places.gpu_nodes():
+        for node in machine_paths.gpu_nodes():
             yield from ("--dev-bind-try", str(node), str(node))
     else:
         for name in _SYS_CPU:
@@ -158,16 +163,16 @@ def _system(policy: Policy) -> Iterator[str]:
 
 
 def _programs(argv: Sequence[str], policy: Policy) -> list[Path]:
-    paths = places.interpreter_paths()
-    paths += places.program_paths(argv[0], policy.environment.get("PATH"))
-    return [path for path in dict.fromkeys(paths) if not places.is_inside(path, _BOUND)]
+    paths = machine_paths.interpreter_paths()
+    paths += machine_paths.program_paths(argv[0], policy.environment.get("PATH"))
+    return [path for path in dict.fromkeys(paths) if not machine_paths.is_inside(path, _BOUND)]
 
 
 def _parents(paths: Sequence[Path]) -> Iterator[str]:
     """Make the folders above what is bound in, so that any uid may pass; bubblewrap's own are private."""
     folders = {folder for path in paths for folder in path.parents if len(folder.parts) > 1}
     for folder in sorted(folders - {Path("/tmp")}):  # noqa: S108
-        if not places.is_inside(folder, _BOUND):
+        if not machine_paths.is_inside(folder, _BOUND):
             yield from ("--perms", "0755", "--dir", str(folder))
 
 
@@ -178,5 +183,5 @@ def variants() -> list[Bubblewrap]:
         return []
     result = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     has_quota = "--size" in result.stdout + result.stderr
-    users = (True, False) if keeper.can_change_user() else (False,)
+    users = (True, False) if command.can_change_user() else (False,)
     return [Bubblewrap(program, has_quota=has_quota, changes_user=user) for user in users]

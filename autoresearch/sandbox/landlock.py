@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoresearch.sandbox import command as keeper
-from autoresearch.sandbox import machine_paths as places
+from autoresearch.sandbox import command, machine_paths
 from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
 from autoresearch.sandbox.seccomp import FilterOptions, build_filter, supports
 
@@ -55,9 +54,9 @@ class Landlock:
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
         env = child_environment(policy, package=_package_link())
-        uid = keeper.throwaway_uid() if self.changes_user and _can_drop(policy) else None
+        uid = command.throwaway_uid() if self.changes_user and _can_drop(policy) else None
         if uid is not None:
-            keeper.give(policy.home, uid)
+            command.give(policy.home, uid)
             if policy.temporary is not None:
                 # Where links in /tmp are protected, only the owner of one may follow it.
                 os.chown(policy.temporary, uid, uid, follow_symlinks=False)
@@ -77,8 +76,8 @@ class Landlock:
             "memory_mb": policy.memory_mb,
             "environment": sorted(env),
             "uid": uid,
-            "groups": keeper.node_groups(places.gpu_nodes()) if policy.needs_gpu else [],
-            "capabilities": keeper.kept_capabilities() if uid is not None else 0,
+            "groups": command.node_groups(machine_paths.gpu_nodes()) if policy.needs_gpu else [],
+            "capabilities": command.kept_capabilities() if uid is not None else 0,
             "cwd": str(policy.working_directory),
             "argv": list(argv),
             "filter": build_filter(options).hex(),
@@ -92,7 +91,7 @@ class Landlock:
             "needs_network": policy.needs_network,
             "rules": [*_rules(argv, policy), *self._shared(uid)],
         }
-        return Command(keeper.launch(spec), env, policy.inherit, None)
+        return Command(command.launch(spec), env, policy.inherit, None)
 
     def _shared(self, uid: int | None) -> list[tuple[str, str]]:
         """Without a broker a throw-away uid may use names in /dev/shm: all it leaves is its own, and goes."""
@@ -101,18 +100,18 @@ class Landlock:
 
 def _can_drop(policy: Policy) -> bool:
     """Whether a stranger may read, and come to, what the child needs."""
-    needed = (*places.interpreter_paths(), *policy.read_only, policy.working_directory)
-    return keeper.kept_capabilities() != 0 or (
-        all(keeper.is_open(path) for path in needed)
-        and all(keeper.is_passable(path) for path in (*needed, policy.home))
+    needed = (*machine_paths.interpreter_paths(), *policy.read_only, policy.working_directory)
+    return command.kept_capabilities() != 0 or (
+        all(command.is_open(path) for path in needed)
+        and all(command.is_passable(path) for path in (*needed, policy.home))
     )
 
 
 def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
     paths = [
-        *places.system_paths(needs_network=policy.needs_network),
-        *places.interpreter_paths(),
-        *places.program_paths(argv[0], policy.environment.get("PATH")),
+        *machine_paths.system_paths(needs_network=policy.needs_network),
+        *machine_paths.interpreter_paths(),
+        *machine_paths.program_paths(argv[0], policy.environment.get("PATH")),
         *policy.read_only,
         policy.working_directory,
         _package_link(),
@@ -129,7 +128,7 @@ def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
         # The driver names its threads through /proc/self/task. The rule is made in the child, so that it is this
         # process, with all its threads and no other: in the rest of /proc lie settings of the lab's own processes.
         yield ("/proc/self", "update")
-        for node in places.gpu_nodes():
+        for node in machine_paths.gpu_nodes():
             yield (str(node), "device")
     yield (str(policy.home), "write")
 
@@ -142,7 +141,7 @@ def _package_link() -> Path:
     """
     folder = Path(tempfile.mkdtemp(prefix="autoresearch-path-"))
     folder.chmod(0o755)
-    (folder / "autoresearch").symlink_to(places.package_folder())
+    (folder / "autoresearch").symlink_to(machine_paths.package_folder())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
@@ -152,7 +151,7 @@ def variants() -> list[Landlock]:
     abi = kernel_abi()
     if abi < 1:
         return []
-    users = (True, False) if keeper.can_change_user() else (False,)
+    users = (True, False) if command.can_change_user() else (False,)
     return [
         Landlock(abi, has_broker=broker, changes_user=user)
         for user in users

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoresearch.sandbox import machine_paths as places
+from autoresearch.sandbox import machine_paths
 from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
 
 _SYSTEM = (
@@ -80,11 +80,11 @@ def _lines(argv: Sequence[str], policy: Policy) -> Iterator[str]:
     yield "(allow ipc-posix-shm)"
     yield "(allow file-read-metadata)"
     readable = [Path(name) for name in _SYSTEM]
-    readable += places.interpreter_paths()
-    readable += places.program_paths(argv[0], policy.environment.get("PATH"))
+    readable += machine_paths.interpreter_paths()
+    readable += machine_paths.program_paths(argv[0], policy.environment.get("PATH"))
     readable += [*policy.read_only, policy.working_directory]
     # Importing from a folder lists it; only its names show.
-    yield f"(allow file-read-data (literal {_quote(places.package_folder().parent)}))"
+    yield f"(allow file-read-data (literal {_quote(machine_paths.package_folder().parent)}))"
     for path in dict.fromkeys(_real(readable)):
         yield f"(allow file-read* (subpath {_quote(path)}))"
     for name in ("/dev/null", "/dev/zero"):

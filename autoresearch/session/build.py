@@ -1,4 +1,4 @@
-"""Puts a lab together from a run directory: configuration, data, sandbox, executor, setup."""
+"""Builds a lab from a run directory: configuration, data, sandbox, executor, setup; and `try`."""
 
 import contextlib
 import os
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.hardware import Hardware
     from autoresearch.sandbox import Sandbox
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoresearch.errors import PrerequisiteError, UsageError, WorkError
+from autoresearch.events import Event, Phase, Progress
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME
+from autoresearch.record.git import Repository, is_repository
+from autoresearch.types import Session, TrialResult, TrialSpec
+from autoresearch.util.files import read_file
+from autoresearch.util.locks import holder_of, session_lock_path
 
 
 @dataclass(frozen=True)
@@ -142,3 +155,107 @@ def lock_device(
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES")
     name = gpu_uuid() or f"{hardware.kind}-{(visible or '0').split(',')[0]}"
     return gpu_lock(name, f"`{run_directory.root}`")
+
+
+def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:
+    """Refuse to go on where numbers would not be comparable.
+
+    Raises:
+        PrerequisiteError: names each difference.
+    """
+    if session.setup is None or is_rebaseline or session.setup.key == lab.setup.key:
+        return
+    differences = "; ".join(session.setup.differences(lab.setup))
+    raise PrerequisiteError(
+        f"session `{session.tag}` was measured under another setup: {differences}",
+        hint="go on with `autoresearch run --rebaseline`, which measures the best anew, or begin"
+        " another session: `autoresearch init . --tag NAME`, then `autoresearch run`",
+        kind="setup_changed",
+    )
+
+
+def recall(lab: "Lab", session: Session) -> "Lab":
+    """Give the executor what an earlier run measured and chose under this setup."""
+    executor = lab.executor
+    results = [
+        t.result
+        for e in session.experiments
+        for t in e.trials
+        if e.proposer == "baseline" and t.setup == lab.setup.key and t.result.ok
+    ]
+    for result in results:
+        if executor.submit_seconds is None:
+            executor.submit_seconds = result.submit_seconds
+        if executor.tolerance is None and "tolerance" in result.extra:
+            executor.tolerance = float(result.extra["tolerance"])
+            executor.noise_nats = float(result.extra.get("difference_sd", 0.0))
+    chosen = session.setups.get(lab.setup.key)
+    if chosen is None or not chosen.attention or chosen.attention == lab.setup.attention:
+        return lab
+    executor.use_attention(chosen.attention)
+    return replace(lab, setup=replace(lab.setup, attention=chosen.attention))
+
+
+def try_working_tree(
+    lab: Lab,
+    *,
+    seed: int,
+    emit: Callable[[Event | Progress | Phase], None],
+    stop: threading.Event,
+) -> TrialResult:
+    """Train and judge the files of the run directory as they lie there.
+
+    Returns:
+        The audited result on the validation split.
+
+    Raises:
+        UsageError: an editable file is missing.
+        WorkError: a session runs here (kind `locked`): a trial beside its trials would spoil its numbers.
+    """
+    _refuse_beside_a_session(lab.run_directory.root)
+    files = working_files(lab.run_directory.root, lab.config.task.editable)
+    spec = TrialSpec(
+        files=files,
+        seed=seed,
+        budget_seconds=lab.config.trial.budget_seconds,
+        audit=True,
+        label="try",
+    )
+    with lock_device(lab.hardware, lab.run_directory):
+        emit(Phase(name="trial", detail="working tree"))
+        return lab.executor.run(spec, on_progress=emit, stop=stop)
+
+
+def _refuse_beside_a_session(root: Path) -> None:
+    if not is_repository(root):
+        return
+    with Repository.open(root) as repository:
+        holder = holder_of(session_lock_path(repository.git_dir))
+    if holder is not None:
+        raise WorkError(
+            f"a session is running here already: {holder}",
+            hint="a trial beside it would spoil its numbers: wait for its end, or end it with"
+            " `autoresearch stop --wait`",
+            kind="locked",
+        )
+
+
+def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
+    """Return what a trial of a session would be given, as it lies in the folder: all that git knows there.
+
+    Raises:
+        UsageError: an editable file is missing.
+    """
+    names = {*editable, PROGRAM_NAME, CONFIG_NAME}
+    if is_repository(root):
+        with Repository.open(root) as repository:
+            head = repository.ref("HEAD")
+            names.update(repository.entries(head) if head else ())
+    files = {name: read_file(root / name) for name in sorted(names)}
+    for name in editable:
+        if files[name] is None:
+            raise UsageError(
+                f"`{name}` is missing in `{root}`",
+                hint="`autoresearch init .` fills in what is missing",
+            )
+    return {name: content for name, content in files.items() if content is not None}

@@ -1,27 +1,114 @@
-"""Asks whether a gain is real: which versions to train on fresh seeds, and what is stored of the answer.
+"""Runs a confirmation: trains variants on fresh seeds and stores the result.
 
 The trials are run by `session/paired.py`, the arithmetic is in `decision/confirmation.py`.
 """
 
 import dataclasses
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autoresearch.config import Config
-from autoresearch.decision.confirmation import carry_over, confirm, p_carries
+from autoresearch.decision.confirmation import LEFT_OUT, carry_over, confirm, p_carries
 from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.scores import is_measured_tip
-from autoresearch.decision.verified import LEFT_OUT
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.execution.base import Executor
+from autoresearch.session.build import check_setup, recall
 from autoresearch.session.paired import Arm, Bench, Emit, conditions_of, seeds_of
-from autoresearch.session.setups import check_setup, recall
-from autoresearch.session.variants import Number, leave_out, with_constants
 from autoresearch.types import Confirmation, Experiment, Session, TrialResult
 from autoresearch.util.killpoints import reach
+
+if TYPE_CHECKING:
+    from autoresearch.record.record import Record
+
+
+Number = int | float
+
+
+def leave_out(
+    record: "Record", best: "Experiment", experiment: "Experiment"
+) -> Mapping[str, bytes] | None:
+    """Return the best's files without the change one kept experiment made, None if that collides."""
+    files = dict(record.files(best.commit))
+    made = record.files(experiment.commit)
+    parents = record.repository.parents(experiment.commit)
+    was = record.files(parents[0]) if parents else {}
+    for path in record.editable():
+        before, after = was.get(path), made.get(path)
+        if before == after:
+            continue
+        if before is None or after is None or path not in files:
+            return None
+        merged = record.repository.merge3(after, files[path], before)
+        if merged is None:
+            return None
+        files[path] = merged
+    return files
+
+
+def with_constants(
+    files: Mapping[str, bytes],
+    editable: Sequence[str],
+    changes: Mapping[str, Number],
+    number: int,
+) -> dict[str, bytes]:
+    """Return the editable files in which constants were set.
+
+    Raises:
+        UsageError: no editable file has a constant of that name.
+    """
+    from autoresearch.proposer.search.constants import parse, replace
+
+    left = dict(changes)
+    changed = {}
+    known: set[str] = set()
+    for path in editable:
+        if not path.endswith(".py") or path not in files:
+            continue
+        program = parse(files[path].decode())
+        names = {c.name for c in program.constants}
+        known |= names
+        mine = {name: left.pop(name) for name in list(left) if name in names}
+        if mine:
+            changed[path] = replace(program, mine).encode()
+    if left:
+        import difflib
+
+        name = next(iter(left))
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        raise UsageError(
+            f"experiment {number} has no constant `{name}`",
+            hint=f"did you mean `{near[0]}`?"
+            if near
+            else "known ones: " + ", ".join(sorted(known)),
+        )
+    return changed
+
+
+def parse_changes(texts: Sequence[str]) -> dict[str, Number]:
+    """Read `NAME=VALUE` words.
+
+    Raises:
+        UsageError: a word is not of that form.
+    """
+    changes: dict[str, Number] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            number = json.loads(value)
+        except ValueError:
+            number = None
+        if not name or isinstance(number, bool) or not isinstance(number, int | float):
+            raise UsageError(
+                f"`--set` takes NAME=NUMBER, got `{text}`", hint="for example `--set DEPTH=12`"
+            )
+        changes[name.strip()] = number
+    return changes
+
 
 SHARED_ABOVE = 0.1
 """Relative difference in tokens/s between trials of the same code above which a confirmation gets an alert."""

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autoresearch.decision.confirmation import MIN_PAIRS, affordable_pairs, fresh_seeds
-from autoresearch.decision.verified import LEFT_OUT
+from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, fresh_seeds
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, now
 from autoresearch.execution.base import MAX_TAINTED, Executor

@@ -13,10 +13,9 @@ from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import check_editable
 from autoresearch.rundir import control
-from autoresearch.session.awake import is_on_battery, kept_awake
-from autoresearch.session.build import Lab, lock_device
-from autoresearch.session.limits import Limits
-from autoresearch.session.setups import check_setup, recall
+from autoresearch.session.build import Lab, check_setup, lock_device, recall
+from autoresearch.session.context import Limits
+from autoresearch.session.signals import is_on_battery, kept_awake
 from autoresearch.types import Session, Setup
 from autoresearch.util.killpoints import reach
 
@@ -218,9 +217,8 @@ def proposals_ahead(lab: Lab) -> int:
     On a CPU-only machine, or with a local model that shares the GPU, proposing would disturb the
     measurement, so nothing runs ahead unless the configuration asks for it.
     """
-    from autoresearch.proposer.kinds import kinds_of
     from autoresearch.proposer.llm.provider import is_local
-    from autoresearch.proposer.registry import model_settings
+    from autoresearch.proposer.registry import kinds_of, model_settings
 
     proposer = lab.config.proposer
     if proposer.ahead >= 0:
@@ -264,7 +262,7 @@ def started_event(
     lab: Lab, record: "Record", options: RunOptions, first_number: int
 ) -> SessionStarted:
     """Return the event that says under which conditions this run began."""
-    from autoresearch.proposer.kinds import asks_model, kinds_of
+    from autoresearch.proposer.registry import asks_model, kinds_of
 
     config = lab.config
     limits = options.limits

@@ -1,9 +1,16 @@
-"""What a child printed or said of its failure: captured with a bound, and made harmless. Nobody trusts it."""
+"""What a trial reports while it runs: captured output, the training curve, memory."""
 
+import contextlib
+import math
 import re
+import time
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
+
+from autoresearch.machine.hardware import gpu_handle
+from autoresearch.trial.process import tree_memory_mb, tree_pids
+from autoresearch.types import CurvePoint
 
 # Escape sequences: CSI, OSC and other strings, two-character ones.
 _ESCAPES = re.compile(
@@ -85,3 +92,187 @@ def explain_error(message: Mapping[str, Any], where: str = "") -> tuple[str, str
     detail = f"{name}: {text}" if text else name
     reason = "oom" if message.get("kind") == "oom" else "exception"
     return reason, f"{where + ': ' if where else ''}{detail}{place}"
+
+
+_MAX_POINTS = 600
+_MAX_VALUES = 16
+_NUM_NAN = 3
+_NUM_LOSSES = 5
+
+
+class HopelessError(Exception):
+    """The loss says that nothing will come of this training.
+
+    Args:
+        reason: `nan` or `diverged`.
+        detail: One sentence.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Curve:
+    """Keeps at most 600 points, evenly thinned.
+
+    Args:
+        budget_seconds: Of the training.
+        divergence_loss: Loss in nats above which, after a tenth of the budget, a training has diverged; None never.
+    """
+
+    def __init__(self, budget_seconds: float, divergence_loss: float | None) -> None:
+        self.points: list[CurvePoint] = []
+        self._budget_seconds = budget_seconds
+        self._divergence_loss = divergence_loss
+        self._losses: list[float] = []
+        self._num_nan = 0
+        self._num_logged = 0
+        self._keep_every = 1
+
+    @property
+    def ends_in_nan(self) -> bool:
+        """Whether the last logged loss was not finite."""
+        return self._num_nan > 0
+
+    def add(self, values: Mapping[str, Any], seconds: float, num_tokens: int) -> None:
+        """Take what was logged `seconds` into the training; what is no number is passed over.
+
+        Raises:
+            HopelessError: the loss has been NaN, or far too high, for several in a row.
+        """
+        numbers: dict[str, float] = {}
+        for name, value in list(values.items())[:_MAX_VALUES]:
+            number = _number(value)
+            if number is not None:
+                numbers[one_line(str(name), 40)] = number
+        loss = numbers.pop("loss", None)
+        if loss is not None:
+            self._look_at(loss, seconds / self._budget_seconds)
+        self._num_logged += 1
+        if self._num_logged % self._keep_every:
+            return
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        kept = loss if loss is not None and math.isfinite(loss) else None
+        self.points.append(CurvePoint(round(seconds, 3), num_tokens, kept, finite))
+        if len(self.points) >= _MAX_POINTS:
+            del self.points[::2]
+            self._keep_every *= 2
+
+    def _look_at(self, loss: float, spent: float) -> None:
+        if not math.isfinite(loss):
+            self._num_nan += 1
+            if self._num_nan >= _NUM_NAN:
+                raise HopelessError("nan", f"the loss became {loss}")
+            return
+        self._num_nan = 0
+        self._losses.append(loss)
+        del self._losses[:-_NUM_LOSSES]
+        limit = self._divergence_loss
+        if limit is not None and spent > 0.1 and len(self._losses) == _NUM_LOSSES:
+            median = sorted(self._losses)[_NUM_LOSSES // 2]
+            if median > limit:
+                raise HopelessError(
+                    "diverged",
+                    f"the loss was {median:.3g} after {spent:.0%} of the budget, above {limit:.3g}",
+                )
+
+
+def _number(value: object) -> float | None:
+    """Return a logged value as a float, None if it is no number; JSON has integers that no float holds."""
+    if isinstance(value, bool) or not (
+        isinstance(value, int | float) or value in ("nan", "inf", "-inf")
+    ):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+_INTERVAL_SECONDS = 1.0
+
+
+class MemoryMeter:
+    """Samples the peak memory of a child: device memory on CUDA, resident memory elsewhere.
+
+    Args:
+        pid: Of the supervisor; all processes below it count.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._gpu: _GpuMeter | None = None
+        self._next = time.monotonic() + 0.3
+        self._resident = 0.0
+        self.last_mb: float | None = None
+
+    def watch_device(self, device: str) -> None:
+        """Look at the GPU too, from now on."""
+        if device == "cuda" and self._gpu is None:
+            self._gpu = _GpuMeter.open()
+
+    def sample(self, *, is_last: bool = False) -> None:
+        """Take a sample if one is due."""
+        now = time.monotonic()
+        if now < self._next and not is_last:
+            return
+        self._next = now + _INTERVAL_SECONDS
+        resident = tree_memory_mb(self._pid)
+        self._resident = max(self._resident, resident or 0.0)
+        self.last_mb = resident
+        if self._gpu is not None:
+            self.last_mb = self._gpu.sample(tree_pids(self._pid))
+
+    def note_resident(self, peak_mb: float | None) -> None:
+        """Take the peak the system itself counted for the largest process."""
+        self._resident = max(self._resident, peak_mb or 0.0)
+
+    @property
+    def peak_mb(self) -> float | None:
+        """Largest sample in MB, None if there is none."""
+        if self._gpu is not None:
+            return self._gpu.peak_mb or None
+        return self._resident or None
+
+
+class _GpuMeter:
+    """Memory in use on the first visible NVIDIA GPU, through NVML."""
+
+    def __init__(self, nvml: Any, handle: Any, before_mb: float) -> None:
+        self._nvml = nvml
+        self._handle = handle
+        self._before_mb = before_mb
+        self._knows_pids = False
+        self.peak_mb = 0.0
+
+    @classmethod
+    def open(cls) -> "_GpuMeter | None":
+        """Return a meter, None where NVML is not to be had (ROCm, no driver)."""
+        with contextlib.suppress(Exception):
+            import pynvml
+
+            pynvml.nvmlInit()
+            handle = gpu_handle(pynvml)
+            if handle is not None:
+                return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20)
+        return None
+
+    def sample(self, pids: set[int]) -> float | None:
+        """Return MB the processes use; in a container without a view of pids, what the device gained."""
+        try:
+            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+            own = [p.usedGpuMemory for p in running if p.pid in pids and p.usedGpuMemory]
+            if own and not self._knows_pids:
+                self._knows_pids = True
+                self.peak_mb = 0.0  # what the device gained so far may be other people's
+            if self._knows_pids:
+                used = float(sum(own)) / 2**20
+            else:
+                total = float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+                used = max(0.0, total - self._before_mb)
+        except Exception:  # noqa: BLE001 - a driver may fail in many ways, and this is a view
+            return None
+        self.peak_mb = max(self.peak_mb, used)
+        return used

@@ -14,10 +14,15 @@ from autoresearch.config import Config
 from autoresearch.events import Progress
 from autoresearch.sandbox import EXIT_LIMIT
 from autoresearch.trial import channel as wire
-from autoresearch.trial.curve import Curve, HopelessError
-from autoresearch.trial.memory import MemoryMeter
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
-from autoresearch.trial.telemetry import Output, explain_error, one_line
+from autoresearch.trial.telemetry import (
+    Curve,
+    HopelessError,
+    MemoryMeter,
+    Output,
+    explain_error,
+    one_line,
+)
 from autoresearch.types import CurvePoint, Outcome, TrialSpec
 
 _TICK_SECONDS = 0.1

@@ -7,7 +7,7 @@ from itertools import pairwise
 from rich.text import Text
 
 from autoresearch.types import CurvePoint
-from autoresearch.ui.styles import styled
+from autoresearch.ui.console import styled
 from autoresearch.ui.text import duration
 
 

@@ -19,9 +19,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from autoresearch.ui import text as f
-from autoresearch.ui.console import OutputMode
+from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.screen import Screen, Ticker
-from autoresearch.ui.styles import styled
 
 
 @dataclass

@@ -1,22 +1,91 @@
-"""The numbers of a session that screens and reports show: pure, from a `Session` alone.
+"""Figures of a session that screens and reports show: progress, spending, alerts, what runs now.
 
 What is measured here is arithmetic on what the record holds; whether a gain is real was decided by the keep rule and
 is only repeated. Numbers of different setups are never subtracted: then a figure is None.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-from autoresearch.decision.plateau import PLATEAU_PROBABILITY
-from autoresearch.decision.scores import comparable, find, good_trials, is_doubtful, is_measured_tip
-from autoresearch.decision.verified import further, headline, left_out
+from autoresearch.decision.confirmation import carried, further, headline, left_out
+from autoresearch.decision.rule import PLATEAU_PROBABILITY
+from autoresearch.decision.scores import (
+    comparable,
+    find,
+    good_trials,
+    is_doubtful,
+    is_measured_tip,
+    is_tip_known,
+)
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
-from autoresearch.ui.needs import alerts, marks, next_step
-from autoresearch.ui.present import Doing, at_present
-from autoresearch.ui.spending import later_seconds, lost_seconds, seconds_by_kind, wall_seconds
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What a running session does at this moment, as it told other processes."""
+
+    what: str
+    """A phase of a trial (`train`, ...) or of the lab (`propose`, ...)."""
+    number: int | None = None
+    seconds: float | None = None
+    """Since the phase began, up to now."""
+    budget_seconds: float | None = None
+    tokens_per_second: float | None = None
+    memory_mb: float | None = None
+    detail: str = ""
+
+
+def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
+    """Return what a status file says, brought forward to `now`; None where it says nothing."""
+    if not status:
+        return None
+    at = moment(str(status.get("at", "")))
+    passed = max((now - at).total_seconds(), 0.0) if at else 0.0
+    number = status.get("number")
+    found = Doing(
+        what=str(status.get("phase") or status.get("name") or ""),
+        number=number if isinstance(number, int) else None,
+        seconds=passed,
+        detail=str(status.get("detail") or ""),
+    )
+    budget = status.get("budget_seconds")
+    if status.get("type") != "progress" or not isinstance(budget, int | float):
+        return found
+    seconds = float(status.get("seconds") or 0.0) + passed
+    return replace(
+        found,
+        seconds=min(seconds, budget) if found.what == "train" else seconds,
+        budget_seconds=float(budget),
+        tokens_per_second=status.get("tokens_per_second"),
+        memory_mb=status.get("memory_mb"),
+    )
+
+
+def at_present(session: Session, now: Doing | None) -> Session:
+    """Return the session with the experiment that is under trial, and no other, in state running."""
+    number = now.number if now is not None and session.state == "running" else None
+    states = {
+        e.number: State.RUNNING if e.number == number else State.PROPOSED for e in session.open
+    }
+    if not states:
+        return session
+    experiments = tuple(
+        replace(e, state=states[e.number]) if e.number in states else e for e in session.experiments
+    )
+    return replace(session, experiments=experiments)
+
+
+def moment(text: str) -> datetime | None:
+    """Return the time an ISO 8601 text names (UTC where it has no zone), or None."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
 
 Trajectory = Literal["new", "improving", "slow", "plateau", "stuck"]
 
@@ -233,3 +302,190 @@ def running_best(session: Session) -> list[tuple[int, float]]:
     baseline = find(session, 0)
     found = (baseline, *session.kept) if baseline else session.kept
     return [(e.number, e.val_bpb) for e in found if e.val_bpb is not None]
+
+
+def wall_seconds(session: Session, now: datetime | None) -> float:
+    """Return the seconds the session ran; for a running one without a figure, up to `now`."""
+    if session.state != "running" or session.wall_seconds > 0 or now is None:
+        return session.wall_seconds
+    started = moment(session.started_at)
+    return max((now - started).total_seconds(), 0.0) if started else 0.0
+
+
+def seconds_by_kind(session: Session) -> dict[str, float]:
+    """Return seconds by `types.Busy` kind; from the trials where no run has ended yet."""
+    total: dict[str, float] = defaultdict(float)
+    if session.busy:
+        for stretch in session.busy:
+            total[stretch.kind] += stretch.seconds
+        return {kind: value for kind, value in total.items() if value}
+    for e in session.experiments:
+        for trial in e.trials:
+            r = trial.result
+            parts = (
+                ("train", r.train_seconds),
+                ("startup", r.startup_seconds),
+                ("judge", (r.submit_seconds or 0.0) + (r.judge_seconds or 0.0)),
+            )
+            for kind, value in parts:
+                total[kind] += value or 0.0
+    return {kind: value for kind, value in total.items() if value}
+
+
+def confirm_seconds(session: Session) -> float:
+    """Return the seconds all trials of confirmations took."""
+    return sum(
+        t.result.total_seconds or 0.0
+        for e in session.experiments
+        for t in e.trials
+        if t.confirmation
+    )
+
+
+def later_seconds(session: Session, by_kind: Mapping[str, float]) -> float:
+    """Return the seconds of confirmations that are in no run: what `by_kind` of the runs leaves."""
+    if not session.busy:
+        return 0.0
+    return max(confirm_seconds(session) - by_kind.get("confirm", 0.0), 0.0)
+
+
+def lost_seconds(judged: Iterable[Experiment]) -> dict[str, float]:
+    """Return what crashes and broken rules cost, by reason, largest first."""
+    total: dict[str, float] = defaultdict(float)
+    for e in judged:
+        if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
+            total[e.reason] += e.total_seconds or 0.0
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+RECENT = 20
+"""Experiments that alerts look back on."""
+MEMORY_GROWTH = 0.1
+"""Growth of peak memory from the baseline to the best that is worth a word."""
+DRIFT = 0.03
+"""Relative difference in tokens/s between long trials of the same code that is worth a word."""
+JITTER_SECONDS = 0.35
+"""What a quiet machine may take from one trial and not from another: much of a trial of five seconds."""
+
+
+def marks(
+    session: Session, baseline: Experiment | None, best: Experiment | None
+) -> tuple[str, ...]:
+    """Return what limits the trust in the numbers of a session."""
+    found = []
+    if session.is_unsafe:
+        found.append("unsafe: some trials ran without a sandbox")
+    if session.is_validation_visible:
+        found.append("validation visible: this text source can be read inside the sandbox")
+    if len(session.setups) > 1:
+        found.append(f"{len(session.setups)} setups: numbers are compared only within one")
+    before = baseline.peak_memory_mb if baseline else None
+    after = best.peak_memory_mb if best else None
+    if before and after and baseline and best and baseline.setup == best.setup:
+        growth = after / before - 1
+        if growth > MEMORY_GROWTH:
+            found.append(f"the best needs {growth:.0%} more memory than the baseline")
+    return tuple(found)
+
+
+def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
+    """Return what needs a person: the lab's own alerts, newest first, then what the record shows."""
+    found: list[Alert] = []
+    seen: set[str] = set()
+    confirmed_at = max((c.at for c in session.confirmations), default="")
+    for alert in reversed(session.alerts):
+        is_confirmed = alert.command.startswith("autoresearch confirm") and alert.at < confirmed_at
+        words = {alert.text, alert.about} - {""}
+        is_old = not words.isdisjoint(seen)
+        seen |= words
+        if not (is_old or is_confirmed or alert.is_over):
+            found.append(alert)
+    at = session.ended_at or session.started_at
+    found = unconfirmed(session) + found
+    if session.best and session.state != "running" and not is_tip_known(session):
+        text = f"the branch has changed since #{session.best}: its code was not measured yet"
+        found.insert(0, Alert(text, at, "autoresearch run"))
+    if session.state == "dead":
+        found.insert(0, Alert("the lab died without an end record", at, "autoresearch run"))
+    recent = judged[-RECENT:]
+    crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
+    for reason, number in crashes.items():
+        if number >= 3 and not session.is_foreign:
+            what = f"crashed with {reason}" if reason != "slow" else "were stopped: too slow"
+            lost = lost_seconds(e for e in recent if e.reason == reason)[reason] / number
+            text = (
+                f"{number} of the last {len(recent)} experiments {what}"
+                f" (about {lost:.0f} s lost each)"
+            )
+            found.append(Alert(text, at, f"autoresearch log --verdict crash -n {RECENT}"))
+    budget = session.setup.budget_seconds if session.setup else 300.0
+    drift = DRIFT + JITTER_SECONDS / budget
+    for e in session.experiments:
+        speeds = [
+            t.result.tokens_per_second
+            for t in good_trials(e)
+            if t.result.tokens_per_second is not None
+        ]
+        if len(speeds) > 1 and max(speeds) > min(speeds) * (1 + drift):
+            text = (
+                f"trials of #{e.number}, same code, differ by"
+                f" {max(speeds) / min(speeds) - 1:.0%} in tokens/s, as on a shared machine"
+            )
+            found.append(Alert(text, at, "autoresearch doctor"))
+            break
+    return tuple(found)
+
+
+def unconfirmed(session: Session) -> list[Alert]:
+    """Return what the confirmations of the present best say against it, and what to type about it."""
+    found = []
+    best = headline(session)
+    if best is not None and best.is_alarm:
+        text = (
+            f"the gain on validation does not carry over: {best.validation_delta:+.6f} there,"
+            f" {best.delta:+.6f} [{best.low:+.6f}, {best.high:+.6f}] on the {best.split} split"
+        )
+        found.append(Alert(text, best.at, "autoresearch confirm --each"))
+    elif best is not None and best.low > 0:
+        text = (
+            f"#{best.candidate} is worse than #{best.reference} on the {best.split} split:"
+            f" {best.delta:+.6f} [{best.low:+.6f}, {best.high:+.6f}]"
+        )
+        found.append(Alert(text, best.at, "autoresearch confirm --each"))
+    idle = {n: c for n, c in left_out(session).items() if carried(c) == "does not"}
+    if len(idle) == 1:
+        number, c = next(iter(idle.items()))
+        text = (
+            f"#{number} does not carry the gain: with it the best measures {c.delta:+.6f}"
+            f" [{c.low:+.6f}, {c.high:+.6f}] on the {c.split} split"
+        )
+        found.append(Alert(text, c.at, f"autoresearch revert {number}"))
+    elif idle:
+        newest = max(idle)
+        numbers = " ".join(f"#{number}" for number in idle)
+        text = f"{len(idle)} kept changes do not carry the gain ({numbers}); undo the newest first"
+        found.append(Alert(text, idle[newest].at, f"autoresearch revert {newest}"))
+    return found
+
+
+def next_step(session: Session) -> tuple[str, str]:
+    """Return the command to type next and what it gives; nothing for a file of others."""
+    if session.is_foreign:
+        return "", ""
+    if session.state == "new" or not session.experiments:
+        return "autoresearch run --hours 8", "measure the baseline and start"
+    if session.state == "running":
+        return "autoresearch log --watch", "follow it"
+    if session.state == "paused":
+        return "autoresearch resume", "go on"
+    if session.state == "dead":
+        return "autoresearch run", "go on where the lab died"
+    if session.best and not is_tip_known(session):
+        return "autoresearch run", "measure the branch as it is now, and go on"
+    if session.kept and headline(session) is None and session.setup is not None:
+        return "autoresearch confirm", "is it real: baseline and best on fresh seeds"
+    if session.kept:
+        added = sum(e.lines_added for e in session.kept)
+        removed = sum(e.lines_removed for e in session.kept)
+        return "autoresearch diff baseline best", f"+{added} -{removed} lines in the kept changes"
+    return "autoresearch run", "go on"

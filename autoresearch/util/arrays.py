@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoresearch.util.data_files import write_atomic
+from autoresearch.util.files import write_atomic
 
 
 def store_array(path: Path, array: np.ndarray) -> None:

@@ -1,12 +1,14 @@
-"""Files in folders of the user: whole at any instant, and only those the lab wrote are replaced."""
+"""Files written whole: those of the user are never replaced unless the lab wrote them."""
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from autoresearch.errors import ForeignFileError, WorkError
 from autoresearch.paths import STATE_NAME, cache_directory
@@ -136,3 +138,29 @@ def _umask() -> int:
     value = os.umask(0)
     os.umask(value)
     return value
+
+
+def write_atomic(path: Path, write: Any) -> None:
+    """Call `write(file)` on a temporary neighbour, sync it, and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

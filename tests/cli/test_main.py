@@ -20,7 +20,7 @@ from autoresearch.commands.run import run_and_show
 from autoresearch.errors import UsageError
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
-from autoresearch.session.limits import Limits
+from autoresearch.session.context import Limits
 from autoresearch.session.run import RunOptions
 
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]

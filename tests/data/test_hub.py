@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from autoresearch.data import hub as hub_module
-from autoresearch.data.hub import HubFile, choose, parse
-from autoresearch.data.patience import MAX_ATTEMPTS, patiently
+from autoresearch.data.hub import MAX_ATTEMPTS, HubFile, choose, parse, patiently
 from autoresearch.data.prepare import check, open_dataset, plan, prepare
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 
@@ -34,7 +33,7 @@ def server(texts, monkeypatch, tmp_path):
     hub = Hub(NAME, files)
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr("autoresearch.data.patience.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("autoresearch.data.hub.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     yield hub
     hub.close()

@@ -10,20 +10,25 @@ from types import SimpleNamespace
 import pytest
 
 from autoresearch.config import load_config
-from autoresearch.decision.verified import carried
+from autoresearch.decision.confirmation import carried
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.paths import RunDirectory
 from autoresearch.record import revert
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
-from autoresearch.session import build as assembly
+from autoresearch.session import build
 from autoresearch.session import confirm as confirming
-from autoresearch.session.confirm import ConfirmOptions, confirm_session, run_confirmation, run_each
-from autoresearch.session.variants import parse_changes, with_constants
+from autoresearch.session.confirm import (
+    ConfirmOptions,
+    confirm_session,
+    parse_changes,
+    run_confirmation,
+    run_each,
+    with_constants,
+)
 from autoresearch.types import Decision, Outcome, Proposal, Setup, TrialResult, Verdict
-from autoresearch.ui.needs import alerts
-from autoresearch.ui.summary import summarize
+from autoresearch.ui.summary import alerts, summarize
 
 TRAIN = "A = 0\n\n\n\n\nB = 0\n\n\n\n\nC = 0\n"
 SETUP = Setup("cpu", "2.13.0", "", 5.0, "d", "1", 128, 1000)
@@ -92,7 +97,7 @@ def record(tmp_path):
 @pytest.fixture
 def ask(monkeypatch):
     """Ask for a confirmation as a person does, with a stand-in for training."""
-    monkeypatch.setattr(assembly, "lock_device", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(build, "lock_device", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(confirming, "recall", lambda lab, _: lab)
 
     def confirm(record, executor, **options):

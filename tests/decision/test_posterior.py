@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch.decision.effect import effect_posterior
-from autoresearch.decision.posterior import start
-from autoresearch.decision.prior import DISASTER_MEAN, DISASTER_SHARE, default_prior, noise_grid
+from autoresearch.decision.posterior import (
+    DISASTER_MEAN,
+    DISASTER_SHARE,
+    default_prior,
+    effect_posterior,
+    noise_grid,
+    start,
+)
 from autoresearch.util.stats import cut_normal, log_cdf
 
 NORMAL = NormalDist()

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,33 +11,24 @@ import pytest
 import autoresearch
 
 PACKAGE = Path(autoresearch.__file__).parent
-LEAVES = {
-    "arrow", "config", "files", "killpoints", "meanings", "paths", "hardware", "events", "errors", "types", "__init__",
-}  # fmt: skip
-FLOORS = {
-    "cli": 5,
-    "__main__": 6,
-    "commands": 4,
-    "ui": 3,
-    "report": 3,
-    "lab": 3,
-    "presets": 2,
-    "proposer": 2,
-    "trial": 2,
-    "data": 2,
-    **dict.fromkeys(LEAVES, 1),
-}
-# Rooms of one floor that may look at each other, and the one upward look that is wanted:
-# `autoresearch.read_session` is the front door for notebooks.
-NEIGHBOURS = {
-    ("ui", "lab"),
-    ("report", "lab"),
-    ("report", "ui"),
-    ("ui", "report"),
-    ("trial", "data"),
-    ("proposer", "trial"),
-    ("__init__", "lab"),
-}
+# From the ground up: a room imports only rooms of lower floors.
+FLOORS = (
+    {"errors", "types"},
+    {"events", "paths", "sandbox"},
+    {"config", "util"},
+    {"data", "decision", "machine", "proposer", "rundir"},
+    {"record", "trial"},
+    {"bootstrap", "judge"},
+    {"execution", "ui"},
+    {"report", "session"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+)
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# The front door for notebooks, `autoresearch.read_session`, imports what it opens; everybody may ask for the version.
+FRONT_DOOR = "__init__"
+MOST_MODULES = 16
 HEAVY = ("torch", "litellm", "pyarrow", "tiktoken", "optuna", "matplotlib", "jinja2", "git")
 
 
@@ -55,7 +47,7 @@ def imports_of(path: Path) -> set[str]:
             parts = name.split(".")
             if parts[0] == "autoresearch":
                 rooms.add(parts[1] if len(parts) > 1 else "__init__")
-    return {r if r in FLOORS else "__init__" for r in rooms}
+    return {room if room in FLOOR_OF else FRONT_DOOR for room in rooms}
 
 
 @pytest.mark.parametrize(
@@ -63,12 +55,15 @@ def imports_of(path: Path) -> set[str]:
 )
 def test_arrows_point_down(path: Path) -> None:
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room == "_templates":
-        pytest.skip("templates are no rooms")
-    for other in imports_of(path) - {room}:
-        are_leaves = room in LEAVES and other in LEAVES
-        allowed = FLOORS[other] < FLOORS[room] or are_leaves or (room, other) in NEIGHBOURS
-        assert allowed, f"{path} in `{room}` imports `{other}`"
+    if room in {"_templates", FRONT_DOOR}:
+        pytest.skip("not a room")
+    for other in imports_of(path) - {room, FRONT_DOOR}:
+        assert FLOOR_OF[other] < FLOOR_OF[room], f"{path} in `{room}` imports `{other}`"
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = Counter(path.parent for path in PACKAGE.rglob("*.py"))
+    assert not {str(f): n for f, n in folders.items() if n > MOST_MODULES}
 
 
 def modules_of(path: Path, known: set[str]) -> set[str]:
@@ -107,9 +102,16 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         arrows = {name: targets for name, targets in arrows.items() if name not in ends}
 
 
-def test_the_client_imports_nothing_of_the_lab() -> None:
-    assert imports_of(PACKAGE / "trial" / "client.py") <= {"trial", "errors", "__init__"}
-    assert imports_of(PACKAGE / "trial" / "channel.py") <= {"trial", "__init__"}
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "trial" / "child").glob("*.py")), ids=lambda p: p.name
+)
+def test_what_runs_in_the_sandbox_imports_nothing_of_the_lab(path: Path) -> None:
+    allowed = {"trial", "errors", "paths", FRONT_DOOR}
+    assert imports_of(path) <= allowed
+
+
+def test_the_protocol_imports_nothing() -> None:
+    assert imports_of(PACKAGE / "trial" / "channel.py") <= {"trial", FRONT_DOOR}
 
 
 def modules_after(*arguments: str, cwd: Path | None = None) -> set[str]:

@@ -15,12 +15,10 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
-from autoresearch.proposer.agent import process as agent_process
+from autoresearch.proposer.agent import process, scratch
 from autoresearch.proposer.agent import proposer as command_module
-from autoresearch.proposer.agent import scratch
-from autoresearch.proposer.agent.agent_report import last_words, read_usage
 from autoresearch.proposer.agent.presets import command_line
-from autoresearch.proposer.agent.process import AgentRun, program_folders
+from autoresearch.proposer.agent.process import AgentRun, last_words, program_folders, read_usage
 from autoresearch.proposer.agent.proposer import CommandProposer
 from autoresearch.proposer.agent.scratch import Scratch
 from autoresearch.proposer.base import (
@@ -183,7 +181,7 @@ def test_the_time_limit_ends_it(tmp_path: Path) -> None:
 def test_too_much_output_ends_it_and_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_process, "MAX_OUTPUT_MB", 1)
+    monkeypatch.setattr(process, "MAX_OUTPUT_MB", 1)
     body = "print('x' * 1_000_001, flush=True)\ntime.sleep(600)"
     with pytest.raises(ProposerUnavailableError, match="wrote more than 64 MB") as raised:
         propose(tmp_path, body, timeout_seconds=120.0)

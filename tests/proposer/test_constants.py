@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proposer_sample import TRAIN
 
-from autoresearch.proposer.search import constants
-from autoresearch.proposer.search import ranges as space
+from autoresearch.proposer.search import constants, ranges
 
 
 def by_name(text: str = TRAIN) -> dict[str, constants.Constant]:
@@ -142,7 +141,7 @@ def test_changed_names_constants_and_nothing_else() -> None:
     ],
 )
 def test_ranges(line: str, scale: str, low: float, high: float) -> None:
-    found = space.find_range(constants.parse(line).constants[0], {"max_seq_len": 1024})
+    found = ranges.find_range(constants.parse(line).constants[0], {"max_seq_len": 1024})
     assert found is not None
     assert (found.scale, found.low, found.high) == (scale, pytest.approx(low), pytest.approx(high))
 
@@ -159,7 +158,7 @@ def test_ranges(line: str, scale: str, low: float, high: float) -> None:
     ],
 )
 def test_not_searched(line: str) -> None:
-    assert space.find_range(constants.parse(line).constants[0]) is None
+    assert ranges.find_range(constants.parse(line).constants[0]) is None
 
 
 @given(
@@ -176,7 +175,7 @@ def test_not_searched(line: str) -> None:
     st.floats(-40, 40),
 )
 def test_any_coordinate_gives_an_allowed_value(line: str, coordinate: float) -> None:
-    found = space.find_range(constants.parse(line).constants[0])
+    found = ranges.find_range(constants.parse(line).constants[0])
     assert found is not None
     value = found.from_coordinate(coordinate)
     assert found.to_coordinate(value) is not None

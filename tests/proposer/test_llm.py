@@ -23,12 +23,11 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.proposer.cost import Ledger
-from autoresearch.proposer.edits import identity
-from autoresearch.proposer.llm import errors as faults
+from autoresearch.proposer.edits import describe, identity
+from autoresearch.proposer.llm import errors
 from autoresearch.proposer.llm import proposer as llm
 from autoresearch.proposer.llm.proposer import LlmProposer
 from autoresearch.proposer.llm.provider import Provider, import_litellm, is_local, redact
-from autoresearch.proposer.proposals import describe
 from autoresearch.proposer.registry import make_proposer, model_settings
 from autoresearch.types import Usage, Verdict
 
@@ -284,11 +283,11 @@ def test_an_answer_that_breaks_off_is_asked_again() -> None:
 
 def test_waits_grow_and_end() -> None:
     rng = random.Random(0)
-    waits = [faults.wait_seconds(n, None, rng) for n in range(1, 30)]
+    waits = [errors.wait_seconds(n, None, rng) for n in range(1, 30)]
     assert 5 <= waits[0] <= 6.25
     assert waits[1] >= 10
     assert 900 <= waits[-1] <= 1125
-    assert faults.wait_seconds(1, 40, rng) == 40
+    assert errors.wait_seconds(1, 40, rng) == 40
 
 
 def test_no_server_at_all() -> None:
@@ -459,15 +458,15 @@ def test_every_error_class_of_litellm_has_a_row() -> None:
     for cls in classes:
         for status in (None, 400, 404, 418, 429, 500, 503, 599):
             changed = type("Changed", (cls,), {"status_code": status})
-            fault = faults.find_fault(changed.__new__(changed))
+            fault = errors.find_fault(changed.__new__(changed))
             if status or issubclass(cls, module.APIError | litellm.BadRequestError):
-                assert fault is not faults.UNKNOWN, (cls, status)
+                assert fault is not errors.UNKNOWN, (cls, status)
     added = type("Added", (litellm.RateLimitError,), {})
-    assert faults.find_fault(added.__new__(added)) is faults.TABLE["RateLimitError"]
+    assert errors.find_fault(added.__new__(added)) is errors.TABLE["RateLimitError"]
     spent = type("Spent", (Exception,), {"status_code": 402})
-    assert faults.find_fault(spent()) is faults.TABLE["PaymentRequiredError"]
+    assert errors.find_fault(spent()) is errors.TABLE["PaymentRequiredError"]
     missing = type("Missing", (litellm.BadRequestError,), {"status_code": 404})
-    assert faults.find_fault(missing.__new__(missing)) is faults.TABLE["NotFoundError"]
+    assert errors.find_fault(missing.__new__(missing)) is errors.TABLE["NotFoundError"]
 
 
 def test_importing_imports_no_litellm() -> None:
@@ -504,6 +503,6 @@ def test_an_error_nobody_knows_is_waited_for() -> None:
     class StrangeError(Exception):
         pass
 
-    assert faults.find_fault(StrangeError()).action == "wait"
-    assert faults.find_fault(ConnectionResetError()).sentence == "`{model}` cannot be reached"
-    assert faults.find_fault(TimeoutError()).is_billed
+    assert errors.find_fault(StrangeError()).action == "wait"
+    assert errors.find_fault(ConnectionResetError()).sentence == "`{model}` cannot be reached"
+    assert errors.find_fault(TimeoutError()).is_billed

@@ -21,14 +21,13 @@ from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer.llm import errors as faults
+from autoresearch.proposer.llm import errors
 from autoresearch.proposer.prefetch import Ahead
 from autoresearch.proposer.registry import make_proposer
 from autoresearch.proposer.search import constants
 from autoresearch.record.record import Record
 from autoresearch.sandbox import NoSandbox
-from autoresearch.session.context import Parts
-from autoresearch.session.limits import Limits
+from autoresearch.session.context import Limits, Parts
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import RunOptions, run_session
 from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
@@ -229,7 +228,7 @@ def test_the_cost_limit_ends_the_night_before_it_is_passed(tmp_path: Path) -> No
 
 def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Session:
     """Run a session as the command line does, but for the trials."""
-    monkeypatch.setattr(faults, "FIRST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(errors, "FIRST_WAIT_SECONDS", 0.05)
     for name in (
         "autoresearch.machine.hardware.gpu_processes",
         "autoresearch.session.run.is_on_battery",

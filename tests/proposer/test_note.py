@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from autoresearch.commands.note import note
+from autoresearch.commands.steer import note
 from autoresearch.errors import UsageError
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record

@@ -24,8 +24,7 @@ from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
 from autoresearch.session import trials
 from autoresearch.session.confirm import run_confirmation
-from autoresearch.session.context import Parts
-from autoresearch.session.limits import Limits
+from autoresearch.session.context import Limits, Parts
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import due_confirmation, first_counted
 from autoresearch.types import CurvePoint, Outcome, Proposal, Session, Setup, TrialResult, TrialSpec

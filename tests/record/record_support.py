@@ -9,7 +9,7 @@ from pathlib import Path
 from autoresearch.events import SessionEnded, SessionStarted
 from autoresearch.record.record import Record
 from autoresearch.record.revert import apply, plan
-from autoresearch.session.hand_edits import SETTLED_SECONDS
+from autoresearch.session.proposals import SETTLED_SECONDS
 from autoresearch.types import (
     CurvePoint,
     Decision,

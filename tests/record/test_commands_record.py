@@ -15,10 +15,9 @@ from typer.testing import CliRunner, Result
 
 import autoresearch
 from autoresearch.commands import State
-from autoresearch.commands.export import export
 from autoresearch.commands.log import log
 from autoresearch.commands.revert import revert
-from autoresearch.commands.share import push
+from autoresearch.commands.share import export, push
 from autoresearch.commands.steer import pause, resume, stop
 from autoresearch.errors import UsageError, WorkError
 from autoresearch.record.record import Record
@@ -150,7 +149,7 @@ def test_requests_reach_the_running_session(night: Night, call: Call) -> None:
 HOLD = """
 import time
 from pathlib import Path
-from autoresearch.session import control
+from autoresearch.rundir import control
 from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 with Record.open(RunDirectory(Path("."))) as record, record.presence.lock():

@@ -13,16 +13,16 @@ import autoresearch
 from autoresearch.errors import WorkError
 from autoresearch.events import Event
 from autoresearch.record.record import Record
-from autoresearch.session.hand_edits import take_hand_edit
+from autoresearch.session.proposals import take_hand_edit
 from autoresearch.types import Experiment, State
-from autoresearch.ui.needs import alerts
+from autoresearch.ui.summary import alerts
 
 MINE = TRAIN + "# mine\n"
 COLLIDING = TRAIN.replace("KNOB_03 = 3\n", "KNOB_03 = 4\n")
 TAKE = """
 import sys
 from pathlib import Path
-from autoresearch.session.hand_edits import take_hand_edit
+from autoresearch.session.proposals import take_hand_edit
 from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 take_hand_edit(Record.open(RunDirectory(Path(sys.argv[1]))), b"# program\\n")

@@ -21,9 +21,9 @@ from autoresearch.errors import WorkError
 from autoresearch.events import Noted, SessionEnded, SessionStarted
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
-from autoresearch.session.trying import try_working_tree
+from autoresearch.session.build import try_working_tree
 from autoresearch.types import Outcome, TrialResult, TrialSpec, Verdict
-from autoresearch.util import locks as lock
+from autoresearch.util import locks
 
 HOLD = """
 import sys, time
@@ -147,16 +147,16 @@ def test_status_is_there_only_while_a_session_runs(night: Night) -> None:
 
 
 def test_one_gpu_is_held_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lock, "_GPU_LOCKS", tmp_path / "locks")
-    with lock.gpu_lock("GPU-1/2", "session `a`"):
+    monkeypatch.setattr(locks, "_GPU_LOCKS", tmp_path / "locks")
+    with locks.gpu_lock("GPU-1/2", "session `a`"):
         with (
             pytest.raises(WorkError, match=r"session trains on `GPU-1/2`: .*session `a`"),
-            lock.gpu_lock("GPU-1/2", "session `b`"),
+            locks.gpu_lock("GPU-1/2", "session `b`"),
         ):
             pass
-        with lock.gpu_lock("GPU-3", "session `b`"):
+        with locks.gpu_lock("GPU-3", "session `b`"):
             pass
-    with lock.gpu_lock("GPU-1/2", "session `b`"):
+    with locks.gpu_lock("GPU-1/2", "session `b`"):
         pass
 
 
@@ -276,7 +276,7 @@ def test_a_gpu_is_shared_with_users_whose_lock_file_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a folder for all, Linux refuses to open with O_CREAT what another user made."""
-    monkeypatch.setattr(lock, "_GPU_LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(locks, "_GPU_LOCKS", tmp_path / "locks")
     really_open = os.open
 
     def protected_open(path: Path, flags: int, mode: int = 0o777) -> int:
@@ -285,11 +285,11 @@ def test_a_gpu_is_shared_with_users_whose_lock_file_it_is(
         return really_open(path, flags, mode)
 
     monkeypatch.setattr(os, "open", protected_open)
-    with lock.gpu_lock("GPU-1", "the first to use it"):
+    with locks.gpu_lock("GPU-1", "the first to use it"):
         pass
-    with lock.gpu_lock("GPU-1", "another user") as held:
+    with locks.gpu_lock("GPU-1", "another user") as held:
         assert held.path.stat().st_mode & 0o777 == 0o666
-        holder = lock.holder_of(held.path)
+        holder = locks.holder_of(held.path)
         assert holder is not None
         assert holder.what == "another user"
 
@@ -306,6 +306,6 @@ def test_two_users_may_make_the_lock_file_at_once(
         return really_open(name, flags, mode)
 
     monkeypatch.setattr(os, "open", raced_open)
-    mine = lock.Lock(path, "mine")
+    mine = locks.Lock(path, "mine")
     assert mine.acquire()
     mine.release()

@@ -271,7 +271,7 @@ def test_git_warns_of_no_setting(night: Night) -> None:
 
 AWAKE = """
 import signal, sys
-from autoresearch.session.awake import kept_awake
+from autoresearch.session.signals import kept_awake
 with kept_awake() as is_kept:
     print(is_kept, flush=True)
     signal.pause()

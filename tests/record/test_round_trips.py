@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from record_support import Night
 
 from autoresearch.events import Noted, TrialJudged
-from autoresearch.record.fold import Fold
-from autoresearch.record.results_tsv import read_tsv, to_tsv
-from autoresearch.record.stored import (
+from autoresearch.record.fold import (
+    Fold,
     curve_from_bytes,
     curve_to_bytes,
     result_from_json,
     result_to_json,
 )
+from autoresearch.record.results_tsv import read_tsv, to_tsv
 from autoresearch.types import (
     CurvePoint,
     Experiment,

@@ -10,7 +10,7 @@ from record_support import TRAIN, Night, git, undo
 from autoresearch.config import StorageConfig
 from autoresearch.errors import UsageError
 from autoresearch.events import Noted
-from autoresearch.record import index
+from autoresearch.record import journal
 from autoresearch.record.export import export
 from autoresearch.record.record import Record
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_path
@@ -83,7 +83,7 @@ def test_an_export_needs_no_lab(night: Night, tmp_path: Path) -> None:
 
 
 def test_the_index_gives_the_same_session(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_MIN_NEW_EVENTS", 1)
+    monkeypatch.setattr(journal, "_MIN_NEW_EVENTS", 1)
     night.try_out(night.knob(3, 33), "\u2603 caf\u00e9")
     night.try_out(night.knob(4, 44), keep=False)
     undo(night.record, "1")
@@ -113,13 +113,13 @@ def test_the_index_gives_the_same_session(night: Night, monkeypatch: pytest.Monk
 def test_an_index_of_another_history_is_not_used(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "_MIN_NEW_EVENTS", 1)
-    journal = "refs/autoresearch/nov21/journal"
-    before = git(night.root, "rev-parse", journal)
+    monkeypatch.setattr(journal, "_MIN_NEW_EVENTS", 1)
+    ref = "refs/autoresearch/nov21/journal"
+    before = git(night.root, "rev-parse", ref)
     night.try_out(night.knob(3, 33))
     with Record.open(night.record.run_directory) as record:
         assert len(record.session().experiments) == 2
-    git(night.root, "update-ref", journal, before)
+    git(night.root, "update-ref", ref, before)
     assert len(night.record.session().experiments) == 1
     with Record.open(night.record.run_directory) as record:
         assert len(record.session().experiments) == 1

@@ -12,7 +12,7 @@ from autoresearch.record.git import SUBMODULE
 from autoresearch.record.git_command import ConflictError
 from autoresearch.record.record import Record
 from autoresearch.record.sessions import begin_from
-from autoresearch.session.trying import working_files
+from autoresearch.session.build import working_files
 from autoresearch.types import Proposal, Verdict
 
 

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from autoresearch.sandbox import command as keeper
-from autoresearch.sandbox import machine_paths as places
+from autoresearch.sandbox import command, machine_paths
 
 
 def test_torch_and_the_package_import(run):
@@ -95,7 +94,7 @@ with lock:
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"], indirect=True)
 def test_a_private_run_directory_of_root_in_a_container(run, place, monkeypatch):
     """Root without the capability to read past file modes, in a home that is its own."""
-    monkeypatch.setattr(keeper, "kept_capabilities", lambda: 0)
+    monkeypatch.setattr(command, "kept_capabilities", lambda: 0)
     (place / "snapshot").mkdir()
     (place / "snapshot" / "x.txt").write_text("read")
     place.chmod(0o700)
@@ -116,7 +115,7 @@ def test_a_throwaway_uid_opens_the_nodes_of_a_gpu_but_not_by_the_group_of_root(
         (place / name).chmod(0o660)
         os.chown(place / name, 0, group)
     nodes = tuple(place / name for name in ("kfd", "dri", "root"))
-    monkeypatch.setattr(places, "gpu_nodes", lambda: nodes)
+    monkeypatch.setattr(machine_paths, "gpu_nodes", lambda: nodes)
     code = """
 import os, sys
 print(os.getgroups())
@@ -138,9 +137,9 @@ def test_packages_of_the_person_are_found(run, place, monkeypatch):
     own.mkdir(parents=True)
     (own / "zoo_module.py").write_text("value = 7")
     monkeypatch.setattr(sys, "path", [*sys.path, str(own)])
-    places.interpreter_paths.cache_clear()
+    machine_paths.interpreter_paths.cache_clear()
     try:
         child = run("import zoo_module, autoresearch; print(zoo_module.value)")
     finally:
-        places.interpreter_paths.cache_clear()
+        machine_paths.interpreter_paths.cache_clear()
     assert child.out == "7\n", child.err

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.sandbox import EXIT_LIMIT, GUARANTEES, NoSandbox, choose, report
-from autoresearch.sandbox import choice as choice_module
-from autoresearch.sandbox import select as probe
+from autoresearch.sandbox import EXIT_LIMIT, GUARANTEES, NoSandbox, choose, report, select
+from autoresearch.sandbox import select as choice_module
 from autoresearch.sandbox.bubblewrap import Bubblewrap
 from autoresearch.sandbox.landlock import Landlock
 from autoresearch.sandbox.seatbelt import Seatbelt
@@ -78,7 +77,7 @@ def test_the_documented_table_is_true():
 
 def test_a_probe_is_quick_and_kept():
     for name in BACKENDS:
-        assert probe.probe(name) is probe.probe(name)
+        assert select.probe(name) is select.probe(name)
 
 
 def test_the_launcher_stands_alone():

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from autoresearch.sandbox.launcher.folders import measure, wipe
-from autoresearch.sandbox.launcher.processes import usage
+from autoresearch.sandbox.launcher.kernel import usage
 
 
 def test_wipe_removes_what_is_deep_locked_linked_and_odd(tmp_path):

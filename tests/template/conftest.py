@@ -61,11 +61,11 @@ def prepared(tmp_path_factory):
 @pytest.fixture
 def run_trial(prepared, tmp_path, monkeypatch):
     """Return a function: files (path -> text) and settings -> TrialResult; it may take a minute to hand in."""
-    from autoresearch.execution import local as host
+    from autoresearch.execution import local
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.sandbox import NoSandbox
 
-    monkeypatch.setattr(host, "_FIRST_ALLOWANCE_SECONDS", 60.0)
+    monkeypatch.setattr(local, "_FIRST_ALLOWANCE_SECONDS", 60.0)
 
     settings, dataset = prepared
     made = []

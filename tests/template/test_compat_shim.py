@@ -84,7 +84,7 @@ def test_names_that_are_not_there_are_explained():
 def test_try_gives_a_script_the_files_it_imports(tmp_path, monkeypatch):
     from autoresearch.cli import main
     from autoresearch.errors import UsageError
-    from autoresearch.session.trying import working_files
+    from autoresearch.session.build import working_files
 
     monkeypatch.chdir(tmp_path)
     assert main(["init", "lab", "--template", "compat", "--quiet"]) == 0

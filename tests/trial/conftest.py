@@ -16,7 +16,7 @@ from trial_files import TRAIN
 from autoresearch.config import Config, load_config
 from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
-from autoresearch.execution import local as host
+from autoresearch.execution import local
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.judge.run import Judged, judge_weights
@@ -141,7 +141,7 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
     def judged(work: Any, *_: Any) -> Judged:
         return Judged(Score(bpb=-1.0, claimed_bpb=-1.0), {}, np.zeros(work.text.num_bytes.shape))
 
-    monkeypatch.setattr(host, "judge_weights", judged)
+    monkeypatch.setattr(local, "judge_weights", judged)
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def run(
     A busy machine may take a minute to hand in, where a test says nothing of it.
     """
     executors: list[LocalExecutor] = []
-    monkeypatch.setattr(host, "_FIRST_ALLOWANCE_SECONDS", 60.0)
+    monkeypatch.setattr(local, "_FIRST_ALLOWANCE_SECONDS", 60.0)
 
     def go(
         text: str,

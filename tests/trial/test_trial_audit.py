@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoresearch.judge import audit
-from autoresearch.judge import score as judge
+from autoresearch.judge import audit, score
 from autoresearch.judge.audit import Spread, catch_probability, plan
 from autoresearch.judge.score import InvalidClaimError, Text
 
@@ -50,16 +49,16 @@ def is_caught(honest, claimed, reference, text, leak, rng, minimum=256) -> tuple
         gains, reference, text, tolerance=TOLERANCE, noise=0.0, leak_nats=leak
     )
     planned = plan(ROWS, minimum, spread, leak)
-    uniform = judge.draw_positions(text, planned.num_uniform, rng)
+    uniform = score.draw_positions(text, planned.num_uniform, rng)
     targeted = audit.draw_targeted(text, gains, uniform.rows, planned.num_targeted, rng)
     both = uniform.joined(targeted)
     assert len(set(both.rows)) == len(both.rows)
     assert text.counts[both.rows, both.columns].all()
     d = (honest - claimed)[both.rows, both.columns]
-    if len(judge.off_positions(d, TOLERANCE)):
+    if len(score.off_positions(d, TOLERANCE)):
         return True, planned
     try:
-        judge.check_bias(d[: planned.num_uniform], uniform.weights)
+        score.check_bias(d[: planned.num_uniform], uniform.weights)
     except InvalidClaimError:
         return True, planned
     return False, planned
@@ -91,7 +90,7 @@ def test_the_targeted_part_finds_what_the_uniform_one_would_miss(text, honest, r
     leaks = (honest - claimed) > 1
     found = {"uniform": 0, "targeted": 0}
     for _ in range(50):
-        uniform = judge.draw_positions(text, 100, rng)
+        uniform = score.draw_positions(text, 100, rng)
         targeted = audit.draw_targeted(text, gains, uniform.rows, 100, rng)
         found["uniform"] += bool(leaks[uniform.rows, uniform.columns].any())
         found["targeted"] += bool(leaks[targeted.rows, targeted.columns].any())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.execution import local as host
+from autoresearch.execution import local
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.run import judge_weights
 from autoresearch.sandbox.launcher.folders import wipe
@@ -241,7 +241,7 @@ def test_through_trials_in_the_sandbox(
 
     base, poison, good = trial("base", is_tip=True), trial("poison"), trial("good")
     executor.keep_caches("good")
-    monkeypatch.setattr(host, "judge_weights", judge_weights)
+    monkeypatch.setattr(local, "judge_weights", judge_weights)
     last = trial("last")
     assert [r.outcome for r in (base, poison, good)] == [Outcome.OK] * 3
     seen = [r.log_tail.split("seen ")[1].strip() for r in (base, poison, good, last)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.judge import process as judge_process
+from autoresearch.judge import process
 from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError
 from autoresearch.judge.score import InvalidClaimError
 from autoresearch.sandbox import Command, Policy, Sandbox
@@ -149,7 +149,7 @@ def test_a_process_that_ends_while_it_loads_is_bad_and_says_how_it_ended(judge_t
 def test_an_end_that_came_too_late_to_be_known_is_not_out_of_memory(
     judge_text, monkeypatch
 ) -> None:
-    monkeypatch.setattr(judge_process, "_EXIT_SECONDS", 0.0)
+    monkeypatch.setattr(process, "_EXIT_SECONDS", 0.0)
     with pytest.raises(InvalidClaimError, match=r"exit status (3|None)") as caught:
         judge_text("import os\nos._exit(3)\n" + TRAIN)
     assert caught.value.reason == "bad_claim"
@@ -215,7 +215,7 @@ def test_a_machine_without_room_to_judge_in_taints(run, monkeypatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(judge_process.wire, "sealed_file", refuse)
+    monkeypatch.setattr(process.wire, "sealed_file", refuse)
     result = run(COUNTS)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "judge"), result
     assert result.detail == "no room to judge in: No space left on device"

@@ -10,11 +10,11 @@ from test_log_screen import check_snapshot
 
 from autoresearch.config import load_config
 from autoresearch.types import Outcome
-from autoresearch.ui import pager
+from autoresearch.ui import console
 from autoresearch.ui.charts import Series, chart
 from autoresearch.ui.console import OutputMode, make_console
-from autoresearch.ui.pages import diffs, show, trial
-from autoresearch.ui.pages.settings import print_settings
+from autoresearch.ui.pages import diffs, show
+from autoresearch.ui.pages.listings import print_settings
 from autoresearch.ui.progress import PhaseProgress, progress_row
 from autoresearch.ui.tables import folded
 
@@ -126,7 +126,7 @@ def result(**changes):
 
 
 def test_trial_on_a_terminal():
-    text = text_of(trial.trial_lines(result(), width=100))
+    text = text_of(show.trial_lines(result(), width=100))
     assert text.startswith("val_bpb   0.997900   audited at 2048 positions")
     assert "start-up 22s" in text
     assert "loss" in text
@@ -137,14 +137,14 @@ def test_failed_trial_shows_why_and_the_end_of_its_output():
         outcome=Outcome.CRASH, reason="oom", detail="asked for 90 GB", bpb=None, curve=(),
         log_tail="[red]RuntimeError[/red]\x1b[0m: out of memory\n",
     )  # fmt: skip
-    text = text_of(trial.trial_lines(failed))
+    text = text_of(show.trial_lines(failed))
     assert text.startswith("crash oom: asked for 90 GB")
     assert "  [red]RuntimeError[/red]: out of memory\n" in text
 
 
 @pytest.mark.parametrize("kind", ["plain", "json", "quiet", "tty"])
 def test_trial_in_every_mode(kind, capsys):
-    trial.print_trial(OutputMode(kind=kind), result())
+    show.print_trial(OutputMode(kind=kind), result())
     out, err = capsys.readouterr()
     assert err == ""
     if kind == "plain":
@@ -219,18 +219,18 @@ def test_pager_only_when_it_overflows(monkeypatch, tmp_path, capsys):
     script.chmod(0o755)
     monkeypatch.setenv("PAGER", str(script))
     mode = OutputMode(kind="tty")
-    pager.show(mode, ["short"])
+    console.show(mode, ["short"])
     assert not seen.exists()
     assert capsys.readouterr().out == "short\n"
     lines = [f"line {i}" for i in range(200)]
-    pager.show(mode, lines)
+    console.show(mode, lines)
     assert seen.read_text() == "\n".join(lines) + "\n"
     assert (tmp_path / "seen.less").read_text() == "FRX"
     seen.unlink()
-    pager.show(mode, lines, pager=False)
-    pager.show(OutputMode(kind="plain"), lines)
+    console.show(mode, lines, pager=False)
+    console.show(OutputMode(kind="plain"), lines)
     monkeypatch.setenv("PAGER", "cat")
-    pager.show(mode, lines)
+    console.show(mode, lines)
     assert not seen.exists()
 
 

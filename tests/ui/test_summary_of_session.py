@@ -5,10 +5,9 @@ import pytest
 import sessions
 
 from autoresearch.decision import scores
-from autoresearch.decision.verified import carried
-from autoresearch.session import present, spending
-from autoresearch.session import summary as s
+from autoresearch.decision.confirmation import carried
 from autoresearch.types import Alert, Busy, Decision, Experiment, Outcome, Session, State, Verdict
+from autoresearch.ui import summary as s
 from autoresearch.ui.pages import overview
 
 
@@ -143,7 +142,7 @@ def test_time_of_a_running_session_goes_on_to_now():
 
 def test_seconds_by_kind_fall_back_on_the_trials():
     session = replace(sessions.night(3), busy=())
-    found = spending.seconds_by_kind(session)
+    found = s.seconds_by_kind(session)
     assert found["train"] == pytest.approx(300 * 6)
     assert found["startup"] == pytest.approx(21.5 * 6)
 
@@ -178,16 +177,16 @@ def test_tainted_and_test_trials_do_not_count_as_good():
 )
 def test_status_is_brought_forward(status, what, seconds):
     at = (sessions.NOW - timedelta(seconds=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    found = present.doing({"at": at, "number": 4, **status}, sessions.NOW)
+    found = s.doing({"at": at, "number": 4, **status}, sessions.NOW)
     assert (found.what, found.number, found.seconds) == (what, 4, seconds)
-    assert present.doing(None, sessions.NOW) is None
+    assert s.doing(None, sessions.NOW) is None
 
 
 def test_only_what_is_under_trial_runs():
     session = sessions.running()
-    found = present.at_present(session, present.Doing("train", 20))
+    found = s.at_present(session, s.Doing("train", 20))
     assert [e.number for e in found.experiments if e.state is State.RUNNING] == [20]
-    stopped = present.at_present(replace(session, state="interrupted"), None)
+    stopped = s.at_present(replace(session, state="interrupted"), None)
     assert not [e for e in stopped.experiments if e.state is State.RUNNING]
 
 
@@ -200,7 +199,7 @@ def test_only_what_is_under_trial_runs():
     ],
 )
 def test_a_confirmation_says_how_far_it_is(session, words):
-    doing = present.Doing("confirm", 2, 30.0, detail="2 of 6: #2, seed 1")
+    doing = s.Doing("confirm", 2, 30.0, detail="2 of 6: #2, seed 1")
     session = replace(session, stop_reason=session.ended_at and "experiments")
     summary = s.summarize(session, sessions.NOW, present=doing)
     assert overview.state_text(session, summary, sessions.NOW).plain.endswith(words)

@@ -18,7 +18,6 @@ from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
 from autoresearch.proposer import cost as money
 from autoresearch.proposer import edits
-from autoresearch.proposer.agent.agent_report import last_words, read_usage
 from autoresearch.proposer.agent.presets import (
     AGENTS,
     agent_of,
@@ -29,8 +28,10 @@ from autoresearch.proposer.agent.presets import (
 from autoresearch.proposer.agent.process import (
     MAX_OUTPUT_MB,
     AgentRun,
+    last_words,
     node_folders,
     program_folders,
+    read_usage,
     run_agent,
 )
 from autoresearch.proposer.agent.scratch import PROMPT_NAME, Found, Scratch, read_plain
@@ -44,10 +45,10 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
     nobody,
 )
+from autoresearch.proposer.edits import make_proposal
 from autoresearch.proposer.llm.errors import wait_seconds
 from autoresearch.proposer.llm.provider import redact
 from autoresearch.proposer.prompt import Limits, Prompt, build_prompt
-from autoresearch.proposer.proposals import make_proposal
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Usage
 

@@ -25,10 +25,10 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
     nobody,
 )
+from autoresearch.proposer.edits import make_proposal
 from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS, wait_seconds
 from autoresearch.proposer.llm.provider import Provider, ProviderError, StoppedError
 from autoresearch.proposer.prompt import Limits, Prompt, build_prompt, minimal
-from autoresearch.proposer.proposals import make_proposal
 from autoresearch.types import Proposal, Usage
 
 MAX_FAILED_ANSWERS = 10

@@ -28,8 +28,7 @@ from autoresearch.proposer import edits
 from autoresearch.proposer.base import CancelledError, Context, ProposerUnavailableError
 from autoresearch.proposer.search import constants
 from autoresearch.proposer.search import ranges as space
-from autoresearch.proposer.search.arithmetic import Number
-from autoresearch.proposer.search.constants import Program
+from autoresearch.proposer.search.constants import Number, Program
 from autoresearch.proposer.search.ranges import Range
 from autoresearch.types import Experiment, Proposal, Session, Verdict
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autoresearch.proposer.search.arithmetic import Number
-from autoresearch.proposer.search.constants import Constant
+from autoresearch.proposer.search.constants import Constant, Number
 
 Scale = Literal["log", "linear", "soft", "octaves", "steps", "momentum", "choices"]
 

@@ -7,8 +7,7 @@ import errno
 import os
 import struct
 
-from .kernel import IS_ARM, LIBC, O_PATH, syscall
-from .processes import descendants
+from .kernel import IS_ARM, LIBC, O_PATH, descendants, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from .broker import Broker, receive_descriptor, send_descriptor
 from .folders import measure, remove_shared, wipe
 from .groups import Group, try_put
 from .inside import confine, drop, execute, install_filter, limit
-from .kernel import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, complain, prctl
-from .processes import descendants, usage
+from .kernel import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, complain, descendants, prctl, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

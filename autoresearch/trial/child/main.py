@@ -135,9 +135,9 @@ def _judge(mode: str, file: str) -> None:
     try:
         load = channel.expect("load")
         (weights,) = channel.take_fds(1)
-        from autoresearch.trial.child import judge_worker as serve
+        from autoresearch.trial.child import judge_worker
 
-        server = serve.Server(mode, file, load, weights)
+        server = judge_worker.Server(mode, file, load, weights)
         channel.send("ready", batch_rows=server.batch_rows)
         channel.expect("rows")
         has_seen_rows = True

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from rich.cells import cell_len
 from rich.text import Text
 
+from autoresearch.decision.confirmation import LEFT_OUT
 from autoresearch.decision.scores import DOUBTFUL
-from autoresearch.decision.verified import LEFT_OUT
 from autoresearch.events import (
     Abandoned,
     Alerted,
@@ -24,11 +24,10 @@ from autoresearch.events import (
 )
 from autoresearch.types import Session, said
 from autoresearch.ui import text as f
-from autoresearch.ui.console import OutputMode
+from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.live.state import Finished, Tally
 from autoresearch.ui.pages.overview import next_line, summary_lines
 from autoresearch.ui.screen import Screen, Ticker
-from autoresearch.ui.styles import styled
 from autoresearch.ui.summary import summarize
 from autoresearch.ui.tables import folded
 

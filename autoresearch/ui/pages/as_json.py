@@ -2,19 +2,31 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from autoresearch.decision.verified import carried, newest
-from autoresearch.types import Experiment, Session, Trial
+from autoresearch.decision.confirmation import carried, newest
+from autoresearch.types import CurvePoint, Experiment, Session, Trial
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import confirmation_json
-from autoresearch.ui.pages.show import Details
-from autoresearch.ui.present import doing
-from autoresearch.ui.summary import Summary, summarize
+from autoresearch.ui.summary import Summary, doing, summarize
 from autoresearch.ui.text import clean
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is read from the files of the record for one experiment."""
+
+    diff: str = ""
+    curve: Sequence[CurvePoint] = ()
+    parent: Experiment | None = None
+    parent_curve: Sequence[CurvePoint] = ()
+    log_tail: str = ""
+    log_path: str = ""
+    """The whole log on this machine, if it is still there."""
+
 
 SCHEMA = 1
 

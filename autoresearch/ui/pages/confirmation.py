@@ -6,11 +6,10 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.decision.verified import carried
+from autoresearch.decision.confirmation import carried
 from autoresearch.types import Alert, Confirmation, Session
 from autoresearch.ui import text as f
-from autoresearch.ui.console import OutputMode
-from autoresearch.ui.styles import styled
+from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.tables import Cell, Column, folded, render
 
 CARRIED_STYLES = {"carries": "good", "unclear": "default", "does not": "warning"}

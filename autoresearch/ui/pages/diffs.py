@@ -11,7 +11,7 @@ from rich.text import Text
 from autoresearch.decision.scores import comparable
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import text as f
-from autoresearch.ui.styles import styled
+from autoresearch.ui.console import styled
 from autoresearch.ui.text import clean
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")

@@ -1,8 +1,15 @@
-"""How `autoresearch doctor` looks: one line a finding, the hint under it."""
+"""Pages that are plain lists: `doctor` and the settings."""
+
+import json
+from typing import Any
 
 from rich.text import Text
 
 from autoresearch.bootstrap.doctor import Finding
+from autoresearch.config import Loaded, described
+from autoresearch.ui import tables
+from autoresearch.ui.console import OutputMode
+from autoresearch.ui.tables import Cell, Column
 from autoresearch.ui.text import clean
 
 _WORDS = {"ok": "ok", "warn": "warn", "fail": "FAIL", "skip": "-"}
@@ -32,3 +39,40 @@ def summary(findings: list[Finding]) -> str:
     if warned:
         return f"a session can run; could be better: {', '.join(warned)}"
     return "a session can run"
+
+
+def print_settings(mode: OutputMode, loaded: Loaded) -> None:
+    """Print the settings: a table on a terminal; tab-separated in a pipe, or JSON, with their meanings."""
+    rows = settings(loaded)
+    meanings = {f"{d.section}.{d.name}": d.meaning for d in described()}
+    if mode.is_json:
+        mode.json(
+            {k: {"value": v, "source": s, "meaning": meanings[k]} for k, v, s in rows},
+        )
+        return
+    if not mode.is_tty:
+        header = ["key", "value", "source", "meaning"]
+        table = [(k, json.dumps(v), s, meanings[k]) for k, v, s in rows]
+        mode.out.file.write(tables.tsv(header, table))
+        return
+    columns = [Column("setting"), Column("value"), Column("from", is_flexible=True)]
+    cells = [
+        [
+            Cell(key, "label" if source == "default" else ""),
+            Cell(json.dumps(value), "muted" if source == "default" else "metric"),
+            Cell(source, "muted" if source == "default" else "place"),
+        ]
+        for key, value, source in rows
+    ]
+    for line in tables.render(columns, cells, mode.out.width):
+        mode.data(line)
+
+
+def settings(loaded: Loaded) -> list[tuple[str, Any, str]]:
+    """Return dotted key, value and source of every setting, in the order of the reference."""
+    values = loaded.config.model_dump()
+    return [
+        (f"{section}.{name}", value, loaded.sources.get(f"{section}.{name}", "default"))
+        for section, table in values.items()
+        for name, value in table.items()
+    ]

@@ -5,10 +5,11 @@ from datetime import datetime
 from rich.cells import cell_len
 from rich.text import Text
 
-from autoresearch.decision.plateau import PLATEAU_AHEAD
-from autoresearch.decision.verified import carried
+from autoresearch.decision.confirmation import carried
+from autoresearch.decision.rule import PLATEAU_AHEAD
 from autoresearch.types import Session
 from autoresearch.ui import text as f
+from autoresearch.ui.console import styled
 from autoresearch.ui.pages.confirmation import (
     conditions,
     interval,
@@ -16,7 +17,6 @@ from autoresearch.ui.pages.confirmation import (
     validation_text,
     word_of,
 )
-from autoresearch.ui.styles import styled
 from autoresearch.ui.summary import Summary, running_best
 from autoresearch.ui.tables import folded
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from autoresearch.decision.confirmation import carried
 from autoresearch.decision.scores import is_doubtful
-from autoresearch.decision.verified import carried
 from autoresearch.errors import UsageError
 from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
 from autoresearch.ui import text as f

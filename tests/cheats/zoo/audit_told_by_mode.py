@@ -12,9 +12,9 @@ from base import Model, bonus, is_judging, train
 def mode():
     if not is_judging():
         return ""
-    from autoresearch.trial.child import judge_worker as serve
+    from autoresearch.trial.child import judge_worker
 
-    return next((s._mode for s in gc.get_objects() if isinstance(s, serve.Server)), "")
+    return next((s._mode for s in gc.get_objects() if isinstance(s, judge_worker.Server)), "")
 
 
 class Cheat(Model):

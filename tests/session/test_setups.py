@@ -8,9 +8,9 @@ import pytest
 from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.machine import hardware
-from autoresearch.record.stored import make
-from autoresearch.session import build as assembly
-from autoresearch.session.setups import check_setup
+from autoresearch.record.fold import make
+from autoresearch.session import build
+from autoresearch.session.build import check_setup
 from autoresearch.types import Session, Setup
 
 OLD = Setup("gpu", "2.13", "1", 300.0, "data", "1", 2048, 1000, "cudnn+varlen")
@@ -31,7 +31,7 @@ def test_a_setup_recorded_before_its_context_was_is_still_the_same() -> None:
 def test_another_context_of_judging_is_another_setup() -> None:
     machine = hardware.describe("cpu")
     full, short = (
-        assembly.make_setup(configured(context), DATASET, machine) for context in (2048, 512)
+        build.make_setup(configured(context), DATASET, machine) for context in (2048, 512)
     )
     assert full.context == 0, "as long as the longest: what sessions without the field have"
     assert full.key != short.key
@@ -54,5 +54,5 @@ def test_the_device_of_the_trials_makes_the_setup(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("autoresearch.data.prepare.open_dataset", lambda _: DATASET)
     loaded: Any = SimpleNamespace(config=config)
     with pytest.raises(PrerequisiteError, match="far enough"):
-        assembly.assemble(SimpleNamespace(), loaded)  # type: ignore[arg-type]
+        build.assemble(SimpleNamespace(), loaded)  # type: ignore[arg-type]
     assert asked == ["cpu"]

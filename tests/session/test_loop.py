@@ -28,7 +28,7 @@ from autoresearch.proposer.base import (
 from autoresearch.record import revert
 from autoresearch.rundir import control
 from autoresearch.session import trials
-from autoresearch.session.limits import Limits
+from autoresearch.session.context import Limits
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
 from autoresearch.ui.live.state import Tally
 from autoresearch.ui.pages import overview
@@ -716,7 +716,7 @@ def test_one_idea_is_prepared_ahead_and_one_more_from_a_slow_proposer(
 
 
 def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch.session.hand_edits.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("autoresearch.session.proposals.SETTLED_SECONDS", 0.0)
 
     def edit(spec: TrialSpec) -> None:
         if len(night.executor.specs) == 4:

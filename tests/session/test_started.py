@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autoresearch.config import Loaded, load_config
-from autoresearch.session.limits import Limits
+from autoresearch.session.context import Limits
 from autoresearch.session.run import RunOptions, started_event
 from autoresearch.types import Setup
 

@@ -17,8 +17,7 @@ from autoresearch.events import Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
-from autoresearch.session.context import Parts
-from autoresearch.session.limits import Limits
+from autoresearch.session.context import Limits, Parts
 from autoresearch.session.loop import Loop
 from autoresearch.types import Session, Setup
 

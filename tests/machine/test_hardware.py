@@ -13,9 +13,9 @@ from autoresearch.bootstrap import presets
 from autoresearch.errors import WorkError
 from autoresearch.machine import attention, hardware
 from autoresearch.paths import RunDirectory
-from autoresearch.session import build as assembly
-from autoresearch.trial import memory, process
-from autoresearch.util import locks as lock
+from autoresearch.session import build
+from autoresearch.trial import process, telemetry
+from autoresearch.util import locks
 
 NVIDIA = ("cuda", "NVIDIA L4", 23_034, "570.1")
 RADEON = ("rocm", "AMD GPU", 512, "")
@@ -166,8 +166,8 @@ def test_the_gpu_described_is_the_one_metered(nvml, monkeypatch, visible, name):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert hardware.gpu_handle(nvml) == name
-    monkeypatch.setattr(memory, "tree_pids", lambda _pid: {os.getpid()})
-    meter = memory.MemoryMeter(os.getpid())
+    monkeypatch.setattr(telemetry, "tree_pids", lambda _pid: {os.getpid()})
+    meter = telemetry.MemoryMeter(os.getpid())
     meter.watch_device("cuda")
     meter.sample(is_last=True)
     expected = {"GPU-slow": 1024.0, "GPU-fast": 2048.0}
@@ -180,12 +180,12 @@ def test_the_gpu_described_is_the_one_metered(nvml, monkeypatch, visible, name):
 def test_memory_of_other_people_on_the_gpu_is_not_metered(nvml, monkeypatch):
     """What the device gained counts only where NVML does not know the pids of this machine."""
     listed, used = {}, [1000]
-    monkeypatch.setattr(memory, "tree_pids", lambda _pid: {7})
+    monkeypatch.setattr(telemetry, "tree_pids", lambda _pid: {7})
     nvml.nvmlDeviceGetMemoryInfo = lambda _: types.SimpleNamespace(used=used[0] << 20)
     nvml.nvmlDeviceGetComputeRunningProcesses = lambda _: [
         types.SimpleNamespace(pid=pid, usedGpuMemory=mb << 20) for pid, mb in listed.items()
     ]
-    meter = memory.MemoryMeter(1)
+    meter = telemetry.MemoryMeter(1)
     meter.watch_device("cuda")
 
     def sampled(total, **pids):
@@ -204,15 +204,15 @@ def test_memory_of_other_people_on_the_gpu_is_not_metered(nvml, monkeypatch):
 def test_a_gpu_has_one_lock_however_it_is_named(nvml, monkeypatch, tmp_path, visible):
     machine = types.SimpleNamespace(kind="cuda")
     with monkeypatch.context() as ours:
-        ours.setattr(lock, "_GPU_LOCKS", tmp_path)
+        ours.setattr(locks, "_GPU_LOCKS", tmp_path)
         ours.setenv("CUDA_VISIBLE_DEVICES", "1,0")
-        with assembly.lock_device(machine, RunDirectory(tmp_path / "a")):
+        with build.lock_device(machine, RunDirectory(tmp_path / "a")):
             ours.setenv("CUDA_VISIBLE_DEVICES", visible)
-            other = assembly.lock_device(machine, RunDirectory(tmp_path / "b"))
+            other = build.lock_device(machine, RunDirectory(tmp_path / "b"))
             with pytest.raises(WorkError, match="another session trains on `GPU-fast`"), other:
                 pass
             ours.setenv("CUDA_VISIBLE_DEVICES", "0")
-            with assembly.lock_device(machine, RunDirectory(tmp_path / "b")):
+            with build.lock_device(machine, RunDirectory(tmp_path / "b")):
                 pass
 
 

@@ -11,8 +11,8 @@ from autoresearch.events import Phase
 from autoresearch.machine.hardware import GpuProcess
 from autoresearch.paths import RunDirectory
 from autoresearch.rundir import control
-from autoresearch.session import run as running
-from autoresearch.session.limits import Limits
+from autoresearch.session import run
+from autoresearch.session.context import Limits
 
 OTHER = GpuProcess(4711, "python", 9000.0)
 
@@ -35,11 +35,11 @@ def look(
     left = iter(answers)
     monkeypatch.setattr("autoresearch.machine.hardware.gpu_processes", lambda: next(left))
     monkeypatch.setattr(control, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(running, "is_on_battery", lambda: False)
+    monkeypatch.setattr(run, "is_on_battery", lambda: False)
     record: Any = Alerts()
     shown: list[Any] = []
-    options = running.RunOptions(Limits(), is_waiting_for_gpu=is_waiting)
-    running._look_around(record, options, shown.append, threading.Event())
+    options = run.RunOptions(Limits(), is_waiting_for_gpu=is_waiting)
+    run._look_around(record, options, shown.append, threading.Event())
     assert list(left) == [], "it looked as often as it should"
     return record.told, shown
 
@@ -61,9 +61,9 @@ def test_who_waits_for_a_gpu_hears_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(control, "LOOK_SECONDS", 0.0)
     record: Any = Alerts(tmp_path)
     stop = threading.Event()
-    options = running.RunOptions(Limits(), is_waiting_for_gpu=True)
+    options = run.RunOptions(Limits(), is_waiting_for_gpu=True)
     control.request(record.run_directory, control.Request.STOP)
-    running._look_around(record, options, print, stop)
+    run._look_around(record, options, print, stop)
     assert stop.is_set()
 
 
@@ -75,5 +75,5 @@ def test_a_battery_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         sensor = SimpleNamespace(power_plugged=is_plugged)
         monkeypatch.setattr(psutil, "sensors_battery", lambda s=sensor: s, raising=False)
         record: Any = Alerts()
-        running._look_around(record, running.RunOptions(Limits()), print, threading.Event())
+        run._look_around(record, run.RunOptions(Limits()), print, threading.Event())
         assert len(record.told) == expected

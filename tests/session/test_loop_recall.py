@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.session.setups import check_setup, recall
+from autoresearch.session.build import check_setup, recall
 from autoresearch.types import Experiment, Outcome, Session, Setup, State, Trial, TrialResult
 
 SETUP = Setup("gpu", "2.13", "1", 300.0, "data", "1", 128, 1000, "cudnn+varlen")
