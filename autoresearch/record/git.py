@@ -1,7 +1,7 @@
 """The only door to git: objects, refs, diffs, merges and the index of one repository, by plumbing commands.
 
-How a command runs, and what of the person's configuration it does not see, is in `git_command.py`. Free text goes in
-on standard input. Only `sharing.push` sees the person's configuration, because it needs addresses and keys.
+How a command runs, and what of the user's configuration it does not see, is in `git_command.py`. Free text goes in
+on standard input. Only `remote.push` sees the user's configuration, because it needs addresses and keys.
 
 A `Repository` may be used from several threads.
 """
@@ -47,7 +47,7 @@ class RefUpdate:
     old: str | None
 
 
-class Repository:
+class Repository(contextlib.AbstractContextManager["Repository"]):
     """One git repository, seen from the folder that holds its working tree."""
 
     def __init__(self, root: Path, git_dir: Path, common_dir: Path) -> None:
@@ -85,19 +85,15 @@ class Repository:
         if shared.is_file():
             common_dir = (git_dir / shared.read_text(encoding="utf-8").strip()).resolve()
         repository = cls(Path(path), git_dir, common_dir)
-        try:
-            repository._check_state()
-        except BaseException:
-            repository.close()
-            raise
+        repository._check_state()
         return repository
 
     def _check_state(self) -> None:
-        """See that `.autoresearch/`, which is believed and cleared, did not come with a checkout."""
+        """Check that `.autoresearch/`, which is trusted and cleared, did not come with a checkout."""
         any_case = {"GIT_LITERAL_PATHSPECS": "0", "GIT_ICASE_PATHSPECS": "1"}
         if self.run("ls-files", "-z", "--", STATE_NAME, environment=any_case):
             raise PrerequisiteError(
-                f"`{STATE_NAME}` is under git in `{self.root}`: what is in it may be of another machine, or a trap",
+                f"`{STATE_NAME}` is under git in `{self.root}`: it may come from another machine, or be a trap",
                 hint=f"look at it, then `git rm -r --cached {STATE_NAME}` and delete it",
                 kind="git",
             )
@@ -109,21 +105,19 @@ class Repository:
         Raises:
             UsageError: the tag cannot be part of a branch name.
         """
-        from autoresearch.record.refs import branch_ref, check_tag
+        from autoresearch.record.refs import branch_name, check_tag
 
         check_tag(tag)
-        path = path.resolve()  # git runs in it, and is told where it is
+        path = path.resolve()  # git runs in it, and gets its name
         path.mkdir(parents=True, exist_ok=True)
         if not is_repository(path) and not (path / ".git").is_file():
-            run_git(["init", "--quiet", "--template="], b"", git_environment(path), path)
-            made = git_environment(path, path / ".git", path / ".git")
-            run_git(["symbolic-ref", "HEAD", branch_ref(tag)], b"", made, path)
+            branch = f"--initial-branch={branch_name(tag)}"
+            run_git(["init", "--quiet", "--template=", branch], b"", git_environment(path), path)
         repository = cls.open(path)
         if repository.ref("refs/heads/autoresearch"):
             repository.close()
             raise PrerequisiteError(
-                "a branch is named `autoresearch`, so git cannot hold "
-                f"`autoresearch/{tag}` beside it",
+                f"a branch is named `autoresearch`, so git cannot hold `autoresearch/{tag}` too",
                 hint="rename it: `git branch -m autoresearch main`",
                 kind="git",
             )
@@ -136,9 +130,6 @@ class Repository:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -210,7 +201,7 @@ class Repository:
                 raise WorkError(
                     f"commit {commit[:12]} holds the path `{clean_line(path)}`, which leads out of its folder"
                     " or into what git and autoresearch keep there: the files of this session are refused",
-                    hint="do not use it: it may be an attack; ask whoever sent it",
+                    hint="do not use it: it may be an attack; ask who sent it",
                     kind="record",
                 )
             found[path] = entry
@@ -321,31 +312,12 @@ class Repository:
 
     def rev_parse(self, name: str) -> str | None:
         """Return the full sha of the commit `name` means (sha prefix, ref, `HEAD~2`), else None."""
-        if not name or name.startswith("-") or "\n" in name or "\0" in name:
-            return None
-        out = self.run(
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            f"{name}^{{commit}}",
-            ok=(0, 1, 128),
-        )
-        return out.decode().split("\n")[-2] if out else None
+        return self.ref(f"{name}^{{commit}}")
 
-    def refs(self, prefix: str) -> dict[str, tuple[str, int]]:
-        """Return full ref name -> (sha, committer's time in seconds), newest commit first."""
-        out = self.run(
-            "for-each-ref",
-            "--sort=-committerdate",
-            "--format=%(refname) %(objectname) %(committerdate:unix)",
-            prefix,
-        ).decode()
-        found = {}
-        for line in out.splitlines():
-            name, sha, *date = line.split(" ")
-            found[name] = (sha, int(date[0]) if date and date[0] else 0)
-        return found
+    def refs(self, prefix: str) -> list[str]:
+        """Return the full names of the refs below a prefix, newest commit first."""
+        out = self.run("for-each-ref", "--sort=-committerdate", "--format=%(refname)", prefix)
+        return out.decode().splitlines()
 
     def head(self) -> str | None:
         """Return the full name of the branch HEAD is on, None when HEAD is detached."""
@@ -361,18 +333,14 @@ class Repository:
 
         Raises:
             RefMovedError: a ref does not hold its expected old value.
-            RefLockedError: somebody holds a ref's lock file.
+            RefLockedError: another process holds a ref's lock file.
         """
-        lines = ["start"]
+        lines = ["start\0"]
         for update in updates:
-            if update.old is None:
-                lines.append(f"update {update.ref}\0{update.new}\0")
-            elif update.old:
-                lines.append(f"update {update.ref}\0{update.new}\0{update.old}")
-            else:
-                lines.append(f"create {update.ref}\0{update.new}")
-        lines += ["prepare", "commit"]
-        stdin = "".join(line + "\0" for line in lines).encode()
+            nothing = "0" * len(update.new)
+            old = nothing if update.old == "" else update.old or ""
+            lines.append(f"update {update.ref}\0{update.new}\0{old}\0")
+        stdin = "".join([*lines, "prepare\0commit\0"]).encode()
         self.run("update-ref", "-m", f"autoresearch: {reason}", "--stdin", "-z", stdin=stdin)
 
     # History
@@ -448,7 +416,7 @@ class Repository:
             )
         return out if code == 0 else None
 
-    # The person's index
+    # The user's index
 
     def index_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
         """Return path -> staged entry, for those of `paths` that are in the index, unmerged ones left out."""
@@ -467,7 +435,7 @@ class Repository:
         """Set index entries; None removes one. Files are not looked at.
 
         Raises:
-            RefLockedError: the person's git holds the index.
+            RefLockedError: a git command of the user holds the index.
         """
         lines = []
         nothing = "0" * len(self.ref("HEAD") or "0" * 40)
@@ -496,7 +464,7 @@ def is_repository(root: Path) -> bool:
 
 
 def _git_dir(root: Path) -> Path | None:
-    """Return the git directory of a working tree; the environment has no say in it."""
+    """Return the git directory of a working tree; ignores GIT_DIR and related variables."""
     found = root / ".git"
     if found.is_file():  # a linked working tree or a submodule
         text = found.read_text(encoding="utf-8", errors="surrogateescape").strip()
