@@ -132,17 +132,14 @@ def _exists(repository: Repository, tag: str) -> bool:
 
 def _no_session(repository: Repository, tag: str | None) -> PrerequisiteError:
     tags = session_tags(repository)
-    if tag is not None and tags:
-        return PrerequisiteError(
-            f"there is no session `{tag}` in `{repository.root}`",
-            hint=f"begin it with `autoresearch init . --tag {tag}`; sessions here: "
-            + ", ".join(f"`{t}`" for t in tags[:8]),
-            kind="record",
-        )
+    name, option, it = (f" `{tag}`", f" --tag {tag}", "it") if tag else ("", "", "one")
+    if tag and tags:
+        others = "; sessions here: " + ", ".join(f"`{t}`" for t in tags[:8])
+    else:
+        others = f"; in a clone, fetch the record: `{FETCH}`"
     return PrerequisiteError(
-        f"there is no session{f' `{tag}`' if tag else ''} in `{repository.root}`",
-        hint=f"begin one with `autoresearch init .{f' --tag {tag}' if tag else ''}`;"
-        f" in a clone, fetch the record: `{FETCH}`",
+        f"there is no session{name} in `{repository.root}`",
+        hint=f"begin {it} with `autoresearch init .{option}`{others}",
         kind="record",
     )
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.paths import CONFIG_NAME, STATE_NAME, is_safe
 from autoresearch.record.git_command import Reader, git_environment, gone, run_git
+from autoresearch.record.refs import FETCH, branch_name, check_tag
 from autoresearch.util.text import clean_line
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
@@ -105,8 +106,6 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
         Raises:
             UsageError: the tag cannot be part of a branch name.
         """
-        from autoresearch.record.refs import branch_name, check_tag
-
         check_tag(tag)
         path = path.resolve()  # git runs in it, and gets its name
         path.mkdir(parents=True, exist_ok=True)
@@ -170,8 +169,7 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
         if found is None or found[1] != kind:
             raise WorkError(
                 f"the repository has no {kind} `{name}`",
-                hint="was the record fetched whole? "
-                "`git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'`",
+                hint=f"was the record fetched whole? `{FETCH}`",
                 kind="record",
             )
         return found[2]
@@ -283,22 +281,13 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
             message: Any text without NUL.
             at: UTC time, ISO 8601; the date of author and committer.
         """
-        args = [part for parent in parents for part in ("-p", parent)]
-        name, email = AUTHOR
+        args = [tree, *(f"-p{parent}" for parent in parents), "-F-"]
+        who = dict(zip(("NAME", "EMAIL", "DATE"), (*AUTHOR, at), strict=True))
         identity = {
-            f"GIT_{role}_{key}": value
-            for role in ("AUTHOR", "COMMITTER")
-            for key, value in (("NAME", name), ("EMAIL", email), ("DATE", at))
+            f"GIT_{role}_{k}": v for role in ("AUTHOR", "COMMITTER") for k, v in who.items()
         }
-        return self._line(
-            "commit-tree",
-            tree,
-            *args,
-            "-F",
-            "-",
-            stdin=message.encode("utf-8", "replace"),
-            environment=identity,
-        )
+        content = message.encode("utf-8", "replace")
+        return self._line("commit-tree", *args, stdin=content, environment=identity)
 
     def _line(self, *args: str, **options: Any) -> str:
         return self.run(*args, **options).decode().strip()
@@ -352,10 +341,9 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
             tip: The newest commit.
             after: A commit of the chain; only what came after it.
         """
-        args = ["rev-list", "--first-parent", "--reverse", "--format=%P%x00%B%x00", tip]
-        if after:
-            args.append(f"^{after}")
-        parts = self.run(*args).split(b"\0")
+        commits = [tip, f"^{after}"] if after else [tip]
+        how = ("--first-parent", "--reverse", "--format=%P%x00%B%x00")
+        parts = self.run("rev-list", *how, *commits).split(b"\0")
         for header, message in zip(parts[0::2], parts[1::2], strict=False):
             name, _, parents = header.strip(b"\n").partition(b"\n")
             yield (
@@ -364,33 +352,23 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
                 message.decode("utf-8", "replace"),
             )
 
-    def line(self, tip: str, after: str | None = None) -> list[str]:
-        """Return the shas along first parents from `tip` back, newest first, down to `after`."""
-        args = ["rev-list", "--first-parent", tip, *([f"^{after}"] if after else [])]
-        return self.run(*args).decode().split()
-
     # Differences
 
     def diff(self, a: str, b: str, paths: Sequence[str] = ()) -> str:
         """Return the unified diff from commit `a` to commit `b`; `git apply` takes it."""
-        out = self.run(
-            "diff-tree", "-p", "-U3", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
-            "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=histogram", "--end-of-options", a, b, "--", *paths,
-        )  # fmt: skip
-        return out.decode("utf-8", "replace")
+        how = ("-p", "-U3", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+        return self._diff_tree(how, a, b, paths).decode("utf-8", "replace")
 
     def count_lines(self, a: str, b: str, paths: Sequence[str] = ()) -> tuple[int, int]:
         """Return (lines added, lines removed) from commit `a` to commit `b`; binary files count 0."""
-        out = self.run(
-            "diff-tree", "-r", "--numstat", "-z", "--no-ext-diff", "--no-textconv", "--no-renames",
-            "--diff-algorithm=histogram", "--end-of-options", a, b, "--", *paths,
-        )  # fmt: skip
-        added = removed = 0
-        for record in filter(None, out.split(b"\0")):
-            plus, minus, _ = record.split(b"\t", 2)
-            added += int(plus) if plus != b"-" else 0
-            removed += int(minus) if minus != b"-" else 0
+        out = self._diff_tree(("-r", "--numstat", "-z"), a, b, paths)
+        counts = [record.split(b"\t", 2)[:2] for record in out.split(b"\0") if record]
+        added, removed = (sum(int(c[i]) for c in counts if c[i] != b"-") for i in (0, 1))
         return added, removed
+
+    def _diff_tree(self, how: Sequence[str], a: str, b: str, paths: Sequence[str]) -> bytes:
+        fixed = ("--no-ext-diff", "--no-textconv", "--no-renames", "--diff-algorithm=histogram")
+        return self.run("diff-tree", *how, *fixed, "--end-of-options", a, b, "--", *paths)
 
     def changed_paths(self, a: str, b: str) -> list[str]:
         """Return the paths whose content or mode differs between two commits."""
@@ -407,13 +385,8 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
             paths = [str(Path(folder, name)) for name in ("ours", "base", "theirs")]
             for path, content in zip(paths, (ours, base, theirs), strict=True):
                 Path(path).write_bytes(content)
-            code, out = run_git(
-                ["merge-file", "-p", "--quiet", *paths],
-                b"",
-                self._environment,
-                self.root,
-                ok=range(256),
-            )
+            args = ["merge-file", "-p", "--quiet", *paths]
+            code, out = run_git(args, b"", self._environment, self.root, ok=range(256))
         return out if code == 0 else None
 
     # The user's index

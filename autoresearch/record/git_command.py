@@ -165,7 +165,11 @@ def run_git(
         WorkError: as `explain` says.
     """
     with _start(args, environment, root, subprocess.PIPE, kept_open) as process:
-        out, err = process.communicate(stdin)
+        try:
+            out, err = process.communicate(stdin)
+        except BaseException:  # KeyboardInterrupt: the write lock is given back next
+            process.kill()
+            raise
     if process.returncode not in ok:
         raise explain(args[0], process.returncode, err.decode("utf-8", "replace"), root)
     return process.returncode, out
