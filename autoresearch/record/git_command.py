@@ -182,7 +182,7 @@ def _start(
     stderr: int,
     kept_open: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Start git in a process group of its own, so that Ctrl-C does not cut a ref transaction in half."""
+    """Start git in a new process group, so that Ctrl-C does not cut a ref transaction in half."""
     try:
         return subprocess.Popen(
             ["git", *args],
