@@ -23,9 +23,9 @@ from autoresearch.util.files import read_file
 def session_tags(repository: Repository) -> list[str]:
     """Return the tags of all sessions, those with the newest event first."""
     journals = [r for r in repository.refs(REFS) if r.endswith("/journal")]
-    branches = repository.refs(BRANCHES.rstrip("/"))
     tags = [r.removeprefix(REFS).removesuffix("/journal") for r in journals]
-    return list(dict.fromkeys([*tags, *(b.removeprefix(BRANCHES) for b in branches)]))
+    tags += [r.removeprefix(BRANCHES) for r in repository.refs(BRANCHES.rstrip("/"))]
+    return list(dict.fromkeys(tags))
 
 
 def current_tag(root: Path) -> str | None:
@@ -68,7 +68,7 @@ def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str
     branch = branch_ref(tag)
     existing, here = repository.ref(branch), repository.ref("HEAD")
     if existing and here != existing and repository.head() != branch:
-        return  # the person is elsewhere and stays there
+        return  # the user is elsewhere and stays there
     parent = existing or here
     entries = repository.entries(parent) if parent else {}
     missing: dict[str, Entry] = {}
@@ -127,22 +127,19 @@ def _tag_of_head(repository: Repository) -> str | None:
 
 
 def _exists(repository: Repository, tag: str) -> bool:
-    return any(repository.ref(ref) for ref in (journal_ref(tag), branch_ref(tag)))
+    return bool(repository.ref(journal_ref(tag)) or repository.ref(branch_ref(tag)))
 
 
 def _no_session(repository: Repository, tag: str | None) -> PrerequisiteError:
     tags = session_tags(repository)
-    if tag is not None and tags:
-        return PrerequisiteError(
-            f"there is no session `{tag}` in `{repository.root}`",
-            hint=f"begin it with `autoresearch init . --tag {tag}`; sessions here: "
-            + ", ".join(f"`{t}`" for t in tags[:8]),
-            kind="record",
-        )
+    name, option, it = (f" `{tag}`", f" --tag {tag}", "it") if tag else ("", "", "one")
+    if tag and tags:
+        others = "; sessions here: " + ", ".join(f"`{t}`" for t in tags[:8])
+    else:
+        others = f"; in a clone, fetch the record: `{FETCH}`"
     return PrerequisiteError(
-        f"there is no session{f' `{tag}`' if tag else ''} in `{repository.root}`",
-        hint=f"begin one with `autoresearch init .{f' --tag {tag}' if tag else ''}`;"
-        f" in a clone, fetch the record: `{FETCH}`",
+        f"there is no session{name} in `{repository.root}`",
+        hint=f"begin {it} with `autoresearch init .{option}`{others}",
         kind="record",
     )
 
@@ -157,7 +154,7 @@ def resolve(
 
     Args:
         session: Whose experiments.
-        name: As a person types it.
+        name: As the user types it.
         candidate: Number -> sha of the candidate commit, for experiments whose kept commit is another.
 
     Raises:

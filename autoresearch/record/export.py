@@ -1,4 +1,4 @@
-"""Writes one experiment out as a folder that needs no lab: code, configuration, tokenizer, weights, numbers."""
+"""Writes an experiment to a folder that needs no autoresearch: code, configuration, tokenizer, weights, numbers."""
 
 import json
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The only door to git: objects, refs, diffs, merges and the index of one repository, by plumbing commands.
 
-How a command runs, and what of the person's configuration it does not see, is in `git_command.py`. Free text goes in
-on standard input. Only `sharing.push` sees the person's configuration, because it needs addresses and keys.
+How a command runs, and what of the user's configuration it does not see, is in `git_command.py`. Free text goes in
+on standard input. Only `remote.push` sees the user's configuration, because it needs addresses and keys.
 
 A `Repository` may be used from several threads.
 """
@@ -17,6 +17,7 @@ from typing import Any, Self
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.paths import CONFIG_NAME, STATE_NAME, is_safe
 from autoresearch.record.git_command import Reader, git_environment, gone, run_git
+from autoresearch.record.refs import FETCH, branch_name, check_tag
 from autoresearch.util.text import clean_line
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
@@ -47,7 +48,7 @@ class RefUpdate:
     old: str | None
 
 
-class Repository:
+class Repository(contextlib.AbstractContextManager["Repository"]):
     """One git repository, seen from the folder that holds its working tree."""
 
     def __init__(self, root: Path, git_dir: Path, common_dir: Path) -> None:
@@ -85,19 +86,15 @@ class Repository:
         if shared.is_file():
             common_dir = (git_dir / shared.read_text(encoding="utf-8").strip()).resolve()
         repository = cls(Path(path), git_dir, common_dir)
-        try:
-            repository._check_state()
-        except BaseException:
-            repository.close()
-            raise
+        repository._check_state()
         return repository
 
     def _check_state(self) -> None:
-        """See that `.autoresearch/`, which is believed and cleared, did not come with a checkout."""
+        """Check that `.autoresearch/`, which is trusted and cleared, did not come with a checkout."""
         any_case = {"GIT_LITERAL_PATHSPECS": "0", "GIT_ICASE_PATHSPECS": "1"}
         if self.run("ls-files", "-z", "--", STATE_NAME, environment=any_case):
             raise PrerequisiteError(
-                f"`{STATE_NAME}` is under git in `{self.root}`: what is in it may be of another machine, or a trap",
+                f"`{STATE_NAME}` is under git in `{self.root}`: it may come from another machine, or be a trap",
                 hint=f"look at it, then `git rm -r --cached {STATE_NAME}` and delete it",
                 kind="git",
             )
@@ -109,21 +106,17 @@ class Repository:
         Raises:
             UsageError: the tag cannot be part of a branch name.
         """
-        from autoresearch.record.refs import branch_ref, check_tag
-
         check_tag(tag)
-        path = path.resolve()  # git runs in it, and is told where it is
+        path = path.resolve()  # git runs in it, and gets its name
         path.mkdir(parents=True, exist_ok=True)
         if not is_repository(path) and not (path / ".git").is_file():
-            run_git(["init", "--quiet", "--template="], b"", git_environment(path), path)
-            made = git_environment(path, path / ".git", path / ".git")
-            run_git(["symbolic-ref", "HEAD", branch_ref(tag)], b"", made, path)
+            branch = f"--initial-branch={branch_name(tag)}"
+            run_git(["init", "--quiet", "--template=", branch], b"", git_environment(path), path)
         repository = cls.open(path)
         if repository.ref("refs/heads/autoresearch"):
             repository.close()
             raise PrerequisiteError(
-                "a branch is named `autoresearch`, so git cannot hold "
-                f"`autoresearch/{tag}` beside it",
+                f"a branch is named `autoresearch`, so git cannot hold `autoresearch/{tag}` too",
                 hint="rename it: `git branch -m autoresearch main`",
                 kind="git",
             )
@@ -136,9 +129,6 @@ class Repository:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -179,8 +169,7 @@ class Repository:
         if found is None or found[1] != kind:
             raise WorkError(
                 f"the repository has no {kind} `{name}`",
-                hint="was the record fetched whole? "
-                "`git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'`",
+                hint=f"was the record fetched whole? `{FETCH}`",
                 kind="record",
             )
         return found[2]
@@ -210,7 +199,7 @@ class Repository:
                 raise WorkError(
                     f"commit {commit[:12]} holds the path `{clean_line(path)}`, which leads out of its folder"
                     " or into what git and autoresearch keep there: the files of this session are refused",
-                    hint="do not use it: it may be an attack; ask whoever sent it",
+                    hint="do not use it: it may be an attack; ask who sent it",
                     kind="record",
                 )
             found[path] = entry
@@ -292,22 +281,13 @@ class Repository:
             message: Any text without NUL.
             at: UTC time, ISO 8601; the date of author and committer.
         """
-        args = [part for parent in parents for part in ("-p", parent)]
-        name, email = AUTHOR
+        args = [tree, *(f"-p{parent}" for parent in parents), "-F-"]
+        who = dict(zip(("NAME", "EMAIL", "DATE"), (*AUTHOR, at), strict=True))
         identity = {
-            f"GIT_{role}_{key}": value
-            for role in ("AUTHOR", "COMMITTER")
-            for key, value in (("NAME", name), ("EMAIL", email), ("DATE", at))
+            f"GIT_{role}_{k}": v for role in ("AUTHOR", "COMMITTER") for k, v in who.items()
         }
-        return self._line(
-            "commit-tree",
-            tree,
-            *args,
-            "-F",
-            "-",
-            stdin=message.encode("utf-8", "replace"),
-            environment=identity,
-        )
+        content = message.encode("utf-8", "replace")
+        return self._line("commit-tree", *args, stdin=content, environment=identity)
 
     def _line(self, *args: str, **options: Any) -> str:
         return self.run(*args, **options).decode().strip()
@@ -321,31 +301,12 @@ class Repository:
 
     def rev_parse(self, name: str) -> str | None:
         """Return the full sha of the commit `name` means (sha prefix, ref, `HEAD~2`), else None."""
-        if not name or name.startswith("-") or "\n" in name or "\0" in name:
-            return None
-        out = self.run(
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            f"{name}^{{commit}}",
-            ok=(0, 1, 128),
-        )
-        return out.decode().split("\n")[-2] if out else None
+        return self.ref(f"{name}^{{commit}}")
 
-    def refs(self, prefix: str) -> dict[str, tuple[str, int]]:
-        """Return full ref name -> (sha, committer's time in seconds), newest commit first."""
-        out = self.run(
-            "for-each-ref",
-            "--sort=-committerdate",
-            "--format=%(refname) %(objectname) %(committerdate:unix)",
-            prefix,
-        ).decode()
-        found = {}
-        for line in out.splitlines():
-            name, sha, *date = line.split(" ")
-            found[name] = (sha, int(date[0]) if date and date[0] else 0)
-        return found
+    def refs(self, prefix: str) -> list[str]:
+        """Return the full names of the refs below a prefix, newest commit first."""
+        out = self.run("for-each-ref", "--sort=-committerdate", "--format=%(refname)", prefix)
+        return out.decode().splitlines()
 
     def head(self) -> str | None:
         """Return the full name of the branch HEAD is on, None when HEAD is detached."""
@@ -361,18 +322,14 @@ class Repository:
 
         Raises:
             RefMovedError: a ref does not hold its expected old value.
-            RefLockedError: somebody holds a ref's lock file.
+            RefLockedError: another process holds a ref's lock file.
         """
-        lines = ["start"]
+        lines = ["start\0"]
         for update in updates:
-            if update.old is None:
-                lines.append(f"update {update.ref}\0{update.new}\0")
-            elif update.old:
-                lines.append(f"update {update.ref}\0{update.new}\0{update.old}")
-            else:
-                lines.append(f"create {update.ref}\0{update.new}")
-        lines += ["prepare", "commit"]
-        stdin = "".join(line + "\0" for line in lines).encode()
+            nothing = "0" * len(update.new)
+            old = nothing if update.old == "" else update.old or ""
+            lines.append(f"update {update.ref}\0{update.new}\0{old}\0")
+        stdin = "".join([*lines, "prepare\0commit\0"]).encode()
         self.run("update-ref", "-m", f"autoresearch: {reason}", "--stdin", "-z", stdin=stdin)
 
     # History
@@ -384,10 +341,9 @@ class Repository:
             tip: The newest commit.
             after: A commit of the chain; only what came after it.
         """
-        args = ["rev-list", "--first-parent", "--reverse", "--format=%P%x00%B%x00", tip]
-        if after:
-            args.append(f"^{after}")
-        parts = self.run(*args).split(b"\0")
+        commits = [tip, f"^{after}"] if after else [tip]
+        how = ("--first-parent", "--reverse", "--format=%P%x00%B%x00")
+        parts = self.run("rev-list", *how, *commits).split(b"\0")
         for header, message in zip(parts[0::2], parts[1::2], strict=False):
             name, _, parents = header.strip(b"\n").partition(b"\n")
             yield (
@@ -396,33 +352,23 @@ class Repository:
                 message.decode("utf-8", "replace"),
             )
 
-    def line(self, tip: str, after: str | None = None) -> list[str]:
-        """Return the shas along first parents from `tip` back, newest first, down to `after`."""
-        args = ["rev-list", "--first-parent", tip, *([f"^{after}"] if after else [])]
-        return self.run(*args).decode().split()
-
     # Differences
 
     def diff(self, a: str, b: str, paths: Sequence[str] = ()) -> str:
         """Return the unified diff from commit `a` to commit `b`; `git apply` takes it."""
-        out = self.run(
-            "diff-tree", "-p", "-U3", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
-            "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=histogram", "--end-of-options", a, b, "--", *paths,
-        )  # fmt: skip
-        return out.decode("utf-8", "replace")
+        how = ("-p", "-U3", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+        return self._diff_tree(how, a, b, paths).decode("utf-8", "replace")
 
     def count_lines(self, a: str, b: str, paths: Sequence[str] = ()) -> tuple[int, int]:
         """Return (lines added, lines removed) from commit `a` to commit `b`; binary files count 0."""
-        out = self.run(
-            "diff-tree", "-r", "--numstat", "-z", "--no-ext-diff", "--no-textconv", "--no-renames",
-            "--diff-algorithm=histogram", "--end-of-options", a, b, "--", *paths,
-        )  # fmt: skip
-        added = removed = 0
-        for record in filter(None, out.split(b"\0")):
-            plus, minus, _ = record.split(b"\t", 2)
-            added += int(plus) if plus != b"-" else 0
-            removed += int(minus) if minus != b"-" else 0
+        out = self._diff_tree(("-r", "--numstat", "-z"), a, b, paths)
+        counts = [record.split(b"\t", 2)[:2] for record in out.split(b"\0") if record]
+        added, removed = (sum(int(c[i]) for c in counts if c[i] != b"-") for i in (0, 1))
         return added, removed
+
+    def _diff_tree(self, how: Sequence[str], a: str, b: str, paths: Sequence[str]) -> bytes:
+        fixed = ("--no-ext-diff", "--no-textconv", "--no-renames", "--diff-algorithm=histogram")
+        return self.run("diff-tree", *how, *fixed, "--end-of-options", a, b, "--", *paths)
 
     def changed_paths(self, a: str, b: str) -> list[str]:
         """Return the paths whose content or mode differs between two commits."""
@@ -439,16 +385,11 @@ class Repository:
             paths = [str(Path(folder, name)) for name in ("ours", "base", "theirs")]
             for path, content in zip(paths, (ours, base, theirs), strict=True):
                 Path(path).write_bytes(content)
-            code, out = run_git(
-                ["merge-file", "-p", "--quiet", *paths],
-                b"",
-                self._environment,
-                self.root,
-                ok=range(256),
-            )
+            args = ["merge-file", "-p", "--quiet", *paths]
+            code, out = run_git(args, b"", self._environment, self.root, ok=range(256))
         return out if code == 0 else None
 
-    # The person's index
+    # The user's index
 
     def index_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
         """Return path -> staged entry, for those of `paths` that are in the index, unmerged ones left out."""
@@ -467,7 +408,7 @@ class Repository:
         """Set index entries; None removes one. Files are not looked at.
 
         Raises:
-            RefLockedError: the person's git holds the index.
+            RefLockedError: a git command of the user holds the index.
         """
         lines = []
         nothing = "0" * len(self.ref("HEAD") or "0" * 40)
@@ -496,7 +437,7 @@ def is_repository(root: Path) -> bool:
 
 
 def _git_dir(root: Path) -> Path | None:
-    """Return the git directory of a working tree; the environment has no say in it."""
+    """Return the git directory of a working tree; ignores GIT_DIR and related variables."""
     found = root / ".git"
     if found.is_file():  # a linked working tree or a submodule
         text = found.read_text(encoding="utf-8", errors="surrogateescape").strip()

@@ -1,10 +1,12 @@
-"""Running one git command: its environment, its errors, and the helper process that reads objects.
+"""Runs git commands: their environment, their errors, and the helper process that reads objects.
 
-Every command runs with an explicit repository and index, the person's and the system's configuration off, no hooks,
-no replace refs, no external diffs, no signing, and everything fsynced before it is reported as done (before git 2.36,
+Every command runs with an explicit repository and index, the configuration of user and system off, no hooks, no
+replace refs, no external diffs, no signing, and everything fsynced before it is reported as done (before git 2.36,
 objects only). Repository settings that could still matter are overridden one by one.
 
-Children start in their own session, so that a Ctrl-C in the terminal does not cut a ref transaction in half.
+Why not GitPython, which `remote.push` uses: its objects, refs and index, and its `get_object_data`, fail in a SHA-256
+repository; `Git.execute` passes every `GIT_*` variable of the process on and cannot unset one; its helper process is
+not thread-safe; and importing it makes `log` 0.1 s slower.
 """
 
 import contextlib
@@ -17,10 +19,11 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
+from autoresearch.errors import ErrorKind, PrerequisiteError, WorkError
 
 OLDEST_GIT = (2, 32)
-"""The first that can be kept from the person's configuration."""
+"""The first that can be kept from the user's configuration."""
+_OLDEST = ".".join(map(str, OLDEST_GIT))
 FLUSHING_GIT = (2, 36)
 """The first that flushes refs too; it warns about the setting of those before."""
 
@@ -70,43 +73,36 @@ class ConflictError(WorkError):
 
 
 def git_version() -> tuple[int, ...]:
-    """Return the version of git; asked once.
+    """Return the version of git; each program is asked once.
 
     Raises:
         PrerequisiteError: it is missing or too old.
     """
-    path = shutil.which("git")
-    if path is None:
-        raise _missing()
-    return _version_of(path)
+    return _version_of(shutil.which("git"))
 
 
 @functools.cache
-def _version_of(path: str) -> tuple[int, ...]:
+def _version_of(path: str | None) -> tuple[int, ...]:
+    command = [path or "git", "--version"]
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as exc:
         raise _missing() from exc
     found = re.search(r"\d+(\.\d+)+", done.stdout)
     version = tuple(int(part) for part in found.group().split(".")) if found else ()
     if version < OLDEST_GIT:
-        what = f"git {found.group()} at `{path}` is too old" if found else f"`{path}` is not git"
         raise PrerequisiteError(
-            what,
-            hint=f"install git {_dotted(OLDEST_GIT)} or newer",
+            f"git {found.group()} at `{path}` is too old" if found else f"`{path}` is not git",
+            hint=f"install git {_OLDEST} or newer",
             kind="git_missing",
         )
     return version
 
 
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
-
-
 def git_environment(
     root: Path, git_dir: Path | None = None, common_dir: Path | None = None
 ) -> dict[str, str]:
-    """Return the whole environment of a git command: the person's less everything git would read.
+    """Return the whole environment of a git command: the user's, less everything git would read.
 
     Args:
         root: Its working tree.
@@ -154,7 +150,7 @@ def run_git(
     ok: Iterable[int] = (0,),
     kept_open: Sequence[int] = (),
 ) -> tuple[int, bytes]:
-    """Run git and return its exit code and what it printed.
+    """Run git in `root` and return its exit code, one of `ok`, and what it printed.
 
     Args:
         args: Of git.
@@ -165,24 +161,43 @@ def run_git(
         kept_open: Descriptors that it inherits.
 
     Raises:
-        AutoresearchError: as `explain` says.
+        PrerequisiteError: git is missing.
+        WorkError: as `explain` says.
     """
+    with _start(args, environment, root, subprocess.PIPE, kept_open) as process:
+        try:
+            out, err = process.communicate(stdin)
+        except BaseException:  # KeyboardInterrupt: the write lock is given back next
+            process.kill()
+            raise
+    if process.returncode not in ok:
+        raise explain(args[0], process.returncode, err.decode("utf-8", "replace"), root)
+    return process.returncode, out
+
+
+def _start(
+    args: Sequence[str],
+    environment: Mapping[str, str],
+    root: Path,
+    stderr: int,
+    kept_open: Sequence[int] = (),
+) -> "subprocess.Popen[bytes]":
+    """Start git in a new process group, so that Ctrl-C does not cut a ref transaction in half."""
     try:
-        done = subprocess.run(
+        return subprocess.Popen(
             ["git", *args],
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             cwd=root,
             env=environment,
             start_new_session=True,
             pass_fds=kept_open,
-            check=False,
         )
     except OSError as exc:
-        raise _not_started(root) from exc
-    if done.returncode not in ok:
-        raise explain(args[0], done.returncode, done.stderr.decode("utf-8", "replace"), root)
-    return done.returncode, done.stdout
+        if root.is_dir() and shutil.which("git") is None:
+            raise _missing() from exc
+        raise gone(root) from exc
 
 
 class Reader:
@@ -197,31 +212,32 @@ class Reader:
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read(self, name: str) -> tuple[str, str, bytes] | None:
+    def read(self, name: str, *, may_retry: bool = True) -> tuple[str, str, bytes] | None:
         """Return (sha, type, content) of any object name, or None where there is none.
 
         Raises:
             WorkError: git cannot be started here, or the run directory is gone.
         """
-        if "\n" in name or not name:
+        if not name or "\n" in name or "\0" in name:
             return None
         with self._lock:
             try:
-                return self._ask(name)
-            except (OSError, EOFError):
-                self.close()  # it was killed
-            try:
-                return self._ask(name)
-            except (OSError, EOFError) as exc:
+                return self._ask(os.fsencode(name))
+            except (OSError, EOFError) as exc:  # it was killed
                 self.close()
-                raise gone(self._root) from exc
+                if not may_retry:
+                    raise gone(self._root) from exc
+                return self.read(name, may_retry=False)
 
-    def _ask(self, name: str) -> tuple[str, str, bytes] | None:
-        process = self._process = self._process or self._start()
-        stdin, stdout = process.stdin, process.stdout
+    def _ask(self, name: bytes) -> tuple[str, str, bytes] | None:
+        if self._process is None:
+            self._process = _start(
+                ["cat-file", "--batch"], self._environment, self._root, subprocess.DEVNULL
+            )
+        stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(os.fsencode(name) + b"\n")
+        stdin.write(name + b"\n")
         stdin.flush()
         header = stdout.readline()
         if not header:
@@ -233,58 +249,31 @@ class Reader:
         stdout.read(1)
         return fields[0], fields[1], content
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        try:
-            return subprocess.Popen(
-                ["git", "cat-file", "--batch"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                cwd=self._root,
-                env=self._environment,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise _not_started(self._root) from exc
-
     def close(self) -> None:
         """End the process; the next question starts another one."""
         with self._lock:
             process, self._process = self._process, None
             if process is not None:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                with contextlib.suppress(OSError):  # it died with something still to read
-                    process.stdin.close()
-                process.stdout.close()
-                process.wait()
-
-
-def _not_started(root: Path) -> AutoresearchError:
-    if root.is_dir() and shutil.which("git") is None:
-        return _missing()
-    return gone(root)
+                with contextlib.suppress(OSError), process:  # it died with something still to read
+                    pass
 
 
 def _missing() -> PrerequisiteError:
     return PrerequisiteError(
         "the program `git` is missing",
-        hint=f"install git {_dotted(OLDEST_GIT)} or newer, e.g. `apt install git`",
+        hint=f"install git {_OLDEST} or newer, e.g. `apt install git`",
         kind="git_missing",
     )
 
 
-def gone(root: Path) -> AutoresearchError:
+def gone(root: Path) -> WorkError:
     """Return the error of a run directory in which git no longer starts."""
-    if root.is_dir() and (root / ".git").exists():
-        return WorkError(
-            f"git cannot be started in `{root}`", hint="look at `git status` there", kind="git"
-        )
-    return WorkError(
-        f"the run directory `{root}` was moved or deleted",
-        hint="go to its new place and `autoresearch run` there: the session goes on",
-        kind="git",
-    )
+    if (root / ".git").exists():
+        message, hint = f"git cannot be started in `{root}`", "look at `git status` there"
+    else:
+        message = f"the run directory `{root}` was moved or deleted"
+        hint = "run `autoresearch run` in its new place: the session continues there"
+    return WorkError(message, hint=hint, kind="git")
 
 
 _FULL = ("no space left", "quota exceeded", "out of diskspace")
@@ -306,45 +295,41 @@ def _is_full(root: Path) -> bool:
         return False
 
 
-def explain(verb: str, code: int, stderr: str, root: Path) -> AutoresearchError:
+def explain(verb: str, code: int, stderr: str, root: Path) -> WorkError:
     """Return the error a failed git command means."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    line = lines[0] if lines else f"exit code {code}"
+    line = next(filter(None, map(str.strip, stderr.splitlines())), f"exit code {code}")
+    reason = line.removeprefix("fatal: ")
     text = stderr.lower()
+
+    def says(marks: Sequence[str]) -> bool:
+        return any(mark in text for mark in marks)
+
     if code < 0 or code > 128 + 1:
         return GitKilledError(
             f"`git {verb}` was killed (exit code {code})",
-            hint="`autoresearch run` goes on where it stopped",
+            hint="`autoresearch run` continues where it stopped",
         )
-    if any(mark in text for mark in _FULL) or _is_full(root):  # git does not always say why
-        return WorkError(
-            f"the disk that holds `{root}` is full",
-            hint="free some space, then the same command goes on where it stopped",
-            kind="disk",
-        )
-    if any(mark in text for mark in _FORBIDDEN):
-        return WorkError(
-            f"cannot write to the repository in `{root}`: {line.removeprefix('fatal: ')}",
-            hint="make it writable, then the same command goes on where it stopped",
-            kind="disk",
-        )
-    if ".lock': file exists" in text:
+    kind: ErrorKind = "disk"
+    if says(_FULL) or _is_full(root):  # git does not always say why
+        message = f"the disk that holds `{root}` is full"
+        hint = "free some space, then the same command continues where it stopped"
+    elif says(_FORBIDDEN):
+        message = f"cannot write to the repository in `{root}`: {reason}"
+        hint = "make it writable, then the same command continues where it stopped"
+    elif ".lock': file exists" in text:
         found = re.search(r"'([^'\n]*\.lock)': File exists", stderr)
         path = found.group(1) if found else "a lock file"
         return RefLockedError(
-            f"git's lock file `{path}` is there",
+            f"git lock file `{path}` exists",
             hint=f"if no git command is running here, remove it: `rm {path}`",
         )
-    if "cannot lock ref" in text or "reference already exists" in text:
-        return RefMovedError(f"a ref was moved by somebody else: {line.removeprefix('fatal: ')}")
-    if "not a git repository" in text or not root.is_dir():
+    elif says(("cannot lock ref", "reference already exists")):
+        return RefMovedError(f"another process moved a ref: {reason}")
+    elif "not a git repository" in text or not root.is_dir():
         return gone(root)
-    if any(mark in text for mark in _NOT_WRITTEN):
-        return WorkError(
-            f"git cannot write in `{root}`: {line}",
-            hint="is the disk full? `df -h .`",
-            kind="disk",
-        )
-    return WorkError(
-        f"`git {verb}` failed: {line}", hint="look at the repository with `git fsck`", kind="git"
-    )
+    elif says(_NOT_WRITTEN):
+        message, hint = f"git cannot write in `{root}`: {line}", "is the disk full? `df -h .`"
+    else:
+        message, hint = f"`git {verb}` failed: {line}", "look at the repository with `git fsck`"
+        kind = "git"
+    return WorkError(message, hint=hint, kind=kind)

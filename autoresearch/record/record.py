@@ -1,17 +1,17 @@
 """The record of one session: what the loop stores and what everybody reads.
 
 A session is two refs: branch `autoresearch/<tag>`, the kept experiments in a line, and
-`refs/autoresearch/<tag>/journal`, one commit an event (`journal.py`). `Record.session` is the fold of the journal.
+`refs/autoresearch/<tag>/journal`, one commit per event (`journal.py`). `Record.session` is the fold of the journal.
 
-What is promised: when a method that writes returns, what it wrote is on the disk; a keep moves journal and branch
-together or not at all; a branch that moved under us is left alone, the verdict stored and the person alerted; nothing
-of a person's working tree, index or HEAD is changed except as `worktree.py` says.
+Guarantees: writes are durable when the method returns; a keep moves journal and branch together or not at all; a
+branch that moved meanwhile is left alone, the verdict stored and the user alerted; the user's working tree, index and
+HEAD change only as `worktree.py` says.
 
-What is not: two machines that write the same session. `push` refuses then, and nothing is merged.
+Not supported: two machines that write the same session. `push` refuses then, and nothing is merged.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self, cast
 
@@ -49,7 +49,7 @@ from autoresearch.util.killpoints import reach
 from autoresearch.util.text import clean_line, clean_text
 
 
-class Record:
+class Record(contextlib.AbstractContextManager["Record"]):
     """One session's journal, opened for a run directory and a tag."""
 
     def __init__(self, run_directory: RunDirectory, repository: Repository, tag: str) -> None:
@@ -61,11 +61,13 @@ class Record:
         """Who runs the session and what it does now."""
         self._journal = Journal(run_directory, repository, tag)
         self._lock = self._journal.lock
+        self.writing, self.append = self._journal.writing, self._journal.append
+        self.files, self.diff = repository.files_at, repository.diff
         self._editable: tuple[str, ...] | None = None
         self._built: tuple[object, Session] | None = None
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """Have `listener` told of each event once it is stored."""
+        """Call `listener` with each event once it is stored."""
         self._journal.listener = listener
 
     # Opening
@@ -110,9 +112,6 @@ class Record:
     def close(self) -> None:
         """End the helper process of the repository."""
         self.repository.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -167,13 +166,9 @@ class Record:
         if self.is_unfetched:
             raise PrerequisiteError(
                 f"the record of session `{self.tag}` is not in this clone",
-                hint=f"fetch it: `{FETCH}`; for a session of its own: `autoresearch init . --tag NEW`",
+                hint=f"fetch it: `{FETCH}`; for a new session: `autoresearch init . --tag NEW`",
                 kind="record",
             )
-
-    def files(self, commit: str) -> dict[str, bytes]:
-        """Return every regular file of a commit."""
-        return self.repository.files_at(commit)
 
     def tip(self) -> str:
         """Return the branch's commit.
@@ -219,7 +214,7 @@ class Record:
         return self._editable
 
     def resolve(self, name: str) -> Experiment:
-        """Return the experiment a person means: `12`, `#12`, `baseline`, `best`, `last`, a sha prefix.
+        """Return the experiment the user means: `12`, `#12`, `baseline`, `best`, `last`, a sha prefix.
 
         Raises:
             UsageError: none, or more than one.
@@ -229,7 +224,7 @@ class Record:
         return resolve(self.session(), name, self._journal.fold().candidate)
 
     def commit_of(self, name: str) -> str:
-        """Return the commit a person means: an experiment as `resolve` takes it, else anything git knows.
+        """Return the commit the user means: an experiment as `resolve` takes it, else anything git knows.
 
         Raises:
             UsageError: neither.
@@ -248,28 +243,7 @@ class Record:
             )
         return experiment.commit
 
-    def diff(self, a: str, b: str, paths: Sequence[str] = ()) -> str:
-        """Return the unified diff between two commits."""
-        return self.repository.diff(a, b, paths)
-
     # Writing
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the right to write this record, against other threads and other processes."""
-        with self._journal.writing():
-            yield
-
-    def append(
-        self,
-        event: Event,
-        *,
-        files: Mapping[str, bytes] | None = None,
-        commit: str | None = None,
-        moves: Sequence[RefUpdate] = (),
-    ) -> str:
-        """Add an event to the journal and return its commit; see `Journal.append`."""
-        return self._journal.append(event, files, commit, moves)
 
     def propose(
         self,
@@ -378,21 +352,21 @@ class Record:
         confirmation: str = "",
     ) -> str:
         """Store a trial's result, its curve and the end of its log; returns the journal commit."""
-        session = self.session()
-        event = TrialJudged(
-            number=number,
-            index=len(session.experiment(number).trials),
-            setup=setup,
-            started_at=started_at,
-            result=result_to_json(result),
-            confirmation=confirmation,
-        )
         files = {}
         if result.curve:
             files[CURVE_FILE] = curve_to_bytes(result.curve)
         if result.log_tail:
             files[LOG_FILE] = clean_text(result.log_tail, 100_000).encode()
-        return self.append(event, files=files)
+        with self.writing():  # so that no other process takes the index
+            event = TrialJudged(
+                number=number,
+                index=len(self.session().experiment(number).trials),
+                setup=setup,
+                started_at=started_at,
+                result=result_to_json(result),
+                confirmation=confirmation,
+            )
+            return self.append(event, files=files)
 
     def judge(
         self,
@@ -468,10 +442,10 @@ class Record:
             return tip
 
     def alert(self, text: str, command: str = "") -> str:
-        """Record something a person should know."""
+        """Record something the user should know."""
         return self.append(Alerted(text=clean_line(text, 1000), command=clean_line(command)))
 
-    # The person's side
+    # The user's side
 
     def update_worktree(self, commit: str) -> bool:
         """Give a clean working tree the files of `commit`; False if it was left as it is."""

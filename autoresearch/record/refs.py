@@ -20,7 +20,7 @@ def check_tag(tag: str) -> str:
     """
     if "/" in tag:
         raise UsageError(
-            f"tag `{tag}` contains `/`: git could not hold branch `autoresearch/{tag}` beside"
+            f"tag `{tag}` contains `/`: git cannot hold both branch `autoresearch/{tag}` and"
             f" `autoresearch/{tag.split('/', 1)[0]}`",
             hint=f"write `{tag.replace('/', '-').strip('-')}`",
         )
@@ -53,5 +53,5 @@ def worktree_ref(tag: str) -> str:
 
 
 def hand_ref(tag: str) -> str:
-    """Return the ref that keeps the last hand edit the lab took up."""
+    """Return the ref that keeps the last hand edit that was taken up."""
     return f"{REFS}{tag}/hand"

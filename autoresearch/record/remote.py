@@ -1,12 +1,11 @@
 """Sending a session to a remote: its branch and its journal, together or not at all, never forced.
 
-The person's own configuration applies here, and only here: addresses, keys, proxies. Hooks do not run.
+The user's configuration applies here, and only here: addresses, keys, proxies. Hooks do not run.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError, WorkError
+from autoresearch.errors import UsageError, WorkError
 from autoresearch.record.record import Record
 from autoresearch.record.refs import branch_ref, journal_ref
 
@@ -34,7 +33,8 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
         UsageError: there is no such remote.
         WorkError: the remote refused or cannot be reached.
     """
-    git = _gitpython()
+    import git
+
     refs = [
         r for r in (branch_ref(record.tag), journal_ref(record.tag)) if record.repository.ref(r)
     ]
@@ -64,29 +64,17 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
     return Pushed(remote, tuple(refs), tuple(changed))
 
 
-def _gitpython() -> Any:
-    try:
-        import git
-    except ImportError as exc:
-        raise PrerequisiteError(
-            "the program `git` is missing",
-            hint="install git, e.g. `apt install git`",
-            kind="git_missing",
-        ) from exc
-    return git
-
-
 def _is_address(remote: str) -> bool:
     return any(mark in remote for mark in ("/", ":", "\\"))
 
 
-def _refused(record: Record, remote: str, stderr: str, stdout: str) -> AutoresearchError:
+def _refused(record: Record, remote: str, stderr: str, stdout: str) -> WorkError:
     text = f"{stdout}\n{stderr}"
     if "[rejected]" in text or "non-fast-forward" in text or "fetch first" in text:
         return WorkError(
             f"`{remote}` holds other experiments of session `{record.tag}`; nothing was sent",
-            hint="was it run on another machine? Look at it in a clone, and go on here under a new"
-            f" name: `autoresearch run --tag {record.tag}-2 --from best`",
+            hint="was it run on another machine? Look at it in a clone, and continue here under a"
+            f" new name: `autoresearch run --tag {record.tag}-2 --from best`",
             kind="git",
         )
     lines = [

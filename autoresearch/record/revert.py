@@ -1,8 +1,7 @@
-"""Undoing kept experiments: an inverse commit on the branch, never a rewrite of history.
+"""Undoes kept experiments: an inverse commit on the branch, never a rewrite of history.
 
-`plan` works everything out and moves nothing; `apply` makes the commit, moves the branch and records it in one ref
-transaction. A conflict is found in the plan, so it changes nothing either, and names the experiments that must go
-first.
+`plan` computes everything and moves nothing; `apply` makes the commit, moves the branch and records it in one ref
+transaction. A conflict is found in the plan, so it changes nothing either, and names the experiments to undo first.
 """
 
 import contextlib
@@ -103,7 +102,7 @@ def _standing_at(repository: Repository, session: Session, commit: str) -> set[i
     }
     reverts = {r.commit: r for r in session.reverts}
     standing: set[int] = set()
-    for sha in reversed(repository.line(commit)):
+    for sha, *_ in repository.chain(commit):
         if sha in reverts:
             standing = standing.difference(reverts[sha].undone).union(reverts[sha].restored)
         if sha in kept:
@@ -212,45 +211,38 @@ def dependents(record: Record, session: Session, experiment: Experiment, tip: st
     later = [e for e in session.kept if e.number > experiment.number]
     found: list[Experiment] = []
     while True:
-        state: Files | None = repository.entries(tip)
-        stuck = experiment
+        state = repository.entries(tip)
         for item in [*sorted(found, key=lambda e: -e.number), experiment]:
-            assert state is not None
-            state = _inverse(repository, item, state)
-            if state is None:
-                stuck = item
+            undone = _inverse(repository, item, state)
+            if undone is None:
+                culprit = _first_in_the_way(repository, item, [e for e in later if e not in found])
                 break
-        if state is not None:
-            break
-        culprit = _first_in_the_way(repository, stuck, [e for e in later if e not in found])
+            state = undone
+        else:
+            culprit = None
         if culprit is None:
-            break
+            return sorted(e.number for e in found)
         found.append(culprit)
-    return sorted(e.number for e in found)
 
 
 def _first_in_the_way(
     repository: Repository, experiment: Experiment, later: Sequence[Experiment]
 ) -> Experiment | None:
     """Return the first of `later` after which the inverse of `experiment` no longer applies."""
+
+    def touched(e: Experiment) -> set[str]:
+        return set(repository.changed_paths(repository.parents(e.commit)[0], e.commit))
+
+    later = [e for e in later if e.number > experiment.number]
     for other in later:
-        if other.number <= experiment.number:
-            continue
         before = repository.entries(repository.parents(other.commit)[0])
         if (
             _inverse(repository, experiment, repository.entries(other.commit)) is None
             and _inverse(repository, experiment, before) is not None
         ):
             return other
-    touched = set(
-        repository.changed_paths(repository.parents(experiment.commit)[0], experiment.commit)
-    )
-    for other in reversed(later):
-        if other.number > experiment.number and touched & set(
-            repository.changed_paths(repository.parents(other.commit)[0], other.commit)
-        ):
-            return other
-    return None
+    mine = touched(experiment)
+    return next((other for other in reversed(later) if mine & touched(other)), None)
 
 
 def _preview(repository: Repository, tip: str, entries: Mapping[str, Entry]) -> str:

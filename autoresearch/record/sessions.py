@@ -39,7 +39,7 @@ def begin_from(run_directory: RunDirectory, tag: str, source: str) -> Record:
         if tag in session_tags(repository):
             raise UsageError(
                 f"session `{tag}` exists already",
-                hint=f"go on with it: `autoresearch run --tag {tag}`, or choose another tag",
+                hint=f"continue it: `autoresearch run --tag {tag}`, or choose another tag",
             )
         _switch(record, start_commit(run_directory, source))
     except BaseException:
@@ -68,7 +68,7 @@ def start_commit(run_directory: RunDirectory, source: str) -> str:
 
 
 def _switch(record: Record, commit: str) -> None:
-    """Put HEAD on a new branch at `commit`; refuses where that would drop something of the person's."""
+    """Put HEAD on a new branch at `commit`; refuses where that would drop changes of the user."""
     repository = record.repository
     here = repository.ref("HEAD") or commit
     dirty = record.worktree.edited(here, commit)

@@ -1,9 +1,9 @@
-"""The person's working tree, index and HEAD: looked at, and touched only where nothing of theirs can be lost.
+"""Reads and updates the user's working tree, index and HEAD; never overwrites uncommitted changes.
 
 A file may be replaced only while HEAD is on the session's branch and the file holds, byte for byte (line endings
-aside), what the lab or the branch put there, and the index does too. If any file of a change is in other hands, the
-whole change stays out of the working tree and the person is told. Of a submodule only the index is set, as by
-`git checkout`; the repository inside is the person's.
+aside), what autoresearch or the branch put there, and the index does too. If any file of a change holds something
+else, the whole change stays out of the working tree and the user is alerted. Of a submodule only the index is set, as
+by `git checkout`; the repository inside is the user's.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def _normal(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class HandEdit:
-    """What a person changed in the working tree."""
+    """What the user changed in the working tree."""
 
     files: Mapping[str, str]
     """Whole texts."""
@@ -59,7 +59,7 @@ class WorkTree:
         return self._repository.ref(self._given_ref)
 
     def taken(self) -> str | None:
-        """Return the commit that keeps the last hand edit the lab took up."""
+        """Return the commit that keeps the last hand edit that was taken up."""
         return self._repository.ref(self._hand_ref)
 
     def update(self, commit: str, *, includes_taken: bool = False) -> bool:
@@ -70,13 +70,13 @@ class WorkTree:
             includes_taken: The last hand edit is part of `commit`, so the file that holds it may go.
 
         Raises:
-            RefLockedError: the person's git holds the index; nothing was changed.
+            RefLockedError: a git command of the user holds the index; nothing was changed.
         """
         if not self.is_on_branch:
             return False
         given = self.given()
         if given == commit:
-            return True  # and what a person made of the files since is theirs
+            return True  # what the files became since is the user's
         given = given or commit
         bases = [given, *self._repository.parents(commit)[:1]]
         taken = self.taken()
@@ -98,7 +98,7 @@ class WorkTree:
         return True
 
     def edited(self, base: str, commit: str) -> list[str]:
-        """Return the paths that differ between two commits and hold edits of the person's over `base`."""
+        """Return the paths that differ between two commits and hold edits of the user over `base`."""
         ours, theirs = self._repository.entries(base), self._repository.entries(commit)
         paths = self._repository.changed_paths(base, commit)
         return [path for path in paths if not self._may_replace([path], [ours, theirs])]
@@ -124,7 +124,7 @@ class WorkTree:
                 if (self._root / path).is_symlink() or (self._root / path).exists():
                     return False
                 if None not in entries:
-                    return False  # the person deleted it
+                    return False  # the user deleted it
                 continue
             blobs = [self._repository.blob(e.sha) for e in entries if e is not None]
             if not any(_normal(content) == _normal(blob) for blob in blobs):
@@ -155,7 +155,7 @@ class WorkTree:
             write_file(target, content, 0o755 if entry.mode == EXECUTABLE else None)
 
     def settle(self, tip: str) -> None:
-        """Note it when a person brought the working tree to the tip themselves (a checkout, a commit)."""
+        """Take note where the user brought the working tree to the tip (a checkout, a commit)."""
         given = self.given()
         if given == tip or not self.is_on_branch:
             return
@@ -180,12 +180,12 @@ class WorkTree:
     def hand_edit(
         self, editable: Sequence[str], tip: str, settled_seconds: float
     ) -> HandEdit | None:
-        """Return what a person changed and the lab did not take yet, None if there is nothing to take.
+        """Return what the user changed and was not taken up yet, None if there is nothing.
 
         Args:
             editable: Paths an experiment may change.
             tip: The branch's commit: a file equal to it is no edit.
-            settled_seconds: Younger changes wait, somebody may be typing.
+            settled_seconds: Younger changes wait: the user may be typing.
         """
         if not self.is_on_branch:
             return None
@@ -218,12 +218,12 @@ class WorkTree:
         )
 
     def _is_staged(self, paths: Sequence[str], commit: str) -> bool:
-        """Whether the index holds these paths as in `commit`: the person took them from there."""
+        """Whether the index holds these paths as in `commit`: the user took them from there."""
         staged, entries = self._repository.index_entries(paths), self._repository.entries(commit)
         return all(path in entries and staged.get(path) == entries[path] for path in paths)
 
     def _is_taken(self, edit: HandEdit) -> bool:
-        """Whether the lab took the same texts before, made from the same texts."""
+        """Whether the same texts, made from the same texts, were taken up before."""
         taken = self.taken()
         if taken is None:
             return False
