@@ -15,7 +15,6 @@ from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
-from autoresearch.judge import score as judge
 from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError, Work
 from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import InvalidClaimError, Text
@@ -411,6 +410,3 @@ class LocalExecutor:
                 file.write(trained.weights)
         except OSError:
             path.unlink(missing_ok=True)
-
-
-JUDGE_VERSION = judge.JUDGE_VERSION

@@ -33,7 +33,7 @@ from autoresearch.trial.channel import (
     slot_bytes,
 )
 
-COUNTER_NAMES = ("num_steps", "num_tokens", "epoch", "taken_at_ns", "is_over", "num_opens")
+COUNTER_NAMES = ("num_steps", "num_tokens", "epoch", "taken_at_ns")
 COUNTERS_BYTES = 8 * len(COUNTER_NAMES)
 
 
@@ -166,7 +166,6 @@ class Feeder:
             return
         self._take_back()
         self._ring.open(generation, batch, length)
-        self._counters["num_opens"] += 1
         self._child.send("opened", generation=generation)
 
     def _take_back(self) -> None:
@@ -216,7 +215,6 @@ class Feeder:
 
     def _end(self) -> None:
         self._is_over = True
-        self._counters["is_over"] = 1
         self._child.send("end")
 
 

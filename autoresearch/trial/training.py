@@ -21,9 +21,9 @@ from autoresearch.trial.telemetry import (
     MemoryMeter,
     Output,
     explain_error,
-    one_line,
 )
 from autoresearch.types import CurvePoint, Outcome, TrialSpec
+from autoresearch.util.text import one_line
 
 _TICK_SECONDS = 0.1
 _DEVICES = ("cuda", "mps", "cpu")

@@ -10,10 +10,11 @@ Trade-offs: `flock` on old network file systems may not reach other machines; th
 import contextlib
 import fcntl
 import json
+import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,9 +85,6 @@ class Lock:
         """Give the lock back; harmless when it is not held."""
         file, self._file = self._file, None
         if file is not None:
-            if self.what:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(file, 0)
             os.close(file)
 
     @property
@@ -100,6 +98,19 @@ class Lock:
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being held
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(asdict(holder)).encode(), 0)
+
+
+@contextlib.contextmanager
+def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the lock at `path`, however long that takes; `on_wait` is called first if another process holds it."""
+    lock = Lock(path)
+    if not lock.acquire():
+        on_wait()
+        lock.acquire(math.inf)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _open(path: Path) -> int:
@@ -130,18 +141,6 @@ def holder_of(path: Path) -> Holder | None:
         return None
     except OSError:
         return None
-    finally:
-        os.close(file)
-
-
-def last_holder(path: Path) -> Holder | None:
-    """Return who signed the lock file last without giving it back, alive or dead."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        return _read_holder(file)
     finally:
         os.close(file)
 
