@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, fresh_seeds
+from autoresearch.decision.pace import recorded
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Event, Phase, Progress, now
-from autoresearch.execution.base import MAX_TAINTED, Executor
+from autoresearch.execution.base import Executor
 from autoresearch.rundir import control
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 
@@ -138,7 +139,8 @@ class Bench:
         return f"{self.conditions.identity}/{arm.label}"
 
     def _trial(self, arm: Arm, seed: int) -> bool:
-        for _ in range(MAX_TAINTED):
+        tried: list[TrialResult] = []
+        while not tried or tried[-1].outcome is Outcome.TAINTED:
             index = len(self.record.session().experiment(arm.number).trials)
             spec = TrialSpec(
                 files=arm.files,
@@ -158,6 +160,7 @@ class Bench:
             result = self.executor.run(spec, on_progress=heard, stop=self.stop)
             if self.stop.is_set():
                 return False
+            result = recorded(result, tried)
             self.record.record_trial(
                 arm.number,
                 result,
@@ -165,9 +168,8 @@ class Bench:
                 started_at=started_at,
                 confirmation=self._mark(arm),
             )
-            if result.outcome is not Outcome.TAINTED:
-                break
-        self.results[arm.label].append(result)
+            tried.append(result)
+        self.results[arm.label].append(tried[-1])
         return True
 
 

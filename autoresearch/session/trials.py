@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoresearch.decision import rule
-from autoresearch.decision.pace import BESIDE
-from autoresearch.decision.throughput import Watch, is_contended, is_slow, speed_of
+from autoresearch.decision.pace import BESIDE, recorded
+from autoresearch.decision.throughput import Watch, speed_of
 from autoresearch.events import Progress, now
-from autoresearch.execution.base import MAX_TAINTED
 from autoresearch.session.context import Parts
 from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec, Verdict
 from autoresearch.util.killpoints import reach
@@ -67,12 +66,8 @@ class Trials:
         result = watch.settle(result)
         if beside:
             result = replace(result, extra={**result.extra, BESIDE: beside})
-        elif self._is_contended(result, session, trials):
-            result = replace(result, outcome=Outcome.TAINTED, reason="contention")
-        results = [*(t.result for t in trials), result]
-        last = [r.outcome for r in results if not is_slow(r)][-MAX_TAINTED:]
-        if not is_slow(result) and last == [Outcome.TAINTED] * MAX_TAINTED:
-            result = replace(result, outcome=Outcome.CRASH)
+        incumbent = None if beside else self._parts.incumbent(session)
+        result = recorded(result, [t.result for t in trials], incumbent, self._parts.setup.key)
         self._record.record_trial(
             experiment.number, result, setup=self._parts.setup.key, started_at=started_at
         )
@@ -120,13 +115,6 @@ class Trials:
             self._beside(experiment.number)
 
         return heard
-
-    def _is_contended(self, result: TrialResult, session: Session, earlier: list[Trial]) -> bool:
-        """Whether to run a slow trial again; once, then it counts as it is."""
-        incumbent = self._parts.incumbent(session)
-        if incumbent is None or any(t.result.reason == "contention" for t in earlier):
-            return False
-        return is_contended(result, incumbent, self._parts.setup.key)
 
     def counted(self, experiment: Experiment) -> list[Trial]:
         """Return the trials of the loop under the present setup; confirmations are no part of it."""

@@ -13,9 +13,9 @@ first byte. The lab's end never accepts descriptors. Nothing is ever pickled.
     host -> train child   welcome {protocol, device, seed, vocab_size, max_seq_len, budget_seconds, fds: feeder, ring}
                           | started {at, deadline} | received {}
     train child -> feeder open {generation, batch, length} | free {generation, slot}
-    feeder -> train child opened {generation, slots, slot_bytes} | ready {generation, slot} | end {} | refused {message}
+    feeder -> train child opened {generation} | ready {generation, slot} | end {} | refused {message}
     judge child -> host   warm {} | ready {batch_rows} | error {...} until it has seen a row, then raw float32 only
-    host -> judge child   load {mode, device, vocab_size, max_seq_len, seed, batch_rows, context, file, fds: weights}
+    host -> judge child   load {device, vocab_size, max_seq_len, seed, batch_rows, context, fds: weights}
                           | rows {num_rows, fds: tokens[, positions]}
 
 Memory. The ring is a memory file of two slots, each a C-ordered int32 array (batch, length + 1), the slot size rounded

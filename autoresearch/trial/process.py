@@ -283,7 +283,7 @@ class FeederProcess:
         root = str(Path(__file__).resolve().parents[2])
         code = (
             "import sys; sys.path.insert(0, sys.argv[5]); "
-            "from autoresearch.trial.feeder import main; sys.exit(main(sys.argv))"
+            "from autoresearch.trial.feeder import main; main(sys.argv)"
         )
         with _starting("the feeder of a trial") as opened:
             ours, theirs = map(opened.enter_context, wire.pair())

@@ -14,9 +14,9 @@ import pytest
 from stand_ins import TRAIN, FormulaExecutor, variant
 
 from autoresearch.decision import pace
+from autoresearch.decision.pace import MAX_TAINTED
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
-from autoresearch.execution.base import MAX_TAINTED
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import base
 from autoresearch.proposer.base import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.execution.local import LocalExecutor
@@ -25,8 +25,9 @@ def slow_bpb(weights: Path, dataset, context: int, num_tokens: int) -> float:
     """Bits per byte by the definition, one row at a time, in float64 and by loops."""
     namespace: dict = {"__name__": "train"}
     exec(compile(TRAIN, "train.py", "exec"), namespace)
-    model = namespace["build_model"](dataset.vocab_size, 64, "cpu").double().eval()
-    model.load_state_dict({k: v.double() for k, v in load_file(weights).items()})
+    model = namespace["build_model"](dataset.vocab_size, 64, "cpu")
+    load_model(model, weights)
+    model.double().eval()
     nats, num_bytes = 0.0, 0
     for row in np.asarray(dataset.eval_rows("validation", context, num_tokens)).astype(int):
         with torch.no_grad():

@@ -101,7 +101,7 @@ def encode_weights(state: Mapping[str, torch.Tensor]) -> tuple[bytes, list[torch
 
 def decode_weights(data: memoryview) -> dict[str, torch.Tensor]:
     """Return the tensors of a file that `encode_weights` began."""
-    state = load(bytes(data))
+    state: dict[str, torch.Tensor] = load(bytes(data))
     size = int.from_bytes(data[:8], "little")
     for key, target in json.loads(bytes(data[8 : 8 + size])).get("__metadata__", {}).items():
         if key.startswith("alias:"):
