@@ -270,7 +270,7 @@ class LocalExecutor:
         except TaintedError as exc:
             fields = {"outcome": Outcome.TAINTED, "reason": exc.reason, "detail": exc.detail}
         except (OSError, MemoryError) as exc:  # of this machine: judging is shown all in memory
-            detail = f"no room to judge in: {getattr(exc, 'strerror', None) or exc}"
+            detail = f"out of memory or disk space while scoring: {getattr(exc, 'strerror', None) or exc}"
             fields = {"outcome": Outcome.TAINTED, "reason": "judge", "detail": detail}
         else:
             score = judged.score

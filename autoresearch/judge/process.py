@@ -1,6 +1,6 @@
 """A claim or audit process: started, shown the model, then rows, read to the last byte; and why one ended before.
 
-`judging` says which of them run on what; `serve` is what runs inside.
+`judge.run` says which of them run on what; `trial.child.judge_worker` is what runs inside.
 """
 
 import os
@@ -23,7 +23,7 @@ from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.telemetry import explain_error
 from autoresearch.types import TrialSpec
 
-# For the clean-up of a large home on a busy machine, before it is killed and nobody knows how it ended.
+# For the clean-up of a large home on a busy machine; killed before that, its exit status is lost.
 _EXIT_SECONDS = 30.0
 
 
@@ -65,8 +65,8 @@ class Work:
         noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
         reference: float16 (num_rows, context), nats of each target as the baseline claimed them.
         caches: Compile caches the processes may read; none that a candidate wrote.
-        on_phase: Told `claim` and `audit`.
-        on_end: Told how a process ended that was not asked to. Never for the proposer: a model that has seen
+        on_phase: Called with `claim` and `audit`.
+        on_end: Called with how a process ended that was not asked to. Never for the proposer: a model that has seen
             validation text may choose its exit status.
     """
 
@@ -92,7 +92,7 @@ class Work:
 
 
 class JudgeProcess:
-    """A claim or audit process with a folder, memory files and a deadline of its own.
+    """A claim or audit process with a private folder, memory files and a deadline.
 
     Args:
         work: What is judged.
@@ -246,7 +246,7 @@ class JudgeProcess:
         return min(left, 0.2)
 
     def _ended(self) -> Exception:
-        """Say why the process is gone, from its exit code alone; not the code itself once it has seen rows."""
+        """Describe the exit without leaking the exit status after the process has seen validation rows."""
         # Its exit code comes a moment after its channel closes.
         self._child.wait(_EXIT_SECONDS)
         self._child.kill()

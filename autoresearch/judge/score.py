@@ -11,7 +11,7 @@ not), divided by ln 2 and by the UTF-8 bytes of those targets.
 
 What makes a claim invalid, in this order: wrong numbers (`bad_claim`), a position off by more than the tolerance that
 is off again in a fresh process (`claim_mismatch`), a mean of d that is not zero at 1e-6 (`biased_claim`). The last
-also asks for at least `MIN_BIAS` nats: below it honest arithmetic has systematic differences of its own (a log-sum-exp
+also asks for at least `MIN_BIAS` nats: below it honest arithmetic has systematic differences (a log-sum-exp
 in float32 against one in float64), and the estimator takes any remaining bias out anyway.
 """
 

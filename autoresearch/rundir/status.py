@@ -1,4 +1,4 @@
-"""Who runs a session and what it does now: the lock of the run directory and `.autoresearch/status.json`."""
+"""Which process runs a session and what it does now: the lock of the run directory and `.autoresearch/status.json`."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ class Presence:
         self._path = run_directory.state / "status.json"
 
     def holder(self) -> Holder | None:
-        """Return who runs this session now, None if nobody does."""
+        """Return who runs this session now, None if none does."""
         holder = holder_of(session_lock_path(self._git_dir))
         return holder if holder is not None and holder.tag in (self._tag, "") else None
 

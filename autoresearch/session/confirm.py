@@ -307,7 +307,7 @@ def _speed_spread(trials: Sequence[TrialResult]) -> float:
 
 @dataclass(frozen=True)
 class ConfirmOptions:
-    """What a person asked of one `confirm`."""
+    """Options of one `confirm`."""
 
     reference: str = "baseline"
     candidate: str = "best"
@@ -327,7 +327,7 @@ def confirm_session(
     emit: Emit,
     stop: threading.Event,
 ) -> list[Confirmation]:
-    """Confirm what a person asked for, at any time between two runs.
+    """Confirm what the user asked for, at any time between two runs.
 
     Returns:
         What was found; empty if stopped, or if nothing could be compared (then an alert is recorded).
@@ -387,7 +387,7 @@ def confirm_session(
 
 
 def _with_files(record: "Record", name: str) -> int:
-    """Return the number of the experiment a person means; refuses one that made no commit."""
+    """Return the number of the experiment the user means; refuses one that made no commit."""
     number = record.resolve(name).number
     record.commit_of(name)
     return number

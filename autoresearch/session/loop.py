@@ -1,10 +1,10 @@
 """The state machine of a session: propose, try, decide, record, until a limit is reached.
 
-Every step is taken from the record and ends in the record, so a loop that is killed and started again goes on
+Every step is taken from the record and ends in the record, so a loop that is killed and started again continues
 where the last durable event left it. It takes its parts as arguments and knows no screen, no model and no
 provider.
 
-Trade-offs: one slot, so trials run one after another in this thread; only proposing runs beside them.
+Trade-offs: one slot, so trials run one after another in this thread; only proposing runs at the same time.
 """
 
 import time
@@ -28,7 +28,7 @@ MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 
 _MACHINE = "the machine's speed"
 SLOW_SHARE = 0.5
-"""Part of a trial's time; a proposer that takes longer goes on while its last proposal still waits."""
+"""Part of a trial's time; a proposer that takes longer continues while its last proposal still waits."""
 
 
 class Loop:
@@ -39,7 +39,7 @@ class Loop:
         self._record = parts.record
         self._config = parts.config
         self._ideas = Ideas(parts)
-        self._trials = Trials(parts, self._heed, self._prepare)
+        self._trials = Trials(parts, self._check_requests, self._prepare)
         self._upkeep = Upkeep(parts.record, parts.config)
 
     def run(self) -> str:
@@ -90,7 +90,7 @@ class Loop:
         if self._parts.incumbent(self._record.session()) is None:
             self._measure_tip()
         while (reason := self._limit_reached()) is None:
-            self._heed()
+            self._check_requests()
             self._parts.tell_alerts()
             try:
                 self._step()
@@ -121,7 +121,7 @@ class Loop:
     def _finish(self, number: int) -> None:
         """Bring one proposed experiment to its verdict, however far it is.
 
-        Where the branch moved meanwhile, by a person's commit or a revert, it waits until the new tip is measured;
+        Where the branch moved meanwhile, by a commit of the user or a revert, it waits until the new tip is measured;
         where the machine is slow, until it is not, or its pace is the new one.
         """
         while True:
@@ -197,7 +197,7 @@ class Loop:
         self._trials.run(incumbent, beside=step.beside, whole=step.what == "measure")
 
     def _tell_slow(self, incumbent: Experiment, step: pace.Step) -> None:
-        """Say that the machine is slow, once until it is over."""
+        """Report that the machine is slow, once until it is over."""
         if self._is_told_slow():
             return
         usual = speed_of(incumbent, self._parts.setup.key)
@@ -211,7 +211,7 @@ class Loop:
         self._upkeep.tell(f"session {self._record.tag} waits: {text}")
 
     def _tell_pace_known(self, incumbent: Experiment) -> None:
-        """Say that the wait for the machine is over, where there was one."""
+        """Report that the wait for the machine is over, where there was one."""
         if self._is_told_slow():
             speed = speed_of(incumbent, self._parts.setup.key) or 0.0
             text = f"#{incumbent.number} runs at {speed:,.0f} tokens/s, and the session continues at that pace"
@@ -234,8 +234,8 @@ class Loop:
             last = tried[-1]
             detail = last.decision.explanation if last.decision else ""
             raise WorkError(
-                "trials cannot be run any more" + (f": {detail}" if detail else ""),
-                hint="look with `autoresearch doctor`, then go on with `autoresearch run`",
+                "too many trials failed in a row" + (f": {detail}" if detail else ""),
+                hint="look with `autoresearch doctor`, then continue with `autoresearch run`",
             )
 
     def _judge(self, experiment: Experiment, verdict: Verdict, decision: Decision) -> None:
@@ -251,10 +251,10 @@ class Loop:
     # -- the baseline and other commits at the tip --------------------------------------------
 
     def _measure_tip(self) -> None:
-        """Measure the commit at the tip under the present setup: baseline, revert, a person's own.
+        """Measure the commit at the tip under the present setup: baseline, revert, a commit of the user.
 
         The first commit measured under a setup gets `baseline_trials`, which give the noise. A baseline that failed, or
-        that a person's commit overtook, is no baseline: the present tip takes its number.
+        that a commit of the user overtook, is no baseline: the present tip takes its number.
         """
         session = self._record.session()
         tip = self._record.sync_tip()
@@ -306,10 +306,10 @@ class Loop:
         self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
         return True
 
-    def _heed(self) -> None:
-        """Heed what a person asked for between two trials: wait while paused, leave when it is over."""
+    def _check_requests(self) -> None:
+        """Act on requests between two trials: wait while paused, leave when asked to stop."""
         began = time.monotonic()
-        control.heed(self._parts.run_directory, self._parts.stop, self._on_pause)
+        control.wait_while_paused(self._parts.run_directory, self._parts.stop, self._on_pause)
         self._parts.clock.add("wait", time.monotonic() - began)
         self._parts.check_stop()
 
@@ -318,8 +318,8 @@ class Loop:
         self._upkeep.tell(f"session {self._record.tag} is paused")
 
     def _prepare(self, number: int) -> None:
-        """Heed requests and keep the next proposals coming while a trial of experiment `number` runs."""
-        control.heed_now(self._parts.run_directory, self._parts.stop)
+        """Act on requests and keep the next proposals coming while a trial of experiment `number` runs."""
+        control.check_now(self._parts.run_directory, self._parts.stop)
         self._parts.tell_alerts()
         if self._parts.ahead.depth == 0 or self._parts.stop.is_set():
             return
@@ -328,7 +328,7 @@ class Loop:
         try:
             self._ideas.collect()
         except ProposerUnavailableError:
-            return  # Told when the trial is over, if it still is so.
+            return  # Reported after the trial if the problem persists.
         session = self._record.session()
         waiting = sum(e.number != number for e in session.open)
         if (
@@ -375,4 +375,4 @@ class Loop:
             began = time.monotonic()
             self._parts.stop.wait(min(left, control.LOOK_SECONDS))
             self._parts.clock.add("wait", time.monotonic() - began)
-            self._heed()
+            self._check_requests()

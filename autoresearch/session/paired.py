@@ -1,7 +1,7 @@
-"""Trains versions of the program (arms) on the same fresh seeds, in turns, and records every trial.
+"""Runs several variants (arms) on the same fresh seeds, interleaved, and records each trial.
 
 A trial is in the journal before the next one starts, marked with the confirmation it belongs to, so an interrupted
-confirmation goes on where it stopped. The loop never looks at these trials.
+confirmation continues where it stopped. The loop never looks at these trials.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Arm:
 
     @property
     def text(self) -> str:
-        """The label for a person: `#14`, `without #14`."""
+        """The label as shown: `#14`, `without #14`."""
         return f"without #{self.number}" if self.label.startswith(LEFT_OUT) else f"#{self.number}"
 
 
@@ -93,7 +93,7 @@ class Bench:
             for arm in arms if turn % 2 == 0 else arms[::-1]:
                 if any(t.seed == seed for t in self.results[arm.label]):
                     continue
-                paused += self._heed()
+                paused += self._check_requests()
                 if self.stop.is_set():
                     return False
                 detail = f"{num_ready + num_run + 1} of {num_all}: {arm.text}, seed {turn + 1}"
@@ -114,10 +114,10 @@ class Bench:
             longest = max(longest, time.monotonic() - paused - round_began)
         return True
 
-    def _heed(self) -> float:
-        """Heed what a person asked for between two trials; return the seconds that took."""
+    def _check_requests(self) -> float:
+        """Act on requests between two trials; return the seconds that took."""
         began, paused = time.monotonic(), Phase(name="wait", detail="paused")
-        control.heed(self.record.run_directory, self.stop, lambda: self._say(paused))
+        control.wait_while_paused(self.record.run_directory, self.stop, lambda: self._say(paused))
         return time.monotonic() - began
 
     def _say(self, phase: Phase) -> None:
@@ -154,7 +154,7 @@ class Bench:
             started_at = now()
 
             def heard(progress: Progress) -> None:
-                control.heed_now(self.record.run_directory, self.stop)
+                control.check_now(self.record.run_directory, self.stop)
                 self.emit(dataclasses.replace(progress, number=arm.number))
 
             result = self.executor.run(spec, on_progress=heard, stop=self.stop)
@@ -187,7 +187,7 @@ def conditions_of(
     Args:
         session: Whose setup it is.
         name: Of the question.
-        index: How often it was answered already: an interrupted confirmation goes on, a finished one does not.
+        index: How often it was answered already: an interrupted confirmation continues, a finished one does not.
         split: What the trials are scored on.
         budget_seconds: Training time of each; None: the session's.
         changes: Constants set in every arm.

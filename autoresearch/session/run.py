@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a person asked of one `run`."""
+    """Options of one `run`."""
 
     limits: Limits
     is_rebaseline: bool = False
@@ -80,7 +80,7 @@ def run_session(
             scratch=lab.run_directory.state / "agents",
             notify=alerts.put,
         )
-        # An outage is told, and waited out as one in the night is: a killed lab must come back in it.
+        # An outage is reported and waited out as during a session: a killed lab must come back in it.
         with contextlib.suppress(ProposerUnavailableError):
             proposer.check()
         record.listen(emit)
@@ -186,7 +186,7 @@ def _look_around(
     elif others:
         emit(Phase(name="wait", detail="for the GPU"))
         while others and not stop.wait(control.LOOK_SECONDS):
-            control.heed(record.run_directory, stop, lambda: None)
+            control.wait_while_paused(record.run_directory, stop, lambda: None)
             others = gpu_processes()
 
 

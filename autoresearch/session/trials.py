@@ -21,18 +21,18 @@ class Trials:
 
     Args:
         parts: The loop's.
-        before: Called before a trial: requests of a person are heeded there.
-        beside: Called now and then while a trial runs, with its experiment's number: the proposer is served there.
+        before: Called before a trial: requests are handled there.
+        meanwhile: Called now and then while a trial runs, with its experiment's number: the proposer is served there.
     """
 
     def __init__(
-        self, parts: Parts, before: Callable[[], None], beside: Callable[[int], None]
+        self, parts: Parts, before: Callable[[], None], meanwhile: Callable[[int], None]
     ) -> None:
         self._parts = parts
         self._record = parts.record
         self._config = parts.config
         self._before = before
-        self._beside = beside
+        self._meanwhile = meanwhile
         self._random = random.SystemRandom()
         self._last_status = 0.0
 
@@ -44,7 +44,7 @@ class Trials:
         Args:
             experiment: What to run.
             audit: Audit it whatever it claims.
-            beside: The slow trial of a candidate that this one, of the incumbent, is held against.
+            beside: The slow trial of a candidate that this one, of the incumbent, is compared with.
             whole: Run it to its end, at whatever pace.
         """
         self._before()
@@ -112,7 +112,7 @@ class Trials:
                 self._last_status = clock
                 self._record.presence.tell(progress)
             watch.hear(progress)
-            self._beside(experiment.number)
+            self._meanwhile(experiment.number)
 
         return heard
 

@@ -21,8 +21,8 @@ first byte. The lab's end never accepts descriptors. Nothing is ever pickled.
 Memory. The ring is a memory file of two slots, each a C-ordered int32 array (batch, length + 1), the slot size rounded
 up to pages; it only grows. Rows handed to the judge are int32 (num_rows, context + 1) for a claim, (num_rows, context)
 for an audit with int32 (num_rows,) positions. Weights are a safetensors file (8-byte header length, JSON header, data);
-tensors that share memory are stored once and named in its metadata under `alias:<key>`. Every process gets memory
-files of its own, sealed where it has only to read, so that nothing in them can carry a note to the next process.
+tensors that share memory are stored once and named in its metadata under `alias:<key>`. Every process gets new
+memory files, sealed where it only reads, so that nothing in them can carry a note to the next process.
 
 Clocks are CLOCK_MONOTONIC in seconds, which all processes of a machine share.
 """
@@ -85,7 +85,7 @@ class Channel:
         return self._sock.fileno()
 
     def close(self) -> None:
-        """Close the socket and every descriptor that nobody took."""
+        """Close the socket and every descriptor that was not taken."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
@@ -97,7 +97,7 @@ class Channel:
         """Send one message, with descriptors if there are any.
 
         Raises:
-            ClosedError: nobody reads any more, or not within `timeout` seconds.
+            ClosedError: the other end is gone, or does not read within `timeout` seconds.
             ProtocolError: the message is too long.
         """
         if fds:
@@ -120,7 +120,7 @@ class Channel:
         """Send raw bytes that a message announced.
 
         Raises:
-            ClosedError: nobody reads any more.
+            ClosedError: the other end is gone.
         """
         try:
             self._sock.settimeout(timeout)

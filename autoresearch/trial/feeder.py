@@ -4,7 +4,7 @@
 
 It runs outside the sandbox, so that the child never touches the data. It knows the deadline: no token leaves it
 before the host says `go`, none after the deadline, and never more than two batches are ahead of the child.
-The host reads its counters from a memory file of its own, which the child does not have.
+The host reads its counters from a memory file that the child does not have.
 
     host -> feeder   setup {path, seed, max_seq_len} | go {deadline}
 

@@ -407,7 +407,7 @@ class Training:
         code = self._child.exit_code
         if code is None:
             return _EndError(
-                Outcome.TAINTED, "supervisor", "the process ended, and nobody knows how"
+                Outcome.TAINTED, "supervisor", "the process ended, its exit status is unknown"
             )
         if code == -9:
             return _EndError(

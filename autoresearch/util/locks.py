@@ -1,7 +1,7 @@
-"""Locks: one session a run directory, one trial at a time a GPU, one writer a record.
+"""File locks: one session per run directory, one trial at a time per GPU, one writer per record.
 
 A lock is a kernel lock (`flock`) on a small file that also says who holds it, so it ends with its holder, however
-that dies, and nothing ever has to be cleaned up. The lock of a run directory lies in `.git/`, because everything
+that dies, and needs no cleaning up. The lock of a run directory is in `.git/`, because everything
 under `.autoresearch/` may be deleted at any time.
 
 Trade-offs: `flock` on old network file systems may not reach other machines; there the holder's note names the machine.
@@ -32,11 +32,11 @@ class Holder:
     host: str
     since: str
     what: str = ""
-    """The run directory and tag, for people."""
+    """The run directory and tag, for messages."""
     tag: str = ""
     """The session, for the lock of a run directory."""
     process_start: str = ""
-    """Start time of the process: a pid alone may be somebody else's by now."""
+    """Start time of the process: a pid alone may be another process's by now."""
 
     def __str__(self) -> str:
         place = "" if self.host == platform.node() else f" on {self.host}"
@@ -89,7 +89,7 @@ class Lock:
 
     @property
     def descriptor(self) -> int | None:
-        """The file that holds the lock, for children that shall keep it held; None when it is not held."""
+        """The file that holds the lock, for children that keep it locked; None when it is not held."""
         return self._file
 
     def _sign(self, file: int) -> None:
@@ -123,12 +123,12 @@ def _open(path: Path) -> int:
     while True:
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, flags)
-        with contextlib.suppress(FileExistsError):  # somebody was faster
+        with contextlib.suppress(FileExistsError):  # another process was faster
             return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Return who holds the lock at `path` now, None if nobody does. Writes nothing."""
+    """Return who holds the lock at `path` now, None if it is free. Writes nothing."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -207,7 +207,7 @@ def _folder(git_dir: Path, *, make: bool) -> Path:
             if not git_dir.is_dir():
                 raise WorkError(
                     f"the run directory `{git_dir.parent}` was moved or deleted",
-                    hint="go to its new place and `autoresearch run` there: the session goes on",
+                    hint="give `autoresearch run` in its new place, which continues the session",
                     kind="git",
                 ) from exc
             raise WorkError(
@@ -223,8 +223,8 @@ def gpu_lock(device: str, what: str) -> Iterator[Lock]:
     """Hold a GPU against other run directories of this machine.
 
     Args:
-        device: What identifies it, best its UUID.
-        what: The run directory, for people.
+        device: What identifies it, preferably its UUID.
+        what: The run directory, for messages.
 
     Raises:
         WorkError: another process holds it (kind `locked`); names it.

@@ -345,7 +345,7 @@ def test_a_pause_is_no_part_of_what_a_pair_takes(record, call, monkeypatch):
         clock[0] += 3600.0 * (len(executor.specs) == 3)
 
     executor.run = run
-    monkeypatch.setattr("autoresearch.session.paired.control.heed", heed)
+    monkeypatch.setattr("autoresearch.session.paired.control.wait_while_paused", heed)
     assert call(executor, max_seconds=5400.0) is not None
     assert len(executor.specs) == 8
 

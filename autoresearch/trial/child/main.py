@@ -3,7 +3,7 @@
     python -P -c "...; main(MODE, FILE)"
 
 Runs inside the sandbox. A train child executes train.py as `__main__`; a judge child imports torch, says `warm` and
-waits. Whatever ends train.py is told to the host by its type.
+waits. The host gets the type of whatever ended train.py.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def copy_caches() -> None:
 
 
 def _renew_group(path: Path) -> None:
-    """Make one of Triton's lists of files name the copies beside it.
+    """Make one of Triton's lists of files name the copies in its folder.
 
     It names files of the home it was written in, and where those are gone Triton compiles again. A list that is odd,
     or of which a file is missing, is removed. A candidate may have written it.
@@ -128,7 +128,7 @@ def _judge(mode: str, file: str) -> None:
 
     sock = wire.inherited()
     if sock is None:
-        raise SystemExit("the lab starts this process, nobody else")
+        raise SystemExit("this process is started by the lab only")
     channel = wire.Channel(sock, takes_fds=True)
     channel.send("warm")
     has_seen_rows = False
