@@ -3,6 +3,7 @@
 `judge.run` says which of them run on what; `trial.child.judge_worker` is what runs inside.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from autoresearch.trial.child.main import EXIT_EXCEPTION, EXIT_OOM
 from autoresearch.trial.process import Child
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.telemetry import explain_error
-from autoresearch.types import TrialSpec
+from autoresearch.types import Outcome, TrialSpec
 
 # For the clean-up of a large home on a busy machine; killed before that, its exit status is lost.
 _EXIT_SECONDS = 30.0
@@ -50,6 +51,8 @@ class TaintedError(NoScoreError):
         reason: `stopped`, or `judge`: a process ended before anything of the candidate had reached it.
         detail: One sentence.
     """
+
+    outcome = Outcome.TAINTED
 
 
 @dataclass(frozen=True)
@@ -108,27 +111,26 @@ class JudgeProcess:
 
     def _start(self) -> None:
         work = self._work
-        self._folder = Folder(work.scratch, f"{work.spec.label}-{self._mode}", work.spec.files)
-        try:
+        with contextlib.ExitStack() as opened:
+            label = f"{work.spec.label}-{self._mode}"
+            folder = opened.enter_context(Folder(work.scratch, label, work.spec.files))
             self._child = Child(
                 self._mode,
                 config=work.config,
                 sandbox=work.sandbox,
-                folder=self._folder,
+                folder=folder,
                 file=work.file,
                 environment=work.environment,
                 caches=work.caches,
             )
-        except BaseException:
-            self._folder.__exit__()
-            raise
+            opened.callback(self._child.close)
+            self.close = opened.pop_all().close
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._child.close()
-        self._folder.__exit__()
+        self.close()
 
     def give(self, work: Work) -> None:
         """Tell one that was started before there were weights what it is to judge."""
@@ -152,7 +154,7 @@ class JudgeProcess:
         except TaintedError as exc:
             if exc.reason == "stopped":
                 raise
-            self.__exit__()
+            self.close()
             self._start()
             self._send_load(batch_rows)
         self._stage = "load"

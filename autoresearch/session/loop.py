@@ -20,7 +20,15 @@ from autoresearch.session.context import Parts, StopSeenError, next_number, tria
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.session.proposals import Ideas
 from autoresearch.session.trials import Trials, label_of
-from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
+from autoresearch.types import (
+    Decision,
+    Experiment,
+    Outcome,
+    Proposal,
+    Session,
+    TrialResult,
+    Verdict,
+)
 from autoresearch.util.killpoints import reach
 
 MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
@@ -144,9 +152,7 @@ class Loop:
                 return
             self._tell_pace_known(incumbent)
             if step.what == "final":
-                detail = experiment.trials[-1].result.detail
-                slow = Decision("discard", "slow", explanation=detail)
-                self._judge(experiment, Verdict.CRASH, slow)
+                self._judge_failed(experiment, experiment.trials[-1].result)
                 return
             trials = [
                 t
@@ -158,9 +164,7 @@ class Loop:
                 continue
             last = trials[-1].result
             if last.outcome is not Outcome.OK:
-                verdict = Verdict.CRASH if last.outcome is Outcome.CRASH else Verdict.INVALID
-                failure = Decision("discard", last.reason, explanation=last.detail)
-                self._judge(experiment, verdict, failure)
+                self._judge_failed(experiment, last)
                 self._check_machine()
                 return
             decision = rule.decide(
@@ -238,6 +242,12 @@ class Loop:
                 hint="look with `autoresearch doctor`, then continue with `autoresearch run`",
             )
 
+    def _judge_failed(self, experiment: Experiment, result: TrialResult) -> None:
+        """Give the verdict on an experiment that this trial ended: it broke the rules, crashed or was too slow."""
+        verdict = Verdict.INVALID if result.outcome is Outcome.INVALID else Verdict.CRASH
+        decision = Decision("discard", result.reason, explanation=result.detail)
+        self._judge(experiment, verdict, decision)
+
     def _judge(self, experiment: Experiment, verdict: Verdict, decision: Decision) -> None:
         self._parts.phase("decide", number=experiment.number)
         self._record.judge(
@@ -287,11 +297,7 @@ class Loop:
         failed = [t for t in trials if t.result.outcome in (Outcome.CRASH, Outcome.INVALID)]
         if failed:
             result = failed[-1].result
-            self._judge(
-                experiment,
-                Verdict.CRASH if result.outcome is Outcome.CRASH else Verdict.INVALID,
-                Decision("discard", result.reason, explanation=result.detail),
-            )
+            self._judge_failed(experiment, result)
             raise WorkError(
                 f"the code at the tip of the branch does not run: {result.reason}"
                 + (f" ({result.detail})" if result.detail else ""),

@@ -1,8 +1,8 @@
 """The private folder of one process of a trial: its files, written out from a git tree, and its home.
 
 A lab that is killed leaves its folders behind; their locks are free then, and whoever makes the next folder there
-removes them. A local socket may have an address of 107 bytes (103 on a Mac), and a run directory may be deep in the tree; so
-the temporary folder inside the home has a short name, a link in /tmp, which goes with the folder.
+removes them. The address of a local socket has at most 107 bytes (103 on a Mac), and the path of a run directory may be
+long; so the temporary folder inside the home has a short name, a link in /tmp, which goes with the folder.
 """
 
 import contextlib

@@ -113,7 +113,6 @@ def test_a_baseline_and_a_candidate_end_to_end(
     assert (poor.num_audited, poor.audit_se) == (0, None)
     assert poor.bpb == poor.claimed_bpb
     assert "calibration_seconds" not in poor.extra
-    executor.close()
 
 
 def test_weights_are_a_safetensors_file_and_tied_ones_stay_tied(tmp_path) -> None:

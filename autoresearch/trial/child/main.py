@@ -111,7 +111,7 @@ def _train(file: str) -> None:
 def _tell(error: dict[str, Any]) -> None:
     """Send an error, over the channel train.py joined with or, before that, a new one."""
     client = sys.modules.get("autoresearch.trial.child.client")
-    try:
+    with contextlib.suppress(wire.ProtocolError):
         if client is not None:
             channel = client.connection()
         else:
@@ -119,8 +119,6 @@ def _tell(error: dict[str, Any]) -> None:
             channel = None if sock is None else wire.Channel(sock)
         if channel is not None:
             channel.send("error", timeout=5.0, **error)
-    except wire.ProtocolError:
-        pass
 
 
 def _judge(mode: str, file: str) -> None:
@@ -146,16 +144,10 @@ def _judge(mode: str, file: str) -> None:
         if has_seen_rows:
             # Validation text was here: not one word may leave but this number.
             _exit(EXIT_OOM if is_out_of_memory(exc) else EXIT_EXCEPTION)
-        _tell_judge(channel, describe(exc, file))
+        with contextlib.suppress(wire.ProtocolError):
+            channel.send("error", timeout=5.0, **describe(exc, file))
         _exit(1)
     _exit(0)
-
-
-def _tell_judge(channel: wire.Channel, error: dict[str, Any]) -> None:
-    try:
-        channel.send("error", timeout=5.0, **error)
-    except wire.ProtocolError:
-        pass
 
 
 def _exit(code: int) -> NoReturn:
