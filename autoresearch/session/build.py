@@ -2,32 +2,27 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.config import Config, Loaded, load_config
-from autoresearch.paths import RunDirectory, find_run_directory
-from autoresearch.types import Setup
+from autoresearch.errors import PrerequisiteError, UsageError, WorkError
+from autoresearch.events import Phase
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, find_run_directory
+from autoresearch.record.git import Repository, is_repository
+from autoresearch.types import Session, Setup, TrialResult, TrialSpec
+from autoresearch.util.files import read_file
+from autoresearch.util.locks import holder_of, session_lock_path
 
 if TYPE_CHECKING:
     from autoresearch.data.dataset import Dataset
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.hardware import Hardware
     from autoresearch.sandbox import Sandbox
-
-import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from autoresearch.errors import PrerequisiteError, UsageError, WorkError
-from autoresearch.events import Event, Phase, Progress
-from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME
-from autoresearch.record.git import Repository, is_repository
-from autoresearch.types import Session, TrialResult, TrialSpec
-from autoresearch.util.files import read_file
-from autoresearch.util.locks import holder_of, session_lock_path
+    from autoresearch.session.context import Emit
 
 
 @dataclass(frozen=True)
@@ -200,7 +195,7 @@ def try_working_tree(
     lab: Lab,
     *,
     seed: int,
-    emit: Callable[[Event | Progress | Phase], None],
+    emit: "Emit",
     stop: threading.Event,
 ) -> TrialResult:
     """Train and judge the files in the run directory as they are.

@@ -9,22 +9,19 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, fresh_seeds
 from autoresearch.decision.pace import recorded
 from autoresearch.errors import PrerequisiteError
-from autoresearch.events import Event, Phase, Progress, now
+from autoresearch.events import Phase, Progress, now
 from autoresearch.execution.base import Executor
+from autoresearch.record.record import Record
 from autoresearch.rundir import control
+from autoresearch.session.context import Emit
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 
-if TYPE_CHECKING:
-    from autoresearch.record.record import Record
-
-Emit = Callable[[Event | Progress | Phase], None]
 Number = int | float
 
 MAX_FAILED = 2
@@ -66,7 +63,7 @@ class Conditions:
 class Bench:
     """Runs arms on seeds, one trial at a time."""
 
-    record: "Record"
+    record: Record
     executor: Executor
     conditions: Conditions
     stop: threading.Event
