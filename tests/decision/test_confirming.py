@@ -17,7 +17,6 @@ from autoresearch.paths import RunDirectory
 from autoresearch.record import revert
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
-from autoresearch.session import build
 from autoresearch.session import confirm as confirming
 from autoresearch.session.confirm import (
     ConfirmOptions,
@@ -97,7 +96,9 @@ def record(tmp_path):
 @pytest.fixture
 def ask(monkeypatch):
     """Ask for a confirmation as a person does, with a stand-in for training."""
-    monkeypatch.setattr(build, "lock_device", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "autoresearch.session.confirm.lock_device", lambda *_: contextlib.nullcontext()
+    )
     monkeypatch.setattr(confirming, "recall", lambda lab, _: lab)
 
     def confirm(record, executor, **options):
