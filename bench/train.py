@@ -79,21 +79,16 @@ def run(
         environment={VARIABLE: attention},
     )
     files = {"train.py": text.encode()}
-    try:
-        first = executor.run(
-            TrialSpec(
-                files=files,
-                seed=0,
-                budget_seconds=2.0,
-                label="cold",
-                keep_cache=True,
-                is_baseline=True,
-            )
-        )
-        second = executor.run(TrialSpec(files=files, seed=1, budget_seconds=seconds, label="warm"))
-    finally:
-        executor.close()
-    return first, second
+    cold = TrialSpec(
+        files=files,
+        seed=0,
+        budget_seconds=2.0,
+        label="cold",
+        keep_cache=True,
+        is_baseline=True,
+    )
+    warm = TrialSpec(files=files, seed=1, budget_seconds=seconds, label="warm")
+    return executor.run(cold), executor.run(warm)
 
 
 def mfu(text: str, config: Config, result: TrialResult, peak: float | None) -> float | None:

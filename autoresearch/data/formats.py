@@ -9,12 +9,13 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from autoresearch.errors import AutoresearchError
+from autoresearch.util.locks import locked
 
 Kind = Literal["text", "separated", "jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 
@@ -117,17 +118,9 @@ class Reader:
             raise damaged(part.path, exc) from exc
         part.check_unchanged()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Wait until no other process holds a big document."""
-        if self.lock is None:
-            yield
-            return
-        import fcntl
-
-        with self.lock.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return nullcontext() if self.lock is None else locked(self.lock)
 
     def _skip(self, reason: str, place: str) -> None:
         self.skipped[reason] += 1

@@ -15,8 +15,7 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +39,7 @@ from autoresearch.data.sources import HUB_PREFIX, Listing
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.paths import cache_directory, find_run_directory
 from autoresearch.util.files import file_sha256, write_json
+from autoresearch.util.locks import locked
 
 __all__ = [
     "PreparePlan",
@@ -206,23 +206,12 @@ def _problem(path: Path, size: int, digest: str) -> str:
     return ""
 
 
-@contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def _alone(run: Run) -> AbstractContextManager[None]:
     """Hold the lock of a request; says so if another process has it."""
-    from filelock import FileLock, Timeout
-
     locks = cache_directory() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{run.request}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        run.begin("wait", 0, "another `prepare` is at work on the same data")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    told = "another `prepare` is at work on the same data"
+    return locked(locks / f"{run.request}.lock", lambda: run.begin("wait", 0, told))
 
 
 def _size(path: Path) -> int:

@@ -1,15 +1,20 @@
-"""Whether a trial that was ended for its speed shows a slow candidate or a slow machine: the incumbent tells.
+"""The rule of which trials are run again: `recorded` for all, `next_step` for those that were ended for their speed.
 
-Pure: what comes next is read from the recorded trials alone, so that a killed lab finds its way back to it. A trial of
-the incumbent that was run for such a question carries the number and the index of the slow trial in `extra`.
+A slow trial may show a slow candidate or a slow machine; the incumbent tells which. Pure: what comes next is read from
+the recorded trials alone, so that a killed lab finds its way back to it. A trial of the incumbent that was run for
+such a question carries the number and the index of the slow trial in `extra`. The one retry that is not here is
+`judge.run`'s, within a trial: a judging process that ended and nothing says why is asked once more.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from autoresearch.decision.throughput import COLLAPSE_SHARE, STEADY, is_slow
-from autoresearch.types import Experiment, TrialResult
+from autoresearch.decision.throughput import COLLAPSE_SHARE, STEADY, is_contended, is_slow
+from autoresearch.types import Experiment, Outcome, TrialResult
 
+MAX_TAINTED = 3
+"""A trial that is tainted this often in a row is given up."""
 BESIDE = "beside"
 """Key in `TrialResult.extra`: the slow trial (`12-0`) that this trial of the incumbent is held against."""
 CHECK_HOLDS = 4
@@ -30,6 +35,29 @@ class Step:
     """In training budgets."""
     tokens_per_second: float | None = None
     """Of the newest check."""
+
+
+def recorded(
+    result: TrialResult,
+    earlier: Sequence[TrialResult],
+    incumbent: Experiment | None = None,
+    setup: str = "",
+) -> TrialResult:
+    """Return the result of a trial as it is recorded; tainted means that it is run again, on the same seed.
+
+    Args:
+        result: As the executor gave it.
+        earlier: Of trials of the same code, oldest first.
+        incumbent: If given, a trial that ran far slower than its code explains is tainted too, but only once.
+        setup: Key of the setup the incumbent is compared under.
+    """
+    is_first = all(r.reason != "contention" for r in earlier)
+    if incumbent is not None and is_first and is_contended(result, incumbent, setup):
+        result = replace(result, outcome=Outcome.TAINTED, reason="contention")
+    last = [r.outcome for r in (*earlier, result) if not is_slow(r)][-MAX_TAINTED:]
+    if not is_slow(result) and last == [Outcome.TAINTED] * MAX_TAINTED:
+        return replace(result, outcome=Outcome.CRASH)
+    return result
 
 
 def next_step(candidate: Experiment, incumbent: Experiment, setup: str) -> Step:

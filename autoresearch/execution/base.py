@@ -1,4 +1,4 @@
-"""What runs trials, as the loop and confirmations see it, and when they give up on one."""
+"""What runs trials, as the loop and confirmations see it."""
 
 import threading
 from collections.abc import Callable
@@ -6,9 +6,6 @@ from typing import Protocol
 
 from autoresearch.events import Progress
 from autoresearch.types import TrialResult, TrialSpec
-
-MAX_TAINTED = 3
-"""A trial that is tainted this often in a row is given up."""
 
 
 class Executor(Protocol):

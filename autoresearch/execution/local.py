@@ -15,10 +15,9 @@ from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
-from autoresearch.judge import score as judge
-from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError, Work
+from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.judge.run import Judged, judge_weights
-from autoresearch.judge.score import InvalidClaimError, Text
+from autoresearch.judge.score import NoScoreError, Text
 from autoresearch.paths import weights_file
 from autoresearch.sandbox import Sandbox
 from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
@@ -26,7 +25,7 @@ from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training, number_of
 from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
-from autoresearch.util.arrays import load_array, store_array
+from autoresearch.util.files import write_atomic
 from autoresearch.util.killpoints import reach
 
 _SUSPEND_SECONDS = 2.0
@@ -139,11 +138,6 @@ class LocalExecutor:
         if self._caches is not None:
             self._caches.keep(label)
 
-    def close(self) -> None:
-        """Release what is held between trials."""
-        self._texts.clear()
-        self._packer = None
-
     def allowance_seconds(self, budget_seconds: float) -> float:
         """Return the seconds after the budget within which the last byte of the weights must be here.
 
@@ -221,7 +215,7 @@ class LocalExecutor:
                 trained = training.run()
             except BaseException:
                 for process in early:
-                    process.__exit__()
+                    process.close()
                 raise
             if trained.weights is not None:
                 reach("weights_in")
@@ -264,14 +258,10 @@ class LocalExecutor:
         fields: dict[str, Any]
         try:
             judged: Judged = judge_weights(work, early)
-        except InvalidClaimError as exc:
-            fields = {"outcome": Outcome.INVALID, "reason": exc.reason, "detail": exc.detail}
-        except JudgingFailedError as exc:
-            fields = {"outcome": Outcome.CRASH, "reason": exc.reason, "detail": exc.detail}
-        except TaintedError as exc:
-            fields = {"outcome": Outcome.TAINTED, "reason": exc.reason, "detail": exc.detail}
+        except NoScoreError as exc:
+            fields = {"outcome": exc.outcome, "reason": exc.reason, "detail": exc.detail}
         except (OSError, MemoryError) as exc:  # of this machine: judging is shown all in memory
-            detail = f"no room to judge in: {getattr(exc, 'strerror', None) or exc}"
+            detail = f"out of memory or disk space while scoring: {getattr(exc, 'strerror', None) or exc}"
             fields = {"outcome": Outcome.TAINTED, "reason": "judge", "detail": detail}
         else:
             score = judged.score
@@ -300,15 +290,19 @@ class LocalExecutor:
         if self._reference is None and spec.split == "validation":
             self._reference = (-judged.log_p).astype(np.float16)
             if self._cache is not None:
-                store_array(self._cache / _REFERENCE_NAME, self._reference)
+                reference, path = self._reference, self._cache / _REFERENCE_NAME
+                with contextlib.suppress(OSError):  # a full disk: it is only measured again
+                    write_atomic(path, lambda file: np.save(file, reference, allow_pickle=False))
 
     def _known_reference(self, split: Split) -> np.ndarray | None:
         """Return the baseline's claim, float16 (num_rows, context), also one of an earlier run."""
         if split != "validation":
             return None
         if self._reference is None and self._cache is not None:
-            shape = self._text(split).num_bytes.shape
-            self._reference = load_array(self._cache / _REFERENCE_NAME, shape)
+            with contextlib.suppress(OSError, ValueError):
+                found = np.load(self._cache / _REFERENCE_NAME, allow_pickle=False)
+                if found.shape == self._text(split).num_bytes.shape:
+                    self._reference = found
         return self._reference
 
     def _work(self, spec: TrialSpec, stop: threading.Event) -> Work:
@@ -411,6 +405,3 @@ class LocalExecutor:
                 file.write(trained.weights)
         except OSError:
             path.unlink(missing_ok=True)
-
-
-JUDGE_VERSION = judge.JUDGE_VERSION

@@ -1,8 +1,9 @@
 """A claim or audit process: started, shown the model, then rows, read to the last byte; and why one ended before.
 
-`judging` says which of them run on what; `serve` is what runs inside.
+`judge.run` says which of them run on what; `trial.child.judge_worker` is what runs inside.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -21,9 +22,9 @@ from autoresearch.trial.child.main import EXIT_EXCEPTION, EXIT_OOM
 from autoresearch.trial.process import Child
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.telemetry import explain_error
-from autoresearch.types import TrialSpec
+from autoresearch.types import Outcome, TrialSpec
 
-# For the clean-up of a large home on a busy machine, before it is killed and nobody knows how it ended.
+# For the clean-up of a large home on a busy machine; killed before that, its exit status is lost.
 _EXIT_SECONDS = 30.0
 
 
@@ -51,6 +52,8 @@ class TaintedError(NoScoreError):
         detail: One sentence.
     """
 
+    outcome = Outcome.TAINTED
+
 
 @dataclass(frozen=True)
 class Work:
@@ -65,8 +68,8 @@ class Work:
         noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
         reference: float16 (num_rows, context), nats of each target as the baseline claimed them.
         caches: Compile caches the processes may read; none that a candidate wrote.
-        on_phase: Told `claim` and `audit`.
-        on_end: Told how a process ended that was not asked to. Never for the proposer: a model that has seen
+        on_phase: Called with `claim` and `audit`.
+        on_end: Called with how a process ended that was not asked to. Never for the proposer: a model that has seen
             validation text may choose its exit status.
     """
 
@@ -92,7 +95,7 @@ class Work:
 
 
 class JudgeProcess:
-    """A claim or audit process with a folder, memory files and a deadline of its own.
+    """A claim or audit process with a private folder, memory files and a deadline.
 
     Args:
         work: What is judged.
@@ -108,27 +111,26 @@ class JudgeProcess:
 
     def _start(self) -> None:
         work = self._work
-        self._folder = Folder(work.scratch, f"{work.spec.label}-{self._mode}", work.spec.files)
-        try:
+        with contextlib.ExitStack() as opened:
+            label = f"{work.spec.label}-{self._mode}"
+            folder = opened.enter_context(Folder(work.scratch, label, work.spec.files))
             self._child = Child(
                 self._mode,
                 config=work.config,
                 sandbox=work.sandbox,
-                folder=self._folder,
+                folder=folder,
                 file=work.file,
                 environment=work.environment,
                 caches=work.caches,
             )
-        except BaseException:
-            self._folder.__exit__()
-            raise
+            opened.callback(self._child.close)
+            self.close = opened.pop_all().close
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._child.close()
-        self._folder.__exit__()
+        self.close()
 
     def give(self, work: Work) -> None:
         """Tell one that was started before there were weights what it is to judge."""
@@ -152,7 +154,7 @@ class JudgeProcess:
         except TaintedError as exc:
             if exc.reason == "stopped":
                 raise
-            self.__exit__()
+            self.close()
             self._start()
             self._send_load(batch_rows)
         self._stage = "load"
@@ -246,7 +248,7 @@ class JudgeProcess:
         return min(left, 0.2)
 
     def _ended(self) -> Exception:
-        """Say why the process is gone, from its exit code alone; not the code itself once it has seen rows."""
+        """Describe the exit without leaking the exit status after the process has seen validation rows."""
         # Its exit code comes a moment after its channel closes.
         self._child.wait(_EXIT_SECONDS)
         self._child.kill()

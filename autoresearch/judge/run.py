@@ -1,4 +1,4 @@
-"""Runs the two halves of judging: asks a claim process, then an audit process, and gives the scorer what they said."""
+"""Scores submitted weights: runs a claim process, then an audit process, and checks what they answered."""
 
 import contextlib
 import secrets
@@ -165,7 +165,7 @@ def _audit(
     score = judge.audited_score(log_p, d[:num], text, uniform)
     score = replace(score, num_audited=len(d), max_difference=float(np.abs(d).max()))
     sd = float(np.std(d[:num]))
-    # What it could have caught, among differences as large as these were: noise of its own may hide a leak.
+    # What it could have caught, among differences as large as these were: its noise may hide a leak.
     spread = replace(spread, noise=max(spread.noise, sd))
     found = audit.rate(planned, spread, leak)
     return score, {

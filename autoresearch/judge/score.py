@@ -11,22 +11,24 @@ not), divided by ln 2 and by the UTF-8 bytes of those targets.
 
 What makes a claim invalid, in this order: wrong numbers (`bad_claim`), a position off by more than the tolerance that
 is off again in a fresh process (`claim_mismatch`), a mean of d that is not zero at 1e-6 (`biased_claim`). The last
-also asks for at least `MIN_BIAS` nats: below it honest arithmetic has systematic differences of its own (a log-sum-exp
+also asks for at least `MIN_BIAS` nats: below it honest arithmetic has systematic differences (a log-sum-exp
 in float32 against one in float64), and the estimator takes any remaining bias out anyway.
 """
 
+import functools
 import math
 import secrets
 from dataclasses import dataclass
 
 import numpy as np
 
+from autoresearch.types import Outcome
+from autoresearch.util.stats import student_quantile
+
 JUDGE_VERSION = "1"
 BIAS_SIGNIFICANCE = 1e-6
 MIN_BIAS = 2e-4
 """Nats a token; about 0.00007 bpb, a tenth of what noise usually is."""
-# Upper 0.5e-6 quantile of the normal distribution.
-_Z = 4.891638
 
 
 class NoScoreError(Exception):
@@ -36,6 +38,8 @@ class NoScoreError(Exception):
         reason: A word for the record.
         detail: One sentence.
     """
+
+    outcome = Outcome.CRASH
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -50,6 +54,8 @@ class InvalidClaimError(NoScoreError):
         reason: `bad_claim`, `claim_mismatch`, `biased_claim`.
         detail: One sentence with its size.
     """
+
+    outcome = Outcome.INVALID
 
 
 @dataclass(frozen=True)
@@ -281,15 +287,10 @@ def audited_score(log_p: np.ndarray, d: np.ndarray, text: Text, positions: Posit
     )
 
 
+@functools.cache
 def critical_value(degrees: int) -> float:
-    """Return the two-sided critical value of Student's t at `BIAS_SIGNIFICANCE`, by the Cornish-Fisher expansion."""
-    z, n = _Z, float(degrees)
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )
+    """Return the two-sided critical value of Student's t at `BIAS_SIGNIFICANCE`."""
+    return -student_quantile(BIAS_SIGNIFICANCE / 2, degrees)
 
 
 def _sum_nll(log_p: np.ndarray, text: Text) -> float:

@@ -28,6 +28,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autoresearch.util.text import one_line
+
 MAX_DESCRIPTION = 200
 MAX_TEXT = 1500
 _QUOTED_LINES = 12
@@ -41,7 +43,6 @@ _CLOSE = re.compile(r"^>{5,9} ?(REPLACE|END)\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class AnswerError(Exception):
@@ -82,8 +83,7 @@ def split_lines(text: str) -> list[str]:
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
     """Return one line of printable text, cut at `limit` characters."""
-    line = " ".join(_CONTROL.sub(" ", text).split())
-    return line if len(line) <= limit else line[: limit - 3].rstrip() + "..."
+    return one_line(text, limit)
 
 
 def parse_answer(text: str, paths: Sequence[str]) -> Answer:

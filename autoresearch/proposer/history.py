@@ -4,12 +4,12 @@ Pure, and bounded in tokens.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
 from autoresearch.types import CurvePoint, Experiment, TrialResult, Verdict, said
+from autoresearch.util.text import clean as clean_shown
 
 Count = Callable[[str], int]
 
@@ -19,7 +19,6 @@ _LOG_LINES = 30
 _LOG_CHARACTERS = 2000
 _NUM_RECENT = 40
 _NUM_NEAREST = 20
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def delta_of(experiment: Experiment, by_commit: Mapping[str, Experiment]) -> float | None:
@@ -215,7 +214,7 @@ def curve_digest(curve: Sequence[CurvePoint]) -> str:
 
 def fence(text: str) -> str:
     """Return the end of untrusted text: bounded, printable, each line marked with `| `."""
-    lines = _CONTROL.sub("", text[-4 * _LOG_CHARACTERS :].replace("\r", "\n")).split("\n")
+    lines = clean_shown(text[-4 * _LOG_CHARACTERS :], lines=True).split("\n")
     kept = [line[:300] for line in lines if line.strip()][-_LOG_LINES:]
     while sum(map(len, kept)) > _LOG_CHARACTERS:
         kept.pop(0)

@@ -2,7 +2,7 @@
 
 A request is a file under `.autoresearch/control/`. The verbs leave it with `request`, the loop looks with `poll`
 between trials and while one runs. Who takes the run directory forgets all of them, and so does a loop that ends:
-requests meant for an earlier run do nothing. A confirmation heeds them in the same way.
+requests meant for an earlier run do nothing. A confirmation handles them in the same way.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
 
 LOOK_SECONDS = 1.0
-"""Between two looks for a request while nothing else goes on."""
+"""Between two looks for a request while nothing else happens."""
 
 
 class Request(StrEnum):
-    """What a person asked of the running session."""
+    """A request to the running session."""
 
     STOP = "stop"
     """End after the current trial."""
@@ -68,14 +68,16 @@ def poll(run_directory: RunDirectory) -> Request | None:
     return None
 
 
-def heed_now(run_directory: RunDirectory, stop: threading.Event) -> None:
+def check_now(run_directory: RunDirectory, stop: threading.Event) -> None:
     """Set `stop` if the trial under way is to end."""
     if poll(run_directory) is Request.STOP_NOW:
         stop.set()
 
 
-def heed(run_directory: RunDirectory, stop: threading.Event, on_pause: Callable[[], None]) -> None:
-    """Heed what was asked for between two trials: wait while paused, set `stop` if it is over.
+def wait_while_paused(
+    run_directory: RunDirectory, stop: threading.Event, on_pause: Callable[[], None]
+) -> None:
+    """Act on requests between two trials: wait while paused, set `stop` if it is over.
 
     Args:
         run_directory: Where requests are.

@@ -1,4 +1,4 @@
-"""Who runs a session and what it does now: the lock of the run directory and `.autoresearch/status.json`."""
+"""Which process runs a session and what it does now: the lock of the run directory and `.autoresearch/status.json`."""
 
 import contextlib
 import json
@@ -11,14 +11,7 @@ from autoresearch.events import Phase, Progress, now
 from autoresearch.paths import RunDirectory
 from autoresearch.rundir import control
 from autoresearch.util.files import clear_scratch, write_file
-from autoresearch.util.locks import (
-    Holder,
-    Lock,
-    holder_of,
-    last_holder,
-    session_lock,
-    session_lock_path,
-)
+from autoresearch.util.locks import Holder, Lock, holder_of, session_lock, session_lock_path
 from autoresearch.util.text import clean_json
 
 
@@ -32,13 +25,9 @@ class Presence:
         self._path = run_directory.state / "status.json"
 
     def holder(self) -> Holder | None:
-        """Return who runs this session now, None if nobody does."""
+        """Return who runs this session now, None if none does."""
         holder = holder_of(session_lock_path(self._git_dir))
         return holder if holder is not None and holder.tag in (self._tag, "") else None
-
-    def last_holder(self) -> Holder | None:
-        """Return who ran here last and did not end in order."""
-        return last_holder(session_lock_path(self._git_dir))
 
     def open_state(self) -> str:
         """Return the state, as in `Session.state`, of a session that started and has not ended."""

@@ -1,4 +1,4 @@
-"""What is kept on disk beside git, and how it is kept small: full logs and weights, pruned to a size.
+"""Full logs and weights, which are kept outside git and pruned to a size.
 
 Nothing here is needed to read the record. Logs go oldest first; weights of experiments that do not stand go first, then
 the oldest, those of the best last.

@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from autoresearch.sandbox import command, machine_paths
 from autoresearch.sandbox.landlock import kernel_abi
@@ -21,8 +20,7 @@ from autoresearch.sandbox.seccomp import FilterOptions, build_filter
 _BOUND = (Path("/usr"), Path("/bin"), Path("/lib"))
 _SHARED = ("/dev/shm", "/tmp")  # noqa: S108
 _KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
-"""Root without a user namespace of its own would be their owner."""
-_SYS_CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+"""Root without a user namespace would be their owner."""
 
 
 def find() -> str | None:
@@ -55,37 +53,19 @@ class Bubblewrap:
         is_private = policy.profile == "judge"
         if uid is not None and not is_private:
             command.give(policy.home, uid)
-        limits: dict[str, Any] = {
-            "max_processes": policy.max_processes,
-            "disk_mb": policy.disk_mb,
-            "memory_mb": policy.memory_mb,
-            "environment": sorted(env),
-        }
+        spec = command.specification(argv, policy, env, uid)
         # With the machine's network come the abstract sockets of its services; Landlock keeps them away.
         has_scope = policy.needs_network and kernel_abi() >= 6
-        inner = command.launch(
-            {
-                **limits,
-                "mode": "enter",
-                "has_scope": has_scope,
-                "uid": uid,
-                "groups": command.node_groups(machine_paths.gpu_nodes())
-                if policy.needs_gpu
-                else [],
-                "capabilities": command.kept_capabilities() if uid is not None else 0,
-                "cwd": str(policy.working_directory),
-                "argv": list(argv),
-            }
-        )
+        inner = command.launch({**spec, "mode": "enter", "has_scope": has_scope})
         options = FilterOptions(needs_network=policy.needs_network, has_scopes=has_scope)
         outer = command.launch(
             {
-                **limits,
+                **spec,
+                "argv": [],
                 "mode": "keep",
                 "backend": self.name,
                 "filter": build_filter(options).hex(),
                 "bubblewrap": [*self._arguments(argv, policy, uid), "--", *inner],
-                "inherit": list(policy.inherit),
                 "home": str(policy.home),
                 "uid": None,
                 "wipe": False,
@@ -158,7 +138,7 @@ def _system(policy: Policy) -> Iterator[str]:
         for node in machine_paths.gpu_nodes():
             yield from ("--dev-bind-try", str(node), str(node))
     else:
-        for name in _SYS_CPU:
+        for name in machine_paths.SYS_CPU:
             yield from ("--ro-bind-try", name, name)
 
 

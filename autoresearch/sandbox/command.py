@@ -8,9 +8,12 @@ import os
 import random
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from autoresearch.sandbox import machine_paths
+from autoresearch.sandbox.policy import Policy
 
 LAUNCHER = Path(__file__).with_name("launcher")
 _CODE = (
@@ -18,7 +21,7 @@ _CODE = (
 )
 _CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 2, 6, 7
 _NO_GROUP = 65_534
-"""What the kernel shows for a group that is not mapped into the user namespace; nobody can take it on."""
+"""What the kernel shows for a group that is not mapped into the user namespace; no process can join it."""
 _UIDS = range(61_184, 65_520)
 """Where systemd takes its throw-away users from; mapped in most user namespaces too."""
 _numbers = itertools.count(random.SystemRandom().randrange(len(_UIDS)))
@@ -35,6 +38,24 @@ def launch(spec: Mapping[str, Any]) -> tuple[str, ...]:
     return (interpreter(), "-I", "-S", "-B", "-c", _CODE, str(LAUNCHER.parent), data)
 
 
+def specification(
+    argv: Sequence[str], policy: Policy, env: Iterable[str], uid: int | None
+) -> dict[str, Any]:
+    """Return what the launcher has to know of a child under either backend: its limits, its user, its program."""
+    return {
+        "max_processes": policy.max_processes,
+        "disk_mb": policy.disk_mb,
+        "memory_mb": policy.memory_mb,
+        "environment": sorted(env),
+        "inherit": list(policy.inherit),
+        "uid": uid,
+        "groups": node_groups(machine_paths.gpu_nodes()) if policy.needs_gpu else [],
+        "capabilities": kept_capabilities() if uid is not None else 0,
+        "cwd": str(policy.working_directory),
+        "argv": list(argv),
+    }
+
+
 @functools.cache
 def capabilities() -> int:
     """Return the effective capabilities of this process as bits."""
@@ -48,7 +69,7 @@ def capabilities() -> int:
 
 
 def can_change_user() -> bool:
-    """Whether the lab may run a child as somebody else."""
+    """Whether the lab may run a child as another user."""
     needed = 1 << _CAP_SETUID | 1 << _CAP_SETGID
     return os.geteuid() == 0 and capabilities() & needed == needed
 
@@ -56,7 +77,7 @@ def can_change_user() -> bool:
 def kept_capabilities() -> int:
     """Return the bits a child with a throw-away uid keeps.
 
-    Reading past file modes, where the lab has it: the lab's interpreter and snapshots may lie in a
+    Reading past file modes, where the lab has it: the lab's interpreter and snapshots may be in a
     home that only root may enter. What can be named at all is decided by the sandbox, and the filter
     refuses the call that opens files without a name.
     """
@@ -87,7 +108,7 @@ def node_groups(nodes: Iterable[Path]) -> list[int]:
 
 
 def throwaway_uid() -> int:
-    """Return a uid nobody has; the next call returns another."""
+    """Return an unused uid; the next call returns another."""
     import pwd
 
     while True:
@@ -99,7 +120,7 @@ def throwaway_uid() -> int:
 
 
 def is_open(path: Path) -> bool:
-    """Whether anybody may read a file, or a folder and what lies directly in it."""
+    """Whether every user may read a file, or a folder and what is directly in it."""
     try:
         if path.is_dir():
             inner = [entry.stat() for entry in os.scandir(path) if not entry.is_symlink()]
@@ -110,7 +131,7 @@ def is_open(path: Path) -> bool:
 
 
 def is_passable(path: Path) -> bool:
-    """Whether anybody may come to a path through the folders above it."""
+    """Whether every user may come to a path through the folders above it."""
     try:
         return all(folder.stat().st_mode & 0o1 for folder in path.resolve().parents)
     except OSError:

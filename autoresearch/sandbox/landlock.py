@@ -23,7 +23,6 @@ from autoresearch.sandbox.seccomp import FilterOptions, build_filter, supports
 _CREATE_RULESET, _VERSION = 444, 1
 _NEWEST_ABI = 6
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_SYS_CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 
 
 @functools.cache
@@ -69,19 +68,10 @@ class Landlock:
             is_same_user=uid is None,
         )
         spec = {
+            **command.specification(argv, policy, env, uid),
             "mode": "keep",
             "backend": self.name,
-            "max_processes": policy.max_processes,
-            "disk_mb": policy.disk_mb,
-            "memory_mb": policy.memory_mb,
-            "environment": sorted(env),
-            "uid": uid,
-            "groups": command.node_groups(machine_paths.gpu_nodes()) if policy.needs_gpu else [],
-            "capabilities": command.kept_capabilities() if uid is not None else 0,
-            "cwd": str(policy.working_directory),
-            "argv": list(argv),
             "filter": build_filter(options).hex(),
-            "inherit": list(policy.inherit),
             "home": os.path.realpath(policy.home),
             "temporary": str(policy.temporary or policy.home),
             "wipe": policy.profile == "judge",
@@ -118,7 +108,7 @@ def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
     ]
     for path in dict.fromkeys(paths):
         yield (str(path), "read")
-    for name in _SYS_CPU:
+    for name in machine_paths.SYS_CPU:
         yield (name, "read")
     yield ("/proc", "read")
     for name in _DEVICES:
@@ -126,7 +116,7 @@ def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
     if policy.needs_gpu:
         yield ("/sys", "read")
         # The driver names its threads through /proc/self/task. The rule is made in the child, so that it is this
-        # process, with all its threads and no other: in the rest of /proc lie settings of the lab's own processes.
+        # process, with all its threads and no other: the rest of /proc has settings of the lab's processes.
         yield ("/proc/self", "update")
         for node in machine_paths.gpu_nodes():
             yield (str(node), "device")
@@ -137,7 +127,7 @@ def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
 def _package_link() -> Path:
     """Return a folder that holds a link to this package and nothing else.
 
-    Listing the folder the package lies in would show a whole checkout.
+    Listing the folder of the package would show a whole checkout.
     """
     folder = Path(tempfile.mkdtemp(prefix="autoresearch-path-"))
     folder.chmod(0o755)

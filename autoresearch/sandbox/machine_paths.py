@@ -1,4 +1,4 @@
-"""Where the interpreter, its packages, the compilers and the GPU's nodes lie on this machine."""
+"""Paths of the interpreter, its packages, the compilers and the GPU's device nodes on this machine."""
 
 import functools
 import os
@@ -56,13 +56,14 @@ _GPU_NODES = (
 )
 _LIBRARY = Path(__file__).resolve().parents[1]
 """The folder of the package `autoresearch`."""
+SYS_CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 
 
 @functools.cache
 def interpreter_paths() -> tuple[Path, ...]:
     """Return the folders that hold the running interpreter, its packages and this package.
 
-    A prefix that holds the person's home is narrowed to its `bin`, `lib` and `include`.
+    A prefix that holds the user's home is narrowed to its `bin`, `lib` and `include`.
     """
     home = Path("~").expanduser().resolve()
     found: list[Path] = []
@@ -97,7 +98,7 @@ def gpu_nodes() -> tuple[Path, ...]:
 def program_paths(program: str, search: str | None) -> tuple[Path, ...]:
     """Return what a program outside the usual places needs: its own folder, behind links too.
 
-    For `PREFIX/bin/NAME` that is PREFIX, unless PREFIX holds the person's home.
+    For `PREFIX/bin/NAME` that is PREFIX, unless PREFIX holds the user's home.
     """
     start = shutil.which(program, path=search)
     if start is None:
@@ -116,7 +117,7 @@ def program_paths(program: str, search: str | None) -> tuple[Path, ...]:
 
 
 def is_inside(path: Path, folders: tuple[Path, ...]) -> bool:
-    """Whether `path` is one of `folders` or lies in one."""
+    """Whether `path` is one of `folders` or inside one."""
     return any(path == folder or folder in path.parents for folder in folders)
 
 
@@ -124,7 +125,7 @@ def package_environment(folder: Path | None = None) -> dict[str, str]:
     """Return the PYTHONPATH that makes `autoresearch` importable where it is not installed.
 
     Args:
-        folder: Where a backend shows the package; None: where it lies.
+        folder: Where a backend shows the package; None: where it is.
     """
     others = list(_other_packages())
     installed = [Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib")]
@@ -139,7 +140,7 @@ def package_folder() -> Path:
 
 
 def _other_packages() -> tuple[Path, ...]:
-    """Return folders of packages outside the interpreter's own: a person's own, or on PYTHONPATH.
+    """Return folders of packages outside the interpreter's own: the user's, or on PYTHONPATH.
 
     Inside the home is another, so the interpreter does not find them by itself.
     """

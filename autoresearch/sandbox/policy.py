@@ -35,9 +35,9 @@ class Policy:
     """Its private home, the only writable place; made and removed by the caller."""
     temporary: Path | None = None
     """A short name for a folder in `home`, which the caller made, for TMPDIR: local sockets have short addresses.
-    None: the home itself. A backend with a /tmp of its own uses that."""
+    None: the home itself. A backend with a private /tmp uses that."""
     read_only: tuple[Path, ...] = ()
-    """Folders and files it may read beside the interpreter and its packages (the snapshot)."""
+    """Folders and files it may read in addition to the interpreter and its packages (the snapshot)."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """The whole environment; HOME and TMPDIR are set by the backend."""
     inherit: tuple[int, ...] = ()

@@ -299,7 +299,7 @@ def _sockets(options: FilterOptions) -> list[Instruction]:
     local = _local() if not options.has_private_names else _give(ALLOW)
     has_own_names = options.has_private_names and options.has_scopes
     if options.needs_network and not (has_own_names or options.has_broker):
-        # Connections are open then, and nobody looks where to.
+        # Connections are open then, and no check where to.
         local = _give(_refuse(errno.EPERM))
     block: list[Instruction] = [_argument(0), (_JEQ, 0, len(local), _UNIX), *local]
     if options.needs_network:

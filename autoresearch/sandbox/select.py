@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +56,6 @@ class Probe:
     """The variant that works, None if none does."""
     problem: str = ""
     """The last lines of what went wrong with the strongest variant."""
-    milliseconds: float = 0.0
-    """From start to end of the probe, the probing interpreter included."""
 
 
 @functools.cache
@@ -66,10 +63,9 @@ def probe(backend: str) -> Probe:
     """Return the strongest variant of a backend that works here; tried once a process."""
     problem = ""
     for sandbox in BACKENDS[backend]():
-        started = time.perf_counter()
         found = _try(sandbox)
         if found == "ok":
-            return Probe(backend, sandbox, problem, 1000 * (time.perf_counter() - started))
+            return Probe(backend, sandbox, problem)
         problem = problem or found
     return Probe(backend, None, problem or _absence(backend))
 
@@ -134,7 +130,6 @@ class BackendReport:
     """How it runs, or what is wrong, in one sentence."""
     hint: str = ""
     """The command that would fix it; empty when nothing is to be done."""
-    probe_milliseconds: float | None = None
 
 
 def choose(backend: str = "auto", *, is_unsafe_allowed: bool = False) -> Sandbox:
@@ -189,7 +184,6 @@ def report() -> list[BackendReport]:
                 hint=""
                 if is_working or (chosen != "none" and name != "bubblewrap")
                 else _hint(found),
-                probe_milliseconds=round(found.milliseconds, 1) if is_working else None,
             )
         )
     reports.append(

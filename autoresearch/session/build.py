@@ -2,32 +2,27 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch.config import Config, Loaded, load_config
-from autoresearch.paths import RunDirectory, find_run_directory
-from autoresearch.types import Setup
+from autoresearch.errors import PrerequisiteError, UsageError, WorkError
+from autoresearch.events import Phase
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, find_run_directory
+from autoresearch.record.git import Repository, is_repository
+from autoresearch.types import Session, Setup, TrialResult, TrialSpec
+from autoresearch.util.files import read_file
+from autoresearch.util.locks import holder_of, session_lock_path
 
 if TYPE_CHECKING:
     from autoresearch.data.dataset import Dataset
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.hardware import Hardware
     from autoresearch.sandbox import Sandbox
-
-import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from autoresearch.errors import PrerequisiteError, UsageError, WorkError
-from autoresearch.events import Event, Phase, Progress
-from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME
-from autoresearch.record.git import Repository, is_repository
-from autoresearch.types import Session, TrialResult, TrialSpec
-from autoresearch.util.files import read_file
-from autoresearch.util.locks import holder_of, session_lock_path
+    from autoresearch.session.context import Emit
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,7 @@ def lock_device(
 
 
 def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:
-    """Refuse to go on where numbers would not be comparable.
+    """Refuse to continue where numbers would not be comparable.
 
     Raises:
         PrerequisiteError: names each difference.
@@ -168,7 +163,7 @@ def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:
     differences = "; ".join(session.setup.differences(lab.setup))
     raise PrerequisiteError(
         f"session `{session.tag}` was measured under another setup: {differences}",
-        hint="go on with `autoresearch run --rebaseline`, which measures the best anew, or begin"
+        hint="continue with `autoresearch run --rebaseline`, which measures the best again, or begin"
         " another session: `autoresearch init . --tag NAME`, then `autoresearch run`",
         kind="setup_changed",
     )
@@ -200,19 +195,19 @@ def try_working_tree(
     lab: Lab,
     *,
     seed: int,
-    emit: Callable[[Event | Progress | Phase], None],
+    emit: "Emit",
     stop: threading.Event,
 ) -> TrialResult:
-    """Train and judge the files of the run directory as they lie there.
+    """Train and judge the files in the run directory as they are.
 
     Returns:
         The audited result on the validation split.
 
     Raises:
         UsageError: an editable file is missing.
-        WorkError: a session runs here (kind `locked`): a trial beside its trials would spoil its numbers.
+        WorkError: a session runs here (kind `locked`): a trial at the same time would spoil its numbers.
     """
-    _refuse_beside_a_session(lab.run_directory.root)
+    _refuse_during_a_session(lab.run_directory.root)
     files = working_files(lab.run_directory.root, lab.config.task.editable)
     spec = TrialSpec(
         files=files,
@@ -226,7 +221,7 @@ def try_working_tree(
         return lab.executor.run(spec, on_progress=emit, stop=stop)
 
 
-def _refuse_beside_a_session(root: Path) -> None:
+def _refuse_during_a_session(root: Path) -> None:
     if not is_repository(root):
         return
     with Repository.open(root) as repository:
@@ -234,14 +229,14 @@ def _refuse_beside_a_session(root: Path) -> None:
     if holder is not None:
         raise WorkError(
             f"a session is running here already: {holder}",
-            hint="a trial beside it would spoil its numbers: wait for its end, or end it with"
+            hint="a trial at the same time would spoil its numbers: wait for its end, or end it with"
             " `autoresearch stop --wait`",
             kind="locked",
         )
 
 
 def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
-    """Return what a trial of a session would be given, as it lies in the folder: all that git knows there.
+    """Return what a trial of a session would be given, as it is in the folder: all that git tracks there.
 
     Raises:
         UsageError: an editable file is missing.

@@ -8,7 +8,6 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from autoresearch.config import Config
 from autoresearch.decision.confirmation import LEFT_OUT, carry_over, confirm, p_carries
@@ -17,20 +16,20 @@ from autoresearch.decision.scores import is_measured_tip
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.execution.base import Executor
-from autoresearch.session.build import check_setup, recall
-from autoresearch.session.paired import Arm, Bench, Emit, conditions_of, seeds_of
+from autoresearch.record.record import Record
+from autoresearch.session.build import Lab, check_setup, lock_device, recall
+from autoresearch.session.context import Emit
+from autoresearch.session.paired import Arm, Bench, conditions_of, seeds_of
 from autoresearch.types import Confirmation, Experiment, Session, TrialResult
 from autoresearch.util.killpoints import reach
 
-if TYPE_CHECKING:
-    from autoresearch.record.record import Record
-
-
 Number = int | float
+SHARED_ABOVE = 0.1
+"""Relative difference in tokens/s between trials of the same code above which a confirmation gets an alert."""
 
 
 def leave_out(
-    record: "Record", best: "Experiment", experiment: "Experiment"
+    record: Record, best: Experiment, experiment: Experiment
 ) -> Mapping[str, bytes] | None:
     """Return the best's files without the change one kept experiment made, None if that collides."""
     files = dict(record.files(best.commit))
@@ -110,16 +109,8 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Number]:
     return changes
 
 
-SHARED_ABOVE = 0.1
-"""Relative difference in tokens/s between trials of the same code above which a confirmation gets an alert."""
-
-if TYPE_CHECKING:
-    from autoresearch.record.record import Record
-    from autoresearch.session.build import Lab
-
-
 def run_confirmation(
-    record: "Record",
+    record: Record,
     executor: Executor,
     session: Session,
     config: Config,
@@ -188,7 +179,7 @@ def run_confirmation(
 
 
 def run_each(
-    record: "Record",
+    record: Record,
     executor: Executor,
     session: Session,
     config: Config,
@@ -239,7 +230,7 @@ def run_each(
 
 
 def _arm(
-    record: "Record",
+    record: Record,
     experiment: Experiment,
     config: Config,
     changes: Mapping[str, Number],
@@ -252,7 +243,7 @@ def _arm(
 
 
 def _conclude(
-    record: "Record",
+    record: Record,
     bench: Bench,
     reference: int,
     candidate: int,
@@ -288,7 +279,7 @@ def _conclude(
     return found
 
 
-def _tell_if_shared(record: "Record", bench: Bench, candidate: int) -> None:
+def _tell_if_shared(record: Record, bench: Bench, candidate: int) -> None:
     """Say so where trials of the same code ran at different speeds: other programs used the machine."""
     spread = max(_speed_spread(trials) for trials in bench.results.values())
     if spread > SHARED_ABOVE:
@@ -307,7 +298,7 @@ def _speed_spread(trials: Sequence[TrialResult]) -> float:
 
 @dataclass(frozen=True)
 class ConfirmOptions:
-    """What a person asked of one `confirm`."""
+    """Options of one `confirm`."""
 
     reference: str = "baseline"
     candidate: str = "best"
@@ -320,14 +311,14 @@ class ConfirmOptions:
 
 
 def confirm_session(
-    lab: "Lab",
-    record: "Record",
+    lab: Lab,
+    record: Record,
     options: ConfirmOptions,
     *,
     emit: Emit,
     stop: threading.Event,
 ) -> list[Confirmation]:
-    """Confirm what a person asked for, at any time between two runs.
+    """Confirm what the user asked for, at any time between two runs.
 
     Returns:
         What was found; empty if stopped, or if nothing could be compared (then an alert is recorded).
@@ -336,8 +327,6 @@ def confirm_session(
         UsageError: there is no such experiment, the two are the same, or a constant is unknown.
         PrerequisiteError: the machine is not the one the session was measured on, or is in use.
     """
-    from autoresearch.session.build import lock_device
-
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
     with record.presence.lock(), lock_device(lab.hardware, lab.run_directory):
         session = record.session()
@@ -386,8 +375,8 @@ def confirm_session(
         return [found] if found is not None else []
 
 
-def _with_files(record: "Record", name: str) -> int:
-    """Return the number of the experiment a person means; refuses one that made no commit."""
+def _with_files(record: Record, name: str) -> int:
+    """Return the number of the experiment the user means; refuses one that made no commit."""
     number = record.resolve(name).number
     record.commit_of(name)
     return number
@@ -400,7 +389,7 @@ def _nothing_kept(session: Session) -> UsageError:
     )
 
 
-def _check_tip(record: "Record", session: Session) -> None:
+def _check_tip(record: Record, session: Session) -> None:
     """Refuse to confirm as the best what is no longer on the branch: a revert or a commit came after it."""
     if record.tip() != session.experiment(session.best).commit:
         raise UsageError(

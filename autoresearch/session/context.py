@@ -106,7 +106,7 @@ class Parts:
     record: Record
     executor: Executor
     ahead: Ahead
-    """The proposer, asked from a thread of its own."""
+    """The proposer, asked from a separate thread."""
     setup: Setup
     hardware: dict[str, Any]
     limits: Limits
@@ -120,15 +120,15 @@ class Parts:
     reserve_seconds: Callable[[Session], float] = lambda _: 0.0
     """Time the confirmation will need, kept free out of the hours."""
     keep_caches: Callable[[str], None] = lambda _: None
-    """Told the label of the last trial of an experiment that is kept."""
+    """Called with the label of the last trial of an experiment that is kept."""
     earlier: tuple[Session, ...] = ()
     """Other sessions of the run directory that may teach the prior."""
     clock: Clock = field(default_factory=Clock)
     alerts: "queue.SimpleQueue[Alerted]" = field(default_factory=queue.SimpleQueue)
-    """What other threads want a person to know; recorded by the loop's own thread."""
+    """Alerts of other threads; recorded by the loop's thread."""
 
     def tell_alerts(self) -> None:
-        """Record what other threads had to say."""
+        """Record the alerts of other threads."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self.append(self.alerts.get_nowait())
@@ -138,18 +138,18 @@ class Parts:
         self.record.append(event, commit=commit)
 
     def phase(self, name: str, detail: str = "", number: int | None = None) -> None:
-        """Say what the lab turned to, on the screen and to other processes."""
+        """Show the current phase on the screen and to other processes."""
         phase = Phase(name=name, detail=detail, number=number)
         self.record.presence.tell(phase)
         self.emit(phase)
 
     def check_stop(self) -> None:
-        """Leave the loop if somebody asked for it.
+        """Leave the loop if it was asked to stop.
 
         Raises:
-            StopSeenError: the stop event is set, or a person asked to stop at once.
+            StopSeenError: the stop event is set, or the user asked to stop at once.
         """
-        control.heed_now(self.run_directory, self.stop)
+        control.check_now(self.run_directory, self.stop)
         if self.stop.is_set():
             raise StopSeenError
 

@@ -1,7 +1,7 @@
-"""What is due beside the experiments: weights put away, old files pruned, git packed, the session sent away.
+"""Housekeeping between trials: stores weights, prunes old files, packs git, pushes the session.
 
 The loop calls `begin` once it holds the run directory, `after_verdict` between trials and `end` at the end. Nothing
-here may stop a night: what fails is told as an alert, once, and tried again the next time.
+here may stop a session: a failure is reported as an alert, once, and tried again the next time.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ class Upkeep:
             self.tell(f"kept #{number}: {experiment.description}")
 
     def tell(self, text: str) -> None:
-        """Run the person's `notify` command with `text` as its last argument; never waits for it."""
+        """Run the user's `notify` command with `text` as its last argument; never waits for it."""
         command = self._config.session.notify
         if command:
             with self._quietly():
@@ -148,7 +148,7 @@ class Upkeep:
 
     @contextlib.contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Tell a failure as an alert, the same one once."""
+        """Report a failure as an alert, the same one once."""
         try:
             yield
         except (AutoresearchError, OSError) as exc:
@@ -163,7 +163,7 @@ class Upkeep:
 def pack(record: Record, *, force: bool = False) -> bool:
     """Pack the repository when thousands of loose objects have gathered; True if it did.
 
-    Meant for the moments between trials: it takes seconds of one core. A failure is no harm and is not told.
+    Meant for the moments between trials: it takes seconds of one core. Errors are ignored.
     """
     if not force and record.repository.num_loose_objects() < _MAX_LOOSE_OBJECTS:
         return False

@@ -1,10 +1,10 @@
 """The state machine of a session: propose, try, decide, record, until a limit is reached.
 
-Every step is taken from the record and ends in the record, so a loop that is killed and started again goes on
+Every step is taken from the record and ends in the record, so a loop that is killed and started again continues
 where the last durable event left it. It takes its parts as arguments and knows no screen, no model and no
 provider.
 
-Trade-offs: one slot, so trials run one after another in this thread; only proposing runs beside them.
+Trade-offs: one slot, so trials run one after another in this thread; only proposing runs at the same time.
 """
 
 import time
@@ -20,7 +20,15 @@ from autoresearch.session.context import Parts, StopSeenError, next_number, tria
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.session.proposals import Ideas
 from autoresearch.session.trials import Trials, label_of
-from autoresearch.types import Decision, Experiment, Outcome, Proposal, Session, Verdict
+from autoresearch.types import (
+    Decision,
+    Experiment,
+    Outcome,
+    Proposal,
+    Session,
+    TrialResult,
+    Verdict,
+)
 from autoresearch.util.killpoints import reach
 
 MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
@@ -28,7 +36,7 @@ MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 
 _MACHINE = "the machine's speed"
 SLOW_SHARE = 0.5
-"""Part of a trial's time; a proposer that takes longer goes on while its last proposal still waits."""
+"""Part of a trial's time; a proposer that takes longer continues while its last proposal still waits."""
 
 
 class Loop:
@@ -39,7 +47,7 @@ class Loop:
         self._record = parts.record
         self._config = parts.config
         self._ideas = Ideas(parts)
-        self._trials = Trials(parts, self._heed, self._prepare)
+        self._trials = Trials(parts, self._check_requests, self._prepare)
         self._upkeep = Upkeep(parts.record, parts.config)
 
     def run(self) -> str:
@@ -90,7 +98,7 @@ class Loop:
         if self._parts.incumbent(self._record.session()) is None:
             self._measure_tip()
         while (reason := self._limit_reached()) is None:
-            self._heed()
+            self._check_requests()
             self._parts.tell_alerts()
             try:
                 self._step()
@@ -121,7 +129,7 @@ class Loop:
     def _finish(self, number: int) -> None:
         """Bring one proposed experiment to its verdict, however far it is.
 
-        Where the branch moved meanwhile, by a person's commit or a revert, it waits until the new tip is measured;
+        Where the branch moved meanwhile, by a commit of the user or a revert, it waits until the new tip is measured;
         where the machine is slow, until it is not, or its pace is the new one.
         """
         while True:
@@ -144,9 +152,7 @@ class Loop:
                 return
             self._tell_pace_known(incumbent)
             if step.what == "final":
-                detail = experiment.trials[-1].result.detail
-                slow = Decision("discard", "slow", explanation=detail)
-                self._judge(experiment, Verdict.CRASH, slow)
+                self._judge_failed(experiment, experiment.trials[-1].result)
                 return
             trials = [
                 t
@@ -158,9 +164,7 @@ class Loop:
                 continue
             last = trials[-1].result
             if last.outcome is not Outcome.OK:
-                verdict = Verdict.CRASH if last.outcome is Outcome.CRASH else Verdict.INVALID
-                failure = Decision("discard", last.reason, explanation=last.detail)
-                self._judge(experiment, verdict, failure)
+                self._judge_failed(experiment, last)
                 self._check_machine()
                 return
             decision = rule.decide(
@@ -197,7 +201,7 @@ class Loop:
         self._trials.run(incumbent, beside=step.beside, whole=step.what == "measure")
 
     def _tell_slow(self, incumbent: Experiment, step: pace.Step) -> None:
-        """Say that the machine is slow, once until it is over."""
+        """Report that the machine is slow, once until it is over."""
         if self._is_told_slow():
             return
         usual = speed_of(incumbent, self._parts.setup.key)
@@ -211,7 +215,7 @@ class Loop:
         self._upkeep.tell(f"session {self._record.tag} waits: {text}")
 
     def _tell_pace_known(self, incumbent: Experiment) -> None:
-        """Say that the wait for the machine is over, where there was one."""
+        """Report that the wait for the machine is over, where there was one."""
         if self._is_told_slow():
             speed = speed_of(incumbent, self._parts.setup.key) or 0.0
             text = f"#{incumbent.number} runs at {speed:,.0f} tokens/s, and the session continues at that pace"
@@ -234,9 +238,15 @@ class Loop:
             last = tried[-1]
             detail = last.decision.explanation if last.decision else ""
             raise WorkError(
-                "trials cannot be run any more" + (f": {detail}" if detail else ""),
-                hint="look with `autoresearch doctor`, then go on with `autoresearch run`",
+                "too many trials failed in a row" + (f": {detail}" if detail else ""),
+                hint="look with `autoresearch doctor`, then continue with `autoresearch run`",
             )
+
+    def _judge_failed(self, experiment: Experiment, result: TrialResult) -> None:
+        """Give the verdict on an experiment that this trial ended: it broke the rules, crashed or was too slow."""
+        verdict = Verdict.INVALID if result.outcome is Outcome.INVALID else Verdict.CRASH
+        decision = Decision("discard", result.reason, explanation=result.detail)
+        self._judge(experiment, verdict, decision)
 
     def _judge(self, experiment: Experiment, verdict: Verdict, decision: Decision) -> None:
         self._parts.phase("decide", number=experiment.number)
@@ -251,10 +261,10 @@ class Loop:
     # -- the baseline and other commits at the tip --------------------------------------------
 
     def _measure_tip(self) -> None:
-        """Measure the commit at the tip under the present setup: baseline, revert, a person's own.
+        """Measure the commit at the tip under the present setup: baseline, revert, a commit of the user.
 
         The first commit measured under a setup gets `baseline_trials`, which give the noise. A baseline that failed, or
-        that a person's commit overtook, is no baseline: the present tip takes its number.
+        that a commit of the user overtook, is no baseline: the present tip takes its number.
         """
         session = self._record.session()
         tip = self._record.sync_tip()
@@ -287,11 +297,7 @@ class Loop:
         failed = [t for t in trials if t.result.outcome in (Outcome.CRASH, Outcome.INVALID)]
         if failed:
             result = failed[-1].result
-            self._judge(
-                experiment,
-                Verdict.CRASH if result.outcome is Outcome.CRASH else Verdict.INVALID,
-                Decision("discard", result.reason, explanation=result.detail),
-            )
+            self._judge_failed(experiment, result)
             raise WorkError(
                 f"the code at the tip of the branch does not run: {result.reason}"
                 + (f" ({result.detail})" if result.detail else ""),
@@ -306,10 +312,10 @@ class Loop:
         self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
         return True
 
-    def _heed(self) -> None:
-        """Heed what a person asked for between two trials: wait while paused, leave when it is over."""
+    def _check_requests(self) -> None:
+        """Act on requests between two trials: wait while paused, leave when asked to stop."""
         began = time.monotonic()
-        control.heed(self._parts.run_directory, self._parts.stop, self._on_pause)
+        control.wait_while_paused(self._parts.run_directory, self._parts.stop, self._on_pause)
         self._parts.clock.add("wait", time.monotonic() - began)
         self._parts.check_stop()
 
@@ -318,8 +324,8 @@ class Loop:
         self._upkeep.tell(f"session {self._record.tag} is paused")
 
     def _prepare(self, number: int) -> None:
-        """Heed requests and keep the next proposals coming while a trial of experiment `number` runs."""
-        control.heed_now(self._parts.run_directory, self._parts.stop)
+        """Act on requests and keep the next proposals coming while a trial of experiment `number` runs."""
+        control.check_now(self._parts.run_directory, self._parts.stop)
         self._parts.tell_alerts()
         if self._parts.ahead.depth == 0 or self._parts.stop.is_set():
             return
@@ -328,7 +334,7 @@ class Loop:
         try:
             self._ideas.collect()
         except ProposerUnavailableError:
-            return  # Told when the trial is over, if it still is so.
+            return  # Reported after the trial if the problem persists.
         session = self._record.session()
         waiting = sum(e.number != number for e in session.open)
         if (
@@ -375,4 +381,4 @@ class Loop:
             began = time.monotonic()
             self._parts.stop.wait(min(left, control.LOOK_SECONDS))
             self._parts.clock.add("wait", time.monotonic() - began)
-            self._heed()
+            self._check_requests()

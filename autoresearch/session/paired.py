@@ -1,7 +1,7 @@
-"""Trains versions of the program (arms) on the same fresh seeds, in turns, and records every trial.
+"""Runs several variants (arms) on the same fresh seeds, interleaved, and records each trial.
 
 A trial is in the journal before the next one starts, marked with the confirmation it belongs to, so an interrupted
-confirmation goes on where it stopped. The loop never looks at these trials.
+confirmation continues where it stopped. The loop never looks at these trials.
 """
 
 import dataclasses
@@ -9,21 +9,19 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, fresh_seeds
+from autoresearch.decision.pace import recorded
 from autoresearch.errors import PrerequisiteError
-from autoresearch.events import Event, Phase, Progress, now
-from autoresearch.execution.base import MAX_TAINTED, Executor
+from autoresearch.events import Phase, Progress, now
+from autoresearch.execution.base import Executor
+from autoresearch.record.record import Record
 from autoresearch.rundir import control
+from autoresearch.session.context import Emit
 from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
 
-if TYPE_CHECKING:
-    from autoresearch.record.record import Record
-
-Emit = Callable[[Event | Progress | Phase], None]
 Number = int | float
 
 MAX_FAILED = 2
@@ -42,7 +40,7 @@ class Arm:
 
     @property
     def text(self) -> str:
-        """The label for a person: `#14`, `without #14`."""
+        """The label as shown: `#14`, `without #14`."""
         return f"without #{self.number}" if self.label.startswith(LEFT_OUT) else f"#{self.number}"
 
 
@@ -65,7 +63,7 @@ class Conditions:
 class Bench:
     """Runs arms on seeds, one trial at a time."""
 
-    record: "Record"
+    record: Record
     executor: Executor
     conditions: Conditions
     stop: threading.Event
@@ -92,7 +90,7 @@ class Bench:
             for arm in arms if turn % 2 == 0 else arms[::-1]:
                 if any(t.seed == seed for t in self.results[arm.label]):
                     continue
-                paused += self._heed()
+                paused += self._check_requests()
                 if self.stop.is_set():
                     return False
                 detail = f"{num_ready + num_run + 1} of {num_all}: {arm.text}, seed {turn + 1}"
@@ -113,10 +111,10 @@ class Bench:
             longest = max(longest, time.monotonic() - paused - round_began)
         return True
 
-    def _heed(self) -> float:
-        """Heed what a person asked for between two trials; return the seconds that took."""
+    def _check_requests(self) -> float:
+        """Act on requests between two trials; return the seconds that took."""
         began, paused = time.monotonic(), Phase(name="wait", detail="paused")
-        control.heed(self.record.run_directory, self.stop, lambda: self._say(paused))
+        control.wait_while_paused(self.record.run_directory, self.stop, lambda: self._say(paused))
         return time.monotonic() - began
 
     def _say(self, phase: Phase) -> None:
@@ -138,7 +136,8 @@ class Bench:
         return f"{self.conditions.identity}/{arm.label}"
 
     def _trial(self, arm: Arm, seed: int) -> bool:
-        for _ in range(MAX_TAINTED):
+        tried: list[TrialResult] = []
+        while not tried or tried[-1].outcome is Outcome.TAINTED:
             index = len(self.record.session().experiment(arm.number).trials)
             spec = TrialSpec(
                 files=arm.files,
@@ -152,12 +151,13 @@ class Bench:
             started_at = now()
 
             def heard(progress: Progress) -> None:
-                control.heed_now(self.record.run_directory, self.stop)
+                control.check_now(self.record.run_directory, self.stop)
                 self.emit(dataclasses.replace(progress, number=arm.number))
 
             result = self.executor.run(spec, on_progress=heard, stop=self.stop)
             if self.stop.is_set():
                 return False
+            result = recorded(result, tried)
             self.record.record_trial(
                 arm.number,
                 result,
@@ -165,9 +165,8 @@ class Bench:
                 started_at=started_at,
                 confirmation=self._mark(arm),
             )
-            if result.outcome is not Outcome.TAINTED:
-                break
-        self.results[arm.label].append(result)
+            tried.append(result)
+        self.results[arm.label].append(tried[-1])
         return True
 
 
@@ -185,7 +184,7 @@ def conditions_of(
     Args:
         session: Whose setup it is.
         name: Of the question.
-        index: How often it was answered already: an interrupted confirmation goes on, a finished one does not.
+        index: How often it was answered already: an interrupted confirmation continues, a finished one does not.
         split: What the trials are scored on.
         budget_seconds: Training time of each; None: the session's.
         changes: Constants set in every arm.

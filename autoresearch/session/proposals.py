@@ -92,7 +92,7 @@ class Ideas:
             self.collect()
 
     def store(self, proposal: Proposal, number: int | None = None) -> int:
-        """Record a proposal under a number of its own, before anything is done with it."""
+        """Record a proposal under its number, before anything is done with it."""
         if number is None:
             number = next_number(self._record.session())
         self._record.propose(proposal, number, self._program())
@@ -113,7 +113,7 @@ class Ideas:
         return True
 
     def take_hand_edit(self) -> bool:
-        """Store a person's edit of the working tree, if there is one that can be tried."""
+        """Store the user's edit of the working tree, if there is one that can be tried."""
         return take_hand_edit(self._record, self._program())
 
     def _program(self) -> bytes:
@@ -189,7 +189,7 @@ _ABOUT = "hand edit"
 
 
 def take_hand_edit(record: Record, program: bytes) -> bool:
-    """Store a person's edit of the working tree as the next experiment, or say why it cannot be one.
+    """Store the user's edit of the working tree as the next experiment, or say why it cannot be one.
 
     Args:
         record: The session; the caller holds the run directory.
@@ -214,7 +214,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
             return False
         before = record.texts(tip)
         after = {**before, **files}
-        if after == before:  # it was kept already, from somebody else
+        if after == before:  # it was kept already, from another proposer
             record.repository.update_refs([move], "hand edit")
             _settle(record)
             return False
@@ -232,10 +232,10 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
 
 
 def _settle(record: Record) -> None:
-    """Say that no edit collides any more, where one did."""
+    """Say that edit conflict resolved, where one did."""
     told = [alert for alert in record.session().alerts if alert.about == _ABOUT]
     if told and not told[-1].is_over:
-        record.append(Alerted(text="no edit collides any more", about=_ABOUT, is_over=True))
+        record.append(Alerted(text="edit conflict resolved", about=_ABOUT, is_over=True))
 
 
 def _collision(edit: HandEdit, kept: str) -> Alerted:

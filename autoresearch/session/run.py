@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import check_editable
 from autoresearch.rundir import control
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
-from autoresearch.session.context import Limits
+from autoresearch.session.context import Emit, Limits
 from autoresearch.session.signals import is_on_battery, kept_awake
 from autoresearch.types import Session, Setup
 from autoresearch.util.killpoints import reach
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a person asked of one `run`."""
+    """Options of one `run`."""
 
     limits: Limits
     is_rebaseline: bool = False
@@ -40,7 +39,7 @@ def run_session(
     record: "Record",
     options: RunOptions,
     *,
-    emit: Callable[[Event | Progress | Phase], None],
+    emit: Emit,
     stop: threading.Event,
 ) -> str:
     """Start or resume a session and run it to the first limit.
@@ -80,7 +79,7 @@ def run_session(
             scratch=lab.run_directory.state / "agents",
             notify=alerts.put,
         )
-        # An outage is told, and waited out as one in the night is: a killed lab must come back in it.
+        # An outage is reported and waited out as during a session: a killed lab must come back in it.
         with contextlib.suppress(ProposerUnavailableError):
             proposer.check()
         record.listen(emit)
@@ -156,8 +155,8 @@ def run_session(
 
 
 def _one_at_a_time(
-    emit: Callable[[Event | Progress | Phase], None],
-) -> Callable[[Event | Progress | Phase], None]:
+    emit: Emit,
+) -> Emit:
     """Return `emit` for use by several threads."""
     lock = threading.Lock()
 
@@ -171,7 +170,7 @@ def _one_at_a_time(
 def _look_around(
     record: "Record",
     options: RunOptions,
-    emit: Callable[[Event | Progress | Phase], None],
+    emit: Emit,
     stop: threading.Event,
 ) -> None:
     """Say, or wait out, what would disturb the night: a GPU in use, a battery."""
@@ -186,7 +185,7 @@ def _look_around(
     elif others:
         emit(Phase(name="wait", detail="for the GPU"))
         while others and not stop.wait(control.LOOK_SECONDS):
-            control.heed(record.run_directory, stop, lambda: None)
+            control.wait_while_paused(record.run_directory, stop, lambda: None)
             others = gpu_processes()
 
 

@@ -43,7 +43,7 @@ class Terminal:
 
 
 def _without_reader() -> list[int]:
-    """Return which of stdout and stderr nobody reads any more."""
+    """Return which of stdout and stderr have no reader left."""
     watch = select.poll()
     for file in (1, 2):
         watch.register(file, 0)  # Nothing asked for: only what is broken is reported.
@@ -65,18 +65,18 @@ def stop_on_signals(
 ) -> Iterator[Terminal]:
     """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
 
-    At SIGHUP the terminal is let go of and the work goes on.
+    On SIGHUP, detach from the terminal and keep running.
 
     Args:
         stop: Set at the first signal.
-        say: Told what happens then.
+        say: Called with a message about it.
         promise: What becomes of the trial under way.
     """
     terminal = Terminal()
 
     def heard(number: int, _frame: Any) -> None:
         if stop.is_set():
-            terminal.guard(say)("killed; nothing is lost, `autoresearch run` goes on")
+            terminal.guard(say)("killed; nothing is lost, continue with `autoresearch run`")
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()

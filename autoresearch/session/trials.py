@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoresearch.decision import rule
-from autoresearch.decision.pace import BESIDE
-from autoresearch.decision.throughput import Watch, is_contended, is_slow, speed_of
+from autoresearch.decision.pace import BESIDE, recorded
+from autoresearch.decision.throughput import Watch, speed_of
 from autoresearch.events import Progress, now
-from autoresearch.execution.base import MAX_TAINTED
 from autoresearch.session.context import Parts
 from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult, TrialSpec, Verdict
 from autoresearch.util.killpoints import reach
@@ -22,18 +21,18 @@ class Trials:
 
     Args:
         parts: The loop's.
-        before: Called before a trial: requests of a person are heeded there.
-        beside: Called now and then while a trial runs, with its experiment's number: the proposer is served there.
+        before: Called before a trial: requests are handled there.
+        meanwhile: Called now and then while a trial runs, with its experiment's number: the proposer is served there.
     """
 
     def __init__(
-        self, parts: Parts, before: Callable[[], None], beside: Callable[[int], None]
+        self, parts: Parts, before: Callable[[], None], meanwhile: Callable[[int], None]
     ) -> None:
         self._parts = parts
         self._record = parts.record
         self._config = parts.config
         self._before = before
-        self._beside = beside
+        self._meanwhile = meanwhile
         self._random = random.SystemRandom()
         self._last_status = 0.0
 
@@ -45,7 +44,7 @@ class Trials:
         Args:
             experiment: What to run.
             audit: Audit it whatever it claims.
-            beside: The slow trial of a candidate that this one, of the incumbent, is held against.
+            beside: The slow trial of a candidate that this one, of the incumbent, is compared with.
             whole: Run it to its end, at whatever pace.
         """
         self._before()
@@ -67,12 +66,8 @@ class Trials:
         result = watch.settle(result)
         if beside:
             result = replace(result, extra={**result.extra, BESIDE: beside})
-        elif self._is_contended(result, session, trials):
-            result = replace(result, outcome=Outcome.TAINTED, reason="contention")
-        results = [*(t.result for t in trials), result]
-        last = [r.outcome for r in results if not is_slow(r)][-MAX_TAINTED:]
-        if not is_slow(result) and last == [Outcome.TAINTED] * MAX_TAINTED:
-            result = replace(result, outcome=Outcome.CRASH)
+        incumbent = None if beside else self._parts.incumbent(session)
+        result = recorded(result, [t.result for t in trials], incumbent, self._parts.setup.key)
         self._record.record_trial(
             experiment.number, result, setup=self._parts.setup.key, started_at=started_at
         )
@@ -117,16 +112,9 @@ class Trials:
                 self._last_status = clock
                 self._record.presence.tell(progress)
             watch.hear(progress)
-            self._beside(experiment.number)
+            self._meanwhile(experiment.number)
 
         return heard
-
-    def _is_contended(self, result: TrialResult, session: Session, earlier: list[Trial]) -> bool:
-        """Whether to run a slow trial again; once, then it counts as it is."""
-        incumbent = self._parts.incumbent(session)
-        if incumbent is None or any(t.result.reason == "contention" for t in earlier):
-            return False
-        return is_contended(result, incumbent, self._parts.setup.key)
 
     def counted(self, experiment: Experiment) -> list[Trial]:
         """Return the trials of the loop under the present setup; confirmations are no part of it."""

@@ -13,16 +13,16 @@ first byte. The lab's end never accepts descriptors. Nothing is ever pickled.
     host -> train child   welcome {protocol, device, seed, vocab_size, max_seq_len, budget_seconds, fds: feeder, ring}
                           | started {at, deadline} | received {}
     train child -> feeder open {generation, batch, length} | free {generation, slot}
-    feeder -> train child opened {generation, slots, slot_bytes} | ready {generation, slot} | end {} | refused {message}
+    feeder -> train child opened {generation} | ready {generation, slot} | end {} | refused {message}
     judge child -> host   warm {} | ready {batch_rows} | error {...} until it has seen a row, then raw float32 only
-    host -> judge child   load {mode, device, vocab_size, max_seq_len, seed, batch_rows, context, file, fds: weights}
+    host -> judge child   load {device, vocab_size, max_seq_len, seed, batch_rows, context, fds: weights}
                           | rows {num_rows, fds: tokens[, positions]}
 
 Memory. The ring is a memory file of two slots, each a C-ordered int32 array (batch, length + 1), the slot size rounded
 up to pages; it only grows. Rows handed to the judge are int32 (num_rows, context + 1) for a claim, (num_rows, context)
 for an audit with int32 (num_rows,) positions. Weights are a safetensors file (8-byte header length, JSON header, data);
-tensors that share memory are stored once and named in its metadata under `alias:<key>`. Every process gets memory
-files of its own, sealed where it has only to read, so that nothing in them can carry a note to the next process.
+tensors that share memory are stored once and named in its metadata under `alias:<key>`. Every process gets new
+memory files, sealed where it only reads, so that nothing in them can carry a note to the next process.
 
 Clocks are CLOCK_MONOTONIC in seconds, which all processes of a machine share.
 """
@@ -85,7 +85,7 @@ class Channel:
         return self._sock.fileno()
 
     def close(self) -> None:
-        """Close the socket and every descriptor that nobody took."""
+        """Close the socket and every descriptor that was not taken."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
@@ -97,7 +97,7 @@ class Channel:
         """Send one message, with descriptors if there are any.
 
         Raises:
-            ClosedError: nobody reads any more, or not within `timeout` seconds.
+            ClosedError: the other end is gone, or does not read within `timeout` seconds.
             ProtocolError: the message is too long.
         """
         if fds:
@@ -120,7 +120,7 @@ class Channel:
         """Send raw bytes that a message announced.
 
         Raises:
-            ClosedError: nobody reads any more.
+            ClosedError: the other end is gone.
         """
         try:
             self._sock.settimeout(timeout)

@@ -131,7 +131,7 @@ def _number(path: Path) -> int:
 class _Harvest:
     """Copies what is new below a hostile folder: regular files, following no link, within bounds.
 
-    Names of compile caches are hashes of what lies behind them, so a file of a known path and size is not new,
+    Names of compile caches are hashes of their source, so a file of a known path and size is not new,
     however young it looks: times cannot be set where the sandbox keeps the lab's own user.
 
     Args:
@@ -187,7 +187,7 @@ class _Harvest:
 
 
 def _entry(path: Path, size: int) -> _Entry:
-    # Triton's lists of files name the home they lie in, which has another length each time.
+    # Triton's lists of files name the home they are in, which has another length each time.
     return path, 0 if path.name.startswith(GROUP_PREFIX) else size
 
 

@@ -1,19 +1,20 @@
 """The feeder: a process of the lab that fills the ring with training tokens and counts what is taken.
 
-    python -P -m autoresearch.trial.feeder FD
+    main(["", HOST, CHILD, RING, COUNTERS])     # inherited descriptors: two sockets, two memory files
 
 It runs outside the sandbox, so that the child never touches the data. It knows the deadline: no token leaves it
 before the host says `go`, none after the deadline, and never more than two batches are ahead of the child.
-The host reads its counters from a memory file of its own, which the child does not have.
+The host reads its counters from a memory file that the child does not have.
 
     host -> feeder   setup {path, seed, max_seq_len} | go {deadline}
-    feeder -> host   opened {}
+
+It says nothing to the host: what the child and the feeder say to each other is in channel.py.
 """
 
+import contextlib
 import os
 import select
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from autoresearch.trial.channel import (
     slot_bytes,
 )
 
-COUNTER_NAMES = ("num_steps", "num_tokens", "epoch", "taken_at_ns", "is_over", "num_opens")
+COUNTER_NAMES = ("num_steps", "num_tokens", "epoch", "taken_at_ns")
 COUNTERS_BYTES = 8 * len(COUNTER_NAMES)
 
 
@@ -166,7 +167,6 @@ class Feeder:
             return
         self._take_back()
         self._ring.open(generation, batch, length)
-        self._counters["num_opens"] += 1
         self._child.send("opened", generation=generation)
 
     def _take_back(self) -> None:
@@ -216,28 +216,19 @@ class Feeder:
 
     def _end(self) -> None:
         self._is_over = True
-        self._counters["is_over"] = 1
         self._child.send("end")
 
 
-def main(argv: list[str]) -> int:
-    """Serve one trial over the inherited descriptors: host socket, child socket, ring, counters."""
+def main(argv: list[str]) -> None:
+    """Serve one trial over the inherited descriptors `argv[1:5]`."""
     host_fd, child_fd, ring_fd, counters_fd = (int(text) for text in argv[1:5])
     host = Channel(socket.socket(fileno=host_fd))
     child = Channel(socket.socket(fileno=child_fd))
     setup = host.expect("setup")
     store = Dataset.open(Path(setup["path"])).store("train")
     packer = Packer(store, seed=int(setup["seed"]))
-    host.send("opened")
     counters = Counters(counters_fd, writable=True)
     max_seq_len = int(setup["max_seq_len"])
     feeder = Feeder(host, child, Ring(ring_fd), counters, packer, max_seq_len)
-    try:
+    with contextlib.suppress(ClosedError, ProtocolError):
         feeder.run()
-    except (ClosedError, ProtocolError):
-        return 0
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

@@ -147,7 +147,7 @@ class Child:
         return self._process.pid
 
     def read_output(self, max_bytes: int = 1 << 20) -> bytes | None:
-        """Return what was printed since the last call, None when nobody can print any more."""
+        """Return what was printed since the last call, None when its output is closed."""
         parts: list[bytes] = []
         size = 0
         while size < max_bytes:
@@ -205,7 +205,7 @@ class Child:
     def exit_code(self) -> int | None:
         """Exit code, or minus the number of the signal that ended it.
 
-        None while it lives, and where nobody knows: it was killed by the lab, or its supervisor is gone.
+        None while it lives, and where it is unknown: it was killed by the lab, or its supervisor is gone.
         """
         status = self._report[0] if self._report else None
         return None if status is None else os.waitstatus_to_exitcode(status)
@@ -239,7 +239,7 @@ def environment_for(fd: int) -> dict[str, str]:
     environment.setdefault("PATH", os.defpath)
     # Threads that spin while they wait halve the speed of a CPU trial as soon as another process wants the core;
     # threads that sleep at once are woken too late for the short steps of small models. So they spin a moment, then
-    # sleep. One step of the cpu preset on two cores, alone and beside a process that takes one of them, for a
+    # sleep. One step of the cpu preset on two cores, alone and with another process that takes one of them, for a
     # GOMP_SPINCOUNT of 0: 57 and 61 ms, 3,000: 33 and 92 ms, 5,000: 32 and 108 ms, 10,000: 32 and 148 ms, 30,000: 32
     # and 204 ms. Steps of a whole trial: 590 with 0, 1,200 with 1,000, 1,600 with 3,000, 1,785 with 5,000.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -283,7 +283,7 @@ class FeederProcess:
         root = str(Path(__file__).resolve().parents[2])
         code = (
             "import sys; sys.path.insert(0, sys.argv[5]); "
-            "from autoresearch.trial.feeder import main; sys.exit(main(sys.argv))"
+            "from autoresearch.trial.feeder import main; main(sys.argv)"
         )
         with _starting("the feeder of a trial") as opened:
             ours, theirs = map(opened.enter_context, wire.pair())

@@ -1,8 +1,8 @@
 """The private folder of one process of a trial: its files, written out from a git tree, and its home.
 
-A lab that is killed leaves its folders behind; nobody holds their locks then, and the next folder made beside them
-clears them away. A local socket may have an address of 107 bytes (103 on a Mac), and a run directory may lie deep; so
-the temporary folder inside the home has a short name, a link in /tmp, which goes with the folder.
+A lab that is killed leaves its folders behind; their locks are free then, and whoever makes the next folder there
+removes them. The address of a local socket has at most 107 bytes (103 on a Mac), and the path of a run directory may be
+long; so the temporary folder inside the home has a short name, a link in /tmp, which goes with the folder.
 """
 
 import contextlib
@@ -143,7 +143,7 @@ def _lock(folder: Path, *, is_waiting: bool = False) -> int | None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder, so that nobody clears away what is being made; False where there are no locks."""
+    """Hold the lock of a folder, so that what is being made is not removed; False where there are no locks."""
     descriptor = _lock(folder.resolve(), is_waiting=True)
     try:
         yield descriptor is not None

@@ -2,20 +2,15 @@
 
 import contextlib
 import math
-import re
 import time
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from autoresearch.machine.hardware import gpu_handle
 from autoresearch.trial.process import tree_memory_mb, tree_pids
 from autoresearch.types import CurvePoint
+from autoresearch.util.text import clean_escapes, one_line, printable
 
-# Escape sequences: CSI, OSC and other strings, two-character ones.
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]"
-)
 _TAIL_CHARACTERS = 16_000
 _MAX_LINE = 2_000
 
@@ -50,10 +45,10 @@ class Output:
         """What was kept, cleaned, with a line where something was dropped."""
         tail = self._tail[-self._half :]
         dropped = self.num_bytes - len(self._head) - len(tail)
-        text = clean(self._head.decode("utf-8", "replace"))
+        text = _clean_log(self._head.decode("utf-8", "replace"))
         if dropped:
             text += f"\n[{dropped} bytes dropped]\n"
-        return text + clean(tail.decode("utf-8", "replace"))
+        return text + _clean_log(tail.decode("utf-8", "replace"))
 
     @property
     def tail(self) -> str:
@@ -61,26 +56,15 @@ class Output:
         return self.text[-_TAIL_CHARACTERS:]
 
 
-def clean(text: str) -> str:
-    """Return `text` without escape sequences and control characters.
-
-    A carriage return overwrites its line, as on a terminal; invisible and direction-changing characters go too.
-    """
+def _clean_log(text: str) -> str:
+    """Return a log without escape codes and invisible characters; a carriage return overwrites its line."""
     lines = []
-    for line in _ESCAPES.sub("", text.replace("\r\n", "\n")).split("\n"):
-        shown = line.rstrip("\r").rpartition("\r")[2]
-        if not shown.isascii() or not shown.isprintable():
-            shown = "".join(c for c in shown if c == "\t" or unicodedata.category(c)[0] != "C")
+    for line in clean_escapes(text.replace("\r\n", "\n")).split("\n"):
+        shown = printable(line.rstrip("\r").rpartition("\r")[2].expandtabs(4))
         if len(shown) > _MAX_LINE:
             shown = f"{shown[: _MAX_LINE // 2]} ... {shown[-_MAX_LINE // 2 :]}"
         lines.append(shown)
     return "\n".join(lines)
-
-
-def one_line(text: str, max_length: int = 300) -> str:
-    """Return `text` cleaned, on one line, cut to a length."""
-    line = " ".join(clean(text).split())
-    return line if len(line) <= max_length else line[: max_length - 3] + "..."
 
 
 def explain_error(message: Mapping[str, Any], where: str = "") -> tuple[str, str]:

@@ -21,9 +21,9 @@ from autoresearch.trial.telemetry import (
     MemoryMeter,
     Output,
     explain_error,
-    one_line,
 )
 from autoresearch.types import CurvePoint, Outcome, TrialSpec
+from autoresearch.util.text import one_line
 
 _TICK_SECONDS = 0.1
 _DEVICES = ("cuda", "mps", "cpu")
@@ -69,9 +69,15 @@ class Trained:
 
 
 class _EndError(Exception):
-    def __init__(self, outcome: Outcome, reason: str, detail: str) -> None:
+    outcome = Outcome.CRASH
+
+    def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
-        self.outcome, self.reason, self.detail = outcome, reason, detail
+        self.reason, self.detail = reason, detail
+
+
+class _TaintedError(_EndError):
+    outcome = Outcome.TAINTED
 
 
 class Training:
@@ -139,17 +145,16 @@ class Training:
             while not self._is_done():
                 self._turn()
         except _EndError as end:
-            self._result.outcome, self._result.reason, self._result.detail = (
-                end.outcome,
-                end.reason,
-                end.detail,
-            )
+            self._end(end.outcome, end.reason, end.detail)
         except wire.ProtocolError as exc:
-            self._result.outcome, self._result.reason = Outcome.CRASH, "exception"
-            text = one_line(str(exc))
-            self._result.detail = f"train.py broke the protocol with the lab: {text}"
+            told = f"train.py broke the protocol with the lab: {one_line(str(exc))}"
+            self._end(Outcome.CRASH, "exception", told)
         self._finish()
         return self._result
+
+    def _end(self, outcome: Outcome, reason: str, detail: str) -> None:
+        result = self._result
+        result.outcome, result.reason, result.detail = outcome, reason, detail
 
     def _turn(self) -> None:
         """Wait a moment, take what came, check the caps."""
@@ -237,9 +242,7 @@ class Training:
         device, asked = message.get("device"), self._config.trial.device
         if device not in _DEVICES or asked not in ("auto", device):
             problem = one_line(str(message.get("problem", "")), 300) or "it took another device"
-            raise _EndError(
-                Outcome.TAINTED, "device", f"the trial could not train on `{asked}`: {problem}"
-            )
+            raise _TaintedError("device", f"the trial could not train on `{asked}`: {problem}")
         self._result.device = device
         self._meter.watch_device(device)
 
@@ -264,19 +267,13 @@ class Training:
         if size > self._limits.max_weights_bytes:
             told = f"{size / 1e6:.0f} MB" if size < _MAX_PARAMS else "absurd size"
             limit = self._limits.max_weights_bytes / 1e6
-            raise _EndError(
-                Outcome.CRASH,
-                "exception",
-                f"weights of {told}; at most {limit:.0f} MB are taken",
-            )
+            raise _EndError("exception", f"weights of {told}; at most {limit:.0f} MB are taken")
         self._phase = "submit"
         try:
             self._result.weights = mmap.mmap(-1, size)
         except OSError as exc:
             raise _EndError(
-                Outcome.CRASH,
-                "oom",
-                f"weights of {size / 1e6:.0f} MB do not fit in the memory of this machine",
+                "oom", f"weights of {size / 1e6:.0f} MB do not fit in the memory of this machine"
             ) from exc
         self._weights_size = size
 
@@ -315,23 +312,21 @@ class Training:
         try:
             self._curve.add(values, now - self._started_at, self._feeder.counters["num_tokens"])
         except HopelessError as exc:
-            raise _EndError(Outcome.CRASH, exc.reason, exc.detail) from exc
+            raise _EndError(exc.reason, exc.detail) from exc
 
     def _check(self) -> None:
         now = time.monotonic()
         if self._stop.is_set():
-            raise _EndError(Outcome.TAINTED, "stopped", "the session was stopped")
+            raise _TaintedError("stopped", "the session was stopped")
         slept = suspended_seconds() - self._slept
         if slept > _SUSPEND_SECONDS:
-            raise _EndError(Outcome.TAINTED, "suspended", f"the machine slept for {slept:.0f} s")
+            raise _TaintedError("suspended", f"the machine slept for {slept:.0f} s")
         self._check_feeder()
         if self._started_at is None:
             if now - self._child.started_at > self._limits.startup_seconds:
                 seconds = self._limits.startup_seconds
                 raise _EndError(
-                    Outcome.CRASH,
-                    "startup_timeout",
-                    f"`trial.start()` was not called within {seconds:g} s",
+                    "startup_timeout", f"`trial.start()` was not called within {seconds:g} s"
                 )
             return
         self._check_overtime(now)
@@ -343,9 +338,7 @@ class Training:
     def _check_feeder(self, seconds: float = 0.0) -> None:
         failure = self._feeder.failure(seconds)
         if failure is not None:
-            raise _EndError(
-                Outcome.TAINTED, "feeder", f"the lab's feeder failed: {one_line(failure)}"
-            )
+            raise _TaintedError("feeder", f"the lab's feeder failed: {one_line(failure)}")
 
     def _check_overtime(self, now: float) -> None:
         if now > self._deadline + self._limits.allowance_seconds:
@@ -355,7 +348,6 @@ class Training:
                 else ""
             )
             raise _EndError(
-                Outcome.CRASH,
                 "overtime",
                 f"the weights were not in {self._limits.allowance_seconds:.3g} s after the budget"
                 f" of {self._limits.budget_seconds:g} s{arrived}",
@@ -367,9 +359,7 @@ class Training:
             return
         taken = max(self._started_at, self._feeder.counters["taken_at_ns"] / 1e9)
         if now - taken > self._limits.hung_seconds:
-            raise _EndError(
-                Outcome.CRASH, "hung", f"no batch was taken for {self._limits.hung_seconds:g} s"
-            )
+            raise _EndError("hung", f"no batch was taken for {self._limits.hung_seconds:g} s")
 
     def _tell(self) -> None:
         """Sample memory and tell how far it is."""
@@ -403,32 +393,25 @@ class Training:
         self._check_feeder(_FEEDER_SECONDS)
         if self._error is not None:
             reason, detail = explain_error(self._error)
-            return _EndError(Outcome.CRASH, reason, detail)
+            return _EndError(reason, detail)
         code = self._child.exit_code
         if code is None:
-            return _EndError(
-                Outcome.TAINTED, "supervisor", "the process ended, and nobody knows how"
-            )
+            return _TaintedError("supervisor", "the process ended, its exit status is unknown")
         if code == -9:
             return _EndError(
-                Outcome.CRASH,
-                "oom",
-                "the system killed the process (SIGKILL), most often for lack of memory",
+                "oom", "the system killed the process (SIGKILL), most often for lack of memory"
             )
         if code == EXIT_LIMIT:
             return _EndError(
-                Outcome.CRASH,
                 "exception",
                 "it broke a limit of the sandbox on disk or processes ([sandbox] in the settings)",
             )
         if code < 0:
-            return _EndError(Outcome.CRASH, "exception", f"the process died of signal {-code}")
+            return _EndError("exception", f"the process died of signal {-code}")
         if code:
-            return _EndError(Outcome.CRASH, "exception", f"the process ended with exit code {code}")
+            return _EndError("exception", f"the process ended with exit code {code}")
         done = "after `trial.start()`" if self._started_at else "before `trial.start()`"
-        return _EndError(
-            Outcome.CRASH, "no_submission", f"train.py ended {done} without `trial.submit(model)`"
-        )
+        return _EndError("no_submission", f"train.py ended {done} without `trial.submit(model)`")
 
     def _read_output(self) -> None:
         data = self._child.read_output()
@@ -452,12 +435,10 @@ class Training:
             if result.train_seconds is None:
                 result.train_seconds = time.monotonic() - self._started_at
         if result.outcome is None and self._curve.ends_in_nan:
-            result.outcome, result.reason = Outcome.CRASH, "nan"
-            result.detail = "the last logged loss was not finite"
+            self._end(Outcome.CRASH, "nan", "the last logged loss was not finite")
         slept = suspended_seconds() - self._slept
         if slept > _SUSPEND_SECONDS and result.outcome is not Outcome.TAINTED:
-            result.outcome, result.reason = Outcome.TAINTED, "suspended"
-            result.detail = f"the machine slept for {slept:.0f} s"
+            self._end(Outcome.TAINTED, "suspended", f"the machine slept for {slept:.0f} s")
 
 
 def number_of(label: str) -> int:

@@ -1,7 +1,5 @@
 """Numbers and untrusted text as people read them; pure, no colour, ASCII unless asked otherwise."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -9,41 +7,13 @@ from itertools import pairwise
 from rich.cells import cell_len, set_cell_size
 
 from autoresearch.types import MB_PER_GB
+from autoresearch.util.text import clean as clean  # noqa: PLC0414 - part of this module, as `text.clean`
 
 NONE = "-"
 """What stands where a number is missing."""
 
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # OSC, DCS, SOS, PM, APC up to their end
-    r"|\x1b[ -/]*[0-~]",
-    re.DOTALL,
-)
 _RAMP_UNICODE = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 _RAMP_ASCII = ".:-=+*#@"
-
-
-def clean(text: str, *, lines: bool = False) -> str:
-    """Return untrusted text without escape codes, control and direction-changing characters.
-
-    Args:
-        text: Anything: a description by a model, a log.
-        lines: Keep line breaks (tabs become four spaces); else everything is one line.
-    """
-    text = _ESCAPES.sub("", text)
-    if lines:
-        text = text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)
-        return "\n".join(_visible(line) for line in text.split("\n"))
-    return " ".join(_visible(re.sub(r"\s", " ", text)).split())
-
-
-def _visible(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return text
-    # Cc control, Cf format (bidi overrides, joiners, tags), Cs surrogate, Co private, Cn unassigned.
-    return "".join(
-        c for c in text if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-    )
 
 
 def fit(text: str, width: int, *, ellipsis: str = "...") -> str:

@@ -36,7 +36,7 @@ _reached = 0
 
 
 def reach(step: Step) -> None:
-    """Say that the lab has just done `step`."""
+    """Mark that the lab has just done `step`."""
     if _target:
         _maybe_die(step)
 

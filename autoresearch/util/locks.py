@@ -1,7 +1,7 @@
-"""Locks: one session a run directory, one trial at a time a GPU, one writer a record.
+"""File locks: one session per run directory, one trial at a time per GPU, one writer per record.
 
 A lock is a kernel lock (`flock`) on a small file that also says who holds it, so it ends with its holder, however
-that dies, and nothing ever has to be cleaned up. The lock of a run directory lies in `.git/`, because everything
+that dies, and needs no cleaning up. The lock of a run directory is in `.git/`, because everything
 under `.autoresearch/` may be deleted at any time.
 
 Trade-offs: `flock` on old network file systems may not reach other machines; there the holder's note names the machine.
@@ -10,10 +10,11 @@ Trade-offs: `flock` on old network file systems may not reach other machines; th
 import contextlib
 import fcntl
 import json
+import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,11 +32,11 @@ class Holder:
     host: str
     since: str
     what: str = ""
-    """The run directory and tag, for people."""
+    """The run directory and tag, for messages."""
     tag: str = ""
     """The session, for the lock of a run directory."""
     process_start: str = ""
-    """Start time of the process: a pid alone may be somebody else's by now."""
+    """Start time of the process: a pid alone may be another process's by now."""
 
     def __str__(self) -> str:
         place = "" if self.host == platform.node() else f" on {self.host}"
@@ -84,14 +85,11 @@ class Lock:
         """Give the lock back; harmless when it is not held."""
         file, self._file = self._file, None
         if file is not None:
-            if self.what:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(file, 0)
             os.close(file)
 
     @property
     def descriptor(self) -> int | None:
-        """The file that holds the lock, for children that shall keep it held; None when it is not held."""
+        """The file that holds the lock, for children that keep it locked; None when it is not held."""
         return self._file
 
     def _sign(self, file: int) -> None:
@@ -100,6 +98,19 @@ class Lock:
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being held
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(asdict(holder)).encode(), 0)
+
+
+@contextlib.contextmanager
+def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the lock at `path`, however long that takes; `on_wait` is called first if another process holds it."""
+    lock = Lock(path)
+    if not lock.acquire():
+        on_wait()
+        lock.acquire(math.inf)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _open(path: Path) -> int:
@@ -112,12 +123,12 @@ def _open(path: Path) -> int:
     while True:
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, flags)
-        with contextlib.suppress(FileExistsError):  # somebody was faster
+        with contextlib.suppress(FileExistsError):  # another process was faster
             return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Return who holds the lock at `path` now, None if nobody does. Writes nothing."""
+    """Return who holds the lock at `path` now, None if it is free. Writes nothing."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -130,18 +141,6 @@ def holder_of(path: Path) -> Holder | None:
         return None
     except OSError:
         return None
-    finally:
-        os.close(file)
-
-
-def last_holder(path: Path) -> Holder | None:
-    """Return who signed the lock file last without giving it back, alive or dead."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        return _read_holder(file)
     finally:
         os.close(file)
 
@@ -208,7 +207,7 @@ def _folder(git_dir: Path, *, make: bool) -> Path:
             if not git_dir.is_dir():
                 raise WorkError(
                     f"the run directory `{git_dir.parent}` was moved or deleted",
-                    hint="go to its new place and `autoresearch run` there: the session goes on",
+                    hint="give `autoresearch run` in its new place, which continues the session",
                     kind="git",
                 ) from exc
             raise WorkError(
@@ -224,8 +223,8 @@ def gpu_lock(device: str, what: str) -> Iterator[Lock]:
     """Hold a GPU against other run directories of this machine.
 
     Args:
-        device: What identifies it, best its UUID.
-        what: The run directory, for people.
+        device: What identifies it, preferably its UUID.
+        what: The run directory, for messages.
 
     Raises:
         WorkError: another process holds it (kind `locked`); names it.

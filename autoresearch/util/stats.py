@@ -45,7 +45,7 @@ _, _LOG_CDF, _SHIFT, _SPREAD = _tables()
 
 
 def _place(x: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Return the node of the tables at or below `x` and how far beyond it `x` lies, 0 to 1."""
+    """Return the node of the tables at or below `x` and how far beyond it `x` is, 0 to 1."""
     at = np.clip((x - _LOW) / _STEP, 0.0, len(_LOG_CDF) - 1.001)
     node = at.astype(np.intp)
     return node, at - node

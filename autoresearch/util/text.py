@@ -1,5 +1,8 @@
 """Makes free text safe to store and to show: agents, children and files write whatever they like.
 
+To store (`clean_text`, `clean_line`, `clean_json`) nothing is dropped without a trace, to show (`clean`, `one_line`)
+escape codes and what cannot be seen go. What is stored is made so:
+
 Control characters become their visible pictures (NUL is U+2400), lone surrogates and characters that turn the
 direction of writing become U+FFFD, CR LF and CR become newlines, and a text over its limit ends with a note of how
 much is missing. Numbers that are not finite become missing. What comes out is stable under a second pass, encodes
@@ -8,6 +11,7 @@ as UTF-8 and fits in one line of JSON.
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +22,13 @@ TEXT_LIMIT = 20_000
 
 _BAD = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC up to their end
+    r"|\x1b[ -/]*[0-~]"
 )
 
 
@@ -45,6 +56,40 @@ def clean_text(text: str, limit: int = TEXT_LIMIT) -> str:
 def clean_line(text: str, limit: int = LINE_LIMIT) -> str:
     """Return `text` as one line: every run of white space is one space."""
     return clean_text(" ".join(clean_text(text, max(limit * 4, limit)).split()), limit)
+
+
+def clean(text: str, *, lines: bool = False) -> str:
+    """Return untrusted text without escape codes, control and direction-changing characters.
+
+    Args:
+        text: Anything: a description by a model, a log.
+        lines: Keep line breaks (tabs become four spaces); else everything is one line.
+    """
+    text = clean_escapes(text)
+    if lines:
+        text = text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)
+        return "\n".join(map(printable, text.split("\n")))
+    return " ".join(printable(re.sub(r"\s", " ", text)).split())
+
+
+def one_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """Return untrusted text as `clean` does, cut at `limit` characters."""
+    line = clean(text)
+    return line if len(line) <= limit else line[: limit - 3].rstrip() + "..."
+
+
+def clean_escapes(text: str) -> str:
+    """Return text without the escape codes of terminals."""
+    return _ESCAPES.sub("", text)
+
+
+def printable(line: str) -> str:
+    """Return a line without what cannot be seen: control, format, surrogate, private and unassigned characters."""
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(
+        c for c in line if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    )
 
 
 def clean_json(value: Any) -> Any:

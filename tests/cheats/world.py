@@ -222,10 +222,7 @@ class World:
             audit=True,
             label="1-1",
         )
-        try:
-            return executor.run(spec)
-        finally:
-            executor.close()
+        return executor.run(spec)
 
     def _settings(self, changes: dict[str, float]) -> dict[str, Any]:
         source = {"data.source": str(self.root / "text")}

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from autoresearch.data import pipeline as build_module
 from autoresearch.data import prepare as prepare_module
 from autoresearch.data.pool import Pool
 from autoresearch.data.prepare import check, open_dataset, prepare
 from autoresearch.errors import AutoresearchError, PrerequisiteError
+from autoresearch.util.locks import locked
 
 KILLED = """
 import os, signal, sys
@@ -195,7 +195,7 @@ def test_a_second_call_waits_for_the_first(make_config, tmp_path, source):
             waits.set()
 
     thread = threading.Thread(target=lambda: done.append(prepare(config, on_progress=on_progress)))
-    with FileLock(locks / f"{key}.lock"):
+    with locked(locks / f"{key}.lock"):
         thread.start()
         assert waits.wait(20)
         assert seen == ["wait"]

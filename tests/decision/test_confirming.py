@@ -17,7 +17,6 @@ from autoresearch.paths import RunDirectory
 from autoresearch.record import revert
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
-from autoresearch.session import build
 from autoresearch.session import confirm as confirming
 from autoresearch.session.confirm import (
     ConfirmOptions,
@@ -97,7 +96,9 @@ def record(tmp_path):
 @pytest.fixture
 def ask(monkeypatch):
     """Ask for a confirmation as a person does, with a stand-in for training."""
-    monkeypatch.setattr(build, "lock_device", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "autoresearch.session.confirm.lock_device", lambda *_: contextlib.nullcontext()
+    )
     monkeypatch.setattr(confirming, "recall", lambda lab, _: lab)
 
     def confirm(record, executor, **options):
@@ -345,7 +346,7 @@ def test_a_pause_is_no_part_of_what_a_pair_takes(record, call, monkeypatch):
         clock[0] += 3600.0 * (len(executor.specs) == 3)
 
     executor.run = run
-    monkeypatch.setattr("autoresearch.session.paired.control.heed", heed)
+    monkeypatch.setattr("autoresearch.session.paired.control.wait_while_paused", heed)
     assert call(executor, max_seconds=5400.0) is not None
     assert len(executor.specs) == 8
 

@@ -14,9 +14,9 @@ import pytest
 from stand_ins import TRAIN, FormulaExecutor, variant
 
 from autoresearch.decision import pace
+from autoresearch.decision.pace import MAX_TAINTED
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import Phase, Progress
-from autoresearch.execution.base import MAX_TAINTED
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer import base
 from autoresearch.proposer.base import (
@@ -211,7 +211,7 @@ def test_a_machine_that_fails_ends_the_session_not_one_idea_after_another(night:
     nothing = Proposal("a useless answer", {}, night.session.tip, "llm")
     useless = EditFailedError("no match", reason="edit_failed", proposal=nothing)
     night.executor.run = broken
-    with pytest.raises(WorkError, match="cannot be run any more: CUDA cannot be used"):
+    with pytest.raises(WorkError, match="too many trials failed in a row: CUDA cannot be used"):
         night.run([variant(LR=2.0), useless, *(variant(LR=2.1 + n / 10) for n in range(4))])
     assert [e.verdict for e in night.session.experiments[1:]] == [
         Verdict.CRASH,

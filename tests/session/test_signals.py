@@ -38,7 +38,7 @@ def test_the_first_signal_ends_in_order_and_the_second_at_once(number: int) -> N
         assert "once more to kill" in process.stderr.readline()
         assert process.stderr.readline() == "ended\n"
         process.send_signal(number)
-        assert "`autoresearch run` goes on" in process.stderr.readline()
+        assert "continue with `autoresearch run`" in process.stderr.readline()
     assert process.returncode == -number
 
 

@@ -68,7 +68,6 @@ def run_trial(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(local, "_FIRST_ALLOWANCE_SECONDS", 60.0)
 
     settings, dataset = prepared
-    made = []
 
     def run(files, *, sandbox=None, **changes):
         values = {name.replace("__", "."): value for name, value in changes.items()}
@@ -76,11 +75,8 @@ def run_trial(prepared, tmp_path, monkeypatch):
         executor = LocalExecutor(
             config, dataset, sandbox or NoSandbox(), scratch=tmp_path / "trials"
         )
-        made.append(executor)
         encoded = {name: text.encode() for name, text in files.items() if name.endswith(".py")}
         budget = config.trial.budget_seconds
         return executor.run(TrialSpec(files=encoded, seed=3, budget_seconds=budget, label="0-1"))
 
-    yield run
-    for executor in made:
-        executor.close()
+    return run

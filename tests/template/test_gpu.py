@@ -170,8 +170,7 @@ def run_on_gpu(tmp_path):
         )
         return executor.run(spec), dataset
 
-    yield run
-    executor.close()
+    return run
 
 
 def test_a_real_trial_is_trained_claimed_and_audited_in_a_sandbox(run_on_gpu):

@@ -104,6 +104,5 @@ def test_the_cpu_preset_clearly_learns_in_15_seconds(tmp_path, monkeypatch):
         files={"train.py": files["train.py"].encode()}, seed=0, budget_seconds=15.0, label="0-1"
     )
     result = executor.run(spec)
-    executor.close()
     assert result.outcome is Outcome.OK, result.detail + result.log_tail
     assert result.bpb < 0.75 * dataset.unigram_bpb

@@ -191,7 +191,6 @@ def run(
 
     A busy machine may take a minute to hand in, where a test says nothing of it.
     """
-    executors: list[LocalExecutor] = []
     monkeypatch.setattr(local, "_FIRST_ALLOWANCE_SECONDS", 60.0)
 
     def go(
@@ -209,7 +208,6 @@ def run(
             executor = LocalExecutor(
                 config, dataset, within, scratch=tmp_path / "trials", **(executor or {})
             )
-        executors.append(executor)
         values: dict[str, Any] = {
             "files": {"train.py": text.encode()},
             "seed": 3,
@@ -220,6 +218,4 @@ def run(
         return executor.run(TrialSpec(**values), on_progress=on_progress, stop=stop)
 
     yield go
-    for made in executors:
-        made.close()
     assert not list((tmp_path / "trials").glob("*/")), "a trial left its folder"

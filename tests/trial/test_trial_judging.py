@@ -218,7 +218,7 @@ def test_a_machine_without_room_to_judge_in_taints(run, monkeypatch) -> None:
     monkeypatch.setattr(process.wire, "sealed_file", refuse)
     result = run(COUNTS)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "judge"), result
-    assert result.detail == "no room to judge in: No space left on device"
+    assert result.detail == "out of memory or disk space while scoring: No space left on device"
 
 
 def test_a_claim_that_is_late_is_bad(judge_text, monkeypatch) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, load_model
 from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.trial import training
-from autoresearch.trial.child.weights import decode_weights
+from autoresearch.trial.child.weights import decode_weights, encode_weights
 from autoresearch.trial.training import Training
 from autoresearch.types import Outcome
 
@@ -24,9 +25,9 @@ def slow_bpb(weights: Path, dataset, context: int, num_tokens: int) -> float:
     """Bits per byte by the definition, one row at a time, in float64 and by loops."""
     namespace: dict = {"__name__": "train"}
     exec(compile(TRAIN, "train.py", "exec"), namespace)
-    model = namespace["build_model"](dataset.vocab_size, 64, "cpu").double().eval()
-    state = decode_weights(memoryview(weights.read_bytes()))
-    model.load_state_dict({k: v.double() for k, v in state.items()})
+    model = namespace["build_model"](dataset.vocab_size, 64, "cpu")
+    load_model(model, weights)
+    model.double().eval()
     nats, num_bytes = 0.0, 0
     for row in np.asarray(dataset.eval_rows("validation", context, num_tokens)).astype(int):
         with torch.no_grad():
@@ -112,7 +113,22 @@ def test_a_baseline_and_a_candidate_end_to_end(
     assert (poor.num_audited, poor.audit_se) == (0, None)
     assert poor.bpb == poor.claimed_bpb
     assert "calibration_seconds" not in poor.extra
-    executor.close()
+
+
+def test_weights_are_a_safetensors_file_and_tied_ones_stay_tied(tmp_path) -> None:
+    wte = torch.randn(4, 3).bfloat16()
+    state = {"wte": wte, "head": wte, "flipped": wte.T, "step": torch.tensor(7), "no": wte[:0]}
+    header, tensors = encode_weights(state)
+    bodies = (t.contiguous().view(-1).view(torch.uint8).numpy().tobytes() for t in tensors)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(header + b"".join(bodies))
+    found = decode_weights(memoryview(path.read_bytes()))
+    assert {name: t.dtype for name, t in found.items()} == {n: t.dtype for n, t in state.items()}
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+    assert found["head"].data_ptr() == found["wte"].data_ptr()
+    known = load_file(path)
+    assert state.keys() - known.keys() == {"head"}
+    assert all(torch.equal(known[name], state[name]) for name in known)
 
 
 def test_on_a_gpu_the_claim_process_warms_up_early(run, monkeypatch) -> None:

@@ -20,7 +20,7 @@ class Broker:
 
     Connections to local sockets reach only sockets inside the private home. Names in /dev/shm live
     in a private folder, so that nothing stays there. On kernels whose Landlock does not keep signals in,
-    signals reach only the child's own tree. What concerns none of these goes on in the kernel, where
+    signals reach only the child's own tree. What concerns none of these continues in the kernel, where
     Landlock still judges it: a name swapped under our eyes gains nothing.
     """
 

@@ -11,7 +11,7 @@ MAX_ENTRIES = 300_000
 def measure(folder: str) -> tuple[int, str]:
     """Return what a folder holds in MB, by blocks, and what is wrong with its shape.
 
-    Symbolic links are not followed. A tree that is too deep or too full to be looked through is told as such: its
+    Symbolic links are not followed. A tree that is too deep or too full to be looked through is reported as such: its
     contents could not be counted.
     """
     total = num_entries = 0
@@ -77,7 +77,7 @@ def remove(name: str, folder: int) -> None:
 
 
 def remove_shared(uid: int) -> None:
-    """Remove the names in /dev/shm that a throw-away uid left; nobody else has it."""
+    """Remove the names in /dev/shm that a throw-away uid left."""
     with os.scandir("/dev/shm") as entries:  # noqa: S108
         for entry in entries:
             try:

@@ -7,8 +7,8 @@ import time
 
 _PREFIX = "autoresearch-"
 _MIN_AGE_SECONDS = 60.0
-"""Of an empty group before anybody but its maker takes it away: a keeper of another container, whose process
-nobody sees here, may be about to move its child in."""
+"""Of an empty group before anyone but its maker removes it: a keeper of another container, whose process
+is invisible here, may be about to move its child in."""
 
 
 class Group:

@@ -62,8 +62,8 @@ def drop(uid: int | None, groups: Sequence[int], capabilities: int) -> None:
 
     Args:
         uid: None keeps the user and its groups.
-        groups: What `uid` may be a member of, beside its own.
-        capabilities: Bits to keep beside (reading where the lab's own home is private).
+        groups: What `uid` may be a member of, besides its own.
+        capabilities: Bits to keep (reading where the lab's own home is private).
     """
     for number in range(64):
         if not capabilities >> number & 1:

@@ -26,7 +26,7 @@ EXIT_LIMIT = 122
 
 
 class Keeper:
-    """Starts the child, watches it, and leaves nothing of it."""
+    """Starts the child, watches it, and cleans up after it."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
@@ -196,7 +196,7 @@ class Keeper:
 
 
 def attempt(step: Callable[..., object], *arguments: Any) -> None:
-    """Take a step of the clean-up; its failure is told, and never hides how the child ended."""
+    """Take a step of the clean-up; its failure is reported, and never hides how the child ended."""
     try:
         step(*arguments)
     except OSError as error:

@@ -5,7 +5,7 @@ It names one of two modes.
 `keep` (outside): makes a control group where it may, starts the child (bubblewrap, or itself under
 Landlock and our filter), answers the broker's calls, watches disk, memory and processes, and ends
 when the child ends, when its own parent is gone, or on SIGTERM. Whatever is left of the tree is then killed,
-and it ends the way the child ended. A limit that was broken is told on standard error.
+and it ends the way the child ended. A limit that was broken is reported on standard error.
 
 `enter` (inside bubblewrap): sets resource limits, drops to the throw-away uid, starts the program.
 """

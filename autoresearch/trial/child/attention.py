@@ -1,14 +1,14 @@
 """Causal attention with an optional window, by the fastest exact kernel of this machine.
 
 A library for train.py: `attend(q, k, v, window)` takes and returns (B, T, H, D); position t attends to
-positions t - window .. t of its own row, to 0 .. t when `window` is 0. All kernels give the same numbers
+positions t - window .. t of the same row, to 0 .. t when `window` is 0. All kernels give the same numbers
 within the rounding of the dtype. Which one is used is decided outside: the lab measures the candidates once per
 setup (`python -m autoresearch.trial.child.attention`), records the choice and hands it to every process, judging
 included, as AUTORESEARCH_ATTENTION: `<full>+<windowed>`, for example `cudnn+varlen`. Unset, it is `sdpa+folded`,
 which works everywhere.
 
 Kernels:
-    sdpa      torch's scaled_dot_product_attention, backend of its own choice
+    sdpa      torch's scaled_dot_product_attention, which chooses a backend
     flash     the same by FlashAttention 2; cudnn: the same by cuDNN; by torch's choice where they cannot
     varlen    FlashAttention with a window (torch 2.12 and later), half precision on CUDA
     fa3, fa4  varlen with FlashAttention 3 or 4, where its package is installed
@@ -18,7 +18,7 @@ Kernels:
 
 Trade-offs:
     `flash`, `cudnn`, `fa3` and `fa4` set torch's process-wide switches when this module is imported; so `fa3` and
-    `fa4` exclude each other, and `varlen` beside one of them is that one.
+    `fa4` exclude each other, and `varlen` together with one of them is that one.
 """
 
 import contextlib
@@ -121,7 +121,7 @@ def use(choice: Choice) -> None:
             attention.activate_flash_attention_impl(name.upper())
             _switches.callback(attention.restore_flash_attention_impl)
     if "flex" in choice:
-        # A graph of its own: its block masks cannot be made while another is traced.
+        # A separate graph: its block masks cannot be made while another is traced.
         _used.flex = torch.compiler.disable(_flex, recursive=False)
 
 
@@ -255,18 +255,18 @@ def _compare(
     k: Tensor,
     v: Tensor,
     window: int,
-    beside: Choice,
+    base: Choice,
     report: Report,
     repeats: int,
 ) -> Choice:
-    """Time the kernels `names` into the report; return `beside` with the fastest exact one in its place.
+    """Time the kernels `names` into the report; return `base` with the fastest exact one in its place.
 
     The first name is what the others are compared with, forward and backward.
     """
     times = report.windowed if window else report.full
     expected: list[Tensor] = []
     for name in names:
-        choice = Choice(beside.full, name) if window else Choice(name)
+        choice = Choice(base.full, name) if window else Choice(name)
         reason = _unfit(name, choice, q)
         if not reason:
             try:
@@ -281,7 +281,7 @@ def _compare(
                 reason = str(exc).strip().partition("\n")[0][:200] or type(exc).__name__
         report.refused.setdefault(name, reason)
     fastest = min(times, key=times.__getitem__, default=names[0])
-    return Choice(beside.full, fastest) if window else Choice(fastest, beside.windowed)
+    return Choice(base.full, fastest) if window else Choice(fastest, base.windowed)
 
 
 def _with_gradients(q: Tensor, k: Tensor, v: Tensor, window: int) -> list[Tensor]:
@@ -318,7 +318,7 @@ def _unfit(name: str, choice: Choice, q: Tensor) -> str:
         if name.upper() not in listed:
             return "this torch has no such implementation"
     if is_packed and choice.full in _PACKAGES and name != choice.full:
-        return f"cannot be used beside {choice.full}"
+        return f"cannot be used together with {choice.full}"
     return ""
 
 

@@ -36,7 +36,7 @@ _owner = 0
 def connection() -> Channel | None:
     """Return this process's channel to the lab, None outside a trial.
 
-    A forked child is not in the trial: it has the channel of its parent, not one of its own.
+    A forked child is not in the trial: it has only the channel of its parent.
     """
     global _connection, _owner
     if _connection is None and _owner == 0:

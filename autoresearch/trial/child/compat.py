@@ -2,7 +2,7 @@
 
 Such a script is flat: it imports MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, make_dataloader and evaluate_bpb from
 `prepare`, builds its model, trains until its own clock says stop, and evaluates itself. The template `compat` puts a
-`prepare.py` beside it that imports everything from here. Then:
+`prepare.py` in the same folder that imports everything from here. Then:
 
 - its loader is fed by the lab: rows of the lab's data, until the lab's clock has run out;
 - before the first real batch the model and its optimizers are warmed up on random tokens at learning rate

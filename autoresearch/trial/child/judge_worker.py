@@ -1,6 +1,6 @@
-"""Runs in a fresh sandbox: loads train.py and the weights, answers a claim or an audit, and is gone.
+"""Runs in a fresh sandbox: loads train.py and the weights, serves one claim or audit request, then exits.
 
-Nothing it says is believed as it stands; see judge.py. Claim: float32 log p of each next token, (num_rows, context).
+Nothing it says is trusted; see judge/score.py. Claim: float32 log p of each next token, (num_rows, context).
 Audit: float32 logits at one position of each row, (num_rows, vocab_size). Both as raw bytes, in the order of the rows,
 at the same (batch_rows, context), which is halved once when memory runs out on a batch of random tokens.
 """

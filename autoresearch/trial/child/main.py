@@ -3,7 +3,7 @@
     python -P -c "...; main(MODE, FILE)"
 
 Runs inside the sandbox. A train child executes train.py as `__main__`; a judge child imports torch, says `warm` and
-waits. Whatever ends train.py is told to the host by its type.
+waits. The host gets the type of whatever ended train.py.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def copy_caches() -> None:
 
 
 def _renew_group(path: Path) -> None:
-    """Make one of Triton's lists of files name the copies beside it.
+    """Make one of Triton's lists of files name the copies in its folder.
 
     It names files of the home it was written in, and where those are gone Triton compiles again. A list that is odd,
     or of which a file is missing, is removed. A candidate may have written it.
@@ -111,7 +111,7 @@ def _train(file: str) -> None:
 def _tell(error: dict[str, Any]) -> None:
     """Send an error, over the channel train.py joined with or, before that, a new one."""
     client = sys.modules.get("autoresearch.trial.child.client")
-    try:
+    with contextlib.suppress(wire.ProtocolError):
         if client is not None:
             channel = client.connection()
         else:
@@ -119,8 +119,6 @@ def _tell(error: dict[str, Any]) -> None:
             channel = None if sock is None else wire.Channel(sock)
         if channel is not None:
             channel.send("error", timeout=5.0, **error)
-    except wire.ProtocolError:
-        pass
 
 
 def _judge(mode: str, file: str) -> None:
@@ -128,7 +126,7 @@ def _judge(mode: str, file: str) -> None:
 
     sock = wire.inherited()
     if sock is None:
-        raise SystemExit("the lab starts this process, nobody else")
+        raise SystemExit("this process is started by the lab only")
     channel = wire.Channel(sock, takes_fds=True)
     channel.send("warm")
     has_seen_rows = False
@@ -146,16 +144,10 @@ def _judge(mode: str, file: str) -> None:
         if has_seen_rows:
             # Validation text was here: not one word may leave but this number.
             _exit(EXIT_OOM if is_out_of_memory(exc) else EXIT_EXCEPTION)
-        _tell_judge(channel, describe(exc, file))
+        with contextlib.suppress(wire.ProtocolError):
+            channel.send("error", timeout=5.0, **describe(exc, file))
         _exit(1)
     _exit(0)
-
-
-def _tell_judge(channel: wire.Channel, error: dict[str, Any]) -> None:
-    try:
-        channel.send("error", timeout=5.0, **error)
-    except wire.ProtocolError:
-        pass
 
 
 def _exit(code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Runs a file of the snapshot inside the sandbox, and says what ended it, so that nobody has to read a log to know."""
+"""Runs a file of the snapshot inside the sandbox and describes the exception that ended it."""
 
 import sys
 import traceback
