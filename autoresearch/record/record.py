@@ -378,21 +378,21 @@ class Record:
         confirmation: str = "",
     ) -> str:
         """Store a trial's result, its curve and the end of its log; returns the journal commit."""
-        session = self.session()
-        event = TrialJudged(
-            number=number,
-            index=len(session.experiment(number).trials),
-            setup=setup,
-            started_at=started_at,
-            result=result_to_json(result),
-            confirmation=confirmation,
-        )
         files = {}
         if result.curve:
             files[CURVE_FILE] = curve_to_bytes(result.curve)
         if result.log_tail:
             files[LOG_FILE] = clean_text(result.log_tail, 100_000).encode()
-        return self.append(event, files=files)
+        with self.writing():
+            event = TrialJudged(
+                number=number,
+                index=len(self.session().experiment(number).trials),
+                setup=setup,
+                started_at=started_at,
+                result=result_to_json(result),
+                confirmation=confirmation,
+            )
+            return self.append(event, files=files)
 
     def judge(
         self,

@@ -383,7 +383,7 @@ class Training:
         tokens = counters["num_tokens"]
         self._on_progress(
             Progress(
-                number=number_of(self._spec.label),
+                number=self._spec.number,
                 label=self._spec.label,
                 phase=self._phase,
                 seconds=now - since,
@@ -458,9 +458,3 @@ class Training:
         if slept > _SUSPEND_SECONDS and result.outcome is not Outcome.TAINTED:
             result.outcome, result.reason = Outcome.TAINTED, "suspended"
             result.detail = f"the machine slept for {slept:.0f} s"
-
-
-def number_of(label: str) -> int:
-    """Return the experiment's number of a label such as `12-1`, 0 if it has none."""
-    head = label.partition("-")[0]
-    return int(head) if head.isdigit() else 0
