@@ -20,6 +20,15 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def parse_time(text: str) -> datetime | None:
+    """Return the time an ISO 8601 text names (UTC where it has no zone), or None."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Base of the durable events. Fields hold JSON values only."""

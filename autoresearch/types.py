@@ -61,6 +61,18 @@ class Usage:
     cost_usd: float | None = None
     seconds: float = 0.0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the sum; the cost is unknown only if both are."""
+        costs = [u.cost_usd for u in (self, other) if u.cost_usd is not None]
+        return Usage(
+            num_calls=self.num_calls + other.num_calls,
+            tokens_in=self.tokens_in + other.tokens_in,
+            tokens_out=self.tokens_out + other.tokens_out,
+            tokens_cached=self.tokens_cached + other.tokens_cached,
+            cost_usd=sum(costs) if costs else None,
+            seconds=self.seconds + other.seconds,
+        )
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -115,6 +127,8 @@ class TrialSpec:
     """Below this the audit uses more positions."""
     noise_bpb: float | None = None
     """Noise of the session: the audit is sized to catch leaks worth twice this; None: not known."""
+    number: int = 0
+    """Of the experiment."""
     label: str = ""
     """For logs and folders: `nov21/12-0` is the first trial of experiment 12 of session nov21."""
     keep_weights: bool = False
@@ -512,13 +526,4 @@ class Session:
     @property
     def usage(self) -> Usage:
         """Everything the proposers cost; `cost_usd` is None if no call had a known price."""
-        parts = [e.usage for e in self.experiments] + [self.other_usage]
-        priced = [u.cost_usd for u in parts if u.cost_usd is not None]
-        return Usage(
-            num_calls=sum(u.num_calls for u in parts),
-            tokens_in=sum(u.tokens_in for u in parts),
-            tokens_out=sum(u.tokens_out for u in parts),
-            tokens_cached=sum(u.tokens_cached for u in parts),
-            cost_usd=sum(priced) if priced else None,
-            seconds=sum(u.seconds for u in parts),
-        )
+        return sum((e.usage for e in self.experiments), start=self.other_usage)

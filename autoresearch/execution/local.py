@@ -23,7 +23,7 @@ from autoresearch.sandbox import Sandbox
 from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
-from autoresearch.trial.training import Limits, Trained, Training, number_of
+from autoresearch.trial.training import Limits, Trained, Training
 from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
 from autoresearch.util.files import write_atomic
 from autoresearch.util.killpoints import reach
@@ -238,7 +238,7 @@ class LocalExecutor:
             if on_progress is not None:
                 on_progress(
                     Progress(
-                        number=number_of(spec.label),
+                        number=spec.number,
                         label=spec.label,
                         phase=phase,
                         seconds=time.monotonic() - began_at,

@@ -21,19 +21,6 @@ class Price:
         return tokens_in * self.read + tokens_out * self.write
 
 
-def add(first: Usage, second: Usage) -> Usage:
-    """Return the sum of two usages; the cost is unknown only if both are."""
-    costs = [u.cost_usd for u in (first, second) if u.cost_usd is not None]
-    return Usage(
-        num_calls=first.num_calls + second.num_calls,
-        tokens_in=first.tokens_in + second.tokens_in,
-        tokens_out=first.tokens_out + second.tokens_out,
-        tokens_cached=first.tokens_cached + second.tokens_cached,
-        cost_usd=sum(costs) if costs else None,
-        seconds=first.seconds + second.seconds,
-    )
-
-
 class Ledger:
     """Money reserved by calls that have not answered yet, over all threads of this process."""
 

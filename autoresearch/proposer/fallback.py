@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from autoresearch.events import Alerted
-from autoresearch.proposer import cost
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -229,7 +228,7 @@ def _ask(proposer: Proposer, context: Context, stop: threading.Event, spent: Usa
         exc.proposal = _with_usage(exc.proposal, spent)
         raise
     except (CancelledError, ProposerUnavailableError) as exc:
-        exc.usage = cost.add(spent, exc.usage)
+        exc.usage = spent + exc.usage
         raise
     except Exception as exc:
         failure = unforeseen(proposer.name, exc)
@@ -239,4 +238,4 @@ def _ask(proposer: Proposer, context: Context, stop: threading.Event, spent: Usa
 
 
 def _with_usage(proposal: Proposal, spent: Usage) -> Proposal:
-    return replace(proposal, usage=cost.add(spent, proposal.usage))
+    return replace(proposal, usage=spent + proposal.usage)

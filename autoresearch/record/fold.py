@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar, cast
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.events import SCHEMA
+from autoresearch.events import SCHEMA, parse_time
 from autoresearch.types import (
     Alert,
     Busy,
@@ -340,11 +340,7 @@ class Fold:
         self._notes.append([event["text"], author, event["at"]])
 
     def _on_cost(self, _: str, event: dict[str, Any]) -> None:
-        spent = asdict(make(Usage, event["usage"]))
-        total = self._other
-        for name, value in spent.items():
-            if value is not None:
-                total[name] = (total[name] or 0) + value
+        self._other = asdict(make(Usage, self._other) + make(Usage, event["usage"]))
 
     def _on_alert(self, _: str, event: dict[str, Any]) -> None:
         known = [event.get(name, "") for name in ("command", "about")]
@@ -364,13 +360,8 @@ def without_gc() -> Iterator[None]:
 
 
 def _seconds_between(start: str, end: str) -> float:
-    from datetime import datetime
-
-    try:
-        gap = datetime.fromisoformat(end) - datetime.fromisoformat(start)
-    except (ValueError, TypeError):
-        return 0.0
-    return max(0.0, gap.total_seconds())
+    began, ended = parse_time(start), parse_time(end)
+    return max(0.0, (ended - began).total_seconds()) if began and ended else 0.0
 
 
 def _damaged(tag: str, sha: str) -> WorkError:

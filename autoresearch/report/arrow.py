@@ -1,7 +1,8 @@
 """A session as an Arrow table, one row an experiment, for notebooks."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from autoresearch.events import parse_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,17 +96,9 @@ def to_arrow(session: "Session") -> "pa.Table":
                 "tokens_in": e.usage.tokens_in,
                 "tokens_out": e.usage.tokens_out,
                 "setup": e.setup or None,
-                "started_at": _moment(e.started_at),
-                "judged_at": _moment(e.judged_at),
+                "started_at": parse_time(e.started_at),
+                "judged_at": parse_time(e.judged_at),
                 "is_reverted": bool(e.reverted_by),
             }
         )
     return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from autoresearch.decision.confirmation import carried
 from autoresearch.decision.rule import PLATEAU_AHEAD
+from autoresearch.events import parse_time
 from autoresearch.types import Session
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import question, word_of
@@ -160,7 +161,7 @@ def subtitle(session: Session, s: Summary) -> tuple[str, ...]:
     """Return when, how long, on what, by whom."""
     parts = []
     if session.started_at:
-        end = f.clock(session.ended_at, now=f.parse_time(session.started_at))
+        end = f.clock(session.ended_at, now=parse_time(session.started_at))
         parts.append(
             f"{f.clock(session.started_at)} to {end}"
             if session.ended_at

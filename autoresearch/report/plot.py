@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from autoresearch.decision.scores import bpb_under, is_doubtful
+from autoresearch.events import parse_time
 from autoresearch.report.canvas import LIGHT, Palette, draw_labels, new_figure, svg
 from autoresearch.types import Experiment, Session, Verdict, said
 from autoresearch.ui.summary import Summary
-from autoresearch.ui.text import clean, fit, parse_time
+from autoresearch.ui.text import clean, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -146,13 +146,14 @@ class Bench:
                 split=self.conditions.split,
                 audit=True,
                 noise_bpb=self.noise_bpb,
+                number=arm.number,
                 label=f"{self.record.tag}/{arm.number}-{index}",
             )
             started_at = now()
 
             def heard(progress: Progress) -> None:
                 control.check_now(self.record.run_directory, self.stop)
-                self.emit(dataclasses.replace(progress, number=arm.number))
+                self.emit(progress)
 
             result = self.executor.run(spec, on_progress=heard, stop=self.stop)
             if self.stop.is_set():

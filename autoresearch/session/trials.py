@@ -88,6 +88,7 @@ class Trials:
             audit=audit or is_tip or self._random.random() < config.judge.audit_share,
             noise_bpb=None if best is None else rule.measure_noise(session).sd,
             suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
+            number=experiment.number,
             label=label_of(experiment, session.tag, index),
             keep_weights=config.trial.save_weights != "none",
             keep_cache=is_tip,
@@ -105,7 +106,6 @@ class Trials:
 
     def _on_progress(self, experiment: Experiment, watch: Watch) -> Callable[[Progress], None]:
         def heard(progress: Progress) -> None:
-            progress = replace(progress, number=experiment.number)
             self._parts.emit(progress)
             clock = time.monotonic()
             if clock - self._last_status >= STATUS_SECONDS:

@@ -373,7 +373,7 @@ class Training:
         tokens = counters["num_tokens"]
         self._on_progress(
             Progress(
-                number=number_of(self._spec.label),
+                number=self._spec.number,
                 label=self._spec.label,
                 phase=self._phase,
                 seconds=now - since,
@@ -439,9 +439,3 @@ class Training:
         slept = suspended_seconds() - self._slept
         if slept > _SUSPEND_SECONDS and result.outcome is not Outcome.TAINTED:
             self._end(Outcome.TAINTED, "suspended", f"the machine slept for {slept:.0f} s")
-
-
-def number_of(label: str) -> int:
-    """Return the experiment's number of a label such as `12-1`, 0 if it has none."""
-    head = label.partition("-")[0]
-    return int(head) if head.isdigit() else 0

@@ -7,7 +7,7 @@ is only repeated. Numbers of different setups are never subtracted: then a figur
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from autoresearch.decision.confirmation import carried, further, headline, left_out
@@ -20,6 +20,7 @@ from autoresearch.decision.scores import (
     is_measured_tip,
     is_tip_known,
 )
+from autoresearch.events import parse_time
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
 
 
@@ -42,7 +43,7 @@ def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
     """Return what a status file says, brought forward to `now`; None where it says nothing."""
     if not status:
         return None
-    at = moment(str(status.get("at", "")))
+    at = parse_time(str(status.get("at", "")))
     passed = max((now - at).total_seconds(), 0.0) if at else 0.0
     number = status.get("number")
     found = Doing(
@@ -76,15 +77,6 @@ def at_present(session: Session, now: Doing | None) -> Session:
         replace(e, state=states[e.number]) if e.number in states else e for e in session.experiments
     )
     return replace(session, experiments=experiments)
-
-
-def moment(text: str) -> datetime | None:
-    """Return the time an ISO 8601 text names (UTC where it has no zone), or None."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 Trajectory = Literal["new", "improving", "slow", "plateau", "stuck"]
@@ -308,7 +300,7 @@ def wall_seconds(session: Session, now: datetime | None) -> float:
     """Return the seconds the session ran; for a running one without a figure, up to `now`."""
     if session.state != "running" or session.wall_seconds > 0 or now is None:
         return session.wall_seconds
-    started = moment(session.started_at)
+    started = parse_time(session.started_at)
     return max((now - started).total_seconds(), 0.0) if started else 0.0
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from rich.cells import cell_len, set_cell_size
 
+from autoresearch.events import parse_time
 from autoresearch.types import MB_PER_GB
 from autoresearch.util.text import clean as clean  # noqa: PLC0414 - part of this module, as `text.clean`
 
@@ -105,15 +106,6 @@ def money(usd: float | None) -> str:
     if usd is None:
         return NONE
     return f"${usd:.4f}" if 0 < usd < 0.01 else f"${usd:.2f}"
-
-
-def parse_time(text: str) -> datetime | None:
-    """Return the moment an ISO 8601 text names (UTC where it has no zone), or None."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def now() -> datetime:

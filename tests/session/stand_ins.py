@@ -42,7 +42,7 @@ class FormulaExecutor:
         if on_progress is not None:
             on_progress(
                 Progress(
-                    number=0,
+                    number=spec.number,
                     label=spec.label,
                     phase="train",
                     seconds=1,

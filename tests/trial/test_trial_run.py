@@ -67,7 +67,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
     result = run(
         text,
         executor=executor,
-        spec={"keep_weights": True, "keep_cache": True, "budget_seconds": 60.0},
+        spec={"number": 4, "keep_weights": True, "keep_cache": True, "budget_seconds": 60.0},
         on_progress=seen.append,
     )
     assert result.outcome is Outcome.OK, result

@@ -158,6 +158,26 @@ def test_json_follows_its_schema(name, capsys):
     assert len(value["experiments"]) == value["session"]["num_experiments"]
 
 
+def test_the_schema_of_json_refuses_what_is_missing_or_unknown():
+    session = sessions.night(3)
+    value = log_json(session, session.experiments, sessions.NOW)
+    validator = jsonschema.Draft202012Validator(schema("log"))
+    assert validator.is_valid(value)
+    trial = value["experiments"][0]["trials"][0]
+    for part in (value["session"], value["summary"], value["experiments"][0], trial):
+        for name in list(part):
+            given = part.pop(name)
+            assert not validator.is_valid(value), name
+            if given is None or isinstance(given, str | int | float):
+                part[name] = ["neither text nor a number"]
+                assert not validator.is_valid(value), name
+            part[name] = given
+        part["unknown"] = 0
+        assert not validator.is_valid(value)
+        del part["unknown"]
+    assert validator.is_valid(value)
+
+
 def test_json_snapshot():
     session = sessions.night(3)
     value = log_json(session, session.experiments, sessions.NOW)

@@ -16,7 +16,6 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.proposer import cost as money
 from autoresearch.proposer import edits
 from autoresearch.proposer.agent.presets import (
     AGENTS,
@@ -120,7 +119,7 @@ class CommandProposer:
                 if told:
                     scratch.put_prompt(text)
                 run, used = self._run(scratch, text, stop, usage, context.cost_left_usd)
-                usage = money.add(usage, used)
+                usage = usage + used
                 outputs.append(f"## Run {len(outputs) + 1}\n\n{run.output}\n\n{run.errors}")
                 self._raise_unless_done(run, usage)
                 found = scratch.read(context.files)
@@ -228,7 +227,7 @@ class CommandProposer:
             self._tell_sign_in(scratch.give_back(home, self._agent.refreshed))
         used = self._usage(run, cap)
         if stop.is_set():
-            raise CancelledError("the session ended", usage=money.add(usage, used))
+            raise CancelledError("the session ended", usage=usage + used)
         return run, used
 
     def _cap(self, left: float | None) -> float | None:
@@ -353,9 +352,9 @@ class CommandProposer:
             cost = usage.tokens_in * self._config.price_in + usage.tokens_out * max(
                 self._config.price_out, 0.0
             )
-            return money.add(usage, Usage(cost_usd=cost / 1e6))
+            return usage + Usage(cost_usd=cost / 1e6)
         if cap is not None and run.code not in _NOT_STARTED:
-            return money.add(usage, Usage(cost_usd=cap))
+            return usage + Usage(cost_usd=cap)
         if run.code in (0, None) and not self._is_cost_told:
             self._is_cost_told = True
             text = (

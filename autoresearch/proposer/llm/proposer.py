@@ -172,15 +172,15 @@ class LlmProposer:
                 with self._ledger.reserve(most, talk.context.cost_left_usd, talk.usage):
                     reply = self.provider.ask(talk.messages, stop)
             except StoppedError as exc:
-                usage = money.add(talk.usage, exc.usage)
+                usage = talk.usage + exc.usage
                 raise CancelledError("the session ended", usage=usage) from exc
             except ProviderError as exc:
-                talk.usage = money.add(talk.usage, exc.usage)
+                talk.usage = talk.usage + exc.usage
                 if self._adapt(talk, exc):
                     continue
                 raise self._unavailable(talk, exc) from exc
             self._num_failures = 0
-            talk.usage = money.add(talk.usage, reply.usage)
+            talk.usage = talk.usage + reply.usage
             talk.replies.append(reply.text)
             return reply.text, reply.is_cut
 

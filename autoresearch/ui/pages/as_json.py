@@ -1,17 +1,35 @@
-"""A session as JSON: `log --json`. The schema lies beside this module and is part of the interface."""
+"""A session as JSON, and the JSON schema of what `--json` prints; both are part of the interface.
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+A table names the attributes of a class that one object of the JSON holds. The values are read from the attributes, the
+schema from their types. A name that ends in `?` is null where the text is empty.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from enum import Enum
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from autoresearch.decision.confirmation import carried, newest
-from autoresearch.types import CurvePoint, Experiment, Session, Trial
+from autoresearch.events import Event, Phase, Progress
+from autoresearch.types import (
+    Alert,
+    Confirmation,
+    CurvePoint,
+    Decision,
+    Experiment,
+    Session,
+    SessionNote,
+    Setup,
+    Trial,
+    TrialResult,
+    Usage,
+)
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import confirmation_json
-from autoresearch.ui.summary import Summary, doing, summarize
+from autoresearch.ui.pages.diffs import FileStat
+from autoresearch.ui.summary import Doing, Step, Summary, doing, summarize
 from autoresearch.ui.text import clean
 
 
@@ -29,13 +47,46 @@ class Details:
 
 
 SCHEMA = 1
+SESSION = (
+    "tag branch state stop_reason? started_at? ended_at? wall_seconds seed proposer? model? sandbox? is_unsafe"
+    " is_validation_visible hardware data config versions tip? journal?"
+)
+SUMMARY = (
+    "baseline_bpb best_bpb delta relative estimate unigram_bpb noise num_tried num_kept num_reverted num_real doubtful"
+    " num_by_verdict num_by_reason keep_rate wall_seconds gpu_seconds seconds_by_kind later_seconds busy_share"
+    " lost_seconds trajectory num_since_gain p_find marks"
+)
+USAGE = "cost_usd num_calls tokens_in tokens_out tokens_cached"
+STEP = "delta cumulative"
+ALERT = "text at? command?"
+EXPERIMENT = (
+    "number commit? parent? state verdict reason? val_bpb p_real proposer? model? theme? description expected_effect?"
+    " parameters peak_memory_mb total_seconds setup? identity? started_at? judged_at? reverted_by?"
+)
+EXPERIMENT_USAGE = "cost_usd tokens_in tokens_out"
+TRIAL = "setup? confirmation? started_at? event?"
+RESULT = (
+    "seed outcome reason? detail? split claimed_bpb audit_se num_audited num_steps train_seconds startup_seconds"
+    " submit_seconds judge_seconds total_seconds tokens_per_second peak_memory_mb num_params sandbox?"
+)
+POINT = "seconds num_tokens loss values"
 
 
-def schema(name: str = "log") -> dict[str, Any]:
-    """Return a checked-in JSON schema: `log`, `show`, `events`, `diff`."""
-    path = Path(__file__).parent / "schemas" / f"{name}.schema.json"
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+def pick(value: object, names: str) -> dict[str, Any]:
+    """Return attributes of an object as JSON values, text of models and programs without control characters."""
+    found = {}
+    for name in names.split():
+        given = getattr(value, name.rstrip("?"))
+        if isinstance(given, Enum):
+            given = given.value
+        elif isinstance(given, str):
+            given = clean(given)
+        elif isinstance(given, Mapping):
+            given = {k: dict(v) if isinstance(v, Mapping) else v for k, v in given.items()}
+        elif isinstance(given, tuple):
+            given = list(given)
+        found[name.rstrip("?")] = None if name.endswith("?") and not given else given
+    return found
 
 
 def log_json(
@@ -61,26 +112,8 @@ def log_json(
 def session_json(session: Session) -> dict[str, Any]:
     """Return what the session is: where, when, with what."""
     return {
-        "tag": session.tag,
-        "branch": session.branch,
-        "state": session.state,
-        "stop_reason": session.stop_reason or None,
-        "started_at": session.started_at or None,
-        "ended_at": session.ended_at or None,
-        "wall_seconds": session.wall_seconds,
+        **pick(session, SESSION),
         "setup": {**asdict(session.setup), "key": session.setup.key} if session.setup else None,
-        "seed": session.seed,
-        "proposer": session.proposer or None,
-        "model": clean(session.model) or None,
-        "sandbox": session.sandbox or None,
-        "is_unsafe": session.is_unsafe,
-        "is_validation_visible": session.is_validation_visible,
-        "hardware": dict(session.hardware),
-        "data": dict(session.data),
-        "config": dict(session.config),
-        "versions": dict(session.versions),
-        "tip": session.tip or None,
-        "journal": session.journal or None,
         "num_experiments": len(session.experiments),
         "notes": [asdict(note) for note in session.notes],
         "confirmations": [confirmation_json(c) for c in session.confirmations],
@@ -91,56 +124,24 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     """Return the summary's numbers."""
     s = summary
     return {
-        "baseline_bpb": s.baseline_bpb,
+        **pick(s, SUMMARY),
+        **pick(s.usage, USAGE),
         "best": s.best.number if s.best else None,
         "best_commit": s.best.commit if s.best else None,
-        "best_bpb": s.best_bpb,
-        "delta": s.delta,
-        "relative": s.relative,
-        "estimate": s.estimate,
-        "unigram_bpb": s.unigram_bpb,
-        "noise": s.noise,
         "confirmation": confirmation_json(s.confirmation) if s.confirmation else None,
         "further": [confirmation_json(c) for c in s.further],
         "ladder": [
             {
                 "number": step.experiment.number,
-                "delta": step.delta,
-                "cumulative": step.cumulative,
+                **pick(step, STEP),
                 "left_out": confirmation_json(step.left_out) if step.left_out else None,
                 "carries": carried(step.left_out) if step.left_out else None,
             }
             for step in s.steps
         ],
-        "num_tried": s.num_tried,
-        "num_kept": s.num_kept,
-        "num_reverted": s.num_reverted,
-        "num_real": s.num_real,
-        "doubtful": list(s.doubtful),
-        "num_by_verdict": dict(s.num_by_verdict),
-        "num_by_reason": {v: dict(r) for v, r in s.num_by_reason.items()},
-        "keep_rate": s.keep_rate,
-        "wall_seconds": s.wall_seconds,
-        "gpu_seconds": s.gpu_seconds,
-        "seconds_by_kind": dict(s.seconds_by_kind),
-        "later_seconds": s.later_seconds,
-        "busy_share": s.busy_share,
-        "lost_seconds": dict(s.lost_seconds),
-        "cost_usd": s.usage.cost_usd,
-        "num_calls": s.usage.num_calls,
-        "tokens_in": s.usage.tokens_in,
-        "tokens_out": s.usage.tokens_out,
-        "tokens_cached": s.usage.tokens_cached,
-        "trajectory": s.trajectory,
-        "num_since_gain": s.num_since_gain,
-        "p_find": s.p_find,
         "running": s.running.number if s.running else None,
         "doing": asdict(s.doing) if s.doing else None,
-        "marks": list(s.marks),
-        "alerts": [
-            {"text": clean(a.text), "at": a.at or None, "command": clean(a.command) or None}
-            for a in s.alerts
-        ],
+        "alerts": [pick(alert, ALERT) for alert in s.alerts],
         "next": s.next_command or None,
     }
 
@@ -148,38 +149,15 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 def experiment_json(experiment: Experiment) -> dict[str, Any]:
     """Return one experiment with its trials."""
     e = experiment
-    d = e.decision
     return {
-        "number": e.number,
-        "commit": e.commit or None,
-        "parent": e.parent or None,
-        "state": e.state.value,
-        "verdict": e.verdict.value if e.verdict else None,
-        "reason": clean(e.reason) or None,
-        "val_bpb": e.val_bpb,
-        "delta": d.delta if d else None,
-        "p_real": d.p_real if d else None,
-        "decision": asdict(d) if d else None,
+        **pick(e, EXPERIMENT),
+        **pick(e.usage, EXPERIMENT_USAGE),
+        "delta": e.decision.delta if e.decision else None,
+        "decision": asdict(e.decision) if e.decision else None,
         "trials": [trial_json(t) for t in e.trials],
-        "proposer": e.proposer or None,
-        "model": clean(e.model) or None,
-        "theme": clean(e.theme) or None,
-        "description": clean(e.description),
         "hypothesis": clean(e.hypothesis, lines=True) or None,
-        "expected_effect": clean(e.expected_effect) or None,
-        "parameters": dict(e.parameters),
-        "peak_memory_mb": e.peak_memory_mb,
-        "total_seconds": e.total_seconds,
-        "cost_usd": e.usage.cost_usd,
-        "tokens_in": e.usage.tokens_in,
-        "tokens_out": e.usage.tokens_out,
         "lines_added": None if e.is_foreign else e.lines_added,
         "lines_removed": None if e.is_foreign else e.lines_removed,
-        "setup": e.setup or None,
-        "identity": e.identity or None,
-        "started_at": e.started_at or None,
-        "judged_at": e.judged_at or None,
-        "reverted_by": e.reverted_by or None,
     }
 
 
@@ -187,40 +165,17 @@ def trial_json(trial: Trial) -> dict[str, Any]:
     """Return one trial's figures."""
     r = trial.result
     return {
-        "seed": r.seed,
-        "outcome": r.outcome.value,
-        "reason": r.reason or None,
-        "detail": clean(r.detail) or None,
-        "split": r.split,
+        **pick(r, RESULT),
+        **pick(trial, TRIAL),
         "val_bpb": r.bpb if r.split == "validation" else None,
         "test_bpb": r.bpb if r.split == "test" else None,
-        "claimed_bpb": r.claimed_bpb,
-        "audit_se": r.audit_se,
-        "num_audited": r.num_audited,
         "tokens": r.num_tokens,
-        "num_steps": r.num_steps,
-        "train_seconds": r.train_seconds,
-        "startup_seconds": r.startup_seconds,
-        "submit_seconds": r.submit_seconds,
-        "judge_seconds": r.judge_seconds,
-        "total_seconds": r.total_seconds,
-        "tokens_per_second": r.tokens_per_second,
-        "peak_memory_mb": r.peak_memory_mb,
-        "num_params": r.num_params,
-        "sandbox": r.sandbox or None,
-        "setup": trial.setup or None,
-        "confirmation": trial.confirmation or None,
-        "started_at": trial.started_at or None,
-        "event": trial.event or None,
     }
 
 
-def curve_json(points: Sequence[Any]) -> list[Mapping[str, Any]]:
+def curve_json(points: Sequence[CurvePoint]) -> list[dict[str, Any]]:
     """Return the points of a curve."""
-    return [
-        {"seconds": p.seconds, "num_tokens": p.num_tokens, "loss": p.loss, "values": dict(p.values)}
-        for p in points
-    ]
+    return [pick(p, POINT) for p in points]
 
 
 def show_json(session: Session, experiment: Experiment, details: Details) -> dict[str, Any]:
@@ -238,3 +193,131 @@ def show_json(session: Session, experiment: Experiment, details: Details) -> dic
         "log_tail": clean(details.log_tail, lines=True),
         "log_path": details.log_path or None,
     }
+
+
+def schema_of(hint: Any) -> dict[str, Any]:
+    """Return the JSON schema of a type."""
+    from pydantic import TypeAdapter
+
+    if get_origin(hint) is UnionType:
+        return {"anyOf": [schema_of(one) for one in get_args(hint)]}
+    return TypeAdapter(hint).json_schema()
+
+
+def attributes(cls: type, names: str = "") -> dict[str, Any]:
+    """Return the JSON schemas of attributes of a class by name; without names, of all fields of a dataclass."""
+    known = get_type_hints(cls)
+    found = {}
+    for name in names.split() or [field.name for field in fields(cls)]:
+        key = name.rstrip("?")
+        hint = known[key] if key in known else get_type_hints(getattr(cls, key).fget)["return"]
+        found[key] = schema_of(hint | None if name.endswith("?") else hint)
+    return found
+
+
+def object_schema(keys: Mapping[str, Any], optional: Collection[str] = ()) -> dict[str, Any]:
+    """Return the JSON schema of an object that has these keys, but for the optional ones, and no others."""
+    return {
+        "type": "object",
+        "properties": dict(keys),
+        "required": sorted(keys.keys() - set(optional)),
+        "additionalProperties": False,
+    }
+
+
+def _list(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": item}
+
+
+def _or_null(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [value, {"type": "null"}]}
+
+
+_TEXT, _WHOLE, _REAL = ({"type": name} for name in ("string", "integer", "number"))
+
+
+def schema(name: Literal["log", "show", "events", "diff"] = "log") -> dict[str, Any]:
+    """Return the JSON schema of `log --json`, `show --json`, `diff --json` or a line of `run --json`."""
+    confirmation = object_schema(attributes(Confirmation) | {"gap": _or_null(_REAL)})
+    summary = attributes(Summary, SUMMARY) | attributes(Usage, USAGE)
+    summary |= {
+        "best": _or_null(_WHOLE),
+        "best_commit": _or_null(_TEXT),
+        "confirmation": _or_null(confirmation),
+        "further": _list(confirmation),
+        "ladder": _list(
+            object_schema(
+                attributes(Step, STEP)
+                | {
+                    "number": _WHOLE,
+                    "left_out": _or_null(confirmation),
+                    "carries": {"enum": ["carries", "unclear", "does not", None]},
+                }
+            )
+        ),
+        "running": _or_null(_WHOLE),
+        "doing": _or_null(object_schema(attributes(Doing))),
+        "alerts": _list(object_schema(attributes(Alert, ALERT))),
+        "next": _or_null(_TEXT),
+    }
+    if name == "events":
+        last = {"v": {"const": 1}, "type": {"const": "summary"}, "at": _TEXT, "tag": _TEXT}
+        lines = [_event_schema(event) for event in (*Event.__subclasses__(), Progress, Phase)]
+        return {"oneOf": [*lines, object_schema(last | summary)]}
+    trial = attributes(TrialResult, RESULT) | attributes(Trial, TRIAL)
+    trial |= {"val_bpb": _or_null(_REAL), "test_bpb": _or_null(_REAL), "tokens": _or_null(_WHOLE)}
+    experiment = object_schema(
+        attributes(Experiment, EXPERIMENT)
+        | attributes(Usage, EXPERIMENT_USAGE)
+        | {
+            "delta": _or_null(_REAL),
+            "decision": _or_null(object_schema(attributes(Decision))),
+            "trials": _list(object_schema(trial)),
+            "hypothesis": _or_null(_TEXT),
+            "lines_added": _or_null(_WHOLE),
+            "lines_removed": _or_null(_WHOLE),
+        }
+    )
+    session = attributes(Session, SESSION) | {
+        "setup": _or_null(object_schema(attributes(Setup) | {"key": _TEXT})),
+        "num_experiments": _WHOLE,
+        "notes": _list(object_schema(attributes(SessionNote))),
+        "confirmations": _list(confirmation),
+    }
+    curve = _list(object_schema(attributes(CurvePoint, POINT)))
+    side = object_schema(attributes(Experiment, "number commit val_bpb") | {"name": _TEXT})
+    documents = {
+        "log": {
+            "as_of": _TEXT,
+            "session": object_schema(session),
+            "summary": object_schema(summary),
+            "experiments": _list(experiment),
+        },
+        "show": {
+            "experiment": experiment,
+            "confirmations": _list(confirmation),
+            "diff": _TEXT,
+            "parent": _or_null(_WHOLE),
+            "curve": curve,
+            "parent_curve": curve,
+            "log_tail": _TEXT,
+            "log_path": _or_null(_TEXT),
+        },
+        "diff": {
+            "a": side,
+            "b": side,
+            "delta": _or_null(_REAL),
+            "files": _list(object_schema(attributes(FileStat))),
+            "diff": _TEXT,
+        },
+    }
+    return object_schema({"schema": {"const": SCHEMA}} | documents[name])
+
+
+def _event_schema(event: type[Event | Progress | Phase]) -> dict[str, Any]:
+    """Return the schema of an event's line; a field with a default may be absent."""
+    keys = attributes(event) | {"v": {"const": 1}, "type": {"const": event.type}, "at": _TEXT}
+    if keys.pop("point", None):
+        keys |= attributes(CurvePoint, "loss values")
+    given = {f.name for f in fields(event) if f.default is f.default_factory is MISSING}
+    return object_schema(keys, keys.keys() - given - {"v", "type", "at"})

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from autoresearch.decision.confirmation import carried
 from autoresearch.decision.rule import PLATEAU_AHEAD
+from autoresearch.events import parse_time
 from autoresearch.types import Session
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
@@ -138,7 +139,7 @@ def _present(summary: Summary, now: datetime) -> str:
         if present.budget_seconds is not None and present.what == "train":
             text += f" of {f.duration(present.budget_seconds)}"
         return text
-    started = f.parse_time(summary.running.started_at) if summary.running else None
+    started = parse_time(summary.running.started_at) if summary.running else None
     return text + (f", {f.duration((now - started).total_seconds())}" if started else "")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from autoresearch.decision.confirmation import carried
 from autoresearch.decision.scores import is_doubtful
 from autoresearch.errors import UsageError
+from autoresearch.events import parse_time
 from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
 from autoresearch.ui import text as f
 from autoresearch.ui.tables import Cell, Column
@@ -99,7 +100,7 @@ def _is_since(experiment: Experiment, since: str, now: datetime | None) -> bool:
     if text.lstrip("#").isdigit():
         return experiment.number >= int(text.lstrip("#"))
     units = {"m": 60, "h": 3600, "d": 86_400}
-    limit = f.parse_time(text)
+    limit = parse_time(text)
     if text[-1:] in units:
         try:
             seconds = float(text[:-1]) * units[text[-1]]
@@ -112,7 +113,7 @@ def _is_since(experiment: Experiment, since: str, now: datetime | None) -> bool:
             f"cannot read the time `{since}`",
             hint="write `--since 2h`, `--since '#40'` or `--since 2026-03-01T22:00`",
         )
-    moment = f.parse_time(experiment.judged_at or experiment.started_at)
+    moment = parse_time(experiment.judged_at or experiment.started_at)
     return moment is not None and moment >= limit
 
 
@@ -195,7 +196,7 @@ def cells(
     style = verdict_style(e)
     faint = "muted" if e.verdict is not Verdict.KEEP and e.state is not State.RUNNING else ""
     took = e.total_seconds
-    started = f.parse_time(e.started_at)
+    started = parse_time(e.started_at)
     if took is None and e.state is State.RUNNING and started and now:
         took = (now - started).total_seconds()
     delta = e.decision.delta if e.decision and e.number else None

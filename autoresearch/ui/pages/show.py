@@ -7,6 +7,7 @@ from datetime import datetime
 from rich.text import Text
 
 from autoresearch.decision.confirmation import LEFT_OUT, newest
+from autoresearch.events import parse_time
 from autoresearch.types import CurvePoint, Experiment, Outcome, Session, Trial, TrialResult, Verdict
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
@@ -144,7 +145,7 @@ def _decision(session: Session, e: Experiment, now: datetime, width: int) -> lis
     if e.started_at:
         text = f.clock(e.started_at, now=now)
         if e.judged_at:
-            text += f" to {f.clock(e.judged_at, now=f.parse_time(e.started_at))}"
+            text += f" to {f.clock(e.judged_at, now=parse_time(e.started_at))}"
         row("when", text)
     setup = session.setups.get(e.setup)
     if setup and session.setup and setup.key != session.setup.key:
