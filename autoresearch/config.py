@@ -22,8 +22,16 @@ from autoresearch.paths import CONFIG_NAME, RunDirectory
 FLAG = "flags"
 """The source in `Loaded.sources` of a value given on the command line."""
 
-REMOVED = frozenset([])
-"""Settings of earlier versions, for the message that says so."""
+REMOVED = {
+    "data": ("workers",),
+    "decision": ("max_memory_mb", "memory_price", "memory_slack", "sentinel_every"),
+    "judge": ("audit_share", "tolerance"),
+    "sandbox": ("max_processes",),
+    "session": ("confirm_share",),
+    "storage": ("max_logs_mb",),
+    "trial": ("hung_seconds", "max_log_bytes", "max_weights_mb"),
+}
+"""Section -> settings of earlier versions, for the message that says so."""
 
 
 def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any:
@@ -77,12 +85,6 @@ class SessionConfig(_Section):
         "Stop when proposals have cost this many US dollars, calls in flight included; 0 is no limit.",
         flag="--max-cost USD",
         ge=0,
-    )
-    confirm_share: float = setting(
-        0.15,
-        "Share of the time limit kept free for the confirmation at the end, at most what `confirm_trials` needs.",
-        ge=0,
-        le=1,
     )
     confirm_trials: int = setting(
         4,
@@ -160,7 +162,6 @@ class DataConfig(_Section):
         " least 1,500.",
         ge=0,
     )
-    workers: int = setting(0, "Processes that tokenise; 0 is one per core.", ge=0)
 
 
 class TrialConfig(_Section):
@@ -180,15 +181,6 @@ class TrialConfig(_Section):
     device: Literal["auto", "cuda", "mps", "cpu"] = setting(
         "auto", '"auto", "cuda", "mps" or "cpu".'
     )
-    hung_seconds: float = setting(
-        120.0, "Seconds without a batch taken after which a trial counts as hung.", gt=0
-    )
-    max_log_bytes: int = setting(
-        1_000_000,
-        "Bytes of a trial's output that are kept, the first and the last half each.",
-        gt=0,
-    )
-    max_weights_mb: int = setting(20_000, "Largest file of weights in MB.", gt=0)
     save_weights: Literal["none", "best", "kept"] = setting(
         "best", 'Which weights to keep under .autoresearch/weights: "none", "best" or "kept".'
     )
@@ -207,14 +199,6 @@ class JudgeConfig(_Section):
     audit_positions: int = setting(
         2048,
         "Fewest positions audited, drawn secretly for each trial; more once the noise is known.",
-        gt=0,
-    )
-    audit_share: float = setting(
-        0.1, "Share of trials audited although they would not be kept.", ge=0, le=1
-    )
-    tolerance: float = setting(
-        0.25,
-        "Nats by which an audited position may differ from its claim; the calibrated tolerance is used if larger.",
         gt=0,
     )
     suspicious_jump: float = setting(
@@ -243,18 +227,6 @@ class DecisionConfig(_Section):
     )
     prefer_simpler: bool = setting(
         True, "Whether to keep an equal score (within the noise) with fewer lines."
-    )
-    max_memory_mb: int = setting(
-        0, "Memory above which a candidate pays a price, in MB; 0 is no limit.", ge=0
-    )
-    memory_slack: float = setting(
-        0.1, "Growth of peak memory that is free, as a share of the incumbent's.", ge=0
-    )
-    memory_price: float = setting(
-        0.0005, "bpb that each further tenth of memory must be worth.", ge=0
-    )
-    sentinel_every: int = setting(
-        25, "The incumbent is measured again after this many experiments; 0 is never.", ge=0
     )
     learn_across_sessions: bool = setting(
         False, "Whether the prior also learns from earlier sessions of this run directory."
@@ -335,7 +307,6 @@ class SandboxConfig(_Section):
         "auto",
         '"auto", "bubblewrap", "landlock", "seatbelt" or "none" (needs --unsafe-no-sandbox).',
     )
-    max_processes: int = setting(4096, "Processes and threads a trial may have.", gt=0)
     memory_mb: int = setting(
         0, "Memory of a trial in MB where the system can limit it; 0 is no limit.", ge=0
     )
@@ -345,7 +316,6 @@ class SandboxConfig(_Section):
 class StorageConfig(_Section):
     """[storage]: what is kept on disk outside git."""
 
-    max_logs_mb: int = setting(500, "Size to which .autoresearch/logs is pruned, in MB.", gt=0)
     max_weights_mb: int = setting(
         20_000,
         "Size to which .autoresearch/weights is pruned, in MB, weights of discarded experiments first.",
@@ -469,7 +439,8 @@ def load_config(
 
 
 def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
-    if key in REMOVED:
+    section, _, name = key.partition(".")
+    if name in REMOVED.get(section, ()):
         where = "delete the line" if source == CONFIG_NAME else "unset the variable"
         return ConfigError(f"`{source}`: `{key}` is no longer a setting", hint=where)
     return ConfigError(f"`{source}`: unknown setting {what}", hint=hint)

@@ -85,6 +85,12 @@ POLICIES = {
     "balanced": Policy(keep=0.5, drop=0.3, max_trials=2, last=0.4),
     "strict": Policy(keep=0.9, drop=0.3, max_trials=4, last=0.9),
 }
+MEMORY_SLACK = 0.1
+"""Growth of peak memory that costs nothing, as a share of the incumbent's."""
+MEMORY_PRICE = 0.0005
+"""bpb that each further tenth of memory must be worth."""
+SENTINEL_EVERY = 25
+"""Experiments after which the incumbent is measured again."""
 TIE_SHARE = 0.5
 """Part of the noise within which fewer lines count as equal."""
 ODD_SPREAD = 4.0
@@ -222,25 +228,16 @@ def price_of(
     is_simpler = config.prefer_simpler and net < 0
     return Price(
         lines=config.complexity_price * max(net, 0),
-        memory=_memory_price(candidate, incumbent, setup, config),
+        memory=_memory_price(candidate, incumbent, setup),
         tie=TIE_SHARE * noise.sd - config.complexity_price * net if is_simpler else 0.0,
     )
 
 
-def _memory_price(
-    candidate: Experiment, incumbent: Experiment, setup: str, config: DecisionConfig
-) -> float:
+def _memory_price(candidate: Experiment, incumbent: Experiment, setup: str) -> float:
     mine, theirs = _peak_memory(candidate, setup), _peak_memory(incumbent, setup)
-    price = 0.0
-    if mine is not None and theirs:
-        growth = mine / theirs - 1 - config.memory_slack
-        price += config.memory_price * max(growth, 0.0) / 0.1
-    if mine is not None and config.max_memory_mb:
-        beyond = mine / config.max_memory_mb - 1
-        if theirs and theirs > config.max_memory_mb:
-            beyond = mine / theirs - 1
-        price += config.memory_price * max(beyond, 0.0) / 0.1
-    return price
+    if mine is None or not theirs:
+        return 0.0
+    return MEMORY_PRICE * max(mine / theirs - 1 - MEMORY_SLACK, 0.0) / 0.1
 
 
 def _peak_memory(experiment: Experiment, setup: str) -> float | None:
@@ -337,15 +334,15 @@ def _last_doubtful(
     return high
 
 
-def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
+def is_sentinel_due(session: Session) -> bool:
     """Whether the incumbent should be run again.
 
-    It is after `sentinel_every` experiments since its last trial, because the machine may have drifted meanwhile;
+    It is after `SENTINEL_EVERY` experiments since its last trial, because the machine may have drifted meanwhile;
     and after two in a row that ran at another speed without a cause, because then it probably has. Each such trial
     sharpens the incumbent's level and the noise.
     """
     best = next((e for e in session.experiments if e.number == session.best), None)
-    if config.sentinel_every == 0 or best is None or best.verdict is not Verdict.KEEP:
+    if best is None or best.verdict is not Verdict.KEEP:
         return False
     setup = setup_of(session, best)
     last = max((t.started_at for t in best.trials if _is_of_loop(t, setup)), default=None)
@@ -360,7 +357,7 @@ def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
     ]
     marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
-    return is_odd or len(since) >= config.sentinel_every
+    return is_odd or len(since) >= SENTINEL_EVERY
 
 
 def is_incumbent_due(

@@ -113,7 +113,7 @@ class Loop:
             self._measure_tip()
         elif waiting:
             self._finish(waiting[0].number)
-        elif rule.is_sentinel_due(session, self._config.decision):
+        elif rule.is_sentinel_due(session):
             self._trials.run(incumbent)
         elif not self._ideas.take_hand_edit():
             self._ideas.propose()

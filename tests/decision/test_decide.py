@@ -120,7 +120,8 @@ def test_a_gain_must_be_worth_its_memory(lab, decision_config):
     session = lab.session(base, big)
     got = decide(big, base, session, decision_config())
     assert (got.action, got.reason) == ("discard", "memory")
-    assert decide(big, base, session, decision_config(memory_price=0.0)).action == "keep"
+    lean = with_memory(big, 1100.0)
+    assert decide(lean, base, lab.session(base, lean), decision_config()).action == "keep"
     large = with_memory(lab.experiment(1, [0.98]), 2000.0)
     assert decide(large, base, lab.session(base, large), decision_config()).action == "keep"
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch.decision import rule
 from autoresearch.decision.rule import decide, estimates, is_sentinel_due, keep_threshold
 from autoresearch.decision.throughput import Watch, collapse, killed, speed_mark
 from autoresearch.events import Progress
@@ -22,30 +23,28 @@ def hour(n):
     return f"2026-01-01T{n:02d}:00:00Z"
 
 
-def test_sentinel_after_so_many_experiments(lab, decision_config):
+def test_sentinel_after_so_many_experiments(lab, monkeypatch):
     base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0))
     tried = [at(lab.experiment(i, [1.001], verdict=Verdict.DISCARD), hour(i)) for i in range(1, 6)]
-    config = decision_config(sentinel_every=5)
-    assert not is_sentinel_due(lab.session(base, *tried[:4]), config)
-    assert is_sentinel_due(lab.session(base, *tried), config)
-    assert not is_sentinel_due(lab.session(base, *tried), decision_config(sentinel_every=0))
+    monkeypatch.setattr(rule, "SENTINEL_EVERY", 5)
+    assert not is_sentinel_due(lab.session(base, *tried[:4]))
+    assert is_sentinel_due(lab.session(base, *tried))
     again = at(lab.experiment(0, (*BASE, 1.0)), hour(0), hour(0), hour(0), hour(6))
-    assert not is_sentinel_due(lab.session(again, *tried), config)
-    assert not is_sentinel_due(lab.session(), config)
+    assert not is_sentinel_due(lab.session(again, *tried))
+    assert not is_sentinel_due(lab.session())
 
 
-def test_sentinel_after_two_odd_speeds(lab, decision_config):
+def test_sentinel_after_two_odd_speeds(lab):
     base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0))
     mark = Decision("discard", "no_gain", mark="tokens/s -5.0%")
     tried = [
         replace(at(lab.experiment(i, [1.001], verdict=Verdict.DISCARD), hour(i)), decision=mark)
         for i in (1, 2)
     ]
-    config = decision_config(sentinel_every=25)
-    assert not is_sentinel_due(lab.session(base, tried[0]), config)
-    assert is_sentinel_due(lab.session(base, *tried), config)
+    assert not is_sentinel_due(lab.session(base, tried[0]))
+    assert is_sentinel_due(lab.session(base, *tried))
     calm = replace(tried[1], decision=Decision("discard", "no_gain"))
-    assert not is_sentinel_due(lab.session(base, tried[0], calm), config)
+    assert not is_sentinel_due(lab.session(base, tried[0], calm))
 
 
 def test_a_sentinel_that_drifted_moves_what_candidates_must_beat(lab, decision_config):
