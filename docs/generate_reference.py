@@ -65,6 +65,11 @@ def reference() -> str:
         "`autoresearch run --show-config` prints each value and where it came from.",
         "",
         *_configuration(),
+        "## Presets",
+        "",
+        "`autoresearch init --preset NAME`, each a file in `templates/presets`; `auto` takes the largest that fits.",
+        "",
+        *_presets(),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -131,6 +136,27 @@ def _configuration() -> list[str]:
         ]
         lines += [f"### [{section}]", "", *_table(("setting", "default", "meaning"), rows), ""]
     return lines
+
+
+def _presets() -> list[str]:
+    from autoresearch.bootstrap.presets import load_preset, preset_names
+
+    rows = []
+    for p in map(load_preset, preset_names()):
+        c, judge = dict(p.constants), p.settings["judge"]
+        tokens: Any = c["CONTEXT"] * c["ROWS"] * c["ACCUMULATE"]  # type: ignore[operator]
+        shape, seconds = f"{c['DEPTH']} x {c['WIDTH']}", p.settings["trial"]["budget_seconds"]
+        numbers = (
+            f"{p.num_params / 1e6:.1f} M",
+            f"{c['CONTEXT']:,}",
+            f"{tokens:,}",
+            f"{p.memory_gb} GB",
+        )
+        rows.append(
+            (p.name, p.summary, shape, *numbers, f"{seconds:g} s", f"{judge['eval_tokens']:,}")
+        )
+    names = ("preset", "device", "depth x width", "parameters", "context", "tokens per step")
+    return _table((*names, "memory", "budget", "evaluation tokens"), rows)
 
 
 def settings_file() -> str:
