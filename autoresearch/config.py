@@ -82,7 +82,7 @@ class SessionConfig(_Section):
     )
     max_cost: float = setting(
         0.0,
-        "Stop when proposals have cost this many US dollars, calls in flight included; 0 is no limit.",
+        "Stop when proposals have cost this many US dollars, calls in flight included. 0 is no limit.",
         flag="--max-cost USD",
         ge=0,
     )
@@ -93,7 +93,7 @@ class SessionConfig(_Section):
     )
     notify: list[str] = setting(
         [],
-        "Command run at each keep, at a pause and at the end, with what happened as its last argument; [] is none.",
+        "Command run at each keep, at a pause and at the end. What happened is its last argument; [] is none.",
         flag="--notify CMD",
     )
     push_after_keep: str = setting(
@@ -118,8 +118,9 @@ class DataConfig(_Section):
 
     source: str = setting(
         "hf://datasets/karpathy/climbmix-400b-shuffle",
-        "hf://datasets/OWNER/NAME[@revision], a file, folder or glob (.parquet .jsonl .jsonl.gz .jsonl.zst .txt .md),"
-        " builtin:python (standard library source) or builtin:packages (that and all installed packages).",
+        "hf://datasets/OWNER/NAME[@revision], a file, folder or glob, builtin:python or builtin:packages. Files are"
+        " .parquet .jsonl .jsonl.gz .jsonl.zst .txt .md; builtin:python is the source of the standard library,"
+        " builtin:packages that and all installed packages.",
         flag="--source SOURCE",
     )
     text_column: str = setting(
@@ -139,7 +140,7 @@ class DataConfig(_Section):
     )
     vocab_size: int = setting(
         8192,
-        "Tokens in the vocabulary, the special one included, at most 65,536 for two bytes per token.",
+        "Tokens in the vocabulary, the special one included. At most 65,536, for two bytes per token.",
         flag="--vocab-size N",
         ge=257,
         le=65_536,
@@ -237,9 +238,13 @@ class ProposerConfig(_Section):
     """[proposer]: where the ideas come from."""
 
     kind: Literal["search", "llm", "command"] = setting(
-        "search", '"search" (no LLM), "llm" or "command".', flag="--proposer KIND"
+        "search",
+        '"search" (no LLM), "llm" or "command"; the flag also overrides `mix`.',
+        flag="--proposer KIND",
     )
-    model: str = setting("", 'litellm\'s name of the model, "provider/name".', flag="--model NAME")
+    model: str = setting(
+        "", 'Model to ask, by its name in litellm, "provider/name".', flag="--model NAME"
+    )
     fallback_models: list[str] = setting(
         [],
         "Models that take over in turn while the one before is unavailable; those of the same provider share address"
@@ -261,7 +266,7 @@ class ProposerConfig(_Section):
     )
     ahead: int = setting(
         -1,
-        "Proposals prepared while a trial runs: -1 chooses (1 on a GPU, 0 where it would disturb the measurement).",
+        "Proposals prepared while a trial runs. -1 chooses: 1 on a GPU, 0 where it would disturb the measurement.",
         flag="--ahead N",
         ge=-1,
         le=8,
