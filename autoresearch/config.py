@@ -24,8 +24,16 @@ FLAG = "flags"
 
 REMOVED = {
     "data": ("workers",),
-    "decision": ("max_memory_mb", "memory_price", "memory_slack", "sentinel_every"),
+    "decision": (
+        "complexity_price",
+        "learn_across_sessions",
+        "max_memory_mb",
+        "memory_price",
+        "memory_slack",
+        "sentinel_every",
+    ),
     "judge": ("audit_share", "tolerance"),
+    "proposer": ("max_rounds", "temperature"),
     "sandbox": ("max_processes",),
     "session": ("confirm_share",),
     "storage": ("max_logs_mb",),
@@ -221,16 +229,8 @@ class DecisionConfig(_Section):
     baseline_trials: int = setting(
         3, "Trials of the baseline, on different seeds: they measure the noise.", gt=0
     )
-    complexity_price: float = setting(
-        0.0,
-        "bpb that a gain must be worth for each line added.",
-        ge=0,
-    )
     prefer_simpler: bool = setting(
         True, "Whether to keep an equal score (within the noise) with fewer lines."
-    )
-    learn_across_sessions: bool = setting(
-        False, "Whether the prior also learns from earlier sessions of this run directory."
     )
 
 
@@ -271,9 +271,6 @@ class ProposerConfig(_Section):
         ge=-1,
         le=8,
     )
-    max_rounds: int = setting(
-        3, "Rounds in which an answer that cannot be applied may be repaired.", gt=0
-    )
     context_tokens: int = setting(
         0, "Tokens of the prompt at most; 0 is what the model's window allows.", ge=0
     )
@@ -285,9 +282,6 @@ class ProposerConfig(_Section):
         10.0,
         "Minutes without an answer after which `search` proposes until the LLM answers again.",
         ge=0,
-    )
-    temperature: float = setting(
-        -1.0, "Randomness of the answers; -1 leaves it to the provider.", ge=-1, le=2
     )
     price_in: float = setting(
         -1.0,

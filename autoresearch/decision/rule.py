@@ -8,7 +8,7 @@ Pure: no clock, no disk, no randomness.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,14 +105,13 @@ MARKED_IN_A_ROW = 2
 class Price:
     """What a candidate must gain, in bpb, before it is worth keeping; negative: what it may lose."""
 
-    lines: float
     memory: float
     tie: float
 
     @property
     def total(self) -> float:
         """The gain to exceed."""
-        return self.lines + self.memory - self.tie
+        return self.memory - self.tie
 
 
 def decide(
@@ -120,8 +119,6 @@ def decide(
     incumbent: Experiment,
     session: Session,
     config: DecisionConfig,
-    *,
-    earlier: Sequence[Session] = (),
 ) -> Decision:
     """Decide on a candidate whose trials so far are in `candidate.trials`.
 
@@ -130,8 +127,6 @@ def decide(
         incumbent: The experiment it was made from, measured in the same setup.
         session: The record: noise, prior and the incumbent's uncertainty are read from it.
         config: Policy and prices.
-        earlier: Other sessions, whose candidates teach the prior where `learn_across_sessions` allows it and
-            baseline and setup are the same.
 
     Raises:
         ValueError: the incumbent has no score in the current setup; run it first.
@@ -143,8 +138,7 @@ def decide(
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", "no_score", explanation="it has no score")
-    lessons = earlier if config.learn_across_sessions else ()
-    effect, fold = _effect(candidate, incumbent, session, setup, trials, lessons)
+    effect, fold = _effect(candidate, incumbent, session, setup, trials)
     noise = fold.noise
     delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
     price = price_of(candidate, incumbent, setup, noise, config)
@@ -179,9 +173,8 @@ def _effect(
     session: Session,
     setup: str,
     trials: list[TrialResult],
-    earlier: Sequence[Session],
 ) -> tuple[Effect, Fold]:
-    fold = read(session, setup, candidate=candidate, earlier=earlier)
+    fold = read(session, setup, candidate=candidate)
     if fold is None:
         raise ValueError(f"nothing has a score in setup `{setup}`")
     knowledge = fold.knowledge
@@ -212,7 +205,7 @@ def _rule(
     if action == "retest":
         return action, "doubtful"
     if is_gain:
-        return action, "memory" if price.memory > price.lines else "too_complex"
+        return action, "memory"
     return action, "worse" if 1 - float(effect.below(1e-15)) > 0.9 else "no_gain"
 
 
@@ -223,13 +216,12 @@ def price_of(
     noise: Noise,
     config: DecisionConfig,
 ) -> Price:
-    """Return the gain a candidate must show for its lines and its memory."""
+    """Return the gain a candidate must show for its memory, less what its fewer lines allow."""
     net = candidate.lines_added - candidate.lines_removed
     is_simpler = config.prefer_simpler and net < 0
     return Price(
-        lines=config.complexity_price * max(net, 0),
         memory=_memory_price(candidate, incumbent, setup),
-        tie=TIE_SHARE * noise.sd - config.complexity_price * net if is_simpler else 0.0,
+        tie=TIE_SHARE * noise.sd if is_simpler else 0.0,
     )
 
 
@@ -273,7 +265,6 @@ def _explain(
         "simpler": f"{seen}: equal within the noise, and fewer lines",
         "doubtful": f"{seen}: {chance}, so it is tested again",
         "memory": f"{seen}: {chance}, but its memory must be worth {price.memory:.6f}",
-        "too_complex": f"{seen}: {chance}, but its lines must be worth {price.lines:.6f}",
         "no_gain": f"{seen}: {chance}",
         "worse": f"{seen}: {chance}",
     }

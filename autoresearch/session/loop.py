@@ -168,7 +168,6 @@ class Loop:
                 incumbent,
                 session,
                 self._config.decision,
-                earlier=self._parts.earlier,
             )
             reach("decided")
             if rule.is_incumbent_due(decision, experiment, incumbent, self._parts.setup.key):

@@ -155,7 +155,7 @@ class World:
         os.environ["ZOO_API_KEY"] = KEY
         os.environ["OMP_NUM_THREADS"] = "1"
         training.MAX_LOG_BYTES, local.MAX_WEIGHTS_BYTES = 200_000, 50_000_000
-        process.MAX_PROCESSES = 400
+        process.MAX_PROCESSES = 200
         config = load_config(None, self._settings({})).config
         prepare(config)
         self.dataset = open_dataset(config)

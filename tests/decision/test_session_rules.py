@@ -1,4 +1,4 @@
-"""What rests on the whole session: sentinels, marks, hopeless trials, what earlier sessions taught."""
+"""What rests on the whole session: sentinels, marks, hopeless trials."""
 
 import threading
 from dataclasses import replace
@@ -185,20 +185,3 @@ def test_a_watch_stops_its_trial_only():
 )
 def test_what_is_not_a_collapse(progress, reference):
     assert collapse(progress, reference) is None
-
-
-def test_earlier_sessions_teach_only_where_allowed(lab, decision_config):
-    base = replace(lab.experiment(0, BASE), identity="same")
-    fails = [lab.experiment(i, [1.002], verdict=Verdict.DISCARD) for i in range(1, 60)]
-    before = replace(lab.session(base, *fails), tag="earlier")
-    new = lab.experiment(1, [0.9992])
-    session = lab.session(base, new)
-
-    def p(config, *earlier):
-        return decide(new, base, session, config, earlier=earlier).p_real
-
-    closed, open_ = decision_config(), decision_config(learn_across_sessions=True)
-    assert p(closed, before) == p(closed)
-    assert p(open_, before) < p(closed)
-    other = replace(before, experiments=(replace(base, identity="other"), *fails))
-    assert p(open_, other) == p(closed)
