@@ -1,6 +1,7 @@
-"""The configuration: autoresearch.toml at the top level is its reference and the source of every default.
+"""Every setting of autoresearch, declared once: name, type, default, bounds, meaning and flag.
 
-Precedence: flags > AUTORESEARCH_<SECTION>_<KEY> > the run directory's autoresearch.toml > the reference.
+The reference autoresearch.toml, docs/reference.md and the `--help` of flags are made from these declarations.
+Precedence: flags > AUTORESEARCH_<SECTION>_<KEY> > the run directory's autoresearch.toml > the defaults.
 """
 
 import difflib
@@ -16,16 +17,41 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from autoresearch.errors import ConfigError
-from autoresearch.paths import CONFIG_NAME, RunDirectory, reference_config
+from autoresearch.paths import CONFIG_NAME, RunDirectory
 
 FLAG = "flags"
-"""What `Loaded.sources` says of a value given on the command line."""
+"""The source in `Loaded.sources` of a value given on the command line."""
 
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
+REMOVED = {
+    "data": ("workers",),
+    "decision": (
+        "complexity_price",
+        "learn_across_sessions",
+        "max_memory_mb",
+        "memory_price",
+        "memory_slack",
+        "sentinel_every",
+    ),
+    "judge": ("audit_share", "tolerance"),
+    "proposer": ("max_rounds", "temperature"),
+    "sandbox": ("max_processes",),
+    "session": ("confirm_share",),
+    "storage": ("max_logs_mb",),
+    "trial": ("hung_seconds", "max_log_bytes", "max_weights_mb"),
+}
+"""Section -> settings of earlier versions, for the message that says so."""
+
+
+def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any:
+    """Return the declaration of a setting.
+
+    Args:
+        default: Its default.
+        meaning: One or two sentences; the first is the help of the flag.
+        flag: Flag of `run` or `prepare` that sets it, with its metavar, such as `--hours H`.
+        bounds: `ge`, `gt`, `le`, `min_length` of pydantic.
+    """
+    return Field(default, description=meaning, json_schema_extra={"flag": flag}, **bounds)
 
 
 def _drawable(mix: dict[str, float]) -> dict[str, float]:
@@ -34,7 +60,10 @@ def _drawable(mix: dict[str, float]) -> dict[str, float]:
     return mix
 
 
-Mix = Annotated[dict[Literal["search", "llm", "command"], NonNegative], AfterValidator(_drawable)]
+Mix = Annotated[
+    dict[Literal["search", "llm", "command"], Annotated[float, Field(ge=0)]],
+    AfterValidator(_drawable),
+]
 
 
 class _Section(BaseModel):
@@ -42,129 +71,291 @@ class _Section(BaseModel):
 
 
 class SessionConfig(_Section):
-    """[session]: limits, seed, confirmation, what is told to whom."""
+    """[session]: limits, seed, confirmation, notifications."""
 
-    seed: Count
-    hours: NonNegative
-    experiments: Count
-    max_cost: NonNegative
-    confirm_share: Share
-    confirm_trials: Count
-    notify: list[str]
-    push_after_keep: str
+    seed: int = setting(
+        0, "Where random choices start: seeds of trials, audits drawn, who proposes next.", ge=0
+    )
+    hours: float = setting(
+        0.0,
+        "Stop after this many hours; 0 is no limit. The first limit reached ends the session.",
+        flag="--hours H",
+        ge=0,
+    )
+    experiments: int = setting(
+        0,
+        "Stop after this many experiments, not counting the baseline; 0 is no limit.",
+        flag="--experiments N",
+        ge=0,
+    )
+    max_cost: float = setting(
+        0.0,
+        "Stop when proposals have cost this many US dollars, calls in flight included. 0 is no limit.",
+        flag="--max-cost USD",
+        ge=0,
+    )
+    confirm_trials: int = setting(
+        4,
+        "Fresh trials of the baseline, and as many of the best, on the test split at the end; 0 is no confirmation.",
+        ge=0,
+    )
+    notify: list[str] = setting(
+        [],
+        "Command run at each keep, at a pause and at the end. What happened is its last argument; [] is none.",
+        flag="--notify CMD",
+    )
+    push_after_keep: str = setting(
+        "",
+        'Remote that receives the session\'s refs after each keep, for machines that may vanish; "" is none.',
+    )
 
 
 class TaskConfig(_Section):
     """[task]: what the agent may change."""
 
-    editable: Annotated[list[str], Field(min_length=1)]
-    max_lines: PositiveInt
+    editable: list[str] = setting(
+        ["train.py"],
+        "The files an agent may change, relative to the run directory. The first is the one that is run.",
+        min_length=1,
+    )
+    max_lines: int = setting(630, "Longest editable file in lines.", gt=0)
 
 
 class DataConfig(_Section):
     """[data]: the text, the tokenizer, the splits."""
 
-    source: str
-    text_column: str
-    shards: PositiveInt
-    max_bytes: Count
-    vocab_size: Annotated[int, Field(ge=257, le=65_536)]
-    tokenizer_bytes: PositiveInt
-    holdout_share: Annotated[float, Field(gt=0, le=0.4)]
-    memory_mb: Count
-    workers: Count
+    source: str = setting(
+        "hf://datasets/karpathy/climbmix-400b-shuffle",
+        "hf://datasets/OWNER/NAME[@revision], a file, folder or glob, builtin:python or builtin:packages. Files are"
+        " .parquet .jsonl .jsonl.gz .jsonl.zst .txt .md; builtin:python is the source of the standard library,"
+        " builtin:packages that and all installed packages.",
+        flag="--source SOURCE",
+    )
+    text_column: str = setting(
+        "text", "Column or JSON key that holds the text.", flag="--text-column NAME"
+    )
+    shards: int = setting(
+        10,
+        "Training shards to take of a source that comes in shards.",
+        flag="--shards N",
+        gt=0,
+    )
+    max_bytes: int = setting(
+        0,
+        "Stop reading after this many bytes of text; 0 reads everything.",
+        flag="--max-bytes B",
+        ge=0,
+    )
+    vocab_size: int = setting(
+        8192,
+        "Tokens in the vocabulary, the special one included. At most 65,536, for two bytes per token.",
+        flag="--vocab-size N",
+        ge=257,
+        le=65_536,
+    )
+    tokenizer_bytes: int = setting(
+        200_000_000,
+        "Bytes of training text the tokenizer is trained on, a documented sample.",
+        gt=0,
+    )
+    holdout_share: float = setting(
+        0.02,
+        "Share of documents held out for validation, and as many for test, where a source has no shards of its own for"
+        " it.",
+        gt=0,
+        le=0.4,
+    )
+    memory_mb: int = setting(
+        0,
+        "Memory `prepare` may use, in MB; it takes fewer processes to stay below. 0 is a quarter of the machine's, at"
+        " least 1,500.",
+        ge=0,
+    )
 
 
 class TrialConfig(_Section):
-    """[trial]: budget, caps, device."""
+    """[trial]: budget, limits, device."""
 
-    budget_seconds: Positive
-    startup_seconds: Positive
-    max_seq_len: Annotated[int, Field(ge=16)]
-    device: Literal["auto", "cuda", "mps", "cpu"]
-    hung_seconds: Positive
-    max_log_bytes: PositiveInt
-    max_weights_mb: PositiveInt
-    save_weights: Literal["none", "best", "kept"]
+    budget_seconds: float = setting(
+        300.0, "Seconds of training in a trial, counted by the lab.", gt=0
+    )
+    startup_seconds: float = setting(
+        240.0,
+        "Seconds from the start of the process to `trial.start()`: imports, compilation, warm-up.",
+        gt=0,
+    )
+    max_seq_len: int = setting(
+        2048, "Longest context `build_model` must handle, in tokens; training may use less.", ge=16
+    )
+    device: Literal["auto", "cuda", "mps", "cpu"] = setting(
+        "auto", '"auto", "cuda", "mps" or "cpu".'
+    )
+    save_weights: Literal["none", "best", "kept"] = setting(
+        "best", 'Which weights to keep under .autoresearch/weights: "none", "best" or "kept".'
+    )
 
 
 class JudgeConfig(_Section):
     """[judge]: how val_bpb is measured and checked."""
 
-    context: Annotated[int, Field(ge=16)]
-    eval_tokens: PositiveInt
-    batch_rows: PositiveInt
-    audit_positions: PositiveInt
-    audit_share: Share
-    tolerance: Positive
-    suspicious_jump: Share
-    timeout_seconds: Positive
+    context: int = setting(
+        2048, "Tokens of context when judging; at most trial.max_seq_len.", ge=16
+    )
+    eval_tokens: int = setting(
+        20_971_520, "Validation tokens judged, and as many test tokens in a confirmation.", gt=0
+    )
+    batch_rows: int = setting(32, "Rows judged at a time; halved once when memory runs out.", gt=0)
+    audit_positions: int = setting(
+        2048,
+        "Fewest positions audited, drawn secretly for each trial; more once the noise is known.",
+        gt=0,
+    )
+    suspicious_jump: float = setting(
+        0.1,
+        "A claim lower than the incumbent by this share is audited with more positions before it may be kept.",
+        ge=0,
+        le=1,
+    )
+    timeout_seconds: float = setting(300.0, "Seconds the claim, and the audit, may take.", gt=0)
 
 
 class DecisionConfig(_Section):
     """[decision]: the keep rule."""
 
-    policy: Literal["greedy", "balanced", "strict"]
-    baseline_trials: PositiveInt
-    complexity_price: NonNegative
-    prefer_simpler: bool
-    max_memory_mb: Count
-    memory_slack: NonNegative
-    memory_price: NonNegative
-    sentinel_every: Count
-    learn_across_sessions: bool
+    policy: Literal["greedy", "balanced", "strict"] = setting(
+        "balanced",
+        '"greedy" keeps whatever is lower, "balanced" what is probably better, "strict" tests the doubtful again.',
+    )
+    baseline_trials: int = setting(
+        3, "Trials of the baseline, on different seeds: they measure the noise.", gt=0
+    )
+    prefer_simpler: bool = setting(
+        True, "Whether to keep an equal score (within the noise) with fewer lines."
+    )
 
 
 class ProposerConfig(_Section):
-    """[proposer]: who has the ideas."""
+    """[proposer]: where the ideas come from."""
 
-    kind: Literal["search", "llm", "command"]
-    model: str
-    fallback_models: list[str]
-    api_base: str
-    api_key_env: str
-    command: list[str]
-    mix: Mix
-    ahead: Annotated[int, Field(ge=-1, le=8)]
-    max_rounds: PositiveInt
-    context_tokens: Count
-    max_output_tokens: PositiveInt
-    timeout_seconds: Positive
-    outage_minutes: NonNegative
-    temperature: Annotated[float, Field(ge=-1, le=2)]
-    price_in: Annotated[float, Field(ge=-1)]
-    price_out: Annotated[float, Field(ge=-1)]
-    pass_env: list[str]
+    kind: Literal["search", "llm", "command"] = setting(
+        "search",
+        '"search" (no LLM), "llm" or "command"; the flag also overrides `mix`.',
+        flag="--proposer KIND",
+    )
+    model: str = setting(
+        "", 'Model to ask, by its name in litellm, "provider/name".', flag="--model NAME"
+    )
+    fallback_models: list[str] = setting(
+        [],
+        "Models that take over in turn while the one before is unavailable; those of the same provider share address"
+        " and key.",
+    )
+    api_base: str = setting(
+        "", 'Address of a local or compatible server; "" is the provider\'s own.'
+    )
+    api_key_env: str = setting(
+        "",
+        'Name of the environment variable that holds the key; "" is the provider\'s usual one.',
+    )
+    command: list[str] = setting(
+        [],
+        'Coding-agent command and arguments, or one of its presets by name: ["claude"], ["codex"].',
+    )
+    mix: Mix = setting(
+        {}, "Shares of proposers instead of one kind, e.g. {search = 0.7, llm = 0.3}."
+    )
+    ahead: int = setting(
+        -1,
+        "Proposals prepared while a trial runs. -1 chooses: 1 on a GPU, 0 where it would disturb the measurement.",
+        flag="--ahead N",
+        ge=-1,
+        le=8,
+    )
+    context_tokens: int = setting(
+        0, "Tokens of the prompt at most; 0 is what the model's window allows.", ge=0
+    )
+    max_output_tokens: int = setting(16_384, "Tokens of an answer at most.", gt=0)
+    timeout_seconds: float = setting(
+        600.0, "Seconds one call, or one run of the command, may take.", gt=0
+    )
+    outage_minutes: float = setting(
+        10.0,
+        "Minutes without an answer after which `search` proposes until the LLM answers again.",
+        ge=0,
+    )
+    price_in: float = setting(
+        -1.0,
+        "US dollars per million tokens read; -1 is the price litellm knows, if any.",
+        ge=-1,
+    )
+    price_out: float = setting(
+        -1.0,
+        "US dollars per million tokens written; -1 is the price litellm knows, if any.",
+        ge=-1,
+    )
+    pass_env: list[str] = setting(
+        [],
+        "Environment variables passed to a coding-agent command, in addition to those its preset names.",
+    )
 
 
 class SandboxConfig(_Section):
     """[sandbox]: what a trial may touch."""
 
-    backend: Literal["auto", "bubblewrap", "landlock", "seatbelt", "none"]
-    max_processes: PositiveInt
-    memory_mb: Count
-    disk_mb: PositiveInt
+    backend: Literal["auto", "bubblewrap", "landlock", "seatbelt", "none"] = setting(
+        "auto",
+        '"auto", "bubblewrap", "landlock", "seatbelt" or "none" (needs --unsafe-no-sandbox).',
+    )
+    memory_mb: int = setting(
+        0, "Memory of a trial in MB where the system can limit it; 0 is no limit.", ge=0
+    )
+    disk_mb: int = setting(4096, "Disk a trial may write in its private folders, in MB.", gt=0)
 
 
 class StorageConfig(_Section):
-    """[storage]: what is kept on disk beside git."""
+    """[storage]: what is kept on disk outside git."""
 
-    max_logs_mb: PositiveInt
-    max_weights_mb: PositiveInt
+    max_weights_mb: int = setting(
+        20_000,
+        "Size to which .autoresearch/weights is pruned, in MB, weights of discarded experiments first.",
+        gt=0,
+    )
 
 
 class Config(_Section):
     """All settings, validated."""
 
-    session: SessionConfig
-    task: TaskConfig
-    data: DataConfig
-    trial: TrialConfig
-    judge: JudgeConfig
-    decision: DecisionConfig
-    proposer: ProposerConfig
-    sandbox: SandboxConfig
-    storage: StorageConfig
+    session: SessionConfig = SessionConfig()
+    task: TaskConfig = TaskConfig()
+    data: DataConfig = DataConfig()
+    trial: TrialConfig = TrialConfig()
+    judge: JudgeConfig = JudgeConfig()
+    decision: DecisionConfig = DecisionConfig()
+    proposer: ProposerConfig = ProposerConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    storage: StorageConfig = StorageConfig()
+
+
+@dataclass(frozen=True)
+class Described:
+    """One setting, for the pages that list them."""
+
+    key: str
+    """`section.name`."""
+    default: Any
+    meaning: str
+    flag: str
+    """Flag of `run` or `prepare` with its metavar; empty where there is none."""
+
+
+def described() -> Iterator[Described]:
+    """Yield every setting, in order."""
+    for section, values in Config():
+        for name, field in type(values).model_fields.items():
+            extra = field.json_schema_extra
+            assert isinstance(extra, dict)
+            key, meaning = f"{section}.{name}", field.description or ""
+            yield Described(key, field.default, meaning, str(extra["flag"]))
 
 
 @dataclass(frozen=True)
@@ -176,10 +367,10 @@ class Loaded:
     """Dotted key -> `autoresearch.toml`, `AUTORESEARCH_...` or `flags`."""
 
     def changed(self) -> dict[str, Any]:
-        """Return the values that differ from the reference, by dotted key."""
-        reference = _flatten(_read(reference_config()))
+        """Return the values that differ from the defaults, by dotted key."""
+        defaults = _flatten(Config().model_dump())
         mine = _flatten(self.config.model_dump())
-        return {key: value for key, value in mine.items() if value != reference[key]}
+        return {key: value for key, value in mine.items() if value != defaults[key]}
 
 
 def load_config(
@@ -188,22 +379,20 @@ def load_config(
     """Read and validate the configuration of a run directory.
 
     Args:
-        run_directory: None reads the reference and the environment only.
+        run_directory: None reads the defaults and the environment only.
         overrides: Dotted key -> value from flags; None values are ignored.
 
     Raises:
         ConfigError: a file cannot be read, a key is unknown, a value has the wrong type or range.
     """
-    values = _read(reference_config())
+    values = Config().model_dump()
     known = set(_flatten(values))
     sources: dict[str, str] = {}
 
     def put(key: str, value: Any, source: str) -> None:
         section, name = key.split(".", 1)
         if key not in known:
-            raise ConfigError(
-                f"`{source}`: unknown setting `{key}`", hint=_nearest(key, known, f"{section}.")
-            )
+            raise _unknown(key, source, f"`{key}`", _nearest(key, known, f"{section}."))
         values[section][name] = value
         sources[key] = source
 
@@ -225,12 +414,10 @@ def load_config(
     of_sections = tuple(f"AUTORESEARCH_{section.upper()}_" for section in values)
     for variable in sorted(v for v in os.environ if v.startswith(of_sections)):
         if variable not in variables:
-            raise ConfigError(
-                f"`{variable}`: unknown setting in the environment",
-                hint=_nearest(
-                    variable, variables, next(s for s in of_sections if variable.startswith(s))
-                ),
-            )
+            family = next(s for s in of_sections if variable.startswith(s))
+            key = variable.removeprefix("AUTORESEARCH_").lower().replace("_", ".", 1)
+            hint = _nearest(variable, variables, family)
+            raise _unknown(key, variable, "in the environment", hint)
     for variable, key in variables.items():
         if (text := os.environ.get(variable)) is not None:
             put(key, _from_text(text, values, key), variable)
@@ -248,6 +435,14 @@ def load_config(
             hint="raise `trial.max_seq_len` or lower `judge.context`",
         )
     return Loaded(config, sources)
+
+
+def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
+    section, _, name = key.partition(".")
+    if name in REMOVED.get(section, ()):
+        where = "delete the line" if source == CONFIG_NAME else "unset the variable"
+        return ConfigError(f"`{source}`: `{key}` is no longer a setting", hint=where)
+    return ConfigError(f"`{source}`: unknown setting {what}", hint=hint)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -316,35 +511,6 @@ def _explain(exc: ValidationError, sources: Mapping[str, str]) -> ConfigError:
     )
 
 
-@dataclass(frozen=True)
-class Described:
-    """One setting of the reference."""
-
-    section: str
-    name: str
-    default: str
-    """As it is written there, `200_000_000`."""
-    meaning: str
-    """The comment above it; settings that follow one another without a comment share one."""
-
-
-def described() -> Iterator[Described]:
-    """Yield every setting, in the order of the reference."""
-    section, comment, is_ended = "", "", True
-    for raw in reference_config().read_text(encoding="utf-8").split("\n"):
-        line = raw.strip()
-        if line.startswith("#"):
-            text = line.lstrip("# ")
-            comment, is_ended = text if is_ended else f"{comment} {text}", False
-        else:
-            is_ended = True
-        if line.startswith("["):
-            section, comment = line.strip("[]"), ""
-        elif "=" in line and not line.startswith("#"):
-            name, default = (part.strip() for part in line.split("=", 1))
-            yield Described(section, name, default, comment)
-
-
 def meaning_of(key: str) -> str:
     """Return what a setting means, by dotted key; empty for an unknown one."""
-    return next((d.meaning for d in described() if f"{d.section}.{d.name}" == key), "")
+    return next((d.meaning for d in described() if d.key == key), "")

@@ -134,10 +134,3 @@ def templates_directory() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "_templates"
     return installed if installed.is_dir() else package.parent / "templates"
-
-
-def reference_config() -> Path:
-    """Return the commented autoresearch.toml that holds every default."""
-    package = Path(__file__).resolve().parent
-    installed = package / "_templates" / CONFIG_NAME
-    return installed if installed.is_file() else package.parent / CONFIG_NAME

@@ -188,7 +188,7 @@ class Decision:
 
     action: Literal["keep", "discard", "retest"]
     reason: str
-    """`gain`, `simpler`, `no_gain`, `worse`, `memory`, `too_complex`, ..."""
+    """`gain`, `simpler`, `no_gain`, `worse`, `memory`, ..."""
     p_real: float | None = None
     """Posterior probability that the true effect is an improvement."""
     estimate: float | None = None

@@ -20,8 +20,9 @@ import tomllib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from autoresearch.config import JudgeConfig
 from autoresearch.judge.audit import LEAK_FACTOR, POWER, Spread, plan
-from autoresearch.paths import reference_config, templates_directory
+from autoresearch.paths import templates_directory
 
 # Standard deviation between trials in bpb. h100: as others measured it; cpu and demo: measured on two cores of
 # a server processor; the rest: assumed until somebody measures it.
@@ -118,7 +119,7 @@ def lines(ratio: float = RATIO) -> Iterator[Line]:
     Args:
         ratio: Seconds of judging a token for each of training on it.
     """
-    defaults = tomllib.loads(reference_config().read_text())["judge"]
+    defaults = JudgeConfig().model_dump()
     for path in sorted((templates_directory() / "presets").glob("*.toml")):
         settings = tomllib.loads(path.read_text())["settings"]
         judge = {**defaults, **settings["judge"]}

@@ -44,9 +44,7 @@ PUBLIC = {
 
 def fitting(hardware: Hardware) -> list[str]:
     """Return the presets that can run here: those of the device's size and below, `cpu` on a CPU."""
-    chosen = presets.choose_preset(hardware).name
-    by_memory = ["h100", "24gb", "12gb", "8gb"]
-    return by_memory[by_memory.index(chosen) :] if chosen in by_memory else [chosen]
+    return [preset.name for preset in presets.fitting(hardware)]
 
 
 def rows_of(names: list[str], is_gpu: bool) -> list[tuple[str, str, str]]:

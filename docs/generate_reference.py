@@ -1,18 +1,26 @@
-"""Writes docs/reference.md from the command line and from the commented autoresearch.toml.
+"""Writes docs/reference.md and the commented autoresearch.toml from the command line and autoresearch/config.py.
 
-    python docs/generate_reference.py            # write it
-    python docs/generate_reference.py --check    # exit 1 if it is not what it should be
+    python docs/generate_reference.py            # write them
+    python docs/generate_reference.py --check    # exit 1 if one is stale
 
 A test runs the check.
 """
 
+import json
 import sys
+import textwrap
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "docs" / "reference.md"
+HEAD = """\
+# Every setting of autoresearch with its default. Made by `python docs/generate_reference.py`; do not edit.
+# A run directory's own autoresearch.toml holds only what differs. Order of precedence:
+# flags > AUTORESEARCH_<SECTION>_<KEY> > the run directory's autoresearch.toml > these defaults.
+# `autoresearch run --show-config` prints each value and where it came from.
+"""
 EXIT_CODES = (
     (0, "done"),
     (1, "the work itself failed"),
@@ -57,6 +65,11 @@ def reference() -> str:
         "`autoresearch run --show-config` prints each value and where it came from.",
         "",
         *_configuration(),
+        "## Presets",
+        "",
+        "`autoresearch init --preset NAME`, each a file in `templates/presets`; `auto` takes the largest that fits.",
+        "",
+        *_presets(),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -106,14 +119,60 @@ def _options(command: Any) -> list[str]:
     return [*_table(("option", "meaning"), rows), ""] if rows else []
 
 
-def _configuration() -> list[str]:
+def _sections() -> Iterator[tuple[str, list[Any]]]:
+    """Yield the name of each section and its settings."""
     from autoresearch.config import described
 
+    for section, settings in groupby(described(), key=lambda d: d.key.split(".")[0]):
+        yield section, list(settings)
+
+
+def _configuration() -> list[str]:
     lines: list[str] = []
-    for section, settings in groupby(described(), key=lambda d: d.section):
-        rows = [(f"`{d.name}`", f"`{d.default}`", _escape(d.meaning)) for d in settings]
+    for section, settings in _sections():
+        rows = [
+            (f"`{d.key.split('.')[1]}`", f"`{_toml(d.default)}`", _escape(d.meaning))
+            for d in settings
+        ]
         lines += [f"### [{section}]", "", *_table(("setting", "default", "meaning"), rows), ""]
     return lines
+
+
+def _presets() -> list[str]:
+    from autoresearch.bootstrap.presets import load_preset, preset_names
+
+    rows = []
+    for p in map(load_preset, preset_names()):
+        c, judge = dict(p.constants), p.settings["judge"]
+        tokens: Any = c["CONTEXT"] * c["ROWS"] * c["ACCUMULATE"]  # type: ignore[operator]
+        shape, seconds = f"{c['DEPTH']} x {c['WIDTH']}", p.settings["trial"]["budget_seconds"]
+        numbers = (
+            f"{p.num_params / 1e6:.1f} M",
+            f"{c['CONTEXT']:,}",
+            f"{tokens:,}",
+            f"{p.memory_gb} GB",
+        )
+        rows.append(
+            (p.name, p.summary, shape, *numbers, f"{seconds:g} s", f"{judge['eval_tokens']:,}")
+        )
+    names = ("preset", "device", "depth x width", "parameters", "context", "tokens per step")
+    return _table((*names, "memory", "budget", "evaluation tokens"), rows)
+
+
+def settings_file() -> str:
+    """Return the whole commented autoresearch.toml."""
+    text = HEAD
+    for section, settings in _sections():
+        text += f"\n[{section}]\n"
+        for d in settings:
+            comment = textwrap.wrap(d.meaning, 118, initial_indent="# ", subsequent_indent="# ")
+            text += "\n".join([*comment, f"{d.key.split('.')[1]} = {_toml(d.default)}\n"])
+    return text
+
+
+def _toml(value: Any) -> str:
+    is_long = isinstance(value, int) and not isinstance(value, bool) and value >= 10_000
+    return f"{value:_}" if is_long else json.dumps(value)
 
 
 def _escape(text: str) -> str:
@@ -126,15 +185,16 @@ def _table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
 
 
 def main() -> int:
-    """Write the page, or check it."""
-    text = reference()
-    if "--check" not in sys.argv:
-        TARGET.write_text(text, encoding="utf-8")
-        return 0
-    if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-        return 0
-    sys.stderr.write("docs/reference.md is stale: run `python docs/generate_reference.py`\n")
-    return 1
+    """Write the files, or check them."""
+    made = {"docs/reference.md": reference(), "autoresearch.toml": settings_file()}
+    for name, text in made.items():
+        path = ROOT / name
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"{name} is stale: run `python docs/generate_reference.py`\n")
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

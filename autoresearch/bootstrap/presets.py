@@ -1,19 +1,21 @@
 """Presets: constants for train.py and settings for autoresearch.toml, by the memory and kind of the device.
 
-A preset is one TOML file in `templates/presets`: `summary`, `numbers` (where its numbers come from),
-`[constants]` of the gpt template and `[settings.<section>]` of autoresearch.toml.
+A preset is one TOML file in `templates/presets` with the fields of `Preset`: `[constants]` of the gpt template,
+`[settings.<section>]` of autoresearch.toml, and the device and memory it is chosen for.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoresearch.errors import UsageError
-from autoresearch.machine.hardware import Hardware
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, templates_directory
-from autoresearch.types import MB_PER_GB
+
+if TYPE_CHECKING:
+    from autoresearch.machine.hardware import Hardware
 
 Constant = int | float | bool | str
 
@@ -38,11 +40,15 @@ class Preset:
     """What training takes at its peak, on the device; on `cpu` all of the process."""
     constants: Mapping[str, Constant]
     settings: Mapping[str, Mapping[str, Any]]
+    device: str = ""
+    """Kind of device it is for, as `Hardware.kind`; empty: never chosen by the hardware."""
+    min_memory_mb: int = 0
+    """Memory of the device from which it is chosen."""
 
 
 def preset_names() -> list[str]:
     """Return the names of all presets, sorted."""
-    return sorted(p.stem for p in (templates_directory() / "presets").glob("*.toml"))
+    return sorted(p.stem for p in _folder().glob("*.toml"))
 
 
 def template_names() -> list[str]:
@@ -60,25 +66,34 @@ def load_preset(name: str) -> Preset:
         raise UsageError(
             f"unknown preset `{name}`", hint=f"one of: auto, {', '.join(preset_names())}"
         )
-    path = templates_directory() / "presets" / f"{name}.toml"
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    values = tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     return Preset(name=name, **values)
 
 
-def choose_preset(hardware: Hardware) -> Choice:
-    """Return the preset for a device and a sentence that says why."""
+def _folder() -> Path:
+    return templates_directory() / "presets"
+
+
+def fitting(hardware: "Hardware") -> list[Preset]:
+    """Return the presets a device can run, the one for most memory first."""
+    presets = map(load_preset, preset_names())
     memory = hardware.memory_mb or 0
-    size = f"{hardware.name}, {memory / MB_PER_GB:.0f} GB"
-    if hardware.kind == "mps":
-        return Choice("mps", f"{size} shared with the system")
-    if hardware.kind == "rocm":
-        return Choice("rocm", size)
-    if hardware.kind == "cuda":
-        for name, least_mb in (("h100", 70_000), ("24gb", 20_000), ("12gb", 10_000), ("8gb", 0)):
-            if memory >= least_mb:
-                return Choice(name, size)
-    why = f"no usable GPU, {hardware.cores} cores of {hardware.cpu}"
-    return Choice("cpu", f"{why}; {hardware.note}" if hardware.note else why)
+    found = [p for p in presets if p.device == hardware.kind and p.min_memory_mb <= memory]
+    return sorted(found, key=lambda p: p.min_memory_mb, reverse=True)
+
+
+def choose_preset(hardware: "Hardware") -> Choice:
+    """Return the preset for a device and a sentence that says why."""
+    from autoresearch.types import MB_PER_GB
+
+    chosen = fitting(hardware)[0]
+    if hardware.kind == "cpu":
+        why = f"no usable GPU, {hardware.cores} cores of {hardware.cpu}"
+        return Choice(chosen.name, f"{why}; {hardware.note}" if hardware.note else why)
+    shared = " shared with the system" if hardware.kind == "mps" else ""
+    return Choice(
+        chosen.name, f"{hardware.name}, {(hardware.memory_mb or 0) / MB_PER_GB:.0f} GB{shared}"
+    )
 
 
 def render(template: str, preset: str, heading: str = "") -> dict[str, str]:

@@ -5,11 +5,12 @@ What the verbs share: the global flags as one object, and the options that many 
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from autoresearch.commands._common import complete_tag
+from autoresearch.config import described
 
 if TYPE_CHECKING:
     from autoresearch.ui.console import OutputMode
@@ -31,6 +32,14 @@ TagOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
 ]
+
+
+def option_of(key: str) -> Any:
+    """Return the option that sets a setting, as `config.py` declares it; help is the first sentence of its meaning."""
+    declared = next(d for d in described() if d.key == key)
+    name, metavar = declared.flag.split()
+    text = declared.meaning.partition(". ")[0].removesuffix(".")
+    return typer.Option(name, metavar=metavar, help=f"{text}.")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from autoresearch.bootstrap.presets import preset_names
 from autoresearch.commands import JsonOption, QuietOption, state
 
 
@@ -14,7 +15,7 @@ def init(
     preset: Annotated[
         str,
         typer.Option(
-            "--preset", help="auto, h100, 24gb, 12gb, 8gb, mps, rocm, cpu or demo; auto looks."
+            "--preset", help=f"auto, which looks at the hardware, or {', '.join(preset_names())}."
         ),
     ] = "auto",
     template: Annotated[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import DryRunOption, JsonOption, QuietOption, state
+from autoresearch.commands import DryRunOption, JsonOption, QuietOption, option_of, state
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
@@ -15,30 +15,11 @@ if TYPE_CHECKING:
 
 def prepare(
     ctx: typer.Context,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--source",
-            metavar="SOURCE",
-            help="hf://datasets/OWNER/NAME, a file, folder or glob, builtin:python or builtin:packages.",
-        ),
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option("--text-column", metavar="NAME", help="Column or key of the text."),
-    ] = None,
-    shards: Annotated[
-        int | None,
-        typer.Option("--shards", metavar="N", min=1, help="Training shards of a hub source."),
-    ] = None,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option("--max-bytes", metavar="B", min=0, help="Stop after this much text; 0: all."),
-    ] = None,
-    vocab_size: Annotated[
-        int | None,
-        typer.Option("--vocab-size", metavar="N", help="Tokens in the vocabulary."),
-    ] = None,
+    source: Annotated[str | None, option_of("data.source")] = None,
+    text_column: Annotated[str | None, option_of("data.text_column")] = None,
+    shards: Annotated[int | None, option_of("data.shards")] = None,
+    max_bytes: Annotated[int | None, option_of("data.max_bytes")] = None,
+    vocab_size: Annotated[int | None, option_of("data.vocab_size")] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use what is here; never the network.")
     ] = False,

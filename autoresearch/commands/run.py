@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, State, TagOption, state
+from autoresearch.commands import JsonOption, QuietOption, State, TagOption, option_of, state
 
 if TYPE_CHECKING:
     from autoresearch.config import ProposerConfig
@@ -18,28 +18,12 @@ EXIT_CODES = {"interrupted": 130, "error": 1, "proposer": 3}
 
 def run(
     ctx: typer.Context,
-    hours: Annotated[
-        float | None,
-        typer.Option("--hours", metavar="H", min=0, help="Stop after H hours; 0: no limit."),
-    ] = None,
+    hours: Annotated[float | None, option_of("session.hours")] = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="HH:MM", help="Stop at this time of day.")
     ] = None,
-    experiments: Annotated[
-        int | None,
-        typer.Option(
-            "--experiments", metavar="N", min=0, help="Stop after N experiments; 0: no limit."
-        ),
-    ] = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            "--max-cost",
-            metavar="USD",
-            min=0,
-            help="Stop when proposing cost this, more than 0.",
-        ),
-    ] = None,
+    experiments: Annotated[int | None, option_of("session.experiments")] = None,
+    max_cost: Annotated[float | None, option_of("session.max_cost")] = None,
     tag: TagOption = None,
     source: Annotated[
         str | None,
@@ -49,16 +33,9 @@ def run(
             help="Begin session --tag with a tag's best, an experiment or a commit.",
         ),
     ] = None,
-    proposer: Annotated[
-        str | None, typer.Option("--proposer", help="search, llm or command; instead of a mix too.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="NAME", help="Model that llm or a command asks."),
-    ] = None,
-    ahead: Annotated[
-        int | None, typer.Option("--ahead", metavar="N", help="Proposals prepared ahead.")
-    ] = None,
+    proposer: Annotated[str | None, option_of("proposer.kind")] = None,
+    model: Annotated[str | None, option_of("proposer.model")] = None,
+    ahead: Annotated[int | None, option_of("proposer.ahead")] = None,
     is_rebaseline: Annotated[
         bool,
         typer.Option("--rebaseline", help="Measure the best anew: hardware or data changed."),
@@ -75,10 +52,7 @@ def run(
     is_waiting_for_gpu: Annotated[
         bool, typer.Option("--wait-gpu", help="Wait until no other process uses the GPU.")
     ] = False,
-    notify: Annotated[
-        str | None,
-        typer.Option("--notify", metavar="CMD", help="Command told of keeps, pauses and the end."),
-    ] = None,
+    notify: Annotated[str | None, option_of("session.notify")] = None,
     is_config_shown: Annotated[
         bool,
         typer.Option(

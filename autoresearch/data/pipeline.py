@@ -230,7 +230,7 @@ def build(run: Run, listing: Listing) -> Dataset:
                 "source": run.source,
                 "revision": listing.revision,
                 "created_at": now(),
-                "settings": run.data.model_dump(exclude={"memory_mb", "workers"}),
+                "settings": run.data.model_dump(exclude={"memory_mb"}),
                 "pattern": PATTERN,
                 "duplicates": assignment.duplicates,
                 "notes": list(listing.notes),
@@ -271,7 +271,7 @@ def _num_workers(run: Run, listing: Listing, num_units: int) -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    wanted = min(run.data.workers or cores, num_units)
+    wanted = min(cores, num_units)
     memory = run.data.memory_mb or max(1500, total_memory_mb() // 4)
     allowed = max(1, (memory - BASE_MB - BIG_MB) // WORKER_MB)
     if allowed < wanted:

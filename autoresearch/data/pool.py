@@ -174,7 +174,7 @@ def _died(code: int) -> AutoresearchError:
     why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     hint = "run `autoresearch prepare` again: it goes on where it was"
     if code == -signal.SIGKILL:
-        hint += "; if memory ran out, lower `data.workers`"
+        hint += "; if memory ran out, lower `data.memory_mb`"
     return AutoresearchError(f"a worker of `prepare` {why}", hint=hint, kind="data_invalid")
 
 
@@ -185,7 +185,7 @@ def _as_error(exc: Exception) -> dict[str, Any]:
         message, kind = "no space left on the disk of the cache", "disk"
         hint = "make room, or set AUTORESEARCH_CACHE_DIR to another disk; then run `autoresearch prepare` again"
     elif isinstance(exc, MemoryError):
-        message, hint, kind = "memory ran out", "lower `data.workers`", "data_invalid"
+        message, hint, kind = "memory ran out", "lower `data.memory_mb`", "data_invalid"
     else:
         message = f"a worker of `prepare` failed: {type(exc).__name__}: {exc}"
         hint, kind = "set AUTORESEARCH_DEBUG=1 to see where", "data_invalid"

@@ -220,7 +220,7 @@ def _size(path: Path) -> int:
 
 def request_key(data: DataConfig, source: str) -> str:
     """Return a hash of what was asked for."""
-    fields = data.model_dump(exclude={"source", "memory_mb", "workers"})
+    fields = data.model_dump(exclude={"source", "memory_mb"})
     return hash_of({"format": FORMAT, "source": source, **fields})
 
 

@@ -14,6 +14,8 @@ from autoresearch.decision.scores import confirm_seed
 from autoresearch.types import Confirmation, Decision, Session, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 
+CONFIRM_SHARE = 0.15
+"""Largest share of the time limit kept free for the confirmation."""
 MIN_PAIRS = 2
 """Pairs of trials without which there is no interval."""
 
@@ -35,18 +37,18 @@ def confirmation_reserve_seconds(
 ) -> float:
     """Return the seconds to keep free at the end of a session.
 
-    The smaller of what `confirm_trials` of each side take and `confirm_share` of the time there is; 0 where there is
+    The smaller of what `confirm_trials` of each side take and `CONFIRM_SHARE` of the time there is; 0 where there is
     no confirmation, or where that share is too short for one: the session then ends unconfirmed.
 
     Args:
-        settings: With the confirmation's share and trials.
+        settings: With the number of trials of the confirmation.
         trial_seconds: What a trial takes.
         limit_seconds: The session's time; 0 is no limit.
     """
     needed = 2 * settings.confirm_trials * trial_seconds
     if limit_seconds <= 0:
         return needed
-    share = settings.confirm_share * limit_seconds
+    share = CONFIRM_SHARE * limit_seconds
     if affordable_pairs(share, trial_seconds, MIN_PAIRS) < MIN_PAIRS:
         return 0.0
     return min(needed, share)

@@ -34,8 +34,6 @@ from autoresearch.util.stats import Floats
 
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""
-EARLIER_SHARE = 0.5
-"""Weight of what an earlier session taught about the prior: its ideas were other ones."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,6 @@ def read(
     setup: str,
     *,
     candidate: Experiment | None = None,
-    earlier: Sequence[Session] = (),
     has_intervals: bool = False,
 ) -> Fold | None:
     """Read the session in order and return what is known of the incumbent.
@@ -102,8 +99,6 @@ def read(
         session: The record.
         setup: Only trials of this setup count.
         candidate: An experiment under decision: left out of the history, its seeds are provided for.
-        earlier: Sessions whose candidates may teach the prior; those of another setup or another baseline
-            are passed over.
         has_intervals: Work out the intervals of kept effects too.
 
     Returns:
@@ -116,8 +111,7 @@ def read(
     counts = Counter(t.result.seed for _, trials in steps for t in trials)
     counts.update(t.seed for t in (good_results(candidate, setup) if candidate is not None else ()))
     seeds = {s: i for i, s in enumerate(sorted(s for s, n in counts.items() if n > 1))}
-    lessons = _lessons(session, setup, earlier)
-    walk = _Walk(_place(session, setup), seeds, steps[0], lessons, has_intervals=has_intervals)
+    walk = _Walk(_place(session, setup), seeds, steps[0], has_intervals=has_intervals)
     for experiment, trials in steps[1:]:
         walk.step(experiment, trials)
     return walk.end()
@@ -166,25 +160,6 @@ def _as_judged(
     return ordered
 
 
-def _lessons(session: Session, setup: str, earlier: Sequence[Session]) -> Floats | float:
-    """Return the log evidence that earlier sessions give for each prior node, tempered."""
-    identity = session.experiments[0].identity if session.experiments else ""
-    total: Floats | float = 0.0
-    for other in earlier:
-        is_alike = other.experiments and identity and other.experiments[0].identity == identity
-        if other.tag == session.tag or not is_alike:
-            continue
-        fold = read(other, setup)
-        if fold is None:
-            continue
-        known = fold.knowledge
-        gained = known.log_prior - known.prior.log_weight  # (J, K)
-        weight = np.exp(known.log_weight).sum(axis=-1, keepdims=True)
-        mean = np.sum(weight * (gained - gained.max(axis=-1, keepdims=True)), axis=-2)
-        total = total + EARLIER_SHARE * mean
-    return total
-
-
 class _Walk:
     """Goes through the experiments in order; the incumbent's later trials come at their own time."""
 
@@ -193,7 +168,6 @@ class _Walk:
         grid: NoiseGrid,
         seeds: Mapping[int, int],
         first: tuple[Experiment, list[Trial]],
-        lessons: Floats | float,
         *,
         has_intervals: bool,
     ) -> None:
@@ -205,7 +179,6 @@ class _Walk:
         self.knowledge = start(
             grid, default_prior(grid), np.array(scores_of([trials[0].result])[0]), len(seeds)
         )
-        self.knowledge = replace(self.knowledge, log_prior=self.knowledge.log_prior + lessons)
         self.commits: dict[str, tuple[Experiment, list[Trial]]] = {}
         self._measure(experiment, trials)
 

@@ -8,7 +8,7 @@ Pure: no clock, no disk, no randomness.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,6 +85,12 @@ POLICIES = {
     "balanced": Policy(keep=0.5, drop=0.3, max_trials=2, last=0.4),
     "strict": Policy(keep=0.9, drop=0.3, max_trials=4, last=0.9),
 }
+MEMORY_SLACK = 0.1
+"""Growth of peak memory that costs nothing, as a share of the incumbent's."""
+MEMORY_PRICE = 0.0005
+"""bpb that each further tenth of memory must be worth."""
+SENTINEL_EVERY = 25
+"""Experiments after which the incumbent is measured again."""
 TIE_SHARE = 0.5
 """Part of the noise within which fewer lines count as equal."""
 ODD_SPREAD = 4.0
@@ -99,14 +105,13 @@ MARKED_IN_A_ROW = 2
 class Price:
     """What a candidate must gain, in bpb, before it is worth keeping; negative: what it may lose."""
 
-    lines: float
     memory: float
     tie: float
 
     @property
     def total(self) -> float:
         """The gain to exceed."""
-        return self.lines + self.memory - self.tie
+        return self.memory - self.tie
 
 
 def decide(
@@ -114,8 +119,6 @@ def decide(
     incumbent: Experiment,
     session: Session,
     config: DecisionConfig,
-    *,
-    earlier: Sequence[Session] = (),
 ) -> Decision:
     """Decide on a candidate whose trials so far are in `candidate.trials`.
 
@@ -124,8 +127,6 @@ def decide(
         incumbent: The experiment it was made from, measured in the same setup.
         session: The record: noise, prior and the incumbent's uncertainty are read from it.
         config: Policy and prices.
-        earlier: Other sessions, whose candidates teach the prior where `learn_across_sessions` allows it and
-            baseline and setup are the same.
 
     Raises:
         ValueError: the incumbent has no score in the current setup; run it first.
@@ -137,8 +138,7 @@ def decide(
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", "no_score", explanation="it has no score")
-    lessons = earlier if config.learn_across_sessions else ()
-    effect, fold = _effect(candidate, incumbent, session, setup, trials, lessons)
+    effect, fold = _effect(candidate, incumbent, session, setup, trials)
     noise = fold.noise
     delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
     price = price_of(candidate, incumbent, setup, noise, config)
@@ -173,9 +173,8 @@ def _effect(
     session: Session,
     setup: str,
     trials: list[TrialResult],
-    earlier: Sequence[Session],
 ) -> tuple[Effect, Fold]:
-    fold = read(session, setup, candidate=candidate, earlier=earlier)
+    fold = read(session, setup, candidate=candidate)
     if fold is None:
         raise ValueError(f"nothing has a score in setup `{setup}`")
     knowledge = fold.knowledge
@@ -206,7 +205,7 @@ def _rule(
     if action == "retest":
         return action, "doubtful"
     if is_gain:
-        return action, "memory" if price.memory > price.lines else "too_complex"
+        return action, "memory"
     return action, "worse" if 1 - float(effect.below(1e-15)) > 0.9 else "no_gain"
 
 
@@ -217,30 +216,20 @@ def price_of(
     noise: Noise,
     config: DecisionConfig,
 ) -> Price:
-    """Return the gain a candidate must show for its lines and its memory."""
+    """Return the gain a candidate must show for its memory, less what its fewer lines allow."""
     net = candidate.lines_added - candidate.lines_removed
     is_simpler = config.prefer_simpler and net < 0
     return Price(
-        lines=config.complexity_price * max(net, 0),
-        memory=_memory_price(candidate, incumbent, setup, config),
-        tie=TIE_SHARE * noise.sd - config.complexity_price * net if is_simpler else 0.0,
+        memory=_memory_price(candidate, incumbent, setup),
+        tie=TIE_SHARE * noise.sd if is_simpler else 0.0,
     )
 
 
-def _memory_price(
-    candidate: Experiment, incumbent: Experiment, setup: str, config: DecisionConfig
-) -> float:
+def _memory_price(candidate: Experiment, incumbent: Experiment, setup: str) -> float:
     mine, theirs = _peak_memory(candidate, setup), _peak_memory(incumbent, setup)
-    price = 0.0
-    if mine is not None and theirs:
-        growth = mine / theirs - 1 - config.memory_slack
-        price += config.memory_price * max(growth, 0.0) / 0.1
-    if mine is not None and config.max_memory_mb:
-        beyond = mine / config.max_memory_mb - 1
-        if theirs and theirs > config.max_memory_mb:
-            beyond = mine / theirs - 1
-        price += config.memory_price * max(beyond, 0.0) / 0.1
-    return price
+    if mine is None or not theirs:
+        return 0.0
+    return MEMORY_PRICE * max(mine / theirs - 1 - MEMORY_SLACK, 0.0) / 0.1
 
 
 def _peak_memory(experiment: Experiment, setup: str) -> float | None:
@@ -276,7 +265,6 @@ def _explain(
         "simpler": f"{seen}: equal within the noise, and fewer lines",
         "doubtful": f"{seen}: {chance}, so it is tested again",
         "memory": f"{seen}: {chance}, but its memory must be worth {price.memory:.6f}",
-        "too_complex": f"{seen}: {chance}, but its lines must be worth {price.lines:.6f}",
         "no_gain": f"{seen}: {chance}",
         "worse": f"{seen}: {chance}",
     }
@@ -337,15 +325,15 @@ def _last_doubtful(
     return high
 
 
-def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
+def is_sentinel_due(session: Session) -> bool:
     """Whether the incumbent should be run again.
 
-    It is after `sentinel_every` experiments since its last trial, because the machine may have drifted meanwhile;
+    It is after `SENTINEL_EVERY` experiments since its last trial, because the machine may have drifted meanwhile;
     and after two in a row that ran at another speed without a cause, because then it probably has. Each such trial
     sharpens the incumbent's level and the noise.
     """
     best = next((e for e in session.experiments if e.number == session.best), None)
-    if config.sentinel_every == 0 or best is None or best.verdict is not Verdict.KEEP:
+    if best is None or best.verdict is not Verdict.KEEP:
         return False
     setup = setup_of(session, best)
     last = max((t.started_at for t in best.trials if _is_of_loop(t, setup)), default=None)
@@ -360,7 +348,7 @@ def is_sentinel_due(session: Session, config: DecisionConfig) -> bool:
     ]
     marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
-    return is_odd or len(since) >= config.sentinel_every
+    return is_odd or len(since) >= SENTINEL_EVERY
 
 
 def is_incumbent_due(

@@ -15,6 +15,7 @@ from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.events import Progress
+from autoresearch.judge.audit import TOLERANCE
 from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import NoScoreError, Text
@@ -28,6 +29,9 @@ from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
 from autoresearch.util.files import write_atomic
 from autoresearch.util.killpoints import reach
 
+HUNG_SECONDS = 120.0
+"""A trial that takes no batch for so long counts as hung."""
+MAX_WEIGHTS_BYTES = 20_000_000_000
 _SUSPEND_SECONDS = 2.0
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
 _ALLOWANCE_SECONDS = 1.0
@@ -77,6 +81,7 @@ class LocalExecutor:
     ) -> None:
         self.submit_seconds = submit_seconds
         self.tolerance = tolerance
+        self.hung_seconds = HUNG_SECONDS
         self.noise_nats = noise_nats
         self._cache = cache
         # A quarter of what a child may write: it copies them.
@@ -156,8 +161,8 @@ class LocalExecutor:
             startup_seconds=trial.startup_seconds,
             budget_seconds=spec.budget_seconds,
             allowance_seconds=self.allowance_seconds(spec.budget_seconds),
-            hung_seconds=trial.hung_seconds,
-            max_weights_bytes=trial.max_weights_mb * 1_000_000,
+            hung_seconds=self.hung_seconds,
+            max_weights_bytes=MAX_WEIGHTS_BYTES,
             divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
         )
         caches = self._caches
@@ -318,7 +323,7 @@ class LocalExecutor:
             vocab_size=self._dataset.vocab_size,
             text=self._text(spec.split),
             training=self._training_rows,
-            tolerance=max(self._config.judge.tolerance, self.tolerance or 0.0),
+            tolerance=max(TOLERANCE, self.tolerance or 0.0),
             is_calibrating=spec.keep_cache and self.tolerance is None,
             noise_nats=self.noise_nats or 0.0,
             reference=self._known_reference(spec.split),

@@ -33,6 +33,10 @@ _NUM_GAINS = 48
 _SAMPLE = 1 << 20
 
 
+TOLERANCE = 0.25
+"""Nats by which an audited position may differ from its claim, unless the calibrated tolerance is larger."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """What is known of honest claims, in nats.
@@ -44,7 +48,7 @@ class Spread:
         noise: Standard deviation of honest audited minus claimed.
     """
 
-    tolerance: float = 0.25
+    tolerance: float = TOLERANCE
     mean_square: float = 0.2
     max_gain: float = 18.0
     noise: float = 0.0

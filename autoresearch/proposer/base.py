@@ -11,6 +11,8 @@ from autoresearch.events import Alerted
 from autoresearch.proposer.llm.errors import PAUSE_SECONDS
 from autoresearch.types import Proposal, Session, Usage
 
+MAX_ROUNDS = 3
+"""Rounds in which an answer that cannot be applied may be repaired."""
 Notify = Callable[[Alerted], None]
 """Told of something a person should know."""
 

@@ -14,6 +14,8 @@ from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
 from autoresearch.types import Session
 
+MAX_LOGS_BYTES = 500_000_000
+"""Size to which .autoresearch/logs is pruned."""
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -52,7 +54,7 @@ def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Pa
 def prune(run_directory: RunDirectory, config: StorageConfig, session: Session) -> int:
     """Delete what is over the limits and return how many bytes that freed."""
     logs = sorted(_files(run_directory.logs), key=_modified)
-    freed = _shrink(logs, config.max_logs_mb * 1_000_000)
+    freed = _shrink(logs, MAX_LOGS_BYTES)
     weights = [p for p in _files(run_directory.weights) if p.suffix in (".safetensors", ".part")]
     weights.sort(key=lambda path: _rank(path, session))
     return freed + _shrink(weights, config.max_weights_mb * 1_000_000)

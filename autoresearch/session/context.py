@@ -121,8 +121,6 @@ class Parts:
     """Time the confirmation will need, kept free out of the hours."""
     keep_caches: Callable[[str], None] = lambda _: None
     """Called with the label of the last trial of an experiment that is kept."""
-    earlier: tuple[Session, ...] = ()
-    """Other sessions of the run directory that may teach the prior."""
     clock: Clock = field(default_factory=Clock)
     alerts: "queue.SimpleQueue[Alerted]" = field(default_factory=queue.SimpleQueue)
     """Alerts of other threads; recorded by the loop's thread."""

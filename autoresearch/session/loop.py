@@ -121,7 +121,7 @@ class Loop:
             self._measure_tip()
         elif waiting:
             self._finish(waiting[0].number)
-        elif rule.is_sentinel_due(session, self._config.decision):
+        elif rule.is_sentinel_due(session):
             self._trials.run(incumbent)
         elif not self._ideas.take_hand_edit():
             self._ideas.propose()
@@ -172,7 +172,6 @@ class Loop:
                 incumbent,
                 session,
                 self._config.decision,
-                earlier=self._parts.earlier,
             )
             reach("decided")
             if rule.is_incumbent_due(decision, experiment, incumbent, self._parts.setup.key):

@@ -60,7 +60,6 @@ def run_session(
     from autoresearch.proposer.base import ProposerUnavailableError
     from autoresearch.proposer.prefetch import Ahead
     from autoresearch.proposer.registry import make_proposer
-    from autoresearch.record.sessions import sessions
     from autoresearch.session.confirm import run_confirmation
     from autoresearch.session.context import Clock, Parts, trial_seconds
     from autoresearch.session.loop import Loop
@@ -89,13 +88,6 @@ def run_session(
         _look_around(record, options, emit, stop)
 
         clock = Clock()
-        earlier = tuple(
-            other
-            for other in (
-                sessions(lab.run_directory) if config.decision.learn_across_sessions else ()
-            )
-            if other.tag != record.tag
-        )
 
         def confirm(session: Session) -> object:
             due = due_confirmation(session, config, lab.setup)
@@ -147,7 +139,6 @@ def run_session(
                 reserve_seconds=reserve,
                 alerts=alerts,
                 clock=clock,
-                earlier=earlier,
                 keep_caches=lab.executor.keep_caches,
             )
         )

@@ -14,6 +14,8 @@ from autoresearch.types import Experiment, Outcome, Session, Trial, TrialResult,
 from autoresearch.util.killpoints import reach
 
 STATUS_SECONDS = 2.0
+AUDIT_SHARE = 0.1
+"""Share of trials that are audited although they would not be kept."""
 
 
 class Trials:
@@ -85,7 +87,7 @@ class Trials:
             seed=rule.trial_seed(session.seed, counted),
             budget_seconds=config.trial.budget_seconds,
             audit_below=rule.keep_threshold(session, config.decision),
-            audit=audit or is_tip or self._random.random() < config.judge.audit_share,
+            audit=audit or is_tip or self._random.random() < AUDIT_SHARE,
             noise_bpb=None if best is None else rule.measure_noise(session).sd,
             suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
             number=experiment.number,

@@ -19,6 +19,8 @@ from autoresearch.trial import supervisor
 from autoresearch.trial.child import main as child_module
 from autoresearch.trial.snapshot import Folder
 
+MAX_PROCESSES = 4096
+"""Processes and threads a trial may have."""
 _PASSED_ON = (
     "PATH",
     "LANG",
@@ -114,7 +116,7 @@ class Child:
                 },
                 inherit=(theirs.fileno(),),
                 needs_gpu=config.trial.device != "cpu",
-                max_processes=config.sandbox.max_processes,
+                max_processes=MAX_PROCESSES,
                 memory_mb=config.sandbox.memory_mb,
                 disk_mb=config.sandbox.disk_mb,
             )

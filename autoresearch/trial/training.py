@@ -25,6 +25,8 @@ from autoresearch.trial.telemetry import (
 from autoresearch.types import CurvePoint, Outcome, TrialSpec
 from autoresearch.util.text import one_line
 
+MAX_LOG_BYTES = 1_000_000
+"""Output of a trial that is kept: the first and the last half of it."""
 _TICK_SECONDS = 0.1
 _DEVICES = ("cuda", "mps", "cpu")
 _SUSPEND_SECONDS = 2.0
@@ -125,7 +127,7 @@ class Training:
         self._late_seconds = late_seconds
         self._is_late = False
         self._meter = MemoryMeter(child.pid)
-        self._result = Trained(output=Output(config.trial.max_log_bytes))
+        self._result = Trained(output=Output(MAX_LOG_BYTES))
         self._phase = "startup"
         self._started_at: float | None = None
         self._deadline = math.inf

@@ -26,9 +26,11 @@ from typing import Any
 
 from autoresearch.config import load_config
 from autoresearch.data.prepare import open_dataset, prepare
+from autoresearch.execution import local
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.sandbox import Sandbox
 from autoresearch.sandbox.select import BACKENDS, probe
+from autoresearch.trial import process, training
 from autoresearch.types import Outcome, TrialResult, TrialSpec
 
 HERE = Path(__file__).resolve().parent
@@ -39,21 +41,16 @@ PATIENT_SECONDS = 30.0
 """In place of it where the case is not about handing in late: a busy machine may stall."""
 SETTINGS: dict[str, Any] = {
     "data.vocab_size": 300,
-    "data.workers": 1,
     "data.holdout_share": 0.25,
     "trial.max_seq_len": 64,
     "trial.budget_seconds": BUDGET_SECONDS,
     "trial.startup_seconds": 60.0,
-    "trial.hung_seconds": 20.0,
     "trial.device": "cpu",
-    "trial.max_log_bytes": 200_000,
-    "trial.max_weights_mb": 50,
     "judge.context": 64,
     "judge.eval_tokens": 32_768,
     "judge.batch_rows": 64,
     "judge.audit_positions": 512,
     "judge.timeout_seconds": 60.0,
-    "sandbox.max_processes": 400,
     "sandbox.disk_mb": 512,
 }
 QUICK = (
@@ -84,6 +81,7 @@ class Case:
     detail: str = ""
     settings: dict[str, float] = field(default_factory=dict)
     runs: int = 1
+    hung_seconds: float = 20.0
 
     @property
     def may_be_late(self) -> bool:
@@ -121,8 +119,8 @@ def _read_case(path: Path) -> Case:
         expected.append((outcome, words[0] if words else ""))
     pairs = (pair.split("=") for pair in fields.get("settings", "").split())
     settings = {name: float(value) for name, value in pairs}
-    runs = int(settings.pop("runs", 1))
-    return Case(path.stem, text, tuple(expected), fields.get("detail", ""), settings, runs)
+    runs, hung = int(settings.pop("runs", 1)), settings.pop("hung_seconds", Case.hung_seconds)
+    return Case(path.stem, text, tuple(expected), fields.get("detail", ""), settings, runs, hung)
 
 
 class World:
@@ -156,6 +154,8 @@ class World:
         os.environ["AUTORESEARCH_CACHE_DIR"] = str(self.cache)
         os.environ["ZOO_API_KEY"] = KEY
         os.environ["OMP_NUM_THREADS"] = "1"
+        training.MAX_LOG_BYTES, local.MAX_WEIGHTS_BYTES = 200_000, 50_000_000
+        process.MAX_PROCESSES = 200
         config = load_config(None, self._settings({})).config
         prepare(config)
         self.dataset = open_dataset(config)
@@ -215,6 +215,7 @@ class World:
             submit_seconds=SUBMIT_SECONDS if case.may_be_late else PATIENT_SECONDS,
             cache=self.root / "compiled" / tag,
         )
+        executor.hung_seconds = case.hung_seconds
         spec = TrialSpec(
             files=files,
             seed=1,

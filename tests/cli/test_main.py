@@ -435,11 +435,22 @@ def test_a_wrong_setting_in_the_environment_names_the_nearest(
 
 
 @pytest.mark.usefixtures("lab")
+def test_a_setting_that_was_removed_is_named_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AUTORESEARCH_TRIAL_HUNG_SECONDS", "5")
+    assert main(["run", "--show-config"]) == 2
+    err = capsys.readouterr().err
+    assert "`AUTORESEARCH_TRIAL_HUNG_SECONDS`: `trial.hung_seconds` is no longer a setting" in err
+    assert "hint: unset the variable" in err
+
+
+@pytest.mark.usefixtures("lab")
 def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--show-config", "--proposer", "gpt"]) == 2
     err = capsys.readouterr().err
     assert "error: the flag for `proposer.kind`: input should be 'search'" in err
-    assert 'hint: `proposer.kind`: "search" (no LLM), "llm" or "command".' in err
+    assert 'hint: `proposer.kind`: "search" (no LLM), "llm" or "command"; the flag' in err
 
 
 @pytest.mark.parametrize(
@@ -449,8 +460,9 @@ def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture
             "[trial]\nbudget_seconds = 0",
             "correct it in `autoresearch.toml`; `trial.budget_seconds`: Seconds of training in a trial,",
         ),
-        ("[storage]\nzzz = 1", "known ones: `storage.max_logs_mb`, `storage.max_weights_mb`"),
+        ("[storage]\nzzz = 1", "known ones: `storage.max_weights_mb`"),
         ("[trial]\neval_tokens = 1", "did you mean `judge.eval_tokens`?"),
+        ("[trial]\nhung_seconds = 9", "delete the line"),
         ("[zzz]\nx = 1", "known ones: `data`, `decision`, `judge`, `proposer`, `sandbox`,"),
         ("[trial", "it takes `[section]` lines and `name = value` lines"),
     ],
@@ -540,7 +552,7 @@ def test_show_config_says_where_each_value_came_from(
     assert all(setting["meaning"] for setting in shown.values())
     assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
     assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
-    assert shown["judge.audit_share"]["source"] == "default"
+    assert shown["judge.suspicious_jump"]["source"] == "default"
 
 
 @pytest.mark.parametrize(

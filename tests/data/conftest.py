@@ -65,7 +65,6 @@ def make_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         values = {
             "data.source": str(source),
             "data.vocab_size": 400,
-            "data.workers": 1,
             "trial.max_seq_len": 64,
             "judge.context": 64,
             "judge.eval_tokens": 2048,

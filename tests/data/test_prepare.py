@@ -91,7 +91,7 @@ def test_second_call_does_nothing(make_config, tmp_path, texts):
 def test_key_follows_the_content_not_the_place(make_config, tmp_path, texts):
     (tmp_path / "b").mkdir()
     first = prepare(make_config(write_jsonl(tmp_path / "a.jsonl", texts)))
-    moved = prepare(make_config(write_jsonl(tmp_path / "b" / "other.jsonl", texts), workers=2))
+    moved = prepare(make_config(write_jsonl(tmp_path / "b" / "other.jsonl", texts)))
     assert moved.key == first.key
     changed = [*texts[:-1], texts[-1] + "!"]
     assert prepare(make_config(write_jsonl(tmp_path / "c.jsonl", changed))).key != first.key
@@ -245,11 +245,13 @@ def test_workers_make_the_same_files(make_config, tmp_path, texts, monkeypatch):
     monkeypatch.setattr("autoresearch.data.pipeline.SMALL_BYTES", 0)
     monkeypatch.setattr("autoresearch.data.sources.MIN_UNIT_BYTES", 65_536)
     path = write_jsonl(tmp_path / "a.jsonl", texts)
-    one = prepare(make_config(path, workers=1))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(1))
+    one = prepare(make_config(path))
     shards = {p.name: p.read_bytes() for p in one.path.glob("*.arrow")}
     assert len(shards) > 6
     shutil.rmtree(tmp_path / "cache")
-    three = prepare(make_config(path, workers=3))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3))
+    three = prepare(make_config(path))
     assert three.key == one.key
     assert {p.name: p.read_bytes() for p in three.path.glob("*.arrow")} == shards
 

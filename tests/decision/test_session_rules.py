@@ -1,10 +1,11 @@
-"""What rests on the whole session: sentinels, marks, hopeless trials, what earlier sessions taught."""
+"""What rests on the whole session: sentinels, marks, hopeless trials."""
 
 import threading
 from dataclasses import replace
 
 import pytest
 
+from autoresearch.decision import rule
 from autoresearch.decision.rule import decide, estimates, is_sentinel_due, keep_threshold
 from autoresearch.decision.throughput import Watch, collapse, killed, speed_mark
 from autoresearch.events import Progress
@@ -22,30 +23,28 @@ def hour(n):
     return f"2026-01-01T{n:02d}:00:00Z"
 
 
-def test_sentinel_after_so_many_experiments(lab, decision_config):
+def test_sentinel_after_so_many_experiments(lab, monkeypatch):
     base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0))
     tried = [at(lab.experiment(i, [1.001], verdict=Verdict.DISCARD), hour(i)) for i in range(1, 6)]
-    config = decision_config(sentinel_every=5)
-    assert not is_sentinel_due(lab.session(base, *tried[:4]), config)
-    assert is_sentinel_due(lab.session(base, *tried), config)
-    assert not is_sentinel_due(lab.session(base, *tried), decision_config(sentinel_every=0))
+    monkeypatch.setattr(rule, "SENTINEL_EVERY", 5)
+    assert not is_sentinel_due(lab.session(base, *tried[:4]))
+    assert is_sentinel_due(lab.session(base, *tried))
     again = at(lab.experiment(0, (*BASE, 1.0)), hour(0), hour(0), hour(0), hour(6))
-    assert not is_sentinel_due(lab.session(again, *tried), config)
-    assert not is_sentinel_due(lab.session(), config)
+    assert not is_sentinel_due(lab.session(again, *tried))
+    assert not is_sentinel_due(lab.session())
 
 
-def test_sentinel_after_two_odd_speeds(lab, decision_config):
+def test_sentinel_after_two_odd_speeds(lab):
     base = at(lab.experiment(0, BASE), hour(0), hour(0), hour(0))
     mark = Decision("discard", "no_gain", mark="tokens/s -5.0%")
     tried = [
         replace(at(lab.experiment(i, [1.001], verdict=Verdict.DISCARD), hour(i)), decision=mark)
         for i in (1, 2)
     ]
-    config = decision_config(sentinel_every=25)
-    assert not is_sentinel_due(lab.session(base, tried[0]), config)
-    assert is_sentinel_due(lab.session(base, *tried), config)
+    assert not is_sentinel_due(lab.session(base, tried[0]))
+    assert is_sentinel_due(lab.session(base, *tried))
     calm = replace(tried[1], decision=Decision("discard", "no_gain"))
-    assert not is_sentinel_due(lab.session(base, tried[0], calm), config)
+    assert not is_sentinel_due(lab.session(base, tried[0], calm))
 
 
 def test_a_sentinel_that_drifted_moves_what_candidates_must_beat(lab, decision_config):
@@ -186,20 +185,3 @@ def test_a_watch_stops_its_trial_only():
 )
 def test_what_is_not_a_collapse(progress, reference):
     assert collapse(progress, reference) is None
-
-
-def test_earlier_sessions_teach_only_where_allowed(lab, decision_config):
-    base = replace(lab.experiment(0, BASE), identity="same")
-    fails = [lab.experiment(i, [1.002], verdict=Verdict.DISCARD) for i in range(1, 60)]
-    before = replace(lab.session(base, *fails), tag="earlier")
-    new = lab.experiment(1, [0.9992])
-    session = lab.session(base, new)
-
-    def p(config, *earlier):
-        return decide(new, base, session, config, earlier=earlier).p_real
-
-    closed, open_ = decision_config(), decision_config(learn_across_sessions=True)
-    assert p(closed, before) == p(closed)
-    assert p(open_, before) < p(closed)
-    other = replace(before, experiments=(replace(base, identity="other"), *fails))
-    assert p(open_, other) == p(closed)

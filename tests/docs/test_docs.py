@@ -96,10 +96,10 @@ def test_the_reference_is_made_from_the_code():
     spec = importlib.util.spec_from_file_location("generate_reference", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    message = "docs/reference.md is stale: run `python docs/generate_reference.py`"
-    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == module.reference(), (
-        message
-    )
+    made = {"docs/reference.md": module.reference(), "autoresearch.toml": module.settings_file()}
+    for name, text in made.items():
+        message = f"{name} is stale: run `python docs/generate_reference.py`"
+        assert (ROOT / name).read_text(encoding="utf-8") == text, message
 
 
 def test_the_python_example_runs(lab, monkeypatch, capsys):

@@ -40,6 +40,11 @@ pathlib.Path("IDEA.md").write_text("DESCRIPTION: halve it\\nHYPOTHESIS: because\
 """
 
 
+@pytest.fixture(autouse=True)
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoresearch.proposer.base.MAX_ROUNDS", 1)
+
+
 def agent(tmp_path: Path, body: str) -> list[str]:
     script = tmp_path / "agent.py"
     script.write_text("import json, os, pathlib, sys, time\nprompt = sys.stdin.read()\n" + body)
@@ -48,7 +53,7 @@ def agent(tmp_path: Path, body: str) -> list[str]:
 
 def config(command: list[str], **more: Any) -> ProposerConfig:
     base = load_config(None).config.proposer
-    values = {"kind": "command", "command": command, "timeout_seconds": 20.0, "max_rounds": 1}
+    values = {"kind": "command", "command": command, "timeout_seconds": 20.0}
     return base.model_copy(update={**values, **more})
 
 
@@ -239,7 +244,10 @@ def test_a_stop_ends_it(tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_costs_it_reports_are_counted_and_capped(tmp_path: Path) -> None:
+def test_costs_it_reports_are_counted_and_capped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoresearch.proposer.base.MAX_ROUNDS", 3)
     said = {
         "type": "result",
         "total_cost_usd": 0.03,
@@ -247,7 +255,7 @@ def test_costs_it_reports_are_counted_and_capped(tmp_path: Path) -> None:
     }
     body = f"print({json.dumps(said)!r})\n"
     assert propose(tmp_path, EDIT + body).usage.cost_usd == 0.03
-    proposer = CommandProposer(config(agent(tmp_path, body), max_rounds=3))
+    proposer = CommandProposer(config(agent(tmp_path, body)))
     with pytest.raises(CostLimitError) as raised:
         proposer.propose(context(cost_left_usd=0.05), NEVER)
     assert raised.value.usage.cost_usd == pytest.approx(0.06)

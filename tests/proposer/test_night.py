@@ -109,6 +109,11 @@ def change(body: dict[str, Any], index: int) -> str:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoresearch.decision.rule.SENTINEL_EVERY", 1000)
+
+
 def configured(url: str, **more: Any) -> Config:
     base = load_config(None).config
     values = {
@@ -121,12 +126,7 @@ def configured(url: str, **more: Any) -> Config:
         "outage_minutes": 0.0,
         **more,
     }
-    return base.model_copy(
-        update={
-            "proposer": base.proposer.model_copy(update=values),
-            "decision": base.decision.model_copy(update={"sentinel_every": 0}),
-        }
-    )
+    return base.model_copy(update={"proposer": base.proposer.model_copy(update=values)})
 
 
 def night(

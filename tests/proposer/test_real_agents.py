@@ -33,7 +33,7 @@ def test_a_real_agent_proposes(name: str, isolated: Path, monkeypatch: pytest.Mo
         pytest.skip(f"{name} is not installed")
     base = load_config(None).config.proposer
     settings = base.model_copy(
-        update={"kind": "command", "command": [name], "timeout_seconds": 120.0, "max_rounds": 1}
+        update={"kind": "command", "command": [name], "timeout_seconds": 120.0}
     )
     # Codex refuses a home below the system's temporary folder.
     scratch = Path(__file__).resolve().parents[2] / ".scratch-agents"

@@ -24,10 +24,11 @@ def _fill(path: Path, num_mb: float, age: int) -> Path:
     return path
 
 
-def test_old_logs_go_first(night: Night) -> None:
+def test_old_logs_go_first(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     where = night.record.run_directory
     logs = [_fill(where.logs / "nov21" / f"{n}-0.log", 0.5, age=100 - n) for n in range(4)]
-    config = StorageConfig(max_logs_mb=1, max_weights_mb=1)
+    monkeypatch.setattr("autoresearch.rundir.storage.MAX_LOGS_BYTES", 1_000_000)
+    config = StorageConfig(max_weights_mb=1)
     assert prune(where, config, night.record.session()) == 1_000_000
     assert [p.exists() for p in logs] == [False, False, True, True]
     assert prune(where, config, night.record.session()) == 0
@@ -40,11 +41,11 @@ def test_weights_of_discarded_experiments_go_first_and_the_best_last(night: Nigh
     night.try_out(night.knob(3, 33))
     session = night.record.session()
     paths = {n: _fill(weights_path(where, "nov21", n), 0.6, age=n) for n in (1, 2, 3)}
-    prune(where, StorageConfig(max_logs_mb=1, max_weights_mb=2), session)
+    prune(where, StorageConfig(max_weights_mb=2), session)
     assert all(p.exists() for p in paths.values())
     paths[4] = _fill(weights_path(where, "nov21", 4), 0.6, age=0)
     _fill(weights_path(where, "older", 0), 0.6, age=500)
-    prune(where, StorageConfig(max_logs_mb=1, max_weights_mb=1), session)
+    prune(where, StorageConfig(max_weights_mb=1), session)
     assert [n for n, p in paths.items() if p.exists()] == [3]
 
 

@@ -10,7 +10,6 @@ from autoresearch.types import TrialSpec
 
 SETTINGS = {
     "data.vocab_size": 300,
-    "data.workers": 1,
     "data.holdout_share": 0.1,
     "trial.max_seq_len": 64,
     "trial.budget_seconds": 1.5,

@@ -45,7 +45,6 @@ def write_text(folder: Path) -> None:
 
 SETTINGS = {
     "data.vocab_size": 300,
-    "data.workers": 1,
     "data.holdout_share": 0.1,
     "trial.max_seq_len": 64,
     "trial.budget_seconds": 0.5,

@@ -263,14 +263,15 @@ def test_never_submitting(run) -> None:
     assert (result.outcome, result.reason) == (Outcome.CRASH, "no_submission")
 
 
-def test_hanging_in_training(run) -> None:
+def test_hanging_in_training(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoresearch.execution.local.HUNG_SECONDS", 0.5)
     text = counts(
         (
             "            counts += ",
             "            __import__('time').sleep(600)\n            counts += ",
         )
     )
-    result = run(text, trial__hung_seconds=0.5, trial__budget_seconds=60.0)
+    result = run(text, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "hung")
     assert result.train_seconds < 60
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.proposer import edits
+from autoresearch.proposer import base, edits
 from autoresearch.proposer.agent.presets import (
     AGENTS,
     agent_of,
@@ -114,7 +114,7 @@ class CommandProposer:
         outputs: list[str] = []
         with Scratch(self._scratch) as scratch:
             scratch.put(context.files, prompt.text)
-            for rounds_left in range(self._config.max_rounds, -1, -1):
+            for rounds_left in range(base.MAX_ROUNDS, -1, -1):
                 text = prompt.text + told
                 if told:
                     scratch.put_prompt(text)

@@ -1,7 +1,7 @@
 """The `llm` proposer: one fresh conversation for each experiment, repaired a few times if need be.
 
 The prompt is built anew from the record (`prompt.py`), the answer is parsed and applied strictly (`answers.py`) and
-checked (`edits.py`); what is wrong is told to the model, at most `max_rounds` times. Errors of the
+checked (`edits.py`); what is wrong is told to the model, at most `MAX_ROUNDS` times. Errors of the
 provider are met as `faults.py` says.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.events import Alerted
+from autoresearch.proposer import base, edits
 from autoresearch.proposer import cost as money
-from autoresearch.proposer import edits
 from autoresearch.proposer.answers import Answer, AnswerError, apply_answer, clean, parse_answer
 from autoresearch.proposer.base import (
     CancelledError,
@@ -92,7 +92,7 @@ class LlmProposer:
             Usage(),
         )  # Booked with the first idea.
         self._tell_unknown_price()
-        for rounds_left in range(self._config.max_rounds, -1, -1):
+        for rounds_left in range(base.MAX_ROUNDS, -1, -1):
             text, is_cut = self._ask(talk, stop)
             result = self._read(talk, text, is_cut)
             if isinstance(result, Proposal):

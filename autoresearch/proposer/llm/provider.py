@@ -258,8 +258,6 @@ class Provider:
             options["api_base"] = self._config.api_base
         if (key := self.key()) is not None:
             options["api_key"] = key
-        if self._config.temperature >= 0:
-            options["temperature"] = self._config.temperature
         if self._provider_name in _OLLAMA and is_local(self._config):
             options["keep_alive"] = 0  # The model leaves the device before the trial begins.
         stream = litellm.completion(

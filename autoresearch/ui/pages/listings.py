@@ -44,7 +44,7 @@ def summary(findings: list[Finding]) -> str:
 def print_settings(mode: OutputMode, loaded: Loaded) -> None:
     """Print the settings: a table on a terminal; tab-separated in a pipe, or JSON, with their meanings."""
     rows = settings(loaded)
-    meanings = {f"{d.section}.{d.name}": d.meaning for d in described()}
+    meanings = {d.key: d.meaning for d in described()}
     if mode.is_json:
         mode.json(
             {k: {"value": v, "source": s, "meaning": meanings[k]} for k, v, s in rows},

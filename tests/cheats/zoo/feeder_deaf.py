@@ -1,7 +1,7 @@
 """Asks for batches a hundred thousand times and never reads an answer.
 
 expect: crash overtime|exception|hung
-settings: trial.hung_seconds=3
+settings: hung_seconds=3
 """
 
 from base import Model, train

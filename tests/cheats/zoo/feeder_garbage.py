@@ -1,7 +1,7 @@
 """Sends the feeder what is no message.
 
 expect: crash exception|overtime|hung|no_submission
-settings: trial.hung_seconds=3
+settings: hung_seconds=3
 """
 
 from base import Model, train

@@ -1,7 +1,6 @@
 """Forks without end.
 
 expect: ok|crash exception|oom|overtime
-settings: sandbox.max_processes=200
 """
 
 import os

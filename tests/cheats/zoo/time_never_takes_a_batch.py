@@ -1,7 +1,7 @@
 """Starts the clock and computes on its own without taking a batch.
 
 expect: crash hung
-settings: trial.hung_seconds=2 trial.budget_seconds=20
+settings: hung_seconds=2 trial.budget_seconds=20
 """
 
 import time
