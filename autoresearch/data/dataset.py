@@ -24,7 +24,7 @@ from autoresearch.data.documents import Chunk, DataSplit, DocumentStore, Tokens,
 from autoresearch.data.packing import Packer
 from autoresearch.data.tokenizer import Tokenizer
 from autoresearch.errors import PrerequisiteError, UsageError
-from autoresearch.util.files import file_sha256, write_atomic, write_json
+from autoresearch.util.files import file_sha256, write_file, write_json
 
 MANIFEST_NAME = "manifest.json"
 DAMAGED_NAME = "damaged.json"
@@ -158,7 +158,7 @@ class Dataset:
         path = self.eval_path(split, context, num_tokens)
         if not _is_intact(path):
             rows = self._make_rows(split, context, num_tokens)
-            write_atomic(path, lambda file: np.save(file, rows))
+            write_file(path, lambda file: np.save(file, rows))
             write_json(path.with_suffix(".json"), {"sha256": file_sha256(path), "rows": len(rows)})
         loaded: Tokens = np.load(path, mmap_mode="r")
         return loaded

@@ -24,7 +24,6 @@ class ShardWriter:
         self._path = path
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self._split = split
-        self._dtype = dtype
         value = pa.uint16() if dtype == np.uint16 else pa.uint32()
         self._type = pa.list_(pa.field("item", value, nullable=False))
         self._schema = pa.schema([pa.field("tokens", self._type, nullable=False)])

@@ -25,7 +25,7 @@ from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training, number_of
-from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
+from autoresearch.types import MB, Outcome, Split, TrialResult, TrialSpec
 from autoresearch.util.arrays import load_array, store_array
 from autoresearch.util.killpoints import reach
 
@@ -81,7 +81,7 @@ class LocalExecutor:
         self.noise_nats = noise_nats
         self._cache = cache
         # A quarter of what a child may write: it copies them.
-        max_bytes = min(MAX_BYTES, config.sandbox.disk_mb << 18)
+        max_bytes = min(MAX_BYTES, config.sandbox.disk_mb * MB // 4)
         self._caches = CompileCaches(cache / "compile", max_bytes) if cache else None
         self._environment = dict(environment or {})
         self._reference: np.ndarray | None = None
@@ -163,7 +163,7 @@ class LocalExecutor:
             budget_seconds=spec.budget_seconds,
             allowance_seconds=self.allowance_seconds(spec.budget_seconds),
             hung_seconds=trial.hung_seconds,
-            max_weights_bytes=trial.max_weights_mb * 1_000_000,
+            max_weights_bytes=trial.max_weights_mb * MB,
             divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
         )
         caches = self._caches

@@ -12,7 +12,7 @@ from pathlib import Path
 from autoresearch.config import StorageConfig
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
-from autoresearch.types import Session
+from autoresearch.types import MB, Session
 
 _NUMBER = re.compile(r"(\d+)")
 
@@ -52,10 +52,10 @@ def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Pa
 def prune(run_directory: RunDirectory, config: StorageConfig, session: Session) -> int:
     """Delete what is over the limits and return how many bytes that freed."""
     logs = sorted(_files(run_directory.logs), key=_modified)
-    freed = _shrink(logs, config.max_logs_mb * 1_000_000)
+    freed = _shrink(logs, config.max_logs_mb * MB)
     weights = [p for p in _files(run_directory.weights) if p.suffix in (".safetensors", ".part")]
     weights.sort(key=lambda path: _rank(path, session))
-    return freed + _shrink(weights, config.max_weights_mb * 1_000_000)
+    return freed + _shrink(weights, config.max_weights_mb * MB)
 
 
 def drop_weights(run_directory: RunDirectory, session: Session, policy: str) -> None:

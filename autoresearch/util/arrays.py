@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from autoresearch.util.files import write_atomic
+from autoresearch.errors import WorkError
+from autoresearch.util.files import write_file
 
 
 def store_array(path: Path, array: np.ndarray) -> None:
     """Write an array atomically; a full disk is no error: the array is only measured again."""
-    with contextlib.suppress(OSError):
-        write_atomic(path, lambda file: np.save(file, array, allow_pickle=False))
+    with contextlib.suppress(WorkError):
+        write_file(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
 def load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -225,7 +225,7 @@ def test_the_same_dataset_may_come_meanwhile(make_config, tmp_path, source, monk
 
 
 def test_memory_limits_the_workers(make_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(build_module.os, "sched_getaffinity", lambda pid: range(64))
+    monkeypatch.setattr(build_module, "num_cores", lambda: 64)
     config = make_config("builtin:python", memory_mb=1000, workers=0)
     run = build_module.Run(config, "builtin:python", "x", None)
     listing = build_module.sources.list_local("builtin:python")
