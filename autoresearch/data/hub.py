@@ -281,7 +281,7 @@ def _fetch_all(plan: HubPlan, advance: Callable[[int], None]) -> None:
 
 def _fetch(plan: HubPlan, file: HubFile, bar: type) -> None:
     """Fetch one file and compare it with the listing; a wrong one is fetched once more."""
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     for is_last in (False, True):
         get = partial(
@@ -290,7 +290,6 @@ def _fetch(plan: HubPlan, file: HubFile, bar: type) -> None:
             file.name,
             repo_type="dataset",
             revision=plan.sha,
-            endpoint=constants.ENDPOINT,
             force_download=is_last,
             tqdm_class=bar,
         )

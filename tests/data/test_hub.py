@@ -27,12 +27,19 @@ def shard(texts):
     return sink.getvalue()
 
 
+def set_endpoint(monkeypatch, address):
+    """Do what HF_ENDPOINT does before huggingface_hub is imported."""
+    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 @pytest.fixture
 def server(texts, monkeypatch, tmp_path):
     files = {f"shard_{i:05d}.parquet": shard(texts[60 * i : 60 * i + 60]) for i in range(5)}
     files |= {"README.md": b"# Night\n"}
     hub = Hub(NAME, files)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
+    set_endpoint(monkeypatch, hub.address)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setattr("autoresearch.data.hub.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -185,7 +192,7 @@ def test_offline_without_the_files_is_told(server, make_config, monkeypatch):
 
 
 def test_no_network_at_all_is_told(server, make_config, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    set_endpoint(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(AutoresearchError, match="could not fetch") as caught:
         prepare(make_config(SOURCE))
     assert "HF_ENDPOINT" in caught.value.hint
