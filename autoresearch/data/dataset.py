@@ -1,9 +1,9 @@
 """A prepared dataset: a folder of token shards, opened by memory mapping.
 
 Needs numpy only, so that the feeder and the judge start at once: the manifest says at which byte of
-each Arrow file the token ids lie, so no Arrow library is loaded to read them.
+each Arrow file the token ids are, so no Arrow library is loaded to read them.
 
-The folder holds `manifest.json`, `tokenizer.tiktoken`, `<split>-NNNNN.arrow` (one `list<uint16>` row a
+The folder holds `manifest.json`, `tokenizer.tiktoken`, `<split>-NNNNN.arrow` (one `list<uint16>` row per
 document, without BOS) and `eval/` (the rows the judge reads). A folder with a manifest is whole: the
 manifest is written last, then the folder is renamed into place.
 """
@@ -184,7 +184,7 @@ class Dataset:
 
 
 def _is_intact(path: Path) -> bool:
-    """Tell whether a file of rows is there and matches the checksum beside it."""
+    """Tell whether a file of rows is there and matches the checksum in its `.json`."""
     try:
         expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
         return file_sha256(path) == str(expected)

@@ -51,7 +51,7 @@ class DocumentStore:
 
 
 def map_shard(path: Path, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> list[Chunk]:
-    """Map a shard where its entry in the manifest says that its tokens lie.
+    """Map a shard where its entry in the manifest says that its tokens are.
 
     Raises:
         AutoresearchError: it is missing or has another size.

@@ -30,7 +30,7 @@ from autoresearch.util.files import file_sha256, read_json, write_json
 
 MAX_DOWNLOADS = 8
 REST_BYTES = 200_000_000
-"""Space that must stay free beside what is fetched."""
+"""Space that must stay free after the download."""
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HELD_OUT = re.compile(r"(^|[^a-z])(validation|valid|val|dev|eval|test)([^a-z]|$)")
@@ -72,7 +72,7 @@ def choose(files: Sequence[HubFile], shards: int) -> tuple[list[HubFile], list[s
 
     Three or more parquet files: the last is validation, the one before it test, the first `shards` of the
     others training. Fewer, or another format: all, split by hash. Files named as held out are left alone
-    where others are named as training, because a split of ours is made of the rest.
+    where others are named as training: the splits are then made of those.
 
     Returns:
         The files in order, and sentences for the summary.
@@ -88,9 +88,7 @@ def choose(files: Sequence[HubFile], shards: int) -> tuple[list[HubFile], list[s
     parquet = [f for f in known if f.name.endswith(".parquet")]
     if parquet:
         if len(parquet) < len(known):
-            notes.append(
-                f"{len(known) - len(parquet)} files beside the parquet files were left out"
-            )
+            notes.append(f"{len(known) - len(parquet)} files other than parquet were left out")
         known = parquet
     if len(parquet) < 3:
         return known[:shards], notes

@@ -48,7 +48,7 @@ def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """
     unit, folder = unit_from_json(job["unit"]), Path(job["folder"])
     reader = Reader(job["text_column"], folder / BIG_LOCK)
-    # Eight bytes a document and not a list of objects: a packed file of 10 GB is one unit.
+    # Eight bytes per document and not a list of objects: a packed file of 10 GB is one unit.
     texts, groups, sizes = array("Q"), array("Q"), array("Q")
     total = 0
     for part in unit.ranges:

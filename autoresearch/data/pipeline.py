@@ -42,7 +42,7 @@ from autoresearch.util.host import memory_bytes, num_cores
 
 @dataclass(frozen=True)
 class PrepareProgress:
-    """A step goes on; for the screen."""
+    """How far a step is; for the screen."""
 
     phase: str
     """`list`, `download`, `scan`, `split`, `tokenizer`, `tokenise`, `rows`, `check`."""
@@ -116,15 +116,15 @@ class PreparePlan:
 SMALL_BYTES = 4 << 20
 """Less text than this is not worth the start of processes."""
 BASE_MB, WORKER_MB, BIG_MB = 150, 160, 900
-"""Memory of this process, of a worker, and what the one that holds large documents takes beside: measured with two
+"""Memory of this process, of a worker, and what the one that holds large documents takes more: measured with two
 documents of 100 MB in one page of a parquet file, the worst of the formats."""
 DISK_SHARE = 0.8
-"""Bytes of shards for a byte of text: two a token, with room for text that makes short tokens."""
+"""Bytes of shards for a byte of text: two per token, with room for text that makes short tokens."""
 
 
 @dataclass
 class Run:
-    """One call of `prepare`: its settings, its folder, what it tells."""
+    """One call of `prepare`: its settings, its folder, its progress."""
 
     config: Config
     source: str

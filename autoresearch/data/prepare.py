@@ -61,7 +61,7 @@ __all__ = [
 def prepare(
     config: Config, *, on_progress: OnProgress | None = None, offline: bool = False
 ) -> PrepareSummary:
-    """Make the dataset of `config` unless it is there; go on where an earlier call was interrupted.
+    """Make the dataset of `config` unless it is there; resume where an earlier call was interrupted.
 
     A hub dataset that was prepared stays at its revision, without asking the network again.
 
@@ -335,7 +335,7 @@ def _explain(exc: OSError) -> AutoresearchError:
         return AutoresearchError(
             f"no space left for `{cache_directory()}`",
             hint="make room, or set AUTORESEARCH_CACHE_DIR to another disk; `autoresearch prepare` then"
-            " goes on where it was",
+            " resumes where it was",
             kind="disk",
         )
     return AutoresearchError(

@@ -1,4 +1,4 @@
-"""Writing token shards: Arrow IPC files with one `list<uint16>` row a document."""
+"""Writing token shards: Arrow IPC files with one `list<uint16>` row per document."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ class ShardWriter:
     def add(self, tokens: Tokens, num_bytes: int) -> None:
         """Append a document of at least one token."""
         if len(tokens) >= BATCH_TOKENS:
-            self._flush()  # A large document is a batch of its own, so that it is not copied.
+            self._flush()  # A large document gets its own batch, so that it is not copied.
         self._documents.append(tokens)
         self._pending += len(tokens)
         self.num_bytes += num_bytes
@@ -102,7 +102,7 @@ class ShardWriter:
 
 
 def batch_positions(path: Path) -> list[dict[str, int]]:
-    """Return where the offsets and the tokens of each record batch lie in the file, in bytes."""
+    """Return where the offsets and the tokens of each record batch are in the file, in bytes."""
     import pyarrow as pa
 
     found = []

@@ -260,7 +260,7 @@ def test_choice_of_files():
     two = [HubFile("b.parquet", 9), HubFile("a.parquet", 9), HubFile("x.jsonl", 9)]
     found, notes = choose(two, 10)
     assert names(found) == [("a.parquet", None), ("b.parquet", None)]
-    assert notes == ["1 files beside the parquet files were left out"]
+    assert notes == ["1 files other than parquet were left out"]
     named = [HubFile("data/train-00000.parquet", 9), HubFile("data/validation-00000.parquet", 9)]
     found, notes = choose(named, 10)
     assert names(found) == [("data/train-00000.parquet", None)]
