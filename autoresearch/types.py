@@ -42,8 +42,10 @@ class Outcome(StrEnum):
     TAINTED = "tainted"
 
 
+MB = 1_000_000
+"""Bytes of a MB in every setting of files, disk and memory."""
 MB_PER_GB = 1024
-"""Memory is counted as devices are sold and their tools report it: an MB is 2**20 bytes, a GB 1024 of these."""
+"""Memory of a device is measured as devices are sold and their tools report it: 2**20 bytes, a GB 1024 of these."""
 
 Split = Literal["validation", "test"]
 ProposerKind = Literal["llm", "command", "search", "human", "baseline", ""]

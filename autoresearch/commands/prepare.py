@@ -40,7 +40,7 @@ def prepare(
     """Turn a source of text into a tokenizer and token shards in the cache.
 
     Done once for all run directories with the same settings: a second call only says what is there. An
-    interrupted one goes on where it was.
+    interrupted one resumes where it was.
     """
     from autoresearch.config import load_config
     from autoresearch.errors import PrerequisiteError
@@ -106,7 +106,7 @@ def prepare_and_show(
         try:
             summary = make(config, on_progress=on_progress, offline=offline)
         except KeyboardInterrupt:
-            mode.say("`autoresearch prepare` goes on where it was", style="hint")
+            mode.say("`autoresearch prepare` resumes where it was", style="hint")
             raise typer.Exit(130) from None
     if mode.is_json:
         mode.json(summary.to_json())

@@ -1,6 +1,5 @@
 """What `prepare` has left in the cache: prepared datasets and unfinished work, to list and to remove."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from autoresearch.data.pipeline import whole
 from autoresearch.data.prepare import key_of
 from autoresearch.errors import UsageError
 from autoresearch.paths import cache_directory
+from autoresearch.util.files import read_json
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def list_cached(config: Config) -> list[Cached]:
     root = cache_directory()
     found = []
     for path in sorted([*(root / "datasets").glob("*"), *(root / "work").glob("*")]):
-        manifest = _read(path / MANIFEST_NAME)
+        manifest = read_json(path / MANIFEST_NAME)
         state = "unfinished"
         if path.parent.name == "datasets":
             state = "unusable" if whole(path) is None else "ready"
@@ -84,11 +84,3 @@ def remove_cached(config: Config, keys: Sequence[str], *, is_dry_run: bool = Fal
         (path / MANIFEST_NAME).unlink(missing_ok=True)
         shutil.rmtree(path)
     return list(chosen.values())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,9 +1,9 @@
 """A prepared dataset: a folder of token shards, opened by memory mapping.
 
 Needs numpy only, so that the feeder and the judge start at once: the manifest says at which byte of
-each Arrow file the token ids lie, so no Arrow library is loaded to read them.
+each Arrow file the token ids are, so no Arrow library is loaded to read them.
 
-The folder holds `manifest.json`, `tokenizer.tiktoken`, `<split>-NNNNN.arrow` (one `list<uint16>` row a
+The folder holds `manifest.json`, `tokenizer.tiktoken`, `<split>-NNNNN.arrow` (one `list<uint16>` row per
 document, without BOS) and `eval/` (the rows the judge reads). A folder with a manifest is whole: the
 manifest is written last, then the folder is renamed into place.
 """
@@ -24,7 +24,7 @@ from autoresearch.data.documents import Chunk, DataSplit, DocumentStore, Tokens,
 from autoresearch.data.packing import Packer
 from autoresearch.data.tokenizer import Tokenizer
 from autoresearch.errors import PrerequisiteError, UsageError
-from autoresearch.util.files import file_sha256, write_atomic, write_json
+from autoresearch.util.files import file_sha256, write_file, write_json
 
 MANIFEST_NAME = "manifest.json"
 DAMAGED_NAME = "damaged.json"
@@ -158,7 +158,7 @@ class Dataset:
         path = self.eval_path(split, context, num_tokens)
         if not _is_intact(path):
             rows = self._make_rows(split, context, num_tokens)
-            write_atomic(path, lambda file: np.save(file, rows))
+            write_file(path, lambda file: np.save(file, rows))
             write_json(path.with_suffix(".json"), {"sha256": file_sha256(path), "rows": len(rows)})
         loaded: Tokens = np.load(path, mmap_mode="r")
         return loaded
@@ -184,7 +184,7 @@ class Dataset:
 
 
 def _is_intact(path: Path) -> bool:
-    """Tell whether a file of rows is there and matches the checksum beside it."""
+    """Tell whether a file of rows is there and matches the checksum in its `.json`."""
     try:
         expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
         return file_sha256(path) == str(expected)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,27 +49,9 @@ class DocumentStore:
         """Tokens in the split, BOS not counted."""
         return sum(len(c.tokens) for c in self.chunks)
 
-    @cached_property
-    def _first(self) -> npt.NDArray[np.int64]:
-        counts = [len(c.offsets) - 1 for c in self.chunks]
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-    def document(self, index: int) -> Tokens:
-        """Return the tokens of one document, without BOS, as a read-only view.
-
-        Raises:
-            IndexError: there is no such document.
-        """
-        if not 0 <= index < self.num_documents:
-            raise IndexError(index)
-        which = int(np.searchsorted(self._first, index, side="right")) - 1
-        chunk = self.chunks[which]
-        row = index - int(self._first[which])
-        return chunk.tokens[int(chunk.offsets[row]) : int(chunk.offsets[row + 1])]
-
 
 def map_shard(path: Path, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> list[Chunk]:
-    """Map a shard where its entry in the manifest says that its tokens lie.
+    """Map a shard where its entry in the manifest says that its tokens are.
 
     Raises:
         AutoresearchError: it is missing or has another size.

@@ -2,9 +2,11 @@
 
 A document is a UTF-8 byte string. A range is a part of a file that a process reads alone: bytes of a text
 or JSON-lines file, row groups of a parquet file. The ranges of a file give each of its documents once, in
-order, however the file is cut.
+order, however the file is cut. A new format is a subclass of `Format` and a row in `FORMATS`.
 """
 
+import gzip
+import io
 import json
 import zlib
 from collections import Counter
@@ -12,21 +14,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, ClassVar
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.util.locks import locked
 
-Kind = Literal["text", "separated", "jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
-
-SUFFIXES: dict[str, Kind] = {
-    ".txt": "text",
-    ".md": "text",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl.gz",
-    ".jsonl.zst": "jsonl.zst",
-    ".parquet": "parquet",
-}
 MAX_DOCUMENT_BYTES = 256_000_000
 BIG_BYTES = 16_000_000
 """Documents longer than this are handled by one process at a time, which bounds the memory of all."""
@@ -34,6 +26,8 @@ READ_BYTES = 1 << 20
 SEPARATOR = b"<|endoftext|>"
 BOM = b"\xef\xbb\xbf"
 PARQUET_BATCH_BYTES = 256 << 10
+Cut = tuple[int, int, int]
+"""First byte or row group, the one after the last, and about how many bytes of text are between."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Range:
 
     Attributes:
         path: The file.
-        kind: How to read it.
+        kind: Its format, a key of `FORMATS`.
         start: First byte, or first row group.
         stop: Byte or row group after the last.
         size: Size of the whole file in bytes, as listed.
@@ -52,7 +46,7 @@ class Range:
     """
 
     path: str
-    kind: Kind
+    kind: str
     start: int
     stop: int
     size: int
@@ -102,44 +96,93 @@ class Reader:
         """
         part.check_unchanged()
         try:
-            if part.kind == "text":
-                found = self._text(part)
-            elif part.kind == "separated":
-                found = self._separated(part)
-            elif part.kind == "parquet":
-                found = self._parquet(part)
-            else:
-                found = self._jsonl(part)
-            for data in found:
+            for data in FORMATS[part.kind].documents(part, self):
                 if self._is_good(data, part):
                     yield data
                 del data
         except (OSError, EOFError, zlib.error) as exc:
-            raise damaged(part.path, exc) from exc
+            raise _damaged(part.path, exc) from exc
         part.check_unchanged()
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Wait until no other process holds a big document."""
         return nullcontext() if self.lock is None else locked(self.lock)
 
-    def _skip(self, reason: str, place: str) -> None:
+    def skip(self, reason: str, place: str) -> None:
+        """Count a document that is left out."""
         self.skipped[reason] += 1
         self.examples.setdefault(reason, place)
 
     def _is_good(self, data: bytes, part: Range) -> bool:
         if not data or data.isspace():
-            self._skip("empty", part.path)
+            self.skip("empty", part.path)
         elif len(data) > MAX_DOCUMENT_BYTES:
-            self._skip("too long", part.path)
+            self.skip("too long", part.path)
         elif b"\0" in data[:8192]:
-            self._skip("not text", part.path)
+            self.skip("not text", part.path)
         elif not is_utf8(data):
-            self._skip("not UTF-8", part.path)
+            self.skip("not UTF-8", part.path)
         else:
             return True
         return False
 
-    def _text(self, part: Range) -> Iterator[bytes]:
+    def text_of(self, line: bytes, place: str, *, must_parse: bool) -> bytes | None:
+        """Return the text of a JSON line; what is wrong in the first of a file is an error, later it is counted.
+
+        A text that is there and null says nothing against the column and is counted anywhere.
+        """
+        try:
+            record = json.loads(line)
+        except ValueError as exc:
+            if must_parse:
+                raise AutoresearchError(
+                    f"`{place}`: not a line of JSON ({exc})",
+                    hint="each line of a .jsonl file must be one JSON object",
+                    kind="data_invalid",
+                ) from exc
+            self.skip("not JSON", place)
+            return None
+        keys = list(record) if isinstance(record, dict) else []
+        value = record[self.text_column] if self.text_column in keys else None
+        if isinstance(value, str):
+            try:
+                return value.encode()
+            except UnicodeEncodeError:
+                self.skip("not UTF-8", place)
+                return None
+        if must_parse and (value is not None or self.text_column not in keys):
+            raise _missing_column(place, self.text_column, keys)
+        self.skip("without text", place)
+        return None
+
+
+class Format:
+    """A format of files: how its documents are read and where its files may be cut."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    text_per_byte: ClassVar[int] = 1
+    """Bytes of text per byte of the file; a guess, for progress and disk, where it is packed."""
+
+    def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
+        """Yield the texts of a range, good or not."""
+        raise NotImplementedError
+
+    def cuts(self, whole: Range, target: int, column: str) -> Iterator[Cut]:  # noqa: ARG002
+        """Yield the cuts of a file into ranges of about `target` bytes of text, at multiples of a part."""
+        size, part = whole.size, whole.part_bytes
+        step = max(1, target // part) * part if size > target else size
+        for start in range(0, size, step):
+            stop = min(size, start + step)
+            yield start, stop, stop - start
+
+
+class Text(Format):
+    """A document per file, or per part of a long one."""
+
+    suffixes = (".txt", ".md")
+
+    def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:  # noqa: ARG002
+        """Yield the file, or its parts that begin in the range."""
         with Path(part.path).open("rb") as file:
             if part.size <= part.part_bytes:
                 yield file.read().removeprefix(BOM)
@@ -154,7 +197,11 @@ class Reader:
                 yield data.removeprefix(BOM) if number == 0 else data
                 start = stop
 
-    def _separated(self, part: Range) -> Iterator[bytes]:
+
+class Separated(Format):
+    """A text file in which `SEPARATOR` ends the documents; found by its content."""
+
+    def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:  # noqa: ARG002
         """Yield the documents that begin in the range: at 0, or right after a separator."""
         width = len(SEPARATOR)
         with Path(part.path).open("rb") as file:
@@ -186,70 +233,88 @@ class Reader:
                 if position >= part.stop:
                     return
 
-    def _jsonl(self, part: Range) -> Iterator[bytes]:
+
+class JsonLines(Format):
+    """A JSON object per line."""
+
+    suffixes = (".jsonl",)
+    is_packed: ClassVar[bool] = False
+
+    def open(self, path: str) -> Any:
+        """Open the file, unpacked."""
+        return Path(path).open("rb")
+
+    def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
         """Yield the texts of the lines that begin in the range."""
-        with open_stream(part) as file:
+        with self.open(part.path) as file:
             position = part.start
             if part.start:
                 file.seek(part.start - 1)
                 position += _skip_line(file) - 1
             is_first = part.start == 0
-            while part.kind != "jsonl" or position < part.stop:
+            while self.is_packed or position < part.stop:
                 line = file.readline(BIG_BYTES)
                 if not line:
                     return
                 place = f"{part.path} near byte {position}"
                 position += len(line)
                 if len(line) == BIG_BYTES and not line.endswith(b"\n"):
-                    with self._alone():
+                    with reader.alone():
                         line += file.readline(2 * MAX_DOCUMENT_BYTES)
                         position += len(line) - BIG_BYTES
-                        text = self._record(line, place, must_parse=is_first)
+                        text = reader.text_of(line, place, must_parse=is_first)
                         del line
                         if text is not None:
                             yield text
                         del text
                 elif line.strip():
-                    text = self._record(line, place, must_parse=is_first)
+                    text = reader.text_of(line, place, must_parse=is_first)
                     if text is not None:
                         yield text
                 else:
                     continue
                 is_first = False
 
-    def _record(self, line: bytes, place: str, *, must_parse: bool) -> bytes | None:
-        """Return the text of a JSON line; what is wrong in the first of a file is an error, later it is counted.
 
-        A text that is there and null says nothing against the column and is counted anywhere.
-        """
-        try:
-            record = json.loads(line)
-        except ValueError as exc:
-            if must_parse:
-                raise AutoresearchError(
-                    f"`{place}`: not a line of JSON ({exc})",
-                    hint="each line of a .jsonl file must be one JSON object",
-                    kind="data_invalid",
-                ) from exc
-            self._skip("not JSON", place)
-            return None
-        keys = list(record) if isinstance(record, dict) else []
-        value = record[self.text_column] if self.text_column in keys else None
-        if isinstance(value, str):
-            try:
-                return value.encode()
-            except UnicodeEncodeError:
-                self._skip("not UTF-8", place)
-                return None
-        if must_parse and (value is not None or self.text_column not in keys):
-            raise missing_column(place, self.text_column, keys)
-        self._skip("without text", place)
-        return None
+class GzipLines(JsonLines):
+    """JSON lines packed by gzip; read from the start, so never cut."""
 
-    def _parquet(self, part: Range) -> Iterator[bytes]:
+    suffixes = (".jsonl.gz",)
+    text_per_byte = 3
+    is_packed = True
+
+    def open(self, path: str) -> Any:
+        """Open the file, unpacked."""
+        return gzip.open(path, "rb")
+
+    def cuts(self, whole: Range, target: int, column: str) -> Iterator[Cut]:  # noqa: ARG002
+        """Yield the whole file."""
+        yield 0, whole.size, whole.size * self.text_per_byte
+
+
+class ZstdLines(GzipLines):
+    """JSON lines packed by zstd."""
+
+    suffixes = (".jsonl.zst",)
+
+    def open(self, path: str) -> Any:
+        """Open the file, unpacked."""
         import pyarrow as pa
 
-        with open_parquet(part.path, self.text_column) as file:
+        return io.BufferedReader(pa.CompressedInputStream(path, "zstd"), READ_BYTES)
+
+
+class Parquet(Format):
+    """A document per row; a range is a range of row groups."""
+
+    suffixes = (".parquet",)
+    text_per_byte = 3
+
+    def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
+        """Yield the texts of the rows of some row groups."""
+        import pyarrow as pa
+
+        with _open_parquet(part.path, reader.text_column) as file:
             try:
                 for group in range(part.start, part.stop):
                     metadata = file.metadata.row_group(group)
@@ -257,7 +322,7 @@ class Reader:
                     batches = file.iter_batches(
                         batch_size=max(1, min(1024, PARQUET_BATCH_BYTES // mean)),
                         row_groups=[group],
-                        columns=[self.text_column],
+                        columns=[reader.text_column],
                         use_threads=False,
                     )
                     for batch in batches:
@@ -268,17 +333,68 @@ class Reader:
                         kind = pa.large_binary() if pa.types.is_large_string(column.type) else None
                         texts = column.cast(kind or pa.binary())
                         del column
-                        with self._alone() if texts.nbytes > BIG_BYTES else nullcontext():
+                        with reader.alone() if texts.nbytes > BIG_BYTES else nullcontext():
                             rows = texts.to_pylist()
                             del texts
                             while rows:  # What was read is not held while it is worked on.
                                 if rows[0] is None:
-                                    self._skip("without text", part.path)
+                                    reader.skip("without text", part.path)
                                     del rows[0]
                                 else:
                                     yield rows.pop(0)
             except (pa.ArrowException, OSError) as exc:
-                raise damaged(part.path, exc) from exc
+                raise _damaged(part.path, exc) from exc
+
+    def cuts(self, whole: Range, target: int, column: str) -> Iterator[Cut]:
+        """Yield ranges of row groups.
+
+        Raises:
+            AutoresearchError: the file is damaged or lacks the column.
+        """
+        with _open_parquet(whole.path, column) as table:
+            metadata = table.metadata
+            index = table.schema_arrow.get_field_index(column)
+            # Nested columns shift the numbering; the whole row group is then a fair guess.
+            is_flat = metadata.num_columns == len(table.schema_arrow)
+            start = held = 0
+            for group in range(metadata.num_row_groups):
+                row_group = metadata.row_group(group)
+                held += (
+                    row_group.column(index).total_uncompressed_size
+                    if is_flat
+                    else row_group.total_byte_size
+                )
+                if held >= target:
+                    yield start, group + 1, held
+                    start, held = group + 1, 0
+            if start < metadata.num_row_groups:
+                yield start, metadata.num_row_groups, held
+
+
+FORMATS: dict[str, Format] = {
+    "text": Text(),
+    "separated": Separated(),
+    "jsonl": JsonLines(),
+    "jsonl.gz": GzipLines(),
+    "jsonl.zst": ZstdLines(),
+    "parquet": Parquet(),
+}
+SUFFIXES = " ".join(suffix for kind in FORMATS.values() for suffix in kind.suffixes)
+
+
+def kind_of(path: Path) -> str:
+    """Return the format of a file by its name, empty if it is none of `FORMATS`."""
+    name = path.name.lower()
+    return next((kind for kind, f in FORMATS.items() if name.endswith(f.suffixes)), "")
+
+
+def is_separated(path: Path) -> bool:
+    """Tell whether a text file marks the ends of its documents, by its first MiB."""
+    try:
+        with path.open("rb") as file:
+            return SEPARATOR in file.read(1 << 20)
+    except OSError:
+        return False
 
 
 def _skip_line(file: Any) -> int:
@@ -338,22 +454,7 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def open_stream(part: Range) -> Any:
-    """Open a JSON-lines file, decompressed."""
-    if part.kind == "jsonl.gz":
-        import gzip
-
-        return gzip.open(part.path, "rb")
-    if part.kind == "jsonl.zst":
-        import io
-
-        import pyarrow as pa
-
-        return io.BufferedReader(pa.CompressedInputStream(part.path, "zstd"), READ_BYTES)
-    return Path(part.path).open("rb")
-
-
-def open_parquet(path: str, text_column: str) -> Any:
+def _open_parquet(path: str, text_column: str) -> Any:
     """Open a parquet file and see that it has a column of text with that name.
 
     Raises:
@@ -366,11 +467,11 @@ def open_parquet(path: str, text_column: str) -> Any:
         # With a buffer a column is read as a stream, without it a row group at a time.
         file = pq.ParquetFile(path, buffer_size=READ_BYTES, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as exc:
-        raise damaged(path, exc) from exc
+        raise _damaged(path, exc) from exc
     texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
     if text_column not in texts:
         file.close()
-        raise missing_column(path, text_column, texts)
+        raise _missing_column(path, text_column, texts)
     return file
 
 
@@ -382,7 +483,7 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def missing_column(place: str, name: str, others: list[str]) -> AutoresearchError:
+def _missing_column(place: str, name: str, others: list[str]) -> AutoresearchError:
     """Return the error for a file without the text column."""
     known = ", ".join(f"`{o}`" for o in others[:8])
     return AutoresearchError(
@@ -392,7 +493,7 @@ def missing_column(place: str, name: str, others: list[str]) -> AutoresearchErro
     )
 
 
-def damaged(path: str, exc: Exception) -> AutoresearchError:
+def _damaged(path: str, exc: Exception) -> AutoresearchError:
     """Return the error for a file that cannot be read to its end."""
     reason = str(exc).splitlines()[0][:200] if str(exc) else type(exc).__name__
     return AutoresearchError(

@@ -2,14 +2,13 @@
 
 Everything on the wire is huggingface_hub's: tokens, mirrors (HF_ENDPOINT), its cache (HF_HOME), resuming a
 dropped connection. Added here: a choice of shards with pinned splits, a look at the free space first,
-parallel downloads with one progress, sizes and SHA-256 checked against the listing, errors in words.
+parallel downloads with one progress, SHA-256 checked against the listing, errors in words.
 
 The listing of a revision is stored, so that a source that was listed once works without a network as long
 as its files are in the hub's cache.
 """
 
-import json
-import os
+import errno
 import re
 import shutil
 import threading
@@ -19,17 +18,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from autoresearch.data.documents import DataSplit
-from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile, kind_of
+from autoresearch.data.formats import SUFFIXES, kind_of
+from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
-from autoresearch.util.files import file_sha256, write_json
+from autoresearch.util.files import file_sha256, read_json, write_json
 
 MAX_DOWNLOADS = 8
 REST_BYTES = 200_000_000
-"""Space that must stay free beside what is fetched."""
+"""Space that must stay free after the download."""
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HELD_OUT = re.compile(r"(^|[^a-z])(validation|valid|val|dev|eval|test)([^a-z]|$)")
@@ -45,6 +46,11 @@ class HubFile:
     sha256: str = ""
     """Empty for small files, which the hub keeps in git."""
     split: DataSplit | None = None
+
+    @property
+    def kind(self) -> str:
+        """Its format, a key of `FORMATS`; empty if it is none."""
+        return kind_of(Path(self.name))
 
 
 def parse(source: str) -> tuple[str, str]:
@@ -66,12 +72,12 @@ def choose(files: Sequence[HubFile], shards: int) -> tuple[list[HubFile], list[s
 
     Three or more parquet files: the last is validation, the one before it test, the first `shards` of the
     others training. Fewer, or another format: all, split by hash. Files named as held out are left alone
-    where others are named as training, because a split of ours is made of the rest.
+    where others are named as training: the splits are then made of those.
 
     Returns:
         The files in order, and sentences for the summary.
     """
-    known = sorted((f for f in files if kind_of(Path(f.name)) and f.size), key=lambda f: f.name)
+    known = sorted((f for f in files if f.kind and f.size), key=lambda f: f.name)
     notes = []
     training = [f for f in known if _TRAINING.search(f.name.lower())]
     if training and any(_HELD_OUT.search(f.name.lower()) for f in known):
@@ -82,9 +88,7 @@ def choose(files: Sequence[HubFile], shards: int) -> tuple[list[HubFile], list[s
     parquet = [f for f in known if f.name.endswith(".parquet")]
     if parquet:
         if len(parquet) < len(known):
-            notes.append(
-                f"{len(known) - len(parquet)} files beside the parquet files were left out"
-            )
+            notes.append(f"{len(known) - len(parquet)} files other than parquet were left out")
         known = parquet
     if len(parquet) < 3:
         return known[:shards], notes
@@ -129,9 +133,11 @@ def plan_hub(source: str, shards: int, *, offline: bool) -> HubPlan:
         PrerequisiteError: no access, or offline and not all here.
         AutoresearchError: the network failed.
     """
+    from huggingface_hub import constants
+
     name, revision = parse(source)
-    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
-    stored = _stored(source)
+    offline = offline or constants.HF_HUB_OFFLINE
+    stored = read_json(_stored_path(source))
     if offline and not stored:
         raise PrerequisiteError(
             f"`{source}` was never listed on this machine, and this call is offline",
@@ -141,7 +147,7 @@ def plan_hub(source: str, shards: int, *, offline: bool) -> HubPlan:
     files, notes = choose([HubFile(**f) for f in listed["files"]], shards)
     if not files:
         raise UsageError(
-            f"`{source}` has no .parquet, .jsonl, .txt or .md file",
+            f"`{source}` has no file of {SUFFIXES}",
             hint="choose another dataset, or fetch and convert it and give the folder",
             kind="data_invalid",
         )
@@ -170,15 +176,14 @@ def fetch(plan: HubPlan, advance: Callable[[int], None]) -> Listing:
     """
     if plan.missing:
         _check_space(plan.missing_bytes)
-        _fetch_all(plan.name, plan.sha, plan.missing, advance)
+        _fetch_all(plan, advance)
     found = []
     for file in plan.files:
         path = _find_here(plan.name, plan.sha, file)
         if path is None:
-            raise _wrong(file.name, "is not in the hub's cache after the download")
+            raise _wrong(file)
         stat = path.stat()
-        kind = kind_of(Path(file.name)) or "text"
-        found.append(SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns, file.split))
+        found.append(SourceFile(str(path), file.kind, stat.st_size, stat.st_mtime_ns, file.split))
     return Listing(plan.source, tuple(found), revision=plan.sha, notes=plan.notes)
 
 
@@ -187,36 +192,10 @@ def _stored_path(source: str) -> Path:
     return cache_directory() / "hub" / f"{safe}.json"
 
 
-def _stored(source: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(_stored_path(source).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT") or None
-
-
-def _hub_cache() -> Path:
-    """Return the hub's cache folder by its own rules, read now and not when it was imported."""
-    chosen = os.environ.get("HF_HUB_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    home = os.environ.get("HF_HOME")
-    if home:
-        return Path(home).expanduser() / "hub"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "huggingface" / "hub"
-
-
 def _find_here(name: str, sha: str, file: HubFile) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(
-        name, file.name, cache_dir=_hub_cache(), revision=sha, repo_type="dataset"
-    )
+    found = try_to_load_from_cache(name, file.name, revision=sha, repo_type="dataset")
     if not isinstance(found, str):
         return None
     path = Path(found)
@@ -227,7 +206,9 @@ def _find_here(name: str, sha: str, file: HubFile) -> Path | None:
 
 
 def _check_space(size: int) -> None:
-    folder = _hub_cache()
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < size + REST_BYTES:
@@ -245,11 +226,7 @@ def _ask(source: str, name: str, revision: str) -> dict[str, Any]:
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()
-    api = HfApi(endpoint=_endpoint())
-
-    def ask() -> Any:
-        return api.dataset_info(name, revision=revision, files_metadata=True, timeout=30)
-
+    ask = partial(HfApi().dataset_info, name, revision=revision, files_metadata=True, timeout=30)
     info = patiently(ask, source)
     files = [
         {
@@ -262,106 +239,73 @@ def _ask(source: str, name: str, revision: str) -> dict[str, Any]:
     return {"sha": info.sha, "files": files}
 
 
-def _fetch_all(
-    name: str, sha: str, files: Sequence[HubFile], advance: Callable[[int], None]
-) -> None:
-    """Fetch files in parallel; progress is told in this thread."""
-    meter = _Meter()
+# Not `snapshot_download`: version 1.2 returns a folder that lacks files when its listing fails, an interrupt waits for
+# the shards on their way, and its errors do not name the file.
+def _fetch_all(plan: HubPlan, advance: Callable[[int], None]) -> None:
+    """Fetch the missing files in parallel; progress is reported in this thread."""
+    from huggingface_hub.utils import tqdm
+
+    fetched: SimpleQueue[int] = SimpleQueue()
+    stopped = threading.Event()
+
+    class Bar(tqdm):  # type: ignore[misc, unused-ignore]
+        """Counts the bytes of all downloads, and stops them."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if stopped.is_set():
+                raise InterruptedError("download stopped")
+            fetched.put(int(n or 0))
+            return None
+
     with ThreadPoolExecutor(MAX_DOWNLOADS) as executor:
-        waiting: set[Future[None]] = {executor.submit(_fetch, name, sha, f, meter) for f in files}
+        waiting: set[Future[None]] = {executor.submit(_fetch, plan, f, Bar) for f in plan.missing}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                advance(meter.take())
+                while not fetched.empty():
+                    advance(fetched.get())
                 for future in done:
                     future.result()
         except BaseException as exc:
-            # The files that are on their way are worth waiting for, but not to a person who wants to stop.
-            meter.is_stopped = not isinstance(exc, AutoresearchError)
+            # After an error the files that are on their way are completed, after an interrupt they are stopped.
+            if not isinstance(exc, AutoresearchError):
+                stopped.set()
             executor.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _fetch(name: str, sha: str, file: HubFile, meter: "_Meter") -> None:
+def _fetch(plan: HubPlan, file: HubFile, bar: type) -> None:
     """Fetch one file and compare it with the listing; a wrong one is fetched once more."""
     from huggingface_hub import hf_hub_download
 
-    def get(force: bool) -> Path:
-        path = hf_hub_download(
-            name,
+    for is_last in (False, True):
+        get = partial(
+            hf_hub_download,
+            plan.name,
             file.name,
             repo_type="dataset",
-            revision=sha,
-            cache_dir=_hub_cache(),
-            endpoint=_endpoint(),
-            force_download=force,
-            tqdm_class=meter.bar(),
+            revision=plan.sha,
+            force_download=is_last,
+            tqdm_class=bar,
         )
-        return Path(path)
-
-    for is_last in (False, True):
-        path: Path = patiently(partial(get, is_last), file.name)
-        problem = _problem(path, file)
-        if not problem:
+        path = Path(patiently(get, file.name))
+        # The library compares sizes only, and a proxy may alter bytes.
+        if path.stat().st_size == file.size and file.sha256 in ("", file_sha256(path)):
             return
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        if is_last:
-            raise _wrong(file.name, problem)
+    raise _wrong(file)
 
 
-def _problem(path: Path, file: HubFile) -> str:
-    size = path.stat().st_size
-    if size != file.size:
-        return f"has {size:,} bytes where the hub lists {file.size:,}"
-    if file.sha256 and file_sha256(path) != file.sha256:
-        return "does not match the checksum the hub lists"
-    return ""
-
-
-def _wrong(name: str, problem: str) -> AutoresearchError:
+def _wrong(file: HubFile) -> AutoresearchError:
     return AutoresearchError(
-        f"`{name}` {problem}",
+        f"`{file.name}` does not match the checksum or size that the hub lists",
         hint="run `autoresearch prepare` again; if it stays so, a proxy or mirror (HF_ENDPOINT) alters files",
         kind="data_invalid",
     )
-
-
-class _Meter:
-    """Counts the bytes that all downloads got, and stops them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pending = 0
-        self.is_stopped = False
-
-    def add(self, num_bytes: int) -> None:
-        if self.is_stopped:
-            raise InterruptedError("download stopped")
-        with self._lock:
-            self._pending += num_bytes
-
-    def take(self) -> int:
-        with self._lock:
-            taken, self._pending = self._pending, 0
-        return taken
-
-    def bar(self) -> type:
-        """Return what huggingface_hub takes for a progress bar class."""
-        from huggingface_hub.utils import tqdm
-
-        meter = self
-
-        class Bar(tqdm):  # type: ignore[misc, unused-ignore]
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                kwargs.pop("name", None)
-                super().__init__(*args, **{**kwargs, "disable": True})
-
-            def update(self, n: float | None = 1) -> bool | None:
-                meter.add(int(n or 0))
-                return None
-
-        return Bar
 
 
 MAX_ATTEMPTS = 5
@@ -381,26 +325,21 @@ def patiently(call: Callable[[], Any], what: str) -> Any:
     """
     from huggingface_hub import errors
 
-    pause = RETRY_SECONDS
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    pauses = [RETRY_SECONDS * 2**i for i in range(MAX_ATTEMPTS - 1)]
+    while True:
         try:
             return call()
         except (*errors.HfHubHTTPError.__bases__, RuntimeError) as exc:
-            status = _status(exc)
-            is_passing = status in {None, 408, 429} or status >= 500
             if isinstance(exc, InterruptedError) or _is_local(exc):
                 raise
-            is_passing = is_passing and not isinstance(exc, RuntimeError)
-            if not is_passing or attempt == MAX_ATTEMPTS:
+            status = _status(exc)
+            is_passing = status is None or status in {408, 429} or status >= 500
+            if not is_passing or isinstance(exc, RuntimeError) or not pauses:
                 raise _explain(exc, status, what) from exc
-            time.sleep(max(pause, _asked_pause(exc)))
-            pause *= 2
-    raise AssertionError("unreachable")
+            time.sleep(max(pauses.pop(0), _asked_pause(exc)))
 
 
 def _is_local(exc: BaseException) -> bool:
-    import errno
-
     full = {errno.ENOSPC, errno.EDQUOT}
     return isinstance(exc, OSError) and (exc.filename is not None or exc.errno in full)
 

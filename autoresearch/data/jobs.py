@@ -21,7 +21,7 @@ from autoresearch.data.sources import Unit
 from autoresearch.data.splits import DROPPED
 from autoresearch.data.tokenizer import Tokenizer, train
 from autoresearch.errors import AutoresearchError
-from autoresearch.util.files import write_atomic, write_json
+from autoresearch.util.files import write_file, write_json
 
 Report = Callable[[int], None]
 """Called with the number of bytes done since the last call."""
@@ -48,7 +48,7 @@ def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """
     unit, folder = unit_from_json(job["unit"]), Path(job["folder"])
     reader = Reader(job["text_column"], folder / BIG_LOCK)
-    # Eight bytes a document and not a list of objects: a packed file of 10 GB is one unit.
+    # Eight bytes per document and not a list of objects: a packed file of 10 GB is one unit.
     texts, groups, sizes = array("Q"), array("Q"), array("Q")
     total = 0
     for part in unit.ranges:
@@ -72,7 +72,7 @@ def scan(job: dict[str, Any], report: Report) -> dict[str, Any]:
     }
     if unit.is_grouped:
         arrays["group"] = np.array(groups, dtype=np.uint64)
-    write_atomic(folder / f"scan-{unit.index:05d}.npz", lambda file: np.savez(file, **arrays))
+    write_file(folder / f"scan-{unit.index:05d}.npz", lambda file: np.savez(file, **arrays))
     result = {"skipped": dict(reader.skipped), "examples": reader.examples}
     write_json(folder / f"scan-{unit.index:05d}.json", result)
     return result
@@ -124,7 +124,7 @@ def tokenise(job: dict[str, Any], report: Report) -> dict[str, Any]:
             del data
         entries = [writers[label].close() for label in sorted(writers)]
         counts: dict[str, Any] = {SPLITS[label]: writer.counts for label, writer in writers.items()}
-    write_atomic(folder / f"counts-{unit.index:05d}.npz", lambda file: np.savez(file, **counts))
+    write_file(folder / f"counts-{unit.index:05d}.npz", lambda file: np.savez(file, **counts))
     write_json(folder / f"unit-{unit.index:05d}.json", entries)
     return {"entries": entries}
 

@@ -32,19 +32,19 @@ MAX_TAKEN_BACK = 2
 """As many batches wait for a reader."""
 
 _Pieces = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""Chunk index, first token in the chunk, number of tokens; one entry a piece."""
+"""Chunk index, first token in the chunk, number of tokens; one entry per piece."""
 
 
 class Packer:
     """Fills batches from a split for ever, or for `num_epochs`.
 
     The stream of rows depends on the store, the seed and T alone; B only says how many are taken. T may
-    change between calls: what was not served yet is cut anew, nothing is lost or repeated.
+    change between calls: what was not served yet is cut again, nothing is lost or repeated.
 
     Args:
         store: The documents.
         seed: Where the order of each epoch starts.
-        num_epochs: None goes on for ever.
+        num_epochs: None repeats for ever.
 
     Raises:
         ValueError: the store has no documents.
@@ -93,9 +93,9 @@ class Packer:
         return rows
 
     def take_back(self, num_fills: int, num_tokens: int) -> None:
-        """Serve again, first, what the last fills served, because nobody saw it.
+        """Serve again, first, what the last fills served, because no reader saw it.
 
-        For a reader that goes over to another shape while batches wait for it.
+        For a reader that changes to another shape while batches wait for it.
 
         Args:
             num_fills: At most `MAX_TAKEN_BACK`, and as many as were made since the last call.

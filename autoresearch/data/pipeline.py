@@ -6,15 +6,14 @@ Every step leaves files in `work/<request>/` of the cache and skips what it find
 interrupted call is continued by the next one. Results do not depend on the number of processes.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,14 @@ from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.events import now
 from autoresearch.paths import cache_directory
-from autoresearch.util.files import file_sha256, write_atomic, write_json
+from autoresearch.types import MB
+from autoresearch.util.files import file_sha256, write_file, write_json
+from autoresearch.util.host import memory_bytes, num_cores
 
 
 @dataclass(frozen=True)
 class PrepareProgress:
-    """A step goes on; for the screen."""
+    """How far a step is; for the screen."""
 
     phase: str
     """`list`, `download`, `scan`, `split`, `tokenizer`, `tokenise`, `rows`, `check`."""
@@ -115,15 +116,15 @@ class PreparePlan:
 SMALL_BYTES = 4 << 20
 """Less text than this is not worth the start of processes."""
 BASE_MB, WORKER_MB, BIG_MB = 150, 160, 900
-"""Memory of this process, of a worker, and what the one that holds large documents takes beside: measured with two
+"""Memory of this process, of a worker, and what the one that holds large documents takes more: measured with two
 documents of 100 MB in one page of a parquet file, the worst of the formats."""
 DISK_SHARE = 0.8
-"""Bytes of shards for a byte of text: two a token, with room for text that makes short tokens."""
+"""Bytes of shards for a byte of text: two per token, with room for text that makes short tokens."""
 
 
 @dataclass
 class Run:
-    """One call of `prepare`: its settings, its folder, what it tells."""
+    """One call of `prepare`: its settings, its folder, its progress."""
 
     config: Config
     source: str
@@ -211,7 +212,7 @@ def build(run: Run, listing: Listing) -> Dataset:
     if not stamp.is_file() or stamp.read_text() != mark:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_atomic(stamp, lambda file: file.write(mark.encode()))
+        write_file(stamp, mark.encode())
     units = sources.plan_units(listing, run.data)
     with Pool(_num_workers(run, listing, len(units))) as pool:
         skipped = _scan(run, listing, units, pool)
@@ -237,7 +238,7 @@ def build(run: Run, listing: Listing) -> Dataset:
                 **skipped,
                 **_totals(run, units, built, entries),
             }
-            for left_over in built.glob(".*.tmp"):  # Of workers that were killed.
+            for left_over in built.glob(".*"):  # Of workers that were killed.
                 left_over.unlink()
             write_json(built / MANIFEST_NAME, manifest)
             dataset = _install(built, target)
@@ -268,11 +269,8 @@ def _num_workers(run: Run, listing: Listing, num_units: int) -> int:
     total = min(listing.num_bytes, run.data.max_bytes or listing.num_bytes)
     if total < SMALL_BYTES:
         return 0
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    wanted = min(cores, num_units)
-    memory = run.data.memory_mb or max(1500, total_memory_mb() // 4)
+    wanted = min(num_cores(), num_units)
+    memory = run.data.memory_mb or max(1500, memory_bytes() // 4 // MB)
     allowed = max(1, (memory - BASE_MB - BIG_MB) // WORKER_MB)
     if allowed < wanted:
         run.warnings.append(
@@ -280,17 +278,6 @@ def _num_workers(run: Run, listing: Listing, num_units: int) -> int:
             f" all of them need {BASE_MB + BIG_MB + wanted * WORKER_MB:,}"
         )
     return max(1, min(wanted, allowed))
-
-
-def total_memory_mb() -> int:
-    """Return the memory of this machine, or of the container where that has less."""
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            total = min(total, int((Path("/sys/fs/cgroup") / name).read_text()))
-    return total // 1_000_000
 
 
 def disk_needed(num_bytes: int) -> int:
@@ -373,7 +360,7 @@ def _split(run: Run, units: Sequence[Unit]) -> tuple[str, splits.Assignment, int
     digest = hashlib.sha256()
     num_bytes = 0
     for unit, scan, labels in zip(units, scans, assignment.labels, strict=True):
-        write_atomic(run.labels(unit), lambda file, labels=labels: np.save(file, labels))
+        write_file(run.labels(unit), partial(np.save, arr=labels))
         digest.update(scan.text[: len(labels)].tobytes())
         digest.update(labels.tobytes())
         num_bytes += int(scan.num_bytes[: len(labels)].sum(dtype=np.int64))

@@ -1,8 +1,9 @@
 """A pool of processes for `prepare`: JSON in, JSON out, no shared state.
 
-Workers are started as `python -m autoresearch.data.pool` and not through multiprocessing, which imports
-the caller's main module again and is unsafe to fork next to the threads of a live display. A worker ends
-when its parent does, however that died.
+Workers are started as `python -m autoresearch.data.pool`. A `ProcessPoolExecutor` was tried: forked it is unsafe
+with the threads of a live display; spawned it imports the caller's main module again, imports modules of the
+current folder named like those of the standard library, and its workers outlive a parent that is killed. Here a
+worker ends when its standard input closes, however the parent died.
 """
 
 import contextlib
@@ -120,7 +121,7 @@ def _start(num_threads: int) -> "subprocess.Popen[str]":
         "MALLOC_ARENA_MAX": "2",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
     }
-    # A worker inherits that it does not hear Ctrl-C: its parent does, and ends it.
+    # Workers ignore Ctrl-C: the parent ends them.
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return subprocess.Popen(
@@ -172,7 +173,7 @@ def _serve(
 
 def _died(code: int) -> AutoresearchError:
     why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    hint = "run `autoresearch prepare` again: it goes on where it was"
+    hint = "run `autoresearch prepare` again: it resumes where it was"
     if code == -signal.SIGKILL:
         hint += "; if memory ran out, lower `data.memory_mb`"
     return AutoresearchError(f"a worker of `prepare` {why}", hint=hint, kind="data_invalid")
@@ -224,7 +225,7 @@ def _main() -> None:
             result = getattr(work, request["name"])(request["job"], report)
         except AutoresearchError as exc:
             answer({"error": {"message": exc.message, "hint": exc.hint, "kind": exc.kind}})
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the parent tells it.
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the parent reports it.
             answer({"error": _as_error(exc)})
         else:
             answer({"bytes": pending})

@@ -15,14 +15,16 @@ import errno
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from autoresearch.config import Config, DataConfig
 from autoresearch.data import sources
 from autoresearch.data.dataset import DAMAGED_NAME, FORMAT, MANIFEST_NAME, TOKENIZER_NAME, Dataset
 from autoresearch.data.documents import SPLITS
+from autoresearch.data.formats import FORMATS
 from autoresearch.data.pipeline import (
     OnProgress,
     PreparePlan,
@@ -35,11 +37,14 @@ from autoresearch.data.pipeline import (
     hash_of,
     whole,
 )
-from autoresearch.data.sources import HUB_PREFIX, Listing
+from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.paths import cache_directory, find_run_directory
-from autoresearch.util.files import file_sha256, write_json
+from autoresearch.util.files import file_sha256, read_json, write_json
 from autoresearch.util.locks import locked
+
+if TYPE_CHECKING:
+    from autoresearch.data.hub import HubFile
 
 __all__ = [
     "PreparePlan",
@@ -57,7 +62,7 @@ __all__ = [
 def prepare(
     config: Config, *, on_progress: OnProgress | None = None, offline: bool = False
 ) -> PrepareSummary:
-    """Make the dataset of `config` unless it is there; go on where an earlier call was interrupted.
+    """Make the dataset of `config` unless it is there; resume where an earlier call was interrupted.
 
     A hub dataset that was prepared stays at its revision, without asking the network again.
 
@@ -101,26 +106,18 @@ def plan(config: Config, *, offline: bool = False) -> PreparePlan:
     """
     source = _source(config.data)
     run = Run(config, source, request_key(config.data, source), None)
-    hub = source.startswith(HUB_PREFIX)
     download = 0
+    files: Sequence[HubFile | SourceFile] = ()
     dataset = _find_hub(run)
-    if hub:
+    if not source.startswith(HUB_PREFIX):
+        listing = sources.list_local(source)
+        files, dataset = listing.files, _find(run, listing)
+    elif dataset is None:
         from autoresearch.data.hub import plan_hub
 
-        if dataset is None:
-            planned = plan_hub(source, config.data.shards, offline=offline)
-            num_files, num_bytes, download = (
-                len(planned.files),
-                planned.num_bytes,
-                planned.missing_bytes,
-            )
-        else:
-            num_files = num_bytes = 0
-    else:
-        listing = sources.list_local(source)
-        num_files, num_bytes = len(listing.files), listing.num_bytes
-        dataset = _find(run, listing)
-    text = num_bytes * sources.TEXT_PER_PACKED_BYTE if hub else num_bytes
+        planned = plan_hub(source, config.data.shards, offline=offline)
+        files, download = planned.files, planned.missing_bytes
+    text = sum(f.size * FORMATS[f.kind].text_per_byte for f in files)
     if config.data.max_bytes:
         text = min(text, config.data.max_bytes)
     folder = cache_directory()
@@ -129,8 +126,8 @@ def plan(config: Config, *, offline: bool = False) -> PreparePlan:
     return PreparePlan(
         source=source,
         is_done=dataset is not None,
-        num_files=num_files,
-        num_bytes=num_bytes,
+        num_files=len(files),
+        num_bytes=sum(f.size for f in files),
         download_bytes=download,
         disk_bytes=0 if dataset else download + disk_needed(text),
         free_bytes=shutil.disk_usage(folder).free,
@@ -233,12 +230,7 @@ def _source(data: DataConfig) -> str:
 
 
 def _read_request(request: str) -> dict[str, Any]:
-    try:
-        path = cache_directory() / "requests" / f"{request}.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
+    return read_json(cache_directory() / "requests" / f"{request}.json")
 
 
 def _list(run: Run, *, offline: bool) -> Listing:
@@ -333,7 +325,7 @@ def _explain(exc: OSError) -> AutoresearchError:
         return AutoresearchError(
             f"no space left for `{cache_directory()}`",
             hint="make room, or set AUTORESEARCH_CACHE_DIR to another disk; `autoresearch prepare` then"
-            " goes on where it was",
+            " resumes where it was",
             kind="disk",
         )
     return AutoresearchError(

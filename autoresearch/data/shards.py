@@ -1,4 +1,4 @@
-"""Writing token shards: Arrow IPC files with one `list<uint16>` row a document."""
+"""Writing token shards: Arrow IPC files with one `list<uint16>` row per document."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,6 @@ class ShardWriter:
         self._path = path
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self._split = split
-        self._dtype = dtype
         value = pa.uint16() if dtype == np.uint16 else pa.uint32()
         self._type = pa.list_(pa.field("item", value, nullable=False))
         self._schema = pa.schema([pa.field("tokens", self._type, nullable=False)])
@@ -39,7 +38,7 @@ class ShardWriter:
     def add(self, tokens: Tokens, num_bytes: int) -> None:
         """Append a document of at least one token."""
         if len(tokens) >= BATCH_TOKENS:
-            self._flush()  # A large document is a batch of its own, so that it is not copied.
+            self._flush()  # A large document gets its own batch, so that it is not copied.
         self._documents.append(tokens)
         self._pending += len(tokens)
         self.num_bytes += num_bytes
@@ -103,7 +102,7 @@ class ShardWriter:
 
 
 def batch_positions(path: Path) -> list[dict[str, int]]:
-    """Return where the offsets and the tokens of each record batch lie in the file, in bytes."""
+    """Return where the offsets and the tokens of each record batch are in the file, in bytes."""
     import pyarrow as pa
 
     found = []

@@ -8,20 +8,18 @@ import glob
 import os
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoresearch.config import DataConfig
 from autoresearch.data.documents import DataSplit
-from autoresearch.data.formats import SEPARATOR, SUFFIXES, Kind, Range, open_parquet
+from autoresearch.data.formats import FORMATS, SUFFIXES, Range, is_separated, kind_of
 from autoresearch.errors import PrerequisiteError, UsageError
 
 HUB_PREFIX = "hf://datasets/"
 BUILTINS = ("builtin:python", "builtin:packages")
 MIN_UNIT_BYTES, MAX_UNIT_BYTES = 1 << 20, 48 << 20
 MIN_PART_BYTES, MIN_GROUPED_PART_BYTES, MAX_PART_BYTES = 4096, 65_536, 1 << 20
-TEXT_PER_PACKED_BYTE = 3
-"""A guess, for progress and `max_bytes`."""
 NUM_GROUPED_FILES = 100
 """With fewer text files than this the parts of a file are split apart, else they stay together."""
 
@@ -31,7 +29,7 @@ class SourceFile:
     """One file of a source, as listed."""
 
     path: str
-    kind: Kind
+    kind: str
     size: int
     modified_ns: int
     split: DataSplit | None = None
@@ -97,11 +95,10 @@ def list_local(source: str) -> Listing:
         return Listing(source, tuple(_files(_python_files(source))), revision=_python_version())
     path = Path(source)
     if path.is_file():
-        if kind_of(path) is None:
-            known = " ".join(SUFFIXES)
+        if not kind_of(path):
             raise UsageError(
                 f"`{path}` is of no kind that can be read",
-                hint=f"kinds are {known}",
+                hint=f"kinds are {SUFFIXES}",
                 kind="data_invalid",
             )
         return Listing(source, tuple(_files([path])))
@@ -114,33 +111,14 @@ def list_local(source: str) -> Listing:
         what = "has no file of text in it" if path.is_dir() else "does not exist"
         raise PrerequisiteError(
             f"the source `{source}` {what}",
-            hint="set `data.source`, or `--source`, to a file, folder or glob of"
-            f" {' '.join(SUFFIXES)}",
+            hint=f"set `data.source`, or `--source`, to a file, folder or glob of {SUFFIXES}",
         )
     return Listing(source, files)
 
 
-def kind_of(path: Path) -> Kind | None:
-    """Return how to read a file, by its name."""
-    name = path.name.lower()
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix):
-            return kind
-    return None
-
-
-def is_separated(path: Path) -> bool:
-    """Tell whether a text file marks the ends of its documents, by its first MiB."""
-    try:
-        with path.open("rb") as file:
-            return SEPARATOR in file.read(1 << 20)
-    except OSError:
-        return False
-
-
 def _is_wanted(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and kind_of(path) is not None and path.is_file()
+    return not hidden and bool(kind_of(path)) and path.is_file()
 
 
 def _files(paths: Iterable[Path]) -> Iterator[SourceFile]:
@@ -214,43 +192,11 @@ def plan_units(listing: Listing, config: DataConfig) -> list[Unit]:
         if file.split != previous:
             close(previous)
         previous = file.split
-        for piece, num_bytes in _ranges(file, target, part, config.text_column):
+        whole = Range(file.path, file.kind, 0, file.size, file.size, file.modified_ns, part)
+        for start, stop, num_bytes in FORMATS[file.kind].cuts(whole, target, config.text_column):
             if size + num_bytes > target:
                 close(file.split)
-            ranges.append(piece)
+            ranges.append(replace(whole, start=start, stop=stop))
             size += num_bytes
     close(previous)
     return units
-
-
-def _ranges(file: SourceFile, target: int, part: int, column: str) -> Iterator[tuple[Range, int]]:
-    def make(start: int, stop: int) -> Range:
-        return Range(file.path, file.kind, start, stop, file.size, file.modified_ns, part)
-
-    if file.kind == "parquet":
-        with open_parquet(file.path, column) as table:
-            metadata = table.metadata
-            index = table.schema_arrow.get_field_index(column)
-            start = size = 0
-            for group in range(metadata.num_row_groups):
-                # Nested columns shift the numbering; the whole row group is then a fair guess.
-                row_group = metadata.row_group(group)
-                is_flat = metadata.num_columns == len(table.schema_arrow)
-                size += (
-                    row_group.column(index).total_uncompressed_size
-                    if is_flat
-                    else row_group.total_byte_size
-                )
-                if size >= target:
-                    yield make(start, group + 1), size
-                    start, size = group + 1, 0
-            if start < metadata.num_row_groups:
-                yield make(start, metadata.num_row_groups), size
-    elif file.kind in {"text", "separated", "jsonl"} and file.size > target:
-        step = max(1, target // part) * part
-        for start in range(0, file.size, step):
-            stop = min(file.size, start + step)
-            yield make(start, stop), stop - start
-    else:
-        packed = file.kind in {"jsonl.gz", "jsonl.zst"}
-        yield make(0, file.size), file.size * (TEXT_PER_PACKED_BYTE if packed else 1)

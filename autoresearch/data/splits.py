@@ -29,7 +29,7 @@ class Assignment:
     """Labels of all documents, and the counts for the summary."""
 
     labels: list[npt.NDArray[np.uint8]]
-    """One array a unit; shorter than the unit where the rest is beyond `max_bytes`."""
+    """One array per unit; shorter than the unit where the rest is beyond `max_bytes`."""
     duplicates: dict[str, int] = field(default_factory=dict)
     """Split -> documents taken out because their text is in a held-out split (or there twice)."""
 
@@ -66,7 +66,7 @@ def assign(
         if index not in present:
             raise UsageError(
                 f"`{source}` has {total} different documents, too few for a {split} split",
-                hint="give more text, or `.jsonl` with one document a line",
+                hint="give more text, or `.jsonl` with one document per line",
                 kind="data_invalid",
             )
     return Assignment(labels, duplicates)

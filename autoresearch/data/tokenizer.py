@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from autoresearch.data.documents import Tokens
-from autoresearch.util.files import write_atomic
+from autoresearch.util.files import write_file
 
 # GPT-4's split with numbers in twos: a small vocabulary has no room for 1,000 three-digit numbers.
 PATTERN = (
@@ -57,7 +56,7 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         """Write the ranks, atomically."""
         lines = [base64.b64encode(t) + b" %d\n" % i for i, t in enumerate(self._tokens)]
-        write_atomic(path, lambda file: file.writelines(lines))
+        write_file(path, b"".join(lines))
 
     @property
     def vocab_size(self) -> int:
@@ -68,11 +67,6 @@ class Tokenizer:
     def bos_id(self) -> int:
         """The id that starts every document; text never encodes to it."""
         return len(self._tokens)
-
-    @cached_property
-    def byte_lengths(self) -> npt.NDArray[np.int32]:
-        """(vocab_size,) bytes of each token, 0 for BOS."""
-        return np.array([len(t) for t in self._tokens] + [0], dtype=np.int32)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from autoresearch.config import Config
 from autoresearch.data.dataset import Dataset
 from autoresearch.data.packing import Packer
+from autoresearch.errors import WorkError
 from autoresearch.events import Progress
 from autoresearch.judge.audit import TOLERANCE
 from autoresearch.judge.process import JudgeProcess, Work
@@ -25,8 +26,8 @@ from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training
-from autoresearch.types import Outcome, Split, TrialResult, TrialSpec
-from autoresearch.util.files import write_atomic
+from autoresearch.types import MB, Outcome, Split, TrialResult, TrialSpec
+from autoresearch.util.files import write_file
 from autoresearch.util.killpoints import reach
 
 HUNG_SECONDS = 120.0
@@ -85,7 +86,7 @@ class LocalExecutor:
         self.noise_nats = noise_nats
         self._cache = cache
         # A quarter of what a child may write: it copies them.
-        max_bytes = min(MAX_BYTES, config.sandbox.disk_mb << 18)
+        max_bytes = min(MAX_BYTES, config.sandbox.disk_mb * MB // 4)
         self._caches = CompileCaches(cache / "compile", max_bytes) if cache else None
         self._environment = dict(environment or {})
         self._reference: np.ndarray | None = None
@@ -296,8 +297,8 @@ class LocalExecutor:
             self._reference = (-judged.log_p).astype(np.float16)
             if self._cache is not None:
                 reference, path = self._reference, self._cache / _REFERENCE_NAME
-                with contextlib.suppress(OSError):  # a full disk: it is only measured again
-                    write_atomic(path, lambda file: np.save(file, reference, allow_pickle=False))
+                with contextlib.suppress(WorkError):  # a full disk: it is only measured again
+                    write_file(path, lambda file: np.save(file, reference, allow_pickle=False))
 
     def _known_reference(self, split: Split) -> np.ndarray | None:
         """Return the baseline's claim, float16 (num_rows, context), also one of an earlier run."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoresearch.errors import AutoresearchError
+from autoresearch.errors import AutoresearchError, WorkError
 from autoresearch.machine.hardware import COUNTED_LIKE_NVML, Hardware, package_version
 from autoresearch.paths import cache_directory, python_command
 from autoresearch.util.files import write_json
@@ -73,7 +73,7 @@ def choose_attention(
         report["choice"], "measured", report["full"], report["windowed"], report["refused"]
     )
     if not path.exists():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(WorkError):
             write_json(path, dataclasses.asdict(found))
     return found
 

@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from autoresearch.util.host import memory_bytes, num_cores
+
 Kind = Literal["cuda", "rocm", "mps", "cpu"]
 _Gpu = tuple[Kind, str, int | None, str]
 """Kind, name, memory in MB, driver."""
@@ -140,7 +142,7 @@ def describe(device: str = "auto") -> Hardware:
         device: `auto` takes the best there is; `cuda`, `mps` or `cpu` insists.
     """
     cpu = _cpu_name()
-    ram_mb = _ram_mb()
+    ram_mb = memory_bytes() // 2**20
     torch = package_version("torch")
     found, notes = None, []
     for gpu in _gpus():
@@ -206,18 +208,6 @@ def mfu_percent(
         return None
     flops = 6.0 * num_matrix_params + 12.0 * depth * attention_width * attention_tokens
     return 100.0 * flops * tokens_per_second / (peak * 1e12)
-
-
-def num_cores() -> int:
-    """Return the cores this process may run on (affinity and container quota respected)."""
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            cores = min(cores, max(1, round(int(quota) / int(period))))
-    return cores
 
 
 def package_version(name: str) -> str:
@@ -324,7 +314,7 @@ def _gpus() -> Iterator[_Gpu]:
     if platform.system() == "Darwin":
         if platform.machine() == "arm64":
             name = _sysctl("machdep.cpu.brand_string") or "Apple GPU"
-            yield "mps", name, _ram_mb(), platform.mac_ver()[0]
+            yield "mps", name, memory_bytes() // 2**20, platform.mac_ver()[0]
         return
     for find in (_nvidia, _amd):
         if (gpu := find()) is not None:
@@ -430,15 +420,6 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _ram_mb() -> int:
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
-    with contextlib.suppress(OSError, ValueError):
-        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return total // 2**20
 
 
 def _sysctl(name: str) -> str:

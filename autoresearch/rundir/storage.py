@@ -12,7 +12,7 @@ from pathlib import Path
 from autoresearch.config import StorageConfig
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
-from autoresearch.types import Session
+from autoresearch.types import MB, Session
 
 MAX_LOGS_BYTES = 500_000_000
 """Size to which .autoresearch/logs is pruned."""
@@ -57,7 +57,7 @@ def prune(run_directory: RunDirectory, config: StorageConfig, session: Session) 
     freed = _shrink(logs, MAX_LOGS_BYTES)
     weights = [p for p in _files(run_directory.weights) if p.suffix in (".safetensors", ".part")]
     weights.sort(key=lambda path: _rank(path, session))
-    return freed + _shrink(weights, config.max_weights_mb * 1_000_000)
+    return freed + _shrink(weights, config.max_weights_mb * MB)
 
 
 def drop_weights(run_directory: RunDirectory, session: Session, policy: str) -> None:

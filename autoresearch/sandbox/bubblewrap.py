@@ -16,6 +16,7 @@ from autoresearch.sandbox import command, machine_paths
 from autoresearch.sandbox.landlock import kernel_abi
 from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
 from autoresearch.sandbox.seccomp import FilterOptions, build_filter
+from autoresearch.types import MB
 
 _BOUND = (Path("/usr"), Path("/bin"), Path("/lib"))
 _SHARED = ("/dev/shm", "/tmp")  # noqa: S108
@@ -111,7 +112,7 @@ class Bubblewrap:
         yield from ("--seccomp", "{filter}")
 
     def _memory_folder(self, path: str, size_mb: int) -> tuple[str, ...]:
-        size = ("--size", str(size_mb << 20)) if self.has_quota else ()
+        size = ("--size", str(size_mb * MB)) if self.has_quota else ()
         return ("--perms", "1777", *size, "--tmpfs", path)
 
 

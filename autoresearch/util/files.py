@@ -7,8 +7,9 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from autoresearch.errors import ForeignFileError, WorkError
 from autoresearch.paths import STATE_NAME, cache_directory
@@ -66,7 +67,11 @@ def _notes(path: Path) -> list[Path]:
 
 
 def write_file(
-    path: Path, content: bytes | Path, mode: int | None = None, *, durable: bool = True
+    path: Path,
+    content: bytes | Path | Callable[[BinaryIO], object],
+    mode: int | None = None,
+    *,
+    durable: bool = True,
 ) -> None:
     """Write a file so that it is whole at any instant, whatever was there; keeps the permissions of the old one.
 
@@ -75,7 +80,7 @@ def write_file(
 
     Args:
         path: Where; folders above it are made.
-        content: A path means the content of that file.
+        content: A path means the content of that file; a function is called with the file to write to.
         mode: Permissions, if not those of the old file.
         durable: Whether it must outlast a power cut.
 
@@ -90,6 +95,8 @@ def write_file(
                 if isinstance(content, Path):
                     with content.open("rb") as source:
                         shutil.copyfileobj(source, file)
+                elif callable(content):
+                    content(file)
                 else:
                     file.write(content)
                 if durable:
@@ -103,7 +110,7 @@ def write_file(
             raise
     except OSError as exc:
         raise WorkError(
-            f"cannot write `{path}`: {exc.strerror}",
+            f"cannot write `{path}`: {exc.strerror or exc}",
             hint="free some space or make the folder writable, then give the same command again",
             kind="disk",
         ) from exc
@@ -140,24 +147,19 @@ def _umask() -> int:
     return value
 
 
-def write_atomic(path: Path, write: Any) -> None:
-    """Call `write(file)` on a temporary neighbour, sync it, and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, an empty one if there is none that can be read."""
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically."""
+    """Write `value` as JSON, with `write_file`."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_file(path, text.encode())
 
 
 def file_sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The hub source, through the real huggingface_hub, against a server on loopback that misbehaves."""
 
 import io
+import itertools
 import sys
 from pathlib import Path
 
@@ -26,13 +27,20 @@ def shard(texts):
     return sink.getvalue()
 
 
+def set_endpoint(monkeypatch, address):
+    """Do what HF_ENDPOINT does before huggingface_hub is imported."""
+    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 @pytest.fixture
 def server(texts, monkeypatch, tmp_path):
     files = {f"shard_{i:05d}.parquet": shard(texts[60 * i : 60 * i + 60]) for i in range(5)}
     files |= {"README.md": b"# Night\n"}
     hub = Hub(NAME, files)
-    monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    set_endpoint(monkeypatch, hub.address)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setattr("autoresearch.data.hub.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     yield hub
@@ -51,8 +59,9 @@ def test_shards_are_pinned_to_splits(server, make_config, texts):
     dataset = open_dataset(config)
 
     def found(split):
-        store = dataset.store(split)
-        return [dataset.tokenizer.decode(store.document(i)) for i in range(store.num_documents)]
+        chunks = dataset.store(split).chunks
+        found = [c.tokens[a:b] for c in chunks for a, b in itertools.pairwise(c.offsets)]
+        return [dataset.tokenizer.decode(tokens) for tokens in found]
 
     assert found("train") == texts[:120]
     assert found("test") == texts[180:240]
@@ -175,7 +184,7 @@ def test_offline_without_the_files_is_told(server, make_config, monkeypatch):
     prepare(make_config(SOURCE, shards=1))
     with pytest.raises(PrerequisiteError, match="2 of 5 files"):
         prepare(make_config(SOURCE, shards=3), offline=True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     server.requests.clear()
     with pytest.raises(PrerequisiteError, match="offline"):
         prepare(make_config(SOURCE, shards=3))
@@ -183,7 +192,7 @@ def test_offline_without_the_files_is_told(server, make_config, monkeypatch):
 
 
 def test_no_network_at_all_is_told(server, make_config, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    set_endpoint(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(AutoresearchError, match="could not fetch") as caught:
         prepare(make_config(SOURCE))
     assert "HF_ENDPOINT" in caught.value.hint
@@ -251,7 +260,7 @@ def test_choice_of_files():
     two = [HubFile("b.parquet", 9), HubFile("a.parquet", 9), HubFile("x.jsonl", 9)]
     found, notes = choose(two, 10)
     assert names(found) == [("a.parquet", None), ("b.parquet", None)]
-    assert notes == ["1 files beside the parquet files were left out"]
+    assert notes == ["1 files other than parquet were left out"]
     named = [HubFile("data/train-00000.parquet", 9), HubFile("data/validation-00000.parquet", 9)]
     found, notes = choose(named, 10)
     assert names(found) == [("data/train-00000.parquet", None)]

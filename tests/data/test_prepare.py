@@ -1,6 +1,7 @@
 """`prepare` makes whole datasets, once, from any text."""
 
 import gzip
+import itertools
 import json
 import shutil
 import sysconfig
@@ -24,9 +25,12 @@ def write_jsonl(path, texts, column="text"):
     return path
 
 
+def documents(store):
+    return [c.tokens[a:b] for c in store.chunks for a, b in itertools.pairwise(c.offsets)]
+
+
 def decoded(dataset, split):
-    store = dataset.store(split)
-    return [dataset.tokenizer.decode(store.document(i)) for i in range(store.num_documents)]
+    return [dataset.tokenizer.decode(tokens) for tokens in documents(dataset.store(split))]
 
 
 def test_every_document_is_in_exactly_one_split(make_config, tmp_path, texts):
@@ -126,8 +130,6 @@ def test_dataset_reopens_from_its_path(make_config, tmp_path, texts):
     assert dataset.token_bytes[dataset.bos_id] == 0
     assert (dataset.token_bytes[:-1] > 0).all()
     assert not dataset.is_visible
-    with pytest.raises(IndexError):
-        dataset.store("test").document(dataset.store("test").num_documents)
 
 
 def test_eval_rows_are_fixed(make_config, tmp_path, texts):
@@ -152,15 +154,10 @@ def test_unigram_bpb_agrees_with_a_slow_count(make_config, tmp_path, texts):
     dataset = Dataset.open(prepare(config).path)
     train, held = dataset.store("train"), dataset.store("validation")
     counts = np.ones(dataset.vocab_size)
-    for i in range(train.num_documents):
-        counts[dataset.bos_id] += 1
-        for token in train.document(i):
-            counts[token] += 1
-    bits = sum(
-        -np.log2(counts[token] / counts.sum())
-        for i in range(held.num_documents)
-        for token in held.document(i)
-    )
+    counts[dataset.bos_id] += train.num_documents
+    for token in np.concatenate(documents(train)):
+        counts[token] += 1
+    bits = sum(-np.log2(counts[token] / counts.sum()) for token in np.concatenate(documents(held)))
     assert dataset.unigram_bpb == pytest.approx(bits / held.num_bytes, rel=1e-9)
     assert 0.5 < dataset.unigram_bpb < 8
 

@@ -1,4 +1,4 @@
-"""`prepare` killed at any step goes on where it was, and what it makes is what it would have made."""
+"""`prepare` killed at any step resumes where it was, and what it makes is what it would have made."""
 
 import contextlib
 import json
@@ -119,7 +119,7 @@ def test_a_worker_that_dies_is_told(tmp_path, monkeypatch):
         pytest.raises(AutoresearchError, match="was killed by signal 9") as caught,
     ):
         pool.run("scan", [{}, {}], lambda num_bytes: None)
-    assert "goes on where it was" in caught.value.hint
+    assert "resumes where it was" in caught.value.hint
 
 
 def dying_worker(num_threads):
@@ -225,7 +225,7 @@ def test_the_same_dataset_may_come_meanwhile(make_config, tmp_path, source, monk
 
 
 def test_memory_limits_the_workers(make_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(build_module.os, "sched_getaffinity", lambda pid: range(64))
+    monkeypatch.setattr(build_module, "num_cores", lambda: 64)
     config = make_config("builtin:python", memory_mb=1000)
     run = build_module.Run(config, "builtin:python", "x", None)
     listing = build_module.sources.list_local("builtin:python")

@@ -40,7 +40,7 @@ def slow_bpb(weights: Path, dataset, context: int, num_tokens: int) -> float:
             top = max(values)
             total = top + math.log(sum(math.exp(v - top) for v in values))
             nats += total - values[target]
-            num_bytes += int(dataset.tokenizer.byte_lengths[target])
+            num_bytes += int(dataset.token_bytes[target])
     return nats / (math.log(2) * num_bytes)
 
 

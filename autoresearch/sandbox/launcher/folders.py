@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from .kernel import MB
+
 MAX_DEPTH = 200
 MAX_ENTRIES = 300_000
 
@@ -31,10 +33,10 @@ def measure(folder: str) -> tuple[int, str]:
         except OSError:
             continue
         if depth > MAX_DEPTH:
-            return total >> 11, f"limit of {MAX_DEPTH} nested folders"
+            return 512 * total // MB, f"limit of {MAX_DEPTH} nested folders"
         if num_entries > MAX_ENTRIES:
-            return total >> 11, f"limit of {MAX_ENTRIES} files"
-    return total >> 11, ""
+            return 512 * total // MB, f"limit of {MAX_ENTRIES} files"
+    return 512 * total // MB, ""
 
 
 def wipe(folder: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+from .kernel import MB
+
 _PREFIX = "autoresearch-"
 _MIN_AGE_SECONDS = 60.0
 """Of an empty group before anyone but its maker removes it: a keeper of another container, whose process
@@ -34,7 +36,7 @@ class Group:
                         continue
                 directory = self._add(parent)
                 if memory_mb:
-                    put(directory + "/memory.max", memory_mb << 20)
+                    put(directory + "/memory.max", memory_mb * MB)
                     try_put(directory + "/memory.swap.max", 0)
                 put(directory + "/pids.max", max_processes)
             for name in set(controllers.split(",")) & {"memory", "pids"}:
@@ -42,8 +44,8 @@ class Group:
                     continue
                 directory = self._add(f"/sys/fs/cgroup/{name}{path.rstrip('/')}")
                 if name == "memory":
-                    put(directory + "/memory.limit_in_bytes", memory_mb << 20)
-                    try_put(directory + "/memory.memsw.limit_in_bytes", memory_mb << 20)
+                    put(directory + "/memory.limit_in_bytes", memory_mb * MB)
+                    try_put(directory + "/memory.memsw.limit_in_bytes", memory_mb * MB)
                 else:
                     put(directory + "/pids.max", max_processes)
 

@@ -8,6 +8,7 @@ import resource
 import struct
 
 from .kernel import (
+    MB,
     O_PATH,
     PR_CAP_AMBIENT,
     PR_CAPBSET_DROP,
@@ -48,7 +49,7 @@ def limit(spec: dict[str, Any]) -> None:
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NPROC: spec["max_processes"],
-        resource.RLIMIT_FSIZE: spec["disk_mb"] << 20,
+        resource.RLIMIT_FSIZE: spec["disk_mb"] * MB,
         resource.RLIMIT_MSGQUEUE: 0,
     }
     for name, value in limits.items():

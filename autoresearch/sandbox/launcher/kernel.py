@@ -6,6 +6,8 @@ import ctypes
 import os
 
 MESSAGE = "autoresearch-sandbox: "
+MB = 1_000_000
+"""As in `autoresearch.types`, of which nothing is imported here."""
 
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 8, 38
 PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAPBSET_DROP = 36, 47, 24
@@ -93,7 +95,7 @@ def usage(pids: Iterable[int]) -> tuple[int, int]:
             files.update(memory_files(pid))
         except (OSError, IndexError, ValueError):
             continue
-    return memory + sum(files.values()) >> 20, threads
+    return (memory + sum(files.values())) // MB, threads
 
 
 def memory_files(pid: int) -> Iterator[tuple[int, int]]:
