@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from autoresearch.errors import ConfigError
 from autoresearch.paths import CONFIG_NAME, RunDirectory, reference_config
+from autoresearch.types import ConfiguredProposer
 
 FLAG = "flags"
 """What `Loaded.sources` says of a value given on the command line."""
@@ -34,7 +35,7 @@ def _drawable(mix: dict[str, float]) -> dict[str, float]:
     return mix
 
 
-Mix = Annotated[dict[Literal["search", "llm", "command"], NonNegative], AfterValidator(_drawable)]
+Mix = Annotated[dict[ConfiguredProposer, NonNegative], AfterValidator(_drawable)]
 
 
 class _Section(BaseModel):
@@ -118,7 +119,7 @@ class DecisionConfig(_Section):
 class ProposerConfig(_Section):
     """[proposer]: who has the ideas."""
 
-    kind: Literal["search", "llm", "command"]
+    kind: ConfiguredProposer
     model: str
     fallback_models: list[str]
     api_base: str

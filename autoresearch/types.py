@@ -46,7 +46,8 @@ MB_PER_GB = 1024
 """Memory is counted as devices are sold and their tools report it: an MB is 2**20 bytes, a GB 1024 of these."""
 
 Split = Literal["validation", "test"]
-ProposerKind = Literal["llm", "command", "search", "human", "baseline", ""]
+ConfiguredProposer = Literal["search", "llm", "command"]
+ProposerKind = Literal[ConfiguredProposer, "human", "baseline", ""]
 """Who had an idea; empty where a file of others does not say."""
 
 

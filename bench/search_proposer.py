@@ -72,9 +72,7 @@ class Landscape:
         return None if memory > 2.5 else total
 
 
-def propose_randomly(
-    context: Context, rng: random.Random, study: optuna.Study
-) -> tuple[str, dict[str, float]]:
+def propose_randomly(context: Context, rng: random.Random) -> tuple[str, dict[str, float]]:
     """Return a program with one constant drawn by Optuna's random sampler from its range."""
     path = next(iter(context.files))
     program = constants.parse(context.files[path])
@@ -82,6 +80,8 @@ def propose_randomly(
     while True:
         r = rng.choice(ranges)
         name = r.constant.name
+        sampler = optuna.samplers.RandomSampler(seed=rng.randrange(2**31))
+        study = optuna.create_study(sampler=sampler)
         value = r.decode(study.ask({name: r.distribution}).params[name])
         if value != r.constant.value and program.broken({name: value}) is None:
             return constants.replace(program, {name: value}), {name: value}
@@ -90,7 +90,6 @@ def propose_randomly(
 def night(text: str, seed: int, num: int, is_search: bool, is_lopsided: bool) -> list[float]:
     """Return the true gain of the incumbent after each trial."""
     land, rng = Landscape(text, seed, is_lopsided), random.Random(seed + 1)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     start = land.true(text)
     assert start is not None
     done = [experiment(0, Verdict.KEEP, start, {}, "")]
@@ -104,7 +103,7 @@ def night(text: str, seed: int, num: int, is_search: bool, is_lopsided: bool) ->
             p = SearchProposer().propose(context, threading.Event())
             after, changes = p.files["train.py"], dict(p.parameters)
         else:
-            after, changes = propose_randomly(context, rng, study)
+            after, changes = propose_randomly(context, rng)
         tried[edits.identity({"train.py": after})] = number
         score, best = land.true(after), done[int(parent)].val_bpb
         assert best is not None

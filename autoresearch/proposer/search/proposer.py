@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from autoresearch.errors import PrerequisiteError
 from autoresearch.proposer import edits
 from autoresearch.proposer.base import CancelledError, Context, ProposerUnavailableError
+from autoresearch.proposer.prompt import Preview
 from autoresearch.proposer.search import constants
 from autoresearch.proposer.search import ranges as space
 from autoresearch.proposer.search.constants import Number, Program
@@ -120,6 +121,10 @@ class SearchProposer:
             hint="widen the ranges in the comments, or let an LLM propose",
             retry_seconds=None,
         )
+
+    def preview(self, context: Context) -> Preview:  # noqa: ARG002 - the record is read when it proposes
+        """Return that there is no prompt; see `Proposer.preview`."""
+        return Preview(self.kind)
 
     def check(self) -> str:
         """Import Optuna and say its version."""
