@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from autoresearch.errors import ConfigError
 from autoresearch.paths import CONFIG_NAME, RunDirectory
+from autoresearch.types import ConfiguredProposer
 
 FLAG = "flags"
 """The source in `Loaded.sources` of a value given on the command line."""
@@ -61,7 +62,7 @@ def _drawable(mix: dict[str, float]) -> dict[str, float]:
 
 
 Mix = Annotated[
-    dict[Literal["search", "llm", "command"], Annotated[float, Field(ge=0)]],
+    dict[ConfiguredProposer, Annotated[float, Field(ge=0)]],
     AfterValidator(_drawable),
 ]
 
@@ -237,7 +238,7 @@ class DecisionConfig(_Section):
 class ProposerConfig(_Section):
     """[proposer]: where the ideas come from."""
 
-    kind: Literal["search", "llm", "command"] = setting(
+    kind: ConfiguredProposer = setting(
         "search",
         '"search" (no LLM), "llm" or "command"; the flag also overrides `mix`.',
         flag="--proposer KIND",

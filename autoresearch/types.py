@@ -48,7 +48,8 @@ MB_PER_GB = 1024
 """Memory of a device is measured as devices are sold and their tools report it: 2**20 bytes, a GB 1024 of these."""
 
 Split = Literal["validation", "test"]
-ProposerKind = Literal["llm", "command", "search", "human", "baseline", ""]
+ConfiguredProposer = Literal["search", "llm", "command"]
+ProposerKind = Literal[ConfiguredProposer, "human", "baseline", ""]
 """Who had an idea; empty where a file of others does not say."""
 
 

@@ -1,11 +1,13 @@
 """Real trials of true no-ops: how many does each policy keep?
 
     python bench/no_ops.py [--count 20] [--seconds 10] [--preset demo] [--trials no_ops.json]
+    python bench/no_ops.py --pairs 12 --seconds 5     # how much luck belongs to the seed?
 
 Trains the template on `builtin:python`, then as many copies of it in which only a comment was added or a local
 variable renamed, each judged like any candidate. Every policy then decides over the same trials; where one asks for
 a re-test, that trial is run too. Every keep is false. With `--trials` the scores are kept in a file and a second
-call goes on from there.
+call continues from there. With `--pairs N` the template and a copy with another learning rate are trained on the same N
+seeds instead; the correlation of their scores is the share of the luck that belongs to the seed.
 """
 
 import argparse
@@ -14,11 +16,15 @@ import io
 import itertools
 import json
 import keyword
+import math
+import re
 import sys
 import tempfile
 import tokenize
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.config import load_config
@@ -190,12 +196,29 @@ def play(policy: str, trials: Trials, count: int) -> dict[str, object]:
     }
 
 
+def seed_correlation(trials: Trials, pairs: int) -> dict[str, float]:
+    """Correlation over seeds of the scores of two programs, with its 90 % interval by Fisher's z."""
+    scores = np.array([[trials.get(n, i).result.bpb for i in range(pairs)] for n in (0, 1)])
+    r = float(np.corrcoef(scores)[0, 1])
+    reach = 1.645 / math.sqrt(pairs - 3)
+    low, high = (math.tanh(math.atanh(r) + sign * reach) for sign in (-1, 1))
+    one, two = scores.std(axis=1, ddof=1)
+    return {
+        "correlation": r,
+        "low": low,
+        "high": high,
+        "noise": float(one),
+        "noise_of_copy": float(two),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--trials", type=Path, help="file that keeps the scores between calls")
+    parser.add_argument("--pairs", type=int, default=0, help="seeds to measure the correlation on")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         made = scaffold(Path(folder) / "lab", preset=options.preset, tag="noops")
@@ -204,9 +227,19 @@ def main() -> None:
         prepare(loaded.config)
         lab = assemble(made.run_directory, loaded, is_unsafe_allowed=True)
         text = (made.run_directory.root / "train.py").read_text()
-        texts = [text, *no_ops(text, options.count)]
+        if options.pairs:
+            texts = [
+                text,
+                re.sub(r"^MATRIX_LR = \S+", "MATRIX_LR = 0.036", text, flags=re.MULTILINE),
+            ]
+            assert texts[0] != texts[1], "the template has no MATRIX_LR"
+        else:
+            texts = [text, *no_ops(text, options.count)]
         trials = Trials(lab, texts, options.seconds, options.trials)
-        rows = [play(p, trials, options.count) for p in ("greedy", "balanced", "strict")]
+        if options.pairs:
+            rows = [seed_correlation(trials, options.pairs)]
+        else:
+            rows = [play(p, trials, options.count) for p in ("greedy", "balanced", "strict")]
     for row in rows:
         print(json.dumps(row))
 

@@ -12,8 +12,9 @@ import random
 import statistics
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
+
+import optuna
 
 from autoresearch.proposer import edits
 from autoresearch.proposer.base import Context
@@ -27,6 +28,17 @@ NOISE = 0.0005
 BASE = 1.0
 
 
+def place(r: space.Range, value: float) -> float:
+    """Return a coordinate in which a notch means about the same anywhere."""
+    if r.scale == "choices":
+        return float(r.choices.index(value))
+    if r.scale == "momentum":
+        return -math.log2(1 - value)
+    if r.scale == "soft":
+        return math.log2(1 + value / (r.constant.value / 2))
+    return math.log2(value) if r.scale in ("log", "octaves") else float(value)
+
+
 class Landscape:
     """A bowl in coordinates of notches, its bottom drawn by seed."""
 
@@ -36,9 +48,7 @@ class Landscape:
         program = constants.parse(text)
         found = {c.name: space.find_range(c) for c in program.constants}
         self.ranges = {k: r for k, r in found.items() if r is not None}
-        self.start = {
-            k: float(r.to_coordinate(r.constant.value) or 0.0) for k, r in self.ranges.items()
-        }
+        self.start = {k: place(r, r.constant.value) for k, r in self.ranges.items()}
         self.bottom = {k: rng.gauss(0, 0.8) for k in self.ranges}
         self.weight = {k: 0.004 * rng.paretovariate(1.2) / 4 for k in self.ranges}
 
@@ -47,9 +57,7 @@ class Landscape:
         values = constants.parse(text).values()
         total, memory, offsets = BASE, 0.0, {}
         for name, r in self.ranges.items():
-            wide = replace(r, low=-math.inf, high=math.inf) if r.scale != "choices" else r
-            at = wide.to_coordinate(values[name])
-            x = ((at if at is not None else 0.0) - self.start[name]) / r.notch
+            x = (place(r, values[name]) - self.start[name]) / r.notch
             offsets[name] = x
             away = x - self.bottom[name]
             height = away**2
@@ -65,15 +73,18 @@ class Landscape:
 
 
 def propose_randomly(context: Context, rng: random.Random) -> tuple[str, dict[str, float]]:
-    """Return a program with one constant drawn uniformly from its range."""
+    """Return a program with one constant drawn by Optuna's random sampler from its range."""
     path = next(iter(context.files))
     program = constants.parse(context.files[path])
     ranges = [r for c in program.constants if (r := space.find_range(c)) is not None]
     while True:
         r = rng.choice(ranges)
-        value = r.from_coordinate(rng.uniform(*r.bounds))
-        if value != r.constant.value and program.broken({r.constant.name: value}) is None:
-            return constants.replace(program, {r.constant.name: value}), {r.constant.name: value}
+        name = r.constant.name
+        sampler = optuna.samplers.RandomSampler(seed=rng.randrange(2**31))
+        study = optuna.create_study(sampler=sampler)
+        value = r.decode(study.ask({name: r.distribution}).params[name])
+        if value != r.constant.value and program.broken({name: value}) is None:
+            return constants.replace(program, {name: value}), {name: value}
 
 
 def night(text: str, seed: int, num: int, is_search: bool, is_lopsided: bool) -> list[float]:
@@ -131,6 +142,7 @@ def experiment(
 
 def main() -> None:
     """Print the table."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     num = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 8
     # The constants alone: parsing all of the file for each of thousands of proposals takes minutes.

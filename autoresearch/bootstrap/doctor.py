@@ -426,10 +426,11 @@ def _proposer(state: _State) -> Iterator[Finding]:
     if state.loaded is None:
         yield Finding("proposer", "skip", "the configuration could not be read")
         return
-    from autoresearch.proposer.registry import kinds_of, make_proposer
+    from autoresearch.proposer.registry import KINDS, kinds_of, make_proposer
 
-    kind = " and ".join(kinds_of(state.loaded.config.proposer))
-    if state.is_quick and kind != "search":
+    kinds = kinds_of(state.loaded.config.proposer)
+    kind = " and ".join(kinds)
+    if state.is_quick and not all(KINDS[name].is_free for name in kinds):
         yield Finding("proposer", "skip", f"`{kind}` not asked (`--quick`)")
         return
     from autoresearch.sandbox import choose

@@ -172,14 +172,13 @@ def check_model_is_asked(settings: "ProposerConfig") -> None:
         UsageError: names the proposers, and what asks a model.
     """
     from autoresearch.errors import UsageError
-    from autoresearch.proposer.registry import asks_model, kinds_of
+    from autoresearch.proposer.registry import KINDS, asks_model, kinds_of
 
     if asks_model(settings):
         return
     kinds = kinds_of(settings)
     hint = f"to be given ideas by it: `autoresearch run --proposer llm --model {settings.model}`"
-    if "command" in kinds:
-        hint += "; a command of your own is told it where `[proposer] command` says `{model}`"
+    hint = "; ".join([hint, *(KINDS[kind].model_hint for kind in kinds if KINDS[kind].model_hint)])
     raise UsageError(
         f"`--model {settings.model}` has no effect: `{' and '.join(kinds)}` asks no model",
         hint=hint,

@@ -29,17 +29,17 @@ import numpy as np
 
 from autoresearch.util.stats import Floats, cut_normal, log_cdf, log_density
 
-NOISE_MEDIAN = 0.0006
-"""bpb; middle of the noise reported for runs of five minutes on one GPU (0.0003 to 0.00076)."""
+NOISE_SHARE = 0.0006
+"""Noise to expect before any repeat, as a share of the score: public runs report 0.0003 to 0.00076."""
 NOISE_SPREAD = 1.5
-"""Standard deviation of log noise before any repeat: a factor of 4.5 either way, so CPU runs fit."""
+"""Standard deviation of log noise before any repeat."""
 NUM_NOISE_NODES = 7
 
-GAIN_MEAN, HARM_MEAN, DISASTER_MEAN = 0.001, 0.0012, 10.0
-"""bpb; fitted to the effects of a public log of 125 experiments."""
+GAIN_MEAN, HARM_MEAN, DISASTER_MEAN = 2.0, 2.4, 20_000.0
+"""In units of the noise; fitted to the effects of a public log of 125 experiments with a noise of 0.0005."""
 DISASTER_SHARE = 0.02
-PRIOR_NOISE = 0.0005
-"""Noise for which the scale of effects was fitted; on a noisier machine effects are taken as larger."""
+FLAT_SD = 1000.0
+"""Standard deviation of a level of which only one score is known, about that score; in units of the noise."""
 SCALES = (0.5, 1.0, 2.0, 4.0, 16.0)
 SCALE_SPREAD = 0.8
 """Standard deviation of the log of the scale before any candidate."""
@@ -53,38 +53,45 @@ class NoiseGrid:
     """Nodes for the unknown noise, placed where repeats say it is."""
 
     sigma: Floats
-    """bpb, (..., J)."""
+    """In units of the score, (..., J)."""
     centre: Floats
     """Geometric mean of the noise given the repeats it was placed by, (...,)."""
     correlation: Floats
     """Share of the variance that trials on one seed have in common, (...,)."""
+    log_expected: Floats
+    """Log of the noise to expect before any repeat, (...,)."""
 
     @property
     def log_prior(self) -> Floats:
         """Log prior of the nodes, normalised, (..., J)."""
-        return normalise(_log_noise_prior(np.log(self.sigma)))
+        return normalise(_log_noise_prior(np.log(self.sigma), self.log_expected))
 
 
-def _log_noise_prior(log_sigma: Floats) -> Floats:
-    return np.asarray(-0.5 * ((log_sigma - math.log(NOISE_MEDIAN)) / NOISE_SPREAD) ** 2)
+def _log_noise_prior(log_sigma: Floats, log_expected: Floats) -> Floats:
+    return np.asarray(-0.5 * ((log_sigma - log_expected[..., None]) / NOISE_SPREAD) ** 2)
 
 
-def noise_grid(squares: Floats, degrees: Floats, correlation: Floats) -> NoiseGrid:
+def noise_grid(squares: Floats, degrees: Floats, correlation: Floats, score: Floats) -> NoiseGrid:
     """Place the nodes where the posterior of the noise is.
 
     Args:
         squares: Sum of squared residuals of repeats about their own means, (...,).
         degrees: Their degrees of freedom, (...,).
         correlation: Of trials on the same seed, (...,).
+        score: Any score of the session, for its magnitude alone, (...,).
     """
+    magnitude = np.abs(np.asarray(score, float))
+    log_expected = np.log(NOISE_SHARE * np.where(magnitude > 0, magnitude, 1.0))
     squares, degrees = np.asarray(squares, float)[..., None], np.asarray(degrees, float)[..., None]
-    fine = np.linspace(math.log(1e-6), math.log(1.0), 300)
-    logs = _log_noise_prior(fine) - degrees * fine - 0.5 * squares * np.exp(-2 * fine)
+    fine = log_expected[..., None] + np.linspace(-7.0, 7.0, 300)
+    logs = _log_noise_prior(fine, log_expected) - degrees * fine - 0.5 * squares * np.exp(-2 * fine)
     weight = np.exp(normalise(logs))
     mean = np.sum(weight * fine, axis=-1, keepdims=True)
     spread = np.sqrt(np.sum(weight * (fine - mean) ** 2, axis=-1, keepdims=True) + 1e-6)
     nodes = mean + spread * np.linspace(-2.2, 2.2, NUM_NOISE_NODES)
-    return NoiseGrid(np.exp(nodes), np.exp(mean[..., 0]), np.asarray(correlation, float))
+    return NoiseGrid(
+        np.exp(nodes), np.exp(mean[..., 0]), np.asarray(correlation, float), log_expected
+    )
 
 
 def log_sum(logs: Floats) -> Floats:
@@ -109,13 +116,14 @@ class Prior:
     log_disaster: Floats
     gain_mean: Floats
     harm_mean: Floats
+    disaster_mean: Floats
     log_weight: Floats
     """Of each node before any candidate, (K,)."""
 
 
 def default_prior(grid: NoiseGrid) -> Prior:
-    """Return the documented default: 10 % gains of mean 0.001, 20 % nothing, 70 % harms of 0.0012."""
-    unit = np.maximum(1.0, grid.centre / PRIOR_NOISE)[..., None, None]
+    """Return the documented default: 10 % gains of twice the noise, 20 % nothing, 70 % harms of 2.4 times the noise."""
+    unit = grid.centre[..., None, None]
     scale = np.repeat(np.array(SCALES), len(SHARES))
     gain = np.tile(np.array([g for g, _ in SHARES]), len(SCALES))
     null = np.tile(np.array([n for _, n in SHARES]), len(SCALES))
@@ -130,6 +138,7 @@ def default_prior(grid: NoiseGrid) -> Prior:
         log_disaster=np.full_like(gain, math.log(DISASTER_SHARE)),
         gain_mean=GAIN_MEAN * scale * unit,
         harm_mean=HARM_MEAN * scale * unit,
+        disaster_mean=DISASTER_MEAN * unit,
         log_weight=np.log(weight / weight.sum()),
     )
 
@@ -212,7 +221,7 @@ def effect_posterior(
     parts = (
         (prior.log_gain, prior.gain_mean, -1.0),
         (prior.log_harm, prior.harm_mean, 1.0),
-        (prior.log_disaster, np.asarray(DISASTER_MEAN), 1.0),
+        (prior.log_disaster, prior.disaster_mean, 1.0),
     )
     for log_share, scale, sign in parts:
         # An exponential of this scale times the likelihood is a normal cut at zero.
@@ -252,10 +261,6 @@ def effect_posterior(
 
 DRIFT = 4.0
 """Standard deviations from which the incumbent's own new trial means that the machine drifted."""
-LEASH = 2.0
-"""Standard deviations by which discarded candidates may move the incumbent's level."""
-FLAT_VARIANCE = 0.01
-"""Variance of a level of which one score is known, about that score; in bpb^2, beside 100 times the noise's."""
 
 
 @dataclass(frozen=True)
@@ -275,9 +280,6 @@ class Knowledge:
     """Weight of the noise nodes, learned from repeats; not normalised, (..., J)."""
     log_prior: Floats
     """Weight of the prior nodes given the noise, learned from candidates; not normalised, (..., J, K)."""
-    anchor: Floats
-    """Level as the incumbent's own trials had it, (..., J, K)."""
-    anchor_sd: Floats
 
     @property
     def log_weight(self) -> Floats:
@@ -331,7 +333,7 @@ class Knowledge:
             mean = known.mean + (gain @ residual[..., None])[..., 0]
             cov = known.cov - gain @ (_design(known, (seed,)) @ known.cov)
             known = _learn_noise(replace(known, mean=mean, cov=_symmetric(cov)), logs)
-        return _anchored(known)
+        return known
 
     def observe_later(
         self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
@@ -382,9 +384,8 @@ class Knowledge:
     ) -> "Knowledge":
         """Learn from a judged candidate; where `is_kept`, its level becomes the incumbent's.
 
-        A discarded one teaches the level too: many ideas that do nothing and measure lower than the
-        incumbent say that it was lucky. But if ideas fail alike, that is told from luck by the prior's shape
-        alone, so they may move the level only `LEASH` standard deviations from what its own trials said.
+        A discarded one informs the level too: many ideas that do nothing and measure lower than the incumbent
+        suggest that its own trials were unlucky.
         """
         residual, _, gain = _innovation(self, scores, seeds, audit_variance)
         kept = np.asarray(is_kept, float)[..., None, None]
@@ -394,16 +395,11 @@ class Knowledge:
         mean = mean + lean * effect.node_mean[..., None]
         cov = self.cov - gain @ (_design(self, seeds) @ self.cov)
         cov = cov + effect.node_variance[..., None, None] * lean[..., :, None] * lean[..., None, :]
-        reach = LEASH * self.anchor_sd
-        held = np.clip(mean[..., 0], self.anchor - reach, self.anchor + reach)
-        mean[..., 0] = np.where(kept > 0, mean[..., 0], held)
         known = replace(
             self,
             mean=mean,
             cov=_symmetric(cov),
             log_prior=self.log_prior + effect.log_first,
-            anchor=np.where(kept > 0, mean[..., 0], self.anchor),
-            anchor_sd=np.where(kept > 0, np.sqrt(cov[..., 0, 0]), self.anchor_sd),
         )
         return _learn_noise(known, effect.log_repeats) if len(seeds) > 1 else known
 
@@ -414,7 +410,7 @@ class Knowledge:
         cov[..., 0, :] = 0.0
         cov[..., :, 0] = 0.0
         cov[..., 0, 0] = _flat_variance(self.grid)
-        return _anchored(replace(self, mean=mean, cov=cov))
+        return replace(self, mean=mean, cov=cov)
 
 
 def _design(known: Knowledge, seeds: tuple[int, ...]) -> Floats:
@@ -448,12 +444,9 @@ def _learn_noise(known: Knowledge, logs: Floats) -> Knowledge:
     return replace(known, log_noise=known.log_noise + given_noise, log_prior=known.log_prior + logs)
 
 
-def _anchored(known: Knowledge) -> Knowledge:
-    return replace(known, anchor=known.mean[..., 0].copy(), anchor_sd=np.sqrt(known.cov[..., 0, 0]))
-
-
 def _flat_variance(grid: NoiseGrid) -> Floats:
-    return FLAT_VARIANCE + 100 * grid.sigma[..., None] ** 2
+    """Return the same for all nodes, else the guess itself would weigh them."""
+    return (FLAT_SD * grid.centre[..., None, None]) ** 2
 
 
 def _symmetric(cov: Floats) -> Floats:
@@ -478,6 +471,4 @@ def start(grid: NoiseGrid, prior: Prior, guess: Floats, num_seeds: int) -> Knowl
         cov=cov,
         log_noise=grid.log_prior,
         log_prior=np.broadcast_to(prior.log_weight, shape).copy(),
-        anchor=mean[..., 0].copy(),
-        anchor_sd=np.sqrt(cov[..., 0, 0]),
     )

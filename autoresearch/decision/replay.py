@@ -111,7 +111,7 @@ def read(
     counts = Counter(t.result.seed for _, trials in steps for t in trials)
     counts.update(t.seed for t in (good_results(candidate, setup) if candidate is not None else ()))
     seeds = {s: i for i, s in enumerate(sorted(s for s, n in counts.items() if n > 1))}
-    walk = _Walk(_place(session, setup), seeds, steps[0], has_intervals=has_intervals)
+    walk = _Walk(_place(session, setup, steps[0][1]), seeds, steps[0], has_intervals=has_intervals)
     for experiment, trials in steps[1:]:
         walk.step(experiment, trials)
     return walk.end()
@@ -288,14 +288,15 @@ def measure_noise(session: Session) -> Noise:
     fold = read(session, setup)
     if fold is not None:
         return fold.noise
-    grid = _place(session, setup)
+    grid = _place(session, setup, ())
     return _noise(start(grid, default_prior(grid), np.array(0.0), 0), 0.0)
 
 
-def _place(session: Session, setup: str) -> NoiseGrid:
+def _place(session: Session, setup: str, trials: Sequence[Trial]) -> NoiseGrid:
     squares, degrees = residual_squares(session, setup)
     correlation = seed_correlation(session, setup)
-    return noise_grid(np.array(squares), np.array(degrees), np.array(correlation))
+    score = next(iter(scores_of([t.result for t in trials])), 1.0)
+    return noise_grid(np.array(squares), np.array(degrees), np.array(correlation), np.array(score))
 
 
 def _noise(knowledge: Knowledge, degrees: float) -> Noise:

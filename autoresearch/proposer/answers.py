@@ -94,7 +94,7 @@ def parse_answer(text: str, paths: Sequence[str]) -> Answer:
         paths: Editable paths; the first is meant when no FILE heading is given.
 
     Raises:
-        AnswerError: a block is not closed, or a block is for a file nobody named.
+        AnswerError: a block is not closed, or a block is for a file that is not editable.
     """
     lines = _THOUGHT.sub("", text).replace("\r\n", "\n").split("\n")
     headings: dict[str, list[str]] = {}

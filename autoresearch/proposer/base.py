@@ -1,24 +1,27 @@
-"""The protocol of proposers: what one is given and what it must answer."""
+"""The protocol of proposers: what a proposer is given and what it must answer."""
 
 import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Alerted
 from autoresearch.proposer.llm.errors import PAUSE_SECONDS
 from autoresearch.types import Proposal, Session, Usage
 
+if TYPE_CHECKING:
+    from autoresearch.proposer.prompt import Preview
+
 MAX_ROUNDS = 3
 """Rounds in which an answer that cannot be applied may be repaired."""
 Notify = Callable[[Alerted], None]
-"""Told of something a person should know."""
+"""Called with an alert for the user."""
 
 
-def nobody(_: Alerted) -> None:
-    """Tell nobody."""
+def ignore_alert(_: Alerted) -> None:
+    """Discard an alert."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ class Context:
 
 
 class Proposer(Protocol):
-    """Something that has ideas. One object serves a whole session."""
+    """Generates proposals. One instance per session."""
 
     kind: str
 
     @property
     def name(self) -> str:
-        """What a person is told of it: the model, the command, else its kind."""
+        """Name to show: the model, the command, else its kind."""
         ...
 
     def propose(self, context: Context, stop: threading.Event) -> Proposal:
@@ -77,6 +80,10 @@ class Proposer(Protocol):
             ProposerUnavailableError: nothing can be had now (outage, no key, no money).
             CancelledError: `stop` was set.
         """
+        ...
+
+    def preview(self, context: Context) -> "Preview":
+        """Return what it would be asked for this context; spends nothing and starts nothing."""
         ...
 
     def check(self) -> str:
@@ -141,7 +148,7 @@ class CancelledError(AutoresearchError):
 
 
 def unforeseen(name: str, error: Exception) -> ProposerUnavailableError:
-    """Return what stands for an error that no proposer should raise: the night goes on, and the person is told.
+    """Return what stands for an error that no proposer should raise: the session continues, and the user is alerted.
 
     Args:
         name: The proposer's.

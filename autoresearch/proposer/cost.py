@@ -11,7 +11,7 @@ from autoresearch.types import Usage
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars a token."""
+    """US dollars per token."""
 
     read: float
     write: float
@@ -27,11 +27,6 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reserved = 0.0
-
-    @property
-    def in_flight(self) -> float:
-        """US dollars that calls under way may cost."""
-        return self._reserved
 
     @contextmanager
     def reserve(self, most: float | None, left: float | None, spent: Usage) -> Iterator[None]:

@@ -1,6 +1,6 @@
-"""Several proposers in one: a mix by shares, and another for the time of an outage.
+"""Combines proposers: a weighted mix, and a fallback during outages.
 
-Both keep nothing that the record does not have, but for how long an outage has lasted.
+Neither stores anything but how long an outage has lasted.
 """
 
 import contextlib
@@ -20,15 +20,16 @@ from autoresearch.proposer.base import (
     Notify,
     Proposer,
     ProposerUnavailableError,
-    nobody,
+    ignore_alert,
     unforeseen,
 )
+from autoresearch.proposer.prompt import Preview
 from autoresearch.types import Proposal, Usage
 
 _URGENT_SECONDS = 600.0
-"""A proposer that wants to be left alone this long needs a person: no use in waiting for it."""
+"""If a provider asks to wait longer than this, the user is alerted and the fallback proposes."""
 _LONG_SECONDS = 15.0
-"""A wait that a person is told of."""
+"""Waits from this length on are reported."""
 _ADVICE = "autoresearch doctor"
 """What to type about a proposer that cannot be had."""
 
@@ -57,6 +58,10 @@ class Mixed:
         """Ask the one whose turn it is; see `Proposer.propose`."""
         kind = self.draw(context.session.seed, context.number)
         return self.members[kind].propose(context, stop)
+
+    def preview(self, context: Context) -> Preview:
+        """Return what the one whose turn it is would be asked; see `Proposer.preview`."""
+        return self.members[self.draw(context.session.seed, context.number)].preview(context)
 
     def check(self) -> str:
         """Check every member and join what they say; an outage of one hides nothing that another lacks."""
@@ -91,7 +96,7 @@ class WithFallback:
         first: Proposer,
         second: Proposer,
         patience_seconds: float,
-        notify: Notify = nobody,
+        notify: Notify = ignore_alert,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.first = first
@@ -108,10 +113,9 @@ class WithFallback:
         self._reason = ""
         self._hint = ""
 
-    @property
-    def is_outage(self) -> bool:
-        """Whether the second proposes at present."""
-        return self._is_told
+    def preview(self, context: Context) -> Preview:
+        """Return what the first would be asked; see `Proposer.preview`."""
+        return self.first.preview(context)
 
     def propose(self, context: Context, stop: threading.Event) -> Proposal:
         """Return a proposal of the first, or of the second while the first cannot be had.

@@ -50,7 +50,7 @@ class Ahead:
 
         Raises:
             EditFailedError: the answer could not be made into a change.
-            ProposerUnavailableError: no proposal can be had now, or the proposer failed in a way nobody foresaw.
+            ProposerUnavailableError: no proposal can be had now, or the proposer failed unexpectedly.
             CancelledError: `cancel` was called.
         """
         try:

@@ -92,6 +92,40 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What a proposer would be asked next, for `run --dry-run`."""
+
+    kind: str
+    prompt: Prompt | None = None
+    """None for a proposer that reads no prompt."""
+    most_usd: float | None = None
+    """The most the first call can cost; None where it is not known."""
+
+    def lines(self) -> list[str]:
+        """Return the exact prompt, then its tokens by part, as lines of text."""
+        if self.prompt is None:
+            return [f"`{self.kind}` proposes next; it reads the record and has no prompt"]
+        width = max(len(part.name) for part in self.prompt.parts)
+        table = [
+            f"{part.name:<{width}}  {part.num_tokens:>7}  {'stable' if part.is_stable else ''}".rstrip()
+            for part in self.prompt.parts
+        ]
+        total = f"{'total':<{width}}  {self.prompt.num_tokens:>7}"
+        cost = [] if self.most_usd is None else [f"at most ${self.most_usd:.4f} for the first call"]
+        return [*self.prompt.text.splitlines(), "", "tokens by part:", *table, total, *cost]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the same as JSON values."""
+        parts = [] if self.prompt is None else [vars(part) for part in self.prompt.parts]
+        return {
+            "proposer": self.kind,
+            "num_tokens": self.prompt.num_tokens if self.prompt else None,
+            "most_usd": self.most_usd,
+            "parts": parts,
+        }
+
+
+@dataclass(frozen=True)
 class Limits:
     """How much a prompt may hold."""
 

@@ -1,18 +1,24 @@
-"""Makes the proposer that the configuration asks for."""
+"""The kinds of proposers, one row each, and the proposer that the configuration asks for.
 
+To add a kind: write its class, give it a row in `KINDS` and a name in `types.ConfiguredProposer`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.config import Config, ProposerConfig
 from autoresearch.proposer.agent.presets import takes_model
-from autoresearch.proposer.base import Notify, Proposer, nobody
+from autoresearch.proposer.base import Notify, Proposer, ignore_alert
 from autoresearch.proposer.cost import Ledger
 from autoresearch.proposer.fallback import Mixed, WithFallback
 from autoresearch.proposer.llm.proposer import LlmProposer
+from autoresearch.proposer.llm.provider import is_local
 from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.sandbox import Sandbox
 
 NEXT_MODEL_SECONDS = 60.0
-"""A model that another stands behind is waited for at most so long."""
+"""The longest wait for a model that has another one as its fallback."""
 
 
 def model_settings(settings: ProposerConfig) -> list[ProposerConfig]:
@@ -30,51 +36,97 @@ def model_settings(settings: ProposerConfig) -> list[ProposerConfig]:
     return found
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What proposers are made from."""
+
+    settings: ProposerConfig
+    sandbox: Sandbox | None
+    scratch: Path | None
+    ledger: Ledger
+    notify: Notify
+
+
+def _make_llm(parts: Parts) -> Proposer:
+    """Return the model, then its fallback models, then `search`, each standing in for the one before it."""
+    patience = parts.settings.outage_minutes * 60
+    chain: Proposer = SearchProposer()
+    for model in reversed(model_settings(parts.settings)):
+        first = LlmProposer(model, parts.ledger, parts.notify)
+        chain = WithFallback(first, chain, patience, parts.notify)
+        patience = min(patience, NEXT_MODEL_SECONDS)
+    return chain
+
+
+def _make_command(parts: Parts) -> Proposer:
+    from autoresearch.proposer.agent.proposer import CommandProposer
+
+    first = CommandProposer(parts.settings, parts.sandbox, parts.scratch, parts.notify)
+    return WithFallback(first, SearchProposer(), parts.settings.outage_minutes * 60, parts.notify)
+
+
+def _never(_: ProposerConfig) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the other rooms need to know of one kind of proposer."""
+
+    make: Callable[[Parts], Proposer]
+    is_free: bool = False
+    """Whether its check costs nothing: `doctor --quick` makes it."""
+    asks_model: Callable[[ProposerConfig], bool] = _never
+    """Whether it uses `[proposer] model`."""
+    shares_device: Callable[[ProposerConfig], bool] = _never
+    """Whether proposing uses the device of the trials, so that it must not run ahead."""
+    model_hint: str = ""
+    """How to make it use `[proposer] model` where it does not."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "search": Kind(lambda _: SearchProposer(), is_free=True),
+    "llm": Kind(
+        _make_llm,
+        asks_model=lambda _: True,
+        shares_device=lambda settings: any(map(is_local, model_settings(settings))),
+    ),
+    "command": Kind(
+        _make_command,
+        asks_model=lambda settings: takes_model(settings.command),
+        model_hint="write `{model}` in `[proposer] command` to pass it to your own command",
+    ),
+}
+
+
 def make_proposer(
     config: Config,
     *,
     sandbox: Sandbox | None = None,
     scratch: Path | None = None,
-    notify: Notify = nobody,
+    notify: Notify = ignore_alert,
 ) -> Proposer:
     """Return the proposer of `[proposer]`: one kind, or a mix.
 
-    While a model cannot be had the next of `fallback_models` stands in, and behind the last of them, as behind a
-    command, `search`.
+    While a model cannot be had the next of `fallback_models` stands in, and after the last of them, as for a command,
+    `search`.
 
     Args:
         config: All settings.
-        sandbox: What keeps a coding agent in; None is none.
+        sandbox: What coding agents run in; None is none.
         scratch: Folder for the scratch copies of coding agents; None is the system's.
-        notify: Told of what a person should know: an outage and its end, an unknown
-            price. Called from the thread that proposes.
+        notify: Called, from the thread that proposes, with what you should know: an outage and its end, an unknown
+            price.
 
     Raises:
         ConfigError: a setting that the kind needs is missing.
     """
     settings = config.proposer
-    search = SearchProposer()
-    ledger = Ledger()
-
-    def make(kind: str) -> Proposer:
-        if kind == "search":
-            return search
-        patience = settings.outage_minutes * 60
-        if kind == "llm":
-            chain: Proposer = search
-            for model in reversed(model_settings(settings)):
-                chain = WithFallback(LlmProposer(model, ledger, notify), chain, patience, notify)
-                patience = min(patience, NEXT_MODEL_SECONDS)
-            return chain
-        from autoresearch.proposer.agent.proposer import CommandProposer
-
-        command = CommandProposer(settings, sandbox, scratch, notify)
-        return WithFallback(command, search, patience, notify)
-
+    parts = Parts(settings, sandbox, scratch, Ledger(), notify)
     if not settings.mix:
-        return make(settings.kind)
+        return KINDS[settings.kind].make(parts)
     shares = {str(kind): share for kind, share in settings.mix.items()}
-    return Mixed({kind: make(kind) for kind in kinds_of(settings)}, shares)
+    return Mixed({kind: KINDS[kind].make(parts) for kind in kinds_of(settings)}, shares)
 
 
 def kinds_of(settings: ProposerConfig) -> tuple[str, ...]:
@@ -85,6 +137,5 @@ def kinds_of(settings: ProposerConfig) -> tuple[str, ...]:
 
 
 def asks_model(settings: ProposerConfig) -> bool:
-    """Return whether `[proposer] model` reaches anyone: `llm` does ask it, a command may be started with it."""
-    kinds = kinds_of(settings)
-    return "llm" in kinds or ("command" in kinds and takes_model(settings.command))
+    """Return whether `[proposer] model` is used by any of the kinds that propose."""
+    return any(KINDS[kind].asks_model(settings) for kind in kinds_of(settings))

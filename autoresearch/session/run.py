@@ -19,7 +19,7 @@ from autoresearch.types import Session, Setup
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
-    from autoresearch.proposer.dry_run import Preview
+    from autoresearch.proposer.prompt import Preview
     from autoresearch.record.record import Record
 
 
@@ -185,7 +185,6 @@ def preview_next(
 ) -> "Preview":
     """Return what the proposer would be asked next in a run with these limits; spends and writes nothing."""
     from autoresearch.machine.hardware import describe
-    from autoresearch.proposer.dry_run import preview
     from autoresearch.proposer.registry import make_proposer
     from autoresearch.session.proposals import context_of
 
@@ -198,7 +197,7 @@ def preview_next(
         seconds_left=limits.seconds_left(0.0),
         cost_left=limits.cost_left(record.session().usage.cost_usd or 0.0),
     )
-    return preview(make_proposer(loaded.config), context)
+    return make_proposer(loaded.config).preview(context)
 
 
 def proposals_ahead(lab: Lab) -> int:
@@ -207,14 +206,12 @@ def proposals_ahead(lab: Lab) -> int:
     On a CPU-only machine, or with a local model that shares the GPU, proposing would disturb the
     measurement, so nothing runs ahead unless the configuration asks for it.
     """
-    from autoresearch.proposer.llm.provider import is_local
-    from autoresearch.proposer.registry import kinds_of, model_settings
+    from autoresearch.proposer.registry import KINDS, kinds_of
 
     proposer = lab.config.proposer
     if proposer.ahead >= 0:
         return proposer.ahead
-    has_llm = "llm" in kinds_of(proposer)
-    is_shared = has_llm and any(is_local(model) for model in model_settings(proposer))
+    is_shared = any(KINDS[kind].shares_device(proposer) for kind in kinds_of(proposer))
     return 0 if lab.hardware.kind == "cpu" or is_shared else 1
 
 

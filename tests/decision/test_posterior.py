@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.decision.posterior import (
-    DISASTER_MEAN,
     DISASTER_SHARE,
     default_prior,
     effect_posterior,
@@ -25,7 +24,7 @@ NORMAL = NormalDist()
 def knowledge(scores, rho=0.0, seeds=(0, 1, 2), num_seeds=4):
     scores = np.array(scores, float)
     squares = ((scores - scores.mean()) ** 2).sum()
-    grid = noise_grid(np.array(squares), np.array(len(scores) - 1.0), np.array(rho))
+    grid = noise_grid(np.array(squares), np.array(len(scores) - 1.0), np.array(rho), scores[0])
     known = start(grid, default_prior(grid), np.array(scores[0]), num_seeds)
     return known.observe(scores, seeds[: len(scores)], np.zeros(len(scores)))
 
@@ -47,7 +46,7 @@ def test_tails_of_the_normal():
 @pytest.mark.parametrize("measured", [-0.004, -0.0007, 0.0, 0.0003, 0.005])
 def test_effect_agrees_with_integration(measured):
     """Sum over a fine grid of effects, one node: the closed form must give the same."""
-    grid = noise_grid(np.array(0.0), np.array(0.0), np.array(0.0))
+    grid = noise_grid(np.array(0.0), np.array(0.0), np.array(0.0), np.array(1.0))
     prior = default_prior(grid)
     node, sd = 4, 0.0006
     shape = (1, prior.log_gain.shape[-1])
@@ -66,7 +65,7 @@ def test_effect_agrees_with_integration(measured):
 
     below = gain / scale * np.exp(-size / scale) * likelihood(-size) * step
     above = harm / harm_scale * np.exp(-size / harm_scale) * likelihood(size) * step
-    above = above + DISASTER_SHARE / DISASTER_MEAN * likelihood(size) * step
+    above = above + DISASTER_SHARE / float(prior.disaster_mean[0, 0]) * likelihood(size) * step
     at = null * float(likelihood(0.0))
     total = below.sum() + above.sum() + at
     assert float(effect.below(0.0)) == pytest.approx(below.sum() / total, abs=2e-4)
@@ -114,7 +113,7 @@ def test_sessions_side_by_side_are_sessions_alone():
     """What the bench does with thousands is what `decide` does with one."""
     scores = np.array([[1.0, 1.0005, 0.9998], [2.0, 2.01, 1.99]])
     squares = ((scores - scores.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    grid = noise_grid(squares, np.array([2.0, 2.0]), np.zeros(2))
+    grid = noise_grid(squares, np.array([2.0, 2.0]), np.zeros(2), scores[:, 0])
     both = start(grid, default_prior(grid), scores[:, 0], 0)
     both = both.observe(scores, (-1, -1, -1), np.zeros((2, 3)))
     new = np.array([[0.9990], [1.98]])
@@ -170,16 +169,27 @@ def test_a_kept_draw_is_never_taken_at_its_face(score, noise):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0.0, 0.01), min_size=1, max_size=40), noises)
-def test_discards_move_the_level_by_the_leash_at_most(harms, noise):
+@given(st.lists(st.floats(-0.5, 0.0), min_size=4, max_size=20), noises)
+def test_discards_that_measure_lower_lower_the_level(lower, noise):
     known = knowledge([1.0, 1.0 + noise, 1.0 - noise])
-    before, sd = known.anchor.copy(), known.anchor_sd.copy()
-    for harm in harms:
-        scores = np.array([1 + harm])
+    before = float(known.level)
+    for share in lower:
+        scores = np.array([1 + share * noise])
         effect = known.effect(scores, (-1,), np.zeros(1))
         known = known.absorb(scores, (-1,), np.zeros(1), effect, False)
-    assert np.all(np.abs(known.mean[..., 0] - before) <= 2.0 * sd + 1e-12)
+    assert before - noise < float(known.level) < before
     assert np.all(np.linalg.eigvalsh(known.cov) > -1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-0.01, 0.01), noises, st.floats(1e-3, 1e3))
+def test_another_unit_of_the_score_changes_no_probability(score, noise, unit):
+    found = []
+    for factor in (1.0, unit):
+        known = knowledge([factor * s for s in (1.0, 1.0 + noise, 1.0 - noise)], rho=0.3)
+        effect = known.effect(np.array([factor * (1 + score)]), (0,), np.zeros(1))
+        found.append((float(effect.below(0.0)), float(effect.mean) / factor))
+    assert found[0] == pytest.approx(found[1], rel=1e-4, abs=1e-9)
 
 
 @settings(max_examples=40, deadline=None)

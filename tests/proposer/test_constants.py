@@ -174,11 +174,14 @@ def test_not_searched(line: str) -> None:
     ),
     st.floats(-40, 40),
 )
-def test_any_coordinate_gives_an_allowed_value(line: str, coordinate: float) -> None:
+def test_any_parameter_and_any_move_give_an_allowed_value(line: str, number: float) -> None:
     found = ranges.find_range(constants.parse(line).constants[0])
     assert found is not None
-    value = found.from_coordinate(coordinate)
-    assert found.to_coordinate(value) is not None
-    assert isinstance(value, int) == found.constant.is_int
-    if found.step > 1:
-        assert value % found.step == 0
+    parameters = found.choices or (number,)
+    for value in (found.moved(number), *map(found.decode, parameters)):
+        parameter = found.encode(value)
+        assert parameter is not None
+        assert found.decode(parameter) == value
+        assert found.distribution._contains(found.distribution.to_internal_repr(parameter))
+        assert isinstance(value, int) == found.constant.is_int
+        assert value % found.step == 0 or found.step == 1

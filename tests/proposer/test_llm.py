@@ -256,6 +256,11 @@ def test_a_fallback_of_another_provider_has_its_own_address_and_key() -> None:
         (Say(status=401, error="Incorrect API key provided"), "does not accept the key", 600.0),
         (Say(status=403), "may not use", 600.0),
         (Say(status=402), "no credit", 600.0),
+        (
+            Say(status=429, error="You exceeded your quota", code="insufficient_quota"),
+            "no credit",
+            600.0,
+        ),
         (Say(status=404, error="The model `x` does not exist"), "does not exist", 600.0),
         (Say(raw=b"<html>garbage"), "`openai/loopback`", 5.0),
     ],
@@ -375,7 +380,6 @@ def test_the_cost_limit_counts_what_is_in_flight() -> None:
         with ledger.reserve(0.05, None, Usage()), pytest.raises(CostLimitError):
             proposer.propose(context(cost_left_usd=0.08), NEVER)
         proposer.propose(context(cost_left_usd=0.08), NEVER)
-    assert ledger.in_flight == 0
     assert len(server.requests) == 2
 
 
@@ -421,9 +425,13 @@ def test_first_contact_in_an_outage_is_no_missing_prerequisite(
     )
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 404])
-def test_first_contact_refuses_what_a_person_must_mend(status: int) -> None:
-    with serve(Say(status=status)) as server, pytest.raises(PrerequisiteError):
+@pytest.mark.parametrize(
+    "say",
+    [*(Say(status=n) for n in (401, 402, 403, 404)), Say(status=429, code="insufficient_quota")],
+    ids=lambda say: f"{say.status} {say.code or ''}",
+)
+def test_first_contact_refuses_what_the_user_must_mend(say: Say) -> None:
+    with serve(say) as server, pytest.raises(PrerequisiteError):
         LlmProposer(config(server.url)).check()
 
 
@@ -475,7 +483,7 @@ def test_importing_imports_no_litellm() -> None:
 def test_prompts_are_marked_for_claude_only() -> None:
     proposer = LlmProposer(config("", model="anthropic/claude-sonnet-4-5"))
     assert proposer.provider.is_cache_marked
-    messages = proposer.prompt_for(context()).messages(is_marked=True)
+    messages = proposer.preview(context()).prompt.messages(is_marked=True)
     assert messages[0]["content"][0]["cache_control"] == {"type": "ephemeral"}
     assert not LlmProposer(config("", model="openai/gpt-4o-mini")).provider.is_cache_marked
 

@@ -143,7 +143,6 @@ def test_a_long_one_hands_over_and_back(clock: Clock) -> None:
     )
     assert both.propose(context(), NEVER).proposer == "search"
     assert clock.now == pytest.approx(1600.0)
-    assert both.is_outage
     asked = len(first.asked)
     assert both.propose(context(), NEVER).proposer == "search"
     clock.now += 61
@@ -151,7 +150,6 @@ def test_a_long_one_hands_over_and_back(clock: Clock) -> None:
     assert len(first.asked) > asked
     clock.now += 61
     assert both.propose(context(), NEVER).proposer == "llm"
-    assert not both.is_outage
     assert told == [
         "`m` is down: it is asked again, search proposes in 10 min",
         "`m` is down: search proposes meanwhile (wait)",

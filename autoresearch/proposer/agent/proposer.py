@@ -42,12 +42,12 @@ from autoresearch.proposer.base import (
     EditFailedError,
     Notify,
     ProposerUnavailableError,
-    nobody,
+    ignore_alert,
 )
 from autoresearch.proposer.edits import make_proposal
 from autoresearch.proposer.llm.errors import wait_seconds
 from autoresearch.proposer.llm.provider import redact
-from autoresearch.proposer.prompt import Limits, Prompt, build_prompt
+from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Usage
 
@@ -85,7 +85,7 @@ class CommandProposer:
         config: ProposerConfig,
         sandbox: Sandbox | None = None,
         scratch: Path | None = None,
-        notify: Notify = nobody,
+        notify: Notify = ignore_alert,
     ) -> None:
         self._config = config
         self._sandbox = sandbox or NoSandbox()
@@ -109,7 +109,7 @@ class CommandProposer:
         """
         if context.cost_left_usd is not None and context.cost_left_usd <= 0:
             raise CostLimitError("`--max-cost` is spent", retry_seconds=None)
-        prompt = self.prompt_for(context)
+        prompt = self._prompt(context)
         usage, told = Usage(), ""
         outputs: list[str] = []
         with Scratch(self._scratch) as scratch:
@@ -136,8 +136,11 @@ class CommandProposer:
         reason = "edit_failed" if refusal.reason == "syntax" else refusal.reason
         raise EditFailedError(clean(refusal.message, 400), reason=reason, proposal=failed)
 
-    def prompt_for(self, context: Context) -> Prompt:
-        """Return the prompt the agent would get; starts nothing."""
+    def preview(self, context: Context) -> Preview:
+        """Return the prompt the agent would get; see `Proposer.preview`."""
+        return Preview(self.kind, self._prompt(context))
+
+    def _prompt(self, context: Context) -> Prompt:
         tokens = self._config.context_tokens or _PROMPT_TOKENS
         return build_prompt(context, Limits(tokens, is_agent=True))
 
@@ -176,7 +179,7 @@ class CommandProposer:
         return f"command: `{program}` {clean(run.output, 60)}, {where}"
 
     def _is_signed_in(self, program: str) -> bool:
-        """Whether a preset finds its sign-in; True where nobody can tell."""
+        """Whether a preset finds its sign-in; True where it is not known."""
         agent, home = self._agent, Path("~").expanduser()
         if not agent.status or any(name in os.environ for name in agent.signed_in_by):
             return True

@@ -1,16 +1,18 @@
-"""What can go wrong with a provider, and what to do about it: one row a class of litellm's exceptions.
+"""What can go wrong with a provider, and what to do about it: one row per class of litellm's exceptions.
 
 By name, so that the table can be read without importing litellm. A class without a row takes that of its nearest base,
 or of its HTTP status.
 """
 
+import contextlib
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Action = Literal["wait", "pause", "shrink", "simplify"]
-"""wait: ask again with growing pauses. pause: a person must act; look again every ten minutes. shrink: build a shorter
+"""wait: ask again with growing pauses. pause: you must act; ask again every ten minutes. shrink: build a shorter
 prompt. simplify: ask once more without logs, then fall back."""
 
 FIRST_WAIT_SECONDS = 5.0
@@ -25,7 +27,7 @@ class Fault:
 
     action: Action
     sentence: str
-    """What a person is told; `{model}` is replaced."""
+    """Shown to the user; `{model}` is replaced."""
     hint: str = ""
     is_billed: bool = False
     """Whether the provider may have charged for the call that died; booked at its maximum then."""
@@ -78,6 +80,8 @@ def find_fault(error: BaseException) -> Fault:
     """
     if type(error).__name__ in ("InternalServerError", "APIError") and _is_unconnected(error):
         return TABLE["APIConnectionError"]
+    if _NO_CREDIT in (getattr(error, "code", None), _code_in_body(error)):
+        return TABLE["PaymentRequiredError"]
     names = [_ALIASES.get(cls.__name__, cls.__name__) for cls in type(error).__mro__]
     name = next((name for name in names if name in TABLE), "")
     status = getattr(error, "status_code", None)
@@ -86,6 +90,20 @@ def find_fault(error: BaseException) -> Fault:
     elif not name and isinstance(status, int) and status >= 400:
         name = "BadRequestError" if status < 500 else "InternalServerError"
     return TABLE.get(name, UNKNOWN)
+
+
+_NO_CREDIT = "insufficient_quota"
+"""Code with which OpenAI and others say, at status 429, that the account is empty."""
+
+
+def _code_in_body(error: BaseException) -> object:
+    """Return `error.code` of the provider's answer, None where there is none."""
+    body = getattr(error, "body", None)
+    if body is None:
+        with contextlib.suppress(Exception):
+            body = json.loads(error.response.text)  # type: ignore[attr-defined]
+    inner = body.get("error", body) if isinstance(body, Mapping) else None
+    return inner.get("code") if isinstance(inner, Mapping) else None
 
 
 def _is_unconnected(error: BaseException) -> bool:

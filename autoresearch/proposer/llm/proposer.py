@@ -23,12 +23,12 @@ from autoresearch.proposer.base import (
     EditFailedError,
     Notify,
     ProposerUnavailableError,
-    nobody,
+    ignore_alert,
 )
 from autoresearch.proposer.edits import make_proposal
 from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS, wait_seconds
 from autoresearch.proposer.llm.provider import Provider, ProviderError, StoppedError
-from autoresearch.proposer.prompt import Limits, Prompt, build_prompt, minimal
+from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt, minimal
 from autoresearch.types import Proposal, Usage
 
 MAX_FAILED_ANSWERS = 10
@@ -64,7 +64,10 @@ class LlmProposer:
     kind = "llm"
 
     def __init__(
-        self, config: ProposerConfig, ledger: money.Ledger | None = None, notify: Notify = nobody
+        self,
+        config: ProposerConfig,
+        ledger: money.Ledger | None = None,
+        notify: Notify = ignore_alert,
     ) -> None:
         self._config = config
         self.provider = Provider(config)
@@ -106,9 +109,11 @@ class LlmProposer:
             ]
         raise AssertionError("unreachable")
 
-    def prompt_for(self, context: Context) -> Prompt:
-        """Return the prompt that `propose` would send first; spends nothing."""
-        return build_prompt(context, Limits(self.provider.max_prompt), self.provider.count)
+    def preview(self, context: Context) -> Preview:
+        """Return the prompt that `propose` would send first; see `Proposer.preview`."""
+        prompt = build_prompt(context, Limits(self.provider.max_prompt), self.provider.count)
+        most = self.provider.most(prompt.messages(is_marked=False), self.provider.max_output)
+        return Preview(self.kind, prompt, most)
 
     def check(self) -> str:
         """Ask for one word and say what answered.

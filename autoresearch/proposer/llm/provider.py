@@ -118,7 +118,7 @@ class Provider:
 
     @cached_property
     def price(self) -> Price | None:
-        """What a token costs; None when nobody knows."""
+        """Price per token; None where it is not known."""
         if self._config.price_in >= 0 and self._config.price_out >= 0:
             return Price(self._config.price_in / 1e6, self._config.price_out / 1e6)
         read, write = (

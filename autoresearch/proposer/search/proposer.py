@@ -1,14 +1,14 @@
-"""The `search` proposer: a Tree-structured Parzen Estimator over the numeric constants of train.py.
+"""The `search` proposer: Optuna's Tree-structured Parzen Estimator over the numeric constants of train.py.
 
-It needs no network and keeps nothing: what it knows is the record. Each recorded experiment that changed constants
-gives one observation for each of them, its val_bpb relative to the incumbent of its time, corrected for what kept
-changes of the same constant did since; so observations stay comparable while the branch moves. Crashes and invalid
-trials count as bad as the worst tenth of what was seen. Constants are chosen by how promising and how little
-explored they are; the first tries of a constant are steps of a factor of two up and down, later ones are asked of
-Optuna's TPE. Deterministic in (session seed, experiment number, record).
+It needs no network and stores nothing: an Optuna study is made from the record for each question. A past experiment
+that changed constants is a trial of it, with its val_bpb relative to the incumbent of its time, corrected for what kept
+changes of the same constants did since; so trials stay comparable while the branch moves. Crashes and invalid trials
+count as bad as the worst tenth of what was seen. Constants are chosen by how promising and how little explored they
+are; the first tries of a constant are steps of a factor of two up and down, later ones are asked of the study.
+Deterministic in (session seed, experiment number, record).
 
-Source: Bergstra et al. 2011 (TPE), as implemented by Optuna. Differs from it in that one to three constants
-are drawn at a time and the rest stay at the incumbent.
+Source: Bergstra et al. 2011 (TPE), as implemented by Optuna. One to three constants are drawn at a time and the rest
+stay at the incumbent.
 
 Trade-offs:
     The correction treats constants as if their effects added up; strongly coupled ones are found slower.
@@ -21,19 +21,23 @@ import statistics
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from autoresearch.errors import PrerequisiteError
 from autoresearch.proposer import edits
 from autoresearch.proposer.base import CancelledError, Context, ProposerUnavailableError
+from autoresearch.proposer.prompt import Preview
 from autoresearch.proposer.search import constants
 from autoresearch.proposer.search import ranges as space
 from autoresearch.proposer.search.constants import Number, Program
 from autoresearch.proposer.search.ranges import Range
 from autoresearch.types import Experiment, Proposal, Session, Verdict
 
+if TYPE_CHECKING:
+    from optuna import Study
+
 _MAX_ATTEMPTS = 200
-_MIN_OBSERVATIONS = 3
+_MIN_POINTS = 3
 _PENALTY_QUANTILE = 0.9
 _DEFAULT_PENALTY = 0.05
 _THEMES = (
@@ -54,13 +58,22 @@ _THEMES = (
 )
 
 
+@dataclass(frozen=True)
+class _Try:
+    """An experiment, or one in flight, as the search sees it."""
+
+    parameters: Mapping[str, float]
+    delta: float
+    """val_bpb relative to the incumbent now; negative is better."""
+    is_gain: bool = False
+
+
 @dataclass
 class _History:
     """What the record says about one constant."""
 
     points: list[tuple[float, float]] = field(default_factory=list)
-    """(value, val_bpb relative to the incumbent now); negative is better."""
-    num_tries: int = 0
+    """Value and delta of each try."""
     num_gains: int = 0
     num_stale: int = 0
     """Tries since the last gain."""
@@ -81,14 +94,21 @@ class SearchProposer:
         """
         path, program = self._program(context)
         ranges = self._ranges(program, path, context.session)
-        history = _read_history(context, ranges)
+        tries = _tries(context)
+        history = _history(tries, ranges)
+        study = None
         rng = random.Random(_mix(context.session.seed, context.number))
         for attempt in range(_MAX_ATTEMPTS):
             if stop.is_set():
                 raise CancelledError("the search was stopped")
             chosen = _choose(ranges, history, rng, attempt)
-            seed = _mix(context.session.seed, context.number, attempt)
-            changes = _new_values(chosen, history, rng, seed)
+            asked = [r for r in chosen if len(history[r.constant.name].points) >= _MIN_POINTS]
+            if asked and study is None:
+                study = _study(tries, ranges, _mix(context.session.seed, context.number, 0))
+            answers = (
+                study.ask({r.constant.name: r.distribution for r in asked}).params if study else {}
+            )
+            changes = _new_values(chosen, answers, history, rng)
             if not changes or program.broken(changes) is not None:
                 continue
             files = {**context.files, path: constants.replace(program, changes)}
@@ -101,6 +121,10 @@ class SearchProposer:
             hint="widen the ranges in the comments, or let an LLM propose",
             retry_seconds=None,
         )
+
+    def preview(self, context: Context) -> Preview:  # noqa: ARG002 - the record is read when it proposes
+        """Return that there is no prompt; see `Proposer.preview`."""
+        return Preview(self.kind)
 
     def check(self) -> str:
         """Import Optuna and say its version."""
@@ -164,8 +188,8 @@ def _comparable(session: Session) -> list[Experiment]:
     ]
 
 
-def _read_history(context: Context, ranges: Mapping[str, Range]) -> dict[str, _History]:
-    """Turn the record into observations for each constant, relative to the incumbent."""
+def _tries(context: Context) -> list[_Try]:
+    """Turn the record into tries, relative to the incumbent."""
     experiments = _comparable(context.session)
     parents = {e.commit: e for e in experiments if e.commit}
     deltas: dict[int, float] = {}
@@ -175,33 +199,31 @@ def _read_history(context: Context, ranges: Mapping[str, Range]) -> dict[str, _H
             deltas[e.number] = e.val_bpb - parent.val_bpb
     penalty = _penalty(list(deltas.values()))
     kept = [e for e in experiments if e.verdict is Verdict.KEEP and e.number and not e.reverted_by]
-    history = {name: _History() for name in ranges}
+    tries = []
     for e in experiments:
         failed = e.verdict in (Verdict.CRASH, Verdict.INVALID)
         if e.number == 0 or (e.number not in deltas and not failed):
             continue
-        delta = deltas.get(e.number, penalty) if not failed else penalty
-        for name, value in e.parameters.items():
-            if name not in history:
-                continue
-            since = sum(
-                deltas.get(k.number, 0.0)
-                for k in kept
-                if k.number >= e.number and name in k.parameters
-            )
-            record = history[name]
-            record.points.append((value, delta - since))
-            record.num_tries += 1
-            is_gain = e.verdict is Verdict.KEEP
-            record.num_gains += is_gain
-            record.num_stale = 0 if is_gain else record.num_stale + 1
-    pending_value = statistics.median([0.0, *deltas.values()])
-    for proposal in context.in_flight:
-        for name, value in proposal.parameters.items():
+        since = sum(
+            deltas.get(k.number, 0.0)
+            for k in kept
+            if k.number >= e.number and k.parameters.keys() & e.parameters.keys()
+        )
+        delta = penalty if failed else deltas[e.number]
+        tries.append(_Try(e.parameters, delta - since, e.verdict is Verdict.KEEP))
+    pending = max(statistics.median([0.0, *deltas.values()]), 0.0)
+    return [*tries, *(_Try(p.parameters, pending) for p in context.in_flight)]
+
+
+def _history(tries: Sequence[_Try], ranges: Mapping[str, Range]) -> dict[str, _History]:
+    history = {name: _History() for name in ranges}
+    for one in tries:
+        for name, value in one.parameters.items():
             if name in history:
-                history[name].points.append((value, max(pending_value, 0.0)))
-                history[name].num_tries += 1
-                history[name].num_stale += 1
+                record = history[name]
+                record.points.append((value, one.delta))
+                record.num_gains += one.is_gain
+                record.num_stale = 0 if one.is_gain else record.num_stale + 1
     return history
 
 
@@ -226,7 +248,7 @@ def _choose(
         best = min((d for _, d in record.points), default=0.0)
         promise += 0.5 if best < 0 else 0.0
         weights.append(_theme(name)[1] * promise / (1.0 + record.num_stale))
-    is_fresh = sum(h.num_tries for h in history.values()) < len(names)
+    is_fresh = sum(len(h.points) for h in history.values()) < len(names)
     draw = rng.random()
     count = 1 if is_fresh or draw < 0.5 else 2 if draw < 0.85 else 3
     count = min(len(names), count + attempt // 50)
@@ -239,63 +261,57 @@ def _choose(
 
 
 def _new_values(
-    chosen: Sequence[Range], history: Mapping[str, _History], rng: random.Random, seed: int
+    chosen: Sequence[Range],
+    answers: Mapping[str, Number],
+    history: Mapping[str, _History],
+    rng: random.Random,
 ) -> dict[str, Number]:
     changes: dict[str, Number] = {}
-    asked = [r for r in chosen if len(history[r.constant.name].points) >= _MIN_OBSERVATIONS]
-    answers = _ask(asked, history, seed) if asked else {}
     for r in chosen:
         name = r.constant.name
-        if name in answers:
-            value = r.from_coordinate(answers[name])
-        else:
-            here = r.to_coordinate(r.constant.value)
-            assert here is not None
-            value = r.from_coordinate(here + _step(r, history[name], here, rng))
+        value = r.decode(answers[name]) if name in answers else _step(r, history[name], rng)
         if value != r.constant.value:
             changes[name] = value
     return changes
 
 
-def _step(r: Range, record: _History, here: float, rng: random.Random) -> float:
-    """A first step up or down: on after a gain, the other way after a loss."""
-    tried = [(r.to_coordinate(value), delta) for value, delta in record.points]
-    known = [(c - here, delta) for c, delta in tried if c is not None and c != here]
+def _step(r: Range, record: _History, rng: random.Random) -> Number:
+    """Return a first step up or down: on after a gain, the other way after a loss."""
+    present = r.constant.value
+    known = [
+        (value - present, delta)
+        for value, delta in record.points
+        if value != present and r.encode(value) is not None
+    ]
     sign = rng.choice((-1.0, 1.0))
     if known:
         offset, delta = min(known, key=lambda pair: pair[1])
         sign = math.copysign(1.0, offset if delta < 0 else -offset)
-    low, high = r.bounds
-    if not low <= here + sign * r.notch <= high:
+    if r.moved(sign) == present:
         sign = -sign
-    return sign * r.notch * rng.choice((0.5, 1.0, 1.0, 2.0) if known else (1.0,))
+    return r.moved(sign * rng.choice((0.5, 1.0, 1.0, 2.0) if known else (1.0,)))
 
 
-def _ask(asked: Sequence[Range], history: Mapping[str, _History], seed: int) -> dict[str, float]:
-    """Ask Optuna's TPE for a coordinate of each range, after feeding it what is known."""
+def _study(tries: Sequence[_Try], ranges: Mapping[str, Range], seed: int) -> "Study":
+    """Return a study in memory that knows the incumbent and every try."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(n_startup_trials=0, seed=seed)
     study = optuna.create_study(direction="minimize", sampler=sampler)
-    distributions: dict[str, Any] = {}
-    for r in asked:
-        name = r.constant.name
-        low, high = r.bounds
-        distributions[name] = optuna.distributions.FloatDistribution(low, high)
-        points = [(r.constant.value, 0.0), *history[name].points]
-        for value, delta in points:
-            coordinate = r.to_coordinate(value)
-            if coordinate is None:
-                continue
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params={name: min(max(coordinate, low), high)},
-                    distributions={name: distributions[name]},
-                    value=delta,
-                )
+    distributions = {name: r.distribution for name, r in ranges.items()}
+    present = _Try({name: r.constant.value for name, r in ranges.items()}, 0.0)
+    for one in (present, *tries):
+        encoded = {n: ranges[n].encode(v) for n, v in one.parameters.items() if n in ranges}
+        params = {name: value for name, value in encoded.items() if value is not None}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params,
+                distributions={name: distributions[name] for name in params},
+                value=one.delta,
             )
-    return {str(k): float(v) for k, v in study.ask(distributions).params.items()}
+        )
+    return study
 
 
 def _proposal(
@@ -310,7 +326,7 @@ def _proposal(
         f"{name} {before[name].literal} -> {constants.format_number(value, before[name].literal)}"
         for name, value in changes.items()
     ]
-    num_known = sum(history[name].num_tries for name in changes)
+    num_known = sum(len(history[name].points) for name in changes)
     basis = (
         f"{num_known} earlier trial{'s' if num_known != 1 else ''} of "
         f"{'it' if len(changes) == 1 else 'them'}"

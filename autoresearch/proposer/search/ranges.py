@@ -10,11 +10,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from autoresearch.proposer.search.constants import Constant, Number
 
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
 Scale = Literal["log", "linear", "soft", "octaves", "steps", "momentum", "choices"]
+_LOG_SCALES = ("log", "momentum", "soft")
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?:\s*\*\*\s*\d+)?"
 _PAIR = (
@@ -55,70 +59,90 @@ _REACH = 0.35
 
 @dataclass(frozen=True)
 class Range:
-    """Values a constant may take, over a coordinate in which a step means about the same anywhere."""
+    """Values a constant may take, as one of Optuna's distributions over a parameter that stands for the value."""
 
     constant: Constant
     scale: Scale
     low: float
-    """In values, inclusive; for `choices` the index."""
+    """In values, inclusive."""
     high: float
     step: int = 1
     choices: tuple[Number, ...] = ()
 
-    def to_coordinate(self, value: float) -> float | None:
-        """Return where a value lies, or None outside the range."""
+    @property
+    def distribution(self) -> "BaseDistribution":
+        """Optuna's distribution of the parameter."""
+        from optuna import distributions as optuna
+
         if self.scale == "choices":
-            return float(self.choices.index(value)) if value in self.choices else None
+            return optuna.CategoricalDistribution(self.choices)
+        low, high = sorted((self._parameter(self.low), self._parameter(self.high)))
+        if self.scale in ("octaves", "steps"):
+            return optuna.IntDistribution(round(low), round(high), step=self.step)
+        return optuna.FloatDistribution(low, high, log=self.scale in _LOG_SCALES)
+
+    def _parameter(self, value: float) -> float:
+        match self.scale:
+            case "octaves":
+                return math.log2(value / self.constant.value)
+            case "momentum":
+                return 1 - value
+            case "soft":
+                return value + self.constant.value / 2
+        return value
+
+    def encode(self, value: float) -> Number | None:
+        """Return the parameter that stands for a value, None for a value outside the range."""
+        if self.scale == "choices":
+            return next((choice for choice in self.choices if choice == value), None)
         margin = 1e-9 * max(1.0, abs(self.low), abs(self.high))
         if not self.low - margin <= value <= self.high + margin:
             return None
-        if self.scale in ("log", "octaves"):
-            return math.log2(value)
-        if self.scale == "momentum":
-            return -math.log2(1 - value)
-        if self.scale == "soft":
-            return math.log2(1 + value / (self.constant.value / 2))
-        return float(value)
+        parameter = self._parameter(min(max(value, self.low), self.high))
+        if self.scale not in ("octaves", "steps"):
+            return parameter
+        whole = round(parameter)
+        is_exact = abs(parameter - whole) < 1e-6 and (whole - round(self.low)) % self.step == 0
+        return whole if is_exact or self.scale == "octaves" else None
 
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Lowest and highest coordinate."""
-        low, high = self.to_coordinate(self.low), self.to_coordinate(self.high)
+    def decode(self, parameter: Number) -> Number:
+        """Return the allowed value a parameter stands for, rounded as you would write it."""
+        present = self.constant.value
         if self.scale == "choices":
-            return 0.0, float(len(self.choices) - 1)
-        assert low is not None
-        assert high is not None
-        return low, high
+            return parameter
+        if self.scale == "octaves":
+            value: Number = round(present * 2.0 ** round(parameter))
+            return int(min(max(value, self.low), self.high))
+        if self.scale == "steps":
+            whole = round(parameter / self.step) * self.step
+            return int(min(max(whole, math.ceil(self.low)), math.floor(self.high)))
+        if self.scale == "momentum":
+            gap = min(max(parameter, 1 - self.high), 1 - self.low)
+            return float(round(1 - _rounded(gap), 9))
+        value = parameter - present / 2 if self.scale == "soft" else parameter
+        value = min(max(_rounded(value), self.low), self.high)
+        return max(1, round(value)) if self.constant.is_int else value
 
     @property
     def notch(self) -> float:
-        """A first step worth trying, in coordinates."""
-        low, high = self.bounds
-        if self.scale in ("log", "octaves", "momentum", "soft"):
-            return min(1.0, (high - low) / 2)
+        """A first step worth trying: in powers of two on a log scale, else in parameters."""
+        if self.scale in _LOG_SCALES:
+            ratio = self._parameter(self.high) / self._parameter(self.low)
+            return min(1.0, abs(math.log2(ratio)) / 2)
         if self.scale == "steps":
-            return max(float(self.step), round(0.15 * (high - low)))
-        return 1.0 if self.scale == "choices" else 0.2 * (high - low)
+            return max(float(self.step), round(0.15 * (self.high - self.low)))
+        return 0.2 * (self.high - self.low) if self.scale == "linear" else 1.0
 
-    def from_coordinate(self, coordinate: float) -> Number:
-        """Return the allowed value nearest to a coordinate, rounded to what a person would write."""
-        low, high = self.bounds
-        coordinate = min(max(coordinate, low), high)
+    def moved(self, notches: float) -> Number:
+        """Return the allowed value so many notches from the present one."""
+        present = self.constant.value
         if self.scale == "choices":
-            return self.choices[round(coordinate)]
-        if self.scale == "octaves":
-            octaves = round(coordinate - math.log2(self.constant.value))
-            return round(self.constant.value * 2.0**octaves)
-        if self.scale == "steps":
-            whole = round(coordinate / self.step) * self.step
-            return int(min(max(whole, math.ceil(self.low)), math.floor(self.high)))
-        if self.scale == "momentum":
-            return float(round(1 - _rounded(2.0**-coordinate), 9))
-        if self.scale == "soft":
-            coordinate = (2.0**coordinate - 1) * self.constant.value / 2
-        value = 2.0**coordinate if self.scale == "log" else coordinate
-        value = min(max(_rounded(value), self.low), self.high)
-        return max(1, round(value)) if self.constant.is_int else value
+            place = self.choices.index(present) + round(notches)
+            return self.choices[min(max(place, 0), len(self.choices) - 1)]
+        if self.scale in _LOG_SCALES:
+            sign = -1 if self.scale == "momentum" else 1
+            return self.decode(self._parameter(present) * 2.0 ** (sign * notches * self.notch))
+        return self.decode(self._parameter(present) + notches * self.notch)
 
 
 def find_range(constant: Constant, known: Mapping[str, float] | None = None) -> Range | None:
@@ -239,7 +263,7 @@ def _to_number(text: str) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Two significant digits, three below a leading 2: what a person would write."""
+    """Return a number with two significant digits, three where it starts with 1 or 2."""
     if value == 0:
         return 0.0
     digits = 2 if f"{abs(value):e}"[0] not in "12" else 3
