@@ -1,4 +1,4 @@
-"""Every error a person or an agent can cause, with its exit code, its kind and the way out."""
+"""Error classes with their exit codes and kinds."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ ErrorKind = Literal[
 
 
 class AutoresearchError(Exception):
-    """A failure that is told in one sentence, with a hint that says what to do.
+    """A failure reported in one sentence, with a hint that says what to do.
 
     Args:
         message: One sentence without a full stop; names the thing in backticks.

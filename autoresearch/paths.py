@@ -1,4 +1,4 @@
-"""Where things lie: the run directory, its state folder, the cache, the templates; which paths may be written."""
+"""Paths of the run directory, its state folder, the cache and the templates; and which paths may be written."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ class RunDirectory:
 
     @property
     def program(self) -> Path:
-        """program.md, the person's instructions to the agent."""
+        """program.md, the user's instructions to the agent."""
         return self.root / PROGRAM_NAME
 
     @property

@@ -1,6 +1,6 @@
 """A flat script in the shape of karpathy's autoresearch: put your own train.py in its place.
 
-prepare.py beside it feeds it with the lab's data and clock. What a script of this shape needs:
+prepare.py next to it feeds it with the lab's data and clock. What a script of this shape needs:
 - `model`, and its optimizers, at module level, made before `make_dataloader` is called;
 - `model(idx, targets)` gives the loss, `model(idx)` the logits (B, T, vocab_size);
 - `evaluate_bpb(model, ...)` at the end: it submits, nothing after it runs. The judge's val_bpb counts.

@@ -3,7 +3,7 @@
 `build_model` is the architecture alone; the lab builds it again in fresh processes to judge the
 weights. `main` trains it on batches the lab hands out until the budget is spent, then submits.
 A change counts only if `forward` stays a pure function of `idx` in which position t depends on
-tokens 0..t of its own row and on nothing else, for any T up to `max_seq_len`.
+tokens 0..t of the same row and on nothing else, for any T up to `max_seq_len`.
 Shapes: B rows, T tokens, C = WIDTH, H = NUM_HEADS, D = HEAD_SIZE, V = vocabulary size.
 """
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from autoresearch import trial as real
+
 TEMPLATE = Path(__file__).resolve().parents[2] / "templates" / "gpt" / "train.py"
 
 
@@ -67,7 +69,8 @@ TINY = {
 def load(trial, path=TEMPLATE, **constants):
     """Import a train.py whose `Trial.join()` gives `trial`, with constants set."""
     package = types.ModuleType("autoresearch.trial")
-    package.__path__ = [str(TEMPLATE.parents[2] / "autoresearch" / "trial")]
+    package.attend = real.attend
+    package.is_out_of_memory = real.is_out_of_memory
     package.Trial = types.SimpleNamespace(join=lambda: trial)
     spec = importlib.util.spec_from_file_location("train", path)
     module = importlib.util.module_from_spec(spec)
