@@ -1,13 +1,13 @@
 """The record of one session: what the loop stores and what everybody reads.
 
 A session is two refs: branch `autoresearch/<tag>`, the kept experiments in a line, and
-`refs/autoresearch/<tag>/journal`, one commit an event (`journal.py`). `Record.session` is the fold of the journal.
+`refs/autoresearch/<tag>/journal`, one commit per event (`journal.py`). `Record.session` is the fold of the journal.
 
-What is promised: when a method that writes returns, what it wrote is on the disk; a keep moves journal and branch
-together or not at all; a branch that moved under us is left alone, the verdict stored and the person alerted; nothing
-of a person's working tree, index or HEAD is changed except as `worktree.py` says.
+Guarantees: when a method that writes returns, what it wrote is on the disk; a keep moves journal and branch together or
+not at all; a branch that moved meanwhile is left alone, the verdict stored and the user alerted; the user's working
+tree, index and HEAD are changed only as `worktree.py` says.
 
-What is not: two machines that write the same session. `push` refuses then, and nothing is merged.
+Not supported: two machines that write the same session. `push` refuses then, and nothing is merged.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class Record:
         self._built: tuple[object, Session] | None = None
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """Have `listener` told of each event once it is stored."""
+        """Call `listener` with each event once it is stored."""
         self._journal.listener = listener
 
     # Opening
@@ -167,7 +167,7 @@ class Record:
         if self.is_unfetched:
             raise PrerequisiteError(
                 f"the record of session `{self.tag}` is not in this clone",
-                hint=f"fetch it: `{FETCH}`; for a session of its own: `autoresearch init . --tag NEW`",
+                hint=f"fetch it: `{FETCH}`; for a separate session: `autoresearch init . --tag NEW`",
                 kind="record",
             )
 
@@ -219,7 +219,7 @@ class Record:
         return self._editable
 
     def resolve(self, name: str) -> Experiment:
-        """Return the experiment a person means: `12`, `#12`, `baseline`, `best`, `last`, a sha prefix.
+        """Return the experiment that a name means: `12`, `#12`, `baseline`, `best`, `last`, a sha prefix.
 
         Raises:
             UsageError: none, or more than one.
@@ -229,7 +229,7 @@ class Record:
         return resolve(self.session(), name, self._journal.fold().candidate)
 
     def commit_of(self, name: str) -> str:
-        """Return the commit a person means: an experiment as `resolve` takes it, else anything git knows.
+        """Return the commit that a name means: an experiment as `resolve` takes it, else anything git knows.
 
         Raises:
             UsageError: neither.
@@ -468,10 +468,10 @@ class Record:
             return tip
 
     def alert(self, text: str, command: str = "") -> str:
-        """Record something a person should know."""
+        """Record something the user should know."""
         return self.append(Alerted(text=clean_line(text, 1000), command=clean_line(command)))
 
-    # The person's side
+    # The user's working tree
 
     def update_worktree(self, commit: str) -> bool:
         """Give a clean working tree the files of `commit`; False if it was left as it is."""
