@@ -48,7 +48,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionStarted(Event):
-    """`run` began: a new session, or one that goes on."""
+    """`run` began: a new session, or a resumed one."""
 
     type: ClassVar[str] = "session_started"
     tag: str
@@ -87,7 +87,7 @@ class SessionEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Proposed(Event):
-    """An idea, stored before it is tried: it was paid for."""
+    """A proposal, stored before it runs so that a paid answer is never lost."""
 
     type: ClassVar[str] = "proposed"
     number: int
@@ -160,7 +160,7 @@ class Confirmed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Reverted(Event):
-    """A person undid an experiment, or returned to a state."""
+    """The user undid an experiment, or returned to a state."""
 
     type: ClassVar[str] = "reverted"
     numbers: list[int]
@@ -174,7 +174,7 @@ class Reverted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TipMoved(Event):
-    """The branch holds a commit that is not ours: a person's own."""
+    """The branch holds a commit that is not ours: the user's own."""
 
     type: ClassVar[str] = "tip_moved"
     before: str
@@ -201,20 +201,20 @@ class Spent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Alerted(Event):
-    """Something a person should know."""
+    """Something the user should know."""
 
     type: ClassVar[str] = "alert"
     text: str
     command: str = ""
     about: str = ""
-    """Who or what has the trouble; the newest word about it replaces those before."""
+    """Key of an alert: a newer one with the same key replaces the older."""
     is_over: bool = False
-    """The trouble is over: nobody is needed any more."""
+    """True once the problem is resolved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A training goes on; at most a few a second. Never stored."""
+    """How far a training is; at most a few per second. Never stored."""
 
     type: ClassVar[str] = "progress"
     number: int
@@ -233,7 +233,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """The lab turned to something else. Never stored."""
+    """The current phase changed. Never stored."""
 
     type: ClassVar[str] = "phase"
     name: str

@@ -1,4 +1,4 @@
-"""The words of the lab as plain frozen objects; what every room passes to the next.
+"""Shared data types: frozen dataclasses and enums.
 
 Units are in the names. A missing number is None, never 0. Deltas are candidate minus reference, so
 negative is better.
@@ -7,11 +7,11 @@ negative is better.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 
 class Verdict(StrEnum):
-    """What became of an experiment."""
+    """Final status of an experiment."""
 
     KEEP = "keep"
     DISCARD = "discard"
@@ -19,9 +19,40 @@ class Verdict(StrEnum):
     INVALID = "invalid"
 
 
-def said(verdict: str, reason: str) -> tuple[str, str]:
-    """Return verdict and reason as people see them: what was too slow is no crash, though recorded as one."""
-    return ("stopped:", "too slow") if (verdict, reason) == ("crash", "slow") else (verdict, reason)
+class Reason(StrEnum):
+    """Why the keep rule decided as it did; a record also holds reasons that a trial or the judge gave."""
+
+    text: str
+    """The sentence after what was measured, with `chance` and `memory` to fill in."""
+
+    def __new__(cls, value: str, text: str = "") -> Self:
+        """Return the member of this value, which is what the record stores."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.text = text
+        return member
+
+    GAIN = "gain", "{chance}"
+    SIMPLER = "simpler", "equal within the noise, and fewer lines"
+    DOUBTFUL = "doubtful", "{chance}, so it is tested again"
+    MEMORY = "memory", "{chance}, but its memory must be worth {memory:.6f}"
+    NO_GAIN = "no_gain", "{chance}"
+    WORSE = "worse", "{chance}"
+    NO_SCORE = "no_score"
+    SLOW = "slow"
+    """Its training was ended for its speed: recorded as a crash, shown as `stopped: too slow`."""
+
+
+_ORDINARY = ("", Reason.NO_GAIN, Reason.WORSE)
+
+
+def said(verdict: str, reason: str) -> str:
+    """Return verdict and reason in words; the ordinary reasons of a discard are left out."""
+    if verdict == Verdict.KEEP:
+        return "keep simpler" if reason == Reason.SIMPLER else "keep"
+    if verdict == Verdict.CRASH and reason == Reason.SLOW:
+        return "stopped: too slow"
+    return verdict if reason in _ORDINARY else f"{verdict} {reason}"
 
 
 class State(StrEnum):
@@ -139,7 +170,7 @@ class TrialSpec:
     """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
     trials are measured by (tolerance, submit time, reference of audits) is learnt from it."""
     is_baseline: bool = False
-    """Beside `keep_cache`: no kept experiment is in that code, so judging may use what it compiled."""
+    """With `keep_cache`: no kept experiment is in that code, so judging may use what it compiled."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +236,7 @@ class Decision:
     """Standard deviation between trials of the same code, in bpb."""
     num_trials: int = 0
     explanation: str = ""
-    """One sentence for a person."""
+    """One sentence for the user."""
     mark: str = ""
     """What limits the trust in this measurement (a shared or slowed machine); empty if nothing does."""
     p_find: float | None = None
@@ -377,7 +408,7 @@ class Confirmation:
     kind: str = "session"
     """`session` (best against baseline), `pair`, `each` (one kept change left out), `longer`, `larger`."""
     note: str = ""
-    """For a person; for `larger` the constants that were set."""
+    """Shown to the user; for `larger` the constants that were set."""
     validation_delta: float | None = None
     """What validation, which was selected on, said of the same two, luck taken off; None where it said nothing."""
     is_alarm: bool = False
@@ -407,7 +438,7 @@ class Revert:
 
 @dataclass(frozen=True)
 class SessionNote:
-    """A line a person (`autoresearch note`) or an agent left for the next proposal."""
+    """A line the user (`autoresearch note`) or an agent left for the next proposal."""
 
     text: str
     author: Literal["human", "agent"]
@@ -416,16 +447,16 @@ class SessionNote:
 
 @dataclass(frozen=True)
 class Alert:
-    """Something a person should know; shown under `needs you`."""
+    """Something the user should know; shown under `needs you`."""
 
     text: str
     at: str
     command: str = ""
     """What to type about it."""
     about: str = ""
-    """Who or what has the trouble; the newest word about it replaces those before."""
+    """Key of an alert: a newer one with the same key replaces the older."""
     is_over: bool = False
-    """The trouble is over: nobody is needed any more."""
+    """True once the problem is resolved."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Literal
 from autoresearch.config import SessionConfig
 from autoresearch.decision.replay import estimates
 from autoresearch.decision.scores import confirm_seed
-from autoresearch.types import Confirmation, Decision, Session, TrialResult
+from autoresearch.types import Confirmation, Decision, Reason, Session, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 
 CONFIRM_SHARE = 0.15
@@ -88,7 +88,7 @@ def p_carries(confirmation: Confirmation, decision: Decision | None) -> float | 
     Returns:
         None where it was kept for no gain (`simpler`, a commit of a person) or the test has no spread.
     """
-    if decision is None or decision.reason == "simpler" or not decision.p_real:
+    if decision is None or decision.reason == Reason.SIMPLER or not decision.p_real:
         return None
     if decision.estimate is None or decision.estimate >= 0:
         return None

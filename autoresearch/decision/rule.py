@@ -38,6 +38,7 @@ from autoresearch.types import (
     Decision,
     Experiment,
     Outcome,
+    Reason,
     Session,
     State,
     Trial,
@@ -137,7 +138,7 @@ def decide(
     if reference is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
-        return Decision("discard", "no_score", explanation="it has no score")
+        return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
     effect, fold = _effect(candidate, incumbent, session, setup, trials)
     noise = fold.noise
     delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
@@ -192,7 +193,7 @@ def _rule(
     price: Price,
     effect: Effect,
     num_trials: int,
-) -> tuple[Literal["keep", "discard", "retest"], str]:
+) -> tuple[Literal["keep", "discard", "retest"], Reason]:
     """Return action and reason."""
     action: Literal["keep", "discard", "retest"]
     if policy == "greedy":
@@ -201,12 +202,12 @@ def _rule(
         action = POLICIES[policy].verdict(p_worth, num_trials)
         is_gain = POLICIES[policy].verdict(p_real, num_trials) == "keep"
     if action == "keep":
-        return action, "gain" if is_gain else "simpler"
+        return action, Reason.GAIN if is_gain else Reason.SIMPLER
     if action == "retest":
-        return action, "doubtful"
+        return action, Reason.DOUBTFUL
     if is_gain:
-        return action, "memory"
-    return action, "worse" if 1 - float(effect.below(1e-15)) > 0.9 else "no_gain"
+        return action, Reason.MEMORY
+    return action, Reason.WORSE if 1 - float(effect.below(1e-15)) > 0.9 else Reason.NO_GAIN
 
 
 def price_of(
@@ -246,7 +247,7 @@ def _apart(experiment: Experiment, setup: str) -> float:
 
 
 def _explain(
-    reason: str,
+    reason: Reason,
     p_real: float,
     delta: float,
     noise: float,
@@ -260,15 +261,8 @@ def _explain(
     if apart > max(abs(delta), ODD_SPREAD * noise):
         seen += f", while trials of its incumbent alone lie {apart:.6f} apart"
     chance = f"better with probability {p_real:.2f}"
-    sentences = {
-        "gain": f"{seen}: {chance}",
-        "simpler": f"{seen}: equal within the noise, and fewer lines",
-        "doubtful": f"{seen}: {chance}, so it is tested again",
-        "memory": f"{seen}: {chance}, but its memory must be worth {price.memory:.6f}",
-        "no_gain": f"{seen}: {chance}",
-        "worse": f"{seen}: {chance}",
-    }
-    return sentences[reason]
+    words = reason.text.format(chance=chance, memory=price.memory)
+    return f"{seen}: {words}"
 
 
 def keep_threshold(session: Session, config: DecisionConfig) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch.types import Experiment, Session, Trial, TrialResult, Verdict
+from autoresearch.types import Experiment, Reason, Session, Trial, TrialResult, Verdict
 
 DOUBTFUL = 0.8
 """A keep with a smaller probability of being real is marked."""
@@ -21,7 +21,7 @@ def find(session: Session, number: int) -> Experiment | None:
 def is_doubtful(experiment: Experiment) -> bool:
     """Whether a keep may well be luck. A `simpler` one claims no gain and is never doubtful."""
     p = experiment.p_real
-    return experiment.reason != "simpler" and p is not None and p < DOUBTFUL
+    return experiment.reason != Reason.SIMPLER and p is not None and p < DOUBTFUL
 
 
 def good_trials(experiment: Experiment, setup: str | None = None) -> list[Trial]:

@@ -36,8 +36,8 @@ def _row(e: Experiment, by_commit: Mapping[str, Experiment]) -> str:
     verdict = str(e.verdict) if e.verdict else str(e.state)
     if e.reverted_by:
         verdict += " (reverted)"
-    elif e.reason and e.verdict is not Verdict.KEEP and e.reason not in ("no_gain", "worse"):
-        verdict = " ".join(said(verdict, e.reason))
+    elif e.verdict is not Verdict.KEEP:
+        verdict = said(verdict, e.reason)
     parts = [f"#{e.number} {verdict}"]
     if e.val_bpb is not None:
         parts.append(f"{e.val_bpb:.6f}")

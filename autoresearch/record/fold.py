@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar, cast
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.events import SCHEMA, parse_time
+from autoresearch.events import SCHEMA, Proposed, SessionStarted, parse_time
 from autoresearch.types import (
     Alert,
     Busy,
@@ -61,8 +61,8 @@ class _Draft:
         return self.built
 
 
-FOLD_VERSION = 4
-"""Grows when the same events fold to another state; an index of another version is not used."""
+FOLD_VERSION = 5
+"""Grows when the stored form of a fold changes; an index of another version is not used."""
 
 
 class Fold:
@@ -79,8 +79,8 @@ class Fold:
         """Fields of `Session`, as JSON."""
         self._setups: dict[str, dict[str, Any]] = {}
         self._confirmations: list[dict[str, Any]] = []
-        self._notes: list[list[Any]] = []
-        self._alerts: list[list[Any]] = []
+        self._notes: list[dict[str, Any]] = []
+        self._alerts: list[dict[str, Any]] = []
         self._busy: dict[str, float] = {}
         """Of the runs that are over."""
         self._open_busy: dict[str, float] = {}
@@ -182,8 +182,8 @@ class Fold:
                 Revert(c, tuple(undone), tuple(back)) for c, undone, back in self._reverts
             ),
             confirmations=tuple(make(Confirmation, c) for c in self._confirmations),
-            notes=tuple(SessionNote(*note) for note in self._notes),
-            alerts=tuple(Alert(*alert) for alert in self._alerts),
+            notes=tuple(make(SessionNote, note) for note in self._notes),
+            alerts=tuple(make(Alert, alert) for alert in self._alerts),
             other_usage=make(Usage, self._other),
             busy=tuple(Busy(cast("Any", k), v) for k, v in self._all_busy().items()),
             journal=self.journal,
@@ -213,24 +213,20 @@ class Fold:
         draft.built = None
         return draft
 
-    # One method an event
+    # One method per event
 
     def _on_session_started(self, _: str, event: dict[str, Any]) -> None:
         setup = make(Setup, event["setup"])
         self._setups[setup.key] = event["setup"]
-        if self.is_open:  # the last run died without a word
+        if self.is_open:  # the previous run was killed
             self._clock["wall_seconds"] = self._clock["wall_seconds"] + self._seconds_open()
             self._busy = self._all_busy()
         self._open_busy = {}
-        names = (
-            "seed", "proposer", "model", "sandbox", "is_validation_visible", "unigram_bpb",
-            "hardware", "data", "config", "versions", "limits", "setup",
-        )  # fmt: skip
-        self._session |= {name: event[name] for name in names if name in event}
         is_unsafe = self._session.get("is_unsafe") or event.get("is_unsafe", False)
-        self._session["is_unsafe"] = bool(is_unsafe)
+        names = (shape_of(Session).names & shape_of(SessionStarted).names) - {"tag", "tip"}
+        self._session |= {name: event[name] for name in names & event.keys()}
+        self._session |= {"is_unsafe": bool(is_unsafe), "ended_at": ""}
         self._session.setdefault("started_at", event["at"])
-        self._session["ended_at"] = ""
         self._clock["opened_at"] = event["at"]
         self._tip = self._tip or event["tip"]
         self.is_open = True
@@ -246,11 +242,8 @@ class Fold:
         self.is_open = False
 
     def _on_proposed(self, sha: str, event: dict[str, Any]) -> None:
-        names = (
-            "commit", "parent", "identity", "description", "proposer", "model",
-            "hypothesis", "expected_effect", "theme", "note", "parameters", "lines_added", "lines_removed",
-        )  # fmt: skip
         number = int(event["number"])
+        names = shape_of(Experiment).names & shape_of(Proposed).names
         fields = {name: event[name] for name in names if event.get(name)}
         fields |= {
             "number": number,
@@ -270,7 +263,8 @@ class Fold:
         # Its trials so far stay in the journal: of another parent's code, or of a baseline that did not run.
         self._experiments[number] = _Draft(fields, [])
         if event.get("note"):
-            self._notes.append([event["note"], "agent", event["at"]])
+            note = {"text": event["note"], "author": "agent", "at": event["at"]}
+            self._notes.append(note)
 
     def _on_trial(self, sha: str, event: dict[str, Any]) -> None:
         draft = self._draft(event)
@@ -336,20 +330,20 @@ class Fold:
         self._tip = event["after"]
 
     def _on_note(self, _: str, event: dict[str, Any]) -> None:
-        author = "agent" if event.get("author") == "agent" else "human"
-        self._notes.append([event["text"], author, event["at"]])
+        make(SessionNote, event)
+        self._notes.append(event)
 
     def _on_cost(self, _: str, event: dict[str, Any]) -> None:
         self._other = asdict(make(Usage, self._other) + make(Usage, event["usage"]))
 
     def _on_alert(self, _: str, event: dict[str, Any]) -> None:
-        known = [event.get(name, "") for name in ("command", "about")]
-        self._alerts.append([event["text"], event["at"], *known, bool(event.get("is_over"))])
+        make(Alert, event)
+        self._alerts.append(event)
 
 
 @contextlib.contextmanager
 def without_gc() -> Iterator[None]:
-    """Make many objects that stay without the collector looking at them again and again: 2 x faster."""
+    """Switch the garbage collector off while many objects that stay are made, which is 2 x faster."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -392,7 +386,7 @@ _shapes: dict[type, Shape] = {}
 
 
 def shape_of(cls: type) -> Shape:
-    """Return what the fields of a dataclass are; worked out once a class."""
+    """Return what the fields of a dataclass are; worked out once per class."""
     if cls not in _shapes:
         fields = dataclasses.fields(cls)
         missing = dataclasses.MISSING

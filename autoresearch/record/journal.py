@@ -3,8 +3,8 @@
 `refs/autoresearch/<tag>/journal` is a chain of commits with one event each: one line of JSON as the message, the
 event's small files as the tree, the experiment's commit as a second parent.
 
-What is promised: when `append` returns, the event is on the disk, and the refs that move with it have moved; or it
-raises, and none of that happened. Who only listens cannot break that.
+Guarantees: when `append` returns, the event is on the disk and the refs that move with it have moved; or it raises, and
+none of that happened. Errors of the listener do not affect the write.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Journal:
         self.lock = threading.RLock()
         """Held by a thread of this process that reads and then writes."""
         self.listener: Callable[[Event], None] = lambda _: None
-        """Told of each event once it is stored. Its first failure is recorded as an alert, and none is raised."""
+        """Called with each event once it is stored. Its first failure is recorded as an alert, and none is raised."""
         self._has_listener_failed = False
 
     @property
@@ -131,7 +131,7 @@ class Journal:
         if after and self._repository.ref(after) is None:
             after = ""
         events = list(self._repository.chain(tip, after or None))
-        if after and (not events or events[0][1][:1] != [after]):  # another history: start anew
+        if after and (not events or events[0][1][:1] != [after]):  # another history: start again
             after, self._num_indexed = "", 0
             events = list(self._repository.chain(tip))
         if not after:
@@ -260,7 +260,7 @@ def _touch(mark: Path) -> None:
 def _cannot_write(folder: Path, exc: OSError) -> WorkError:
     return WorkError(
         f"cannot write in `{folder}`: {exc.strerror}",
-        hint="free some space or make the folder writable, then the same command goes on",
+        hint="free some space or make the folder writable, then run the same command again",
         kind="disk",
     )
 

@@ -8,7 +8,7 @@ from autoresearch.decision.confirmation import carried
 from autoresearch.decision.scores import is_doubtful
 from autoresearch.report.assets import Material
 from autoresearch.report.content import Check, DiffLine, Failure, Miss, Rung, Theme, numbers
-from autoresearch.types import Decision, Experiment, Session, Verdict, said
+from autoresearch.types import Decision, Experiment, Reason, Session, Verdict
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import question, word_of
 from autoresearch.ui.pages.diffs import stats
@@ -151,16 +151,18 @@ def failures(session: Session, material: Material) -> list[Failure]:
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
     for e in session.experiments:
         if e.verdict in {Verdict.CRASH, Verdict.INVALID}:
-            groups[said(e.verdict.value, e.reason)].append(e)
+            groups[e.verdict.value, e.reason].append(e)
     failures = []
     for (verdict, reason), members in groups.items():
+        if verdict == Verdict.CRASH and reason == Reason.SLOW:
+            verdict, reason = "stopped", "too slow"
         logged = [e for e in members if material.log_tails.get(e.number)]
         last = logged[-1] if logged else members[-1]
         tail = f.clean(material.log_tails.get(last.number, ""), lines=True).strip("\n")
         details = [t.result.detail for e in reversed(members) for t in e.trials if t.result.detail]
         failures.append(
             Failure(
-                verdict=verdict.rstrip(":"),
+                verdict=verdict,
                 reason=f.clean(reason) or "unknown",
                 num=len(members),
                 lost=f.duration(sum(took) if (took := _seconds(members)) else None),

@@ -240,7 +240,7 @@ def _draw_edges(
     edge = blended_transform_factory(axes.transData, axes.transAxes)
     groups = [
         ("crash", Verdict.CRASH, False, palette.crash),
-        (" ".join(said("crash", "slow")), Verdict.CRASH, True, palette.discard),
+        (said("crash", "slow"), Verdict.CRASH, True, palette.discard),
         ("invalid", Verdict.INVALID, False, palette.third),
     ]
     for label, verdict, is_slow, color in groups:

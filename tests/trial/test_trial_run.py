@@ -71,6 +71,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
         on_progress=seen.append,
     )
     assert result.outcome is Outcome.OK, result
+    assert {progress.number for progress in seen} == {4}
     assert result.reason == ""
     assert "sdpa+masked" in result.log_tail
     expected = slow_bpb(tmp_path / "trials" / "1-1.safetensors", dataset, 64, 8192)

@@ -145,18 +145,12 @@ def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Tex
 
 def verdict_line(finished: Finished, width: int) -> Text:
     """Return number, verdict, val_bpb, delta, P, time, description; columns leave from the right."""
-    word = finished.verdict
+    word = said(finished.verdict, finished.reason)
     style = finished.verdict
     if finished.number == 0:
         word, style = "baseline", "heading"
-    elif finished.verdict == "keep":
-        doubtful = finished.p_real is not None and finished.p_real < DOUBTFUL
-        if finished.reason == "simpler":
-            word = "keep simpler"
-        elif doubtful:
-            word, style = "keep (luck?)", "warning"
-    elif finished.reason not in {"no_gain", "worse", ""}:
-        word = " ".join(said(finished.verdict, finished.reason))
+    elif word == "keep" and finished.p_real is not None and finished.p_real < DOUBTFUL:
+        word, style = "keep (luck?)", "warning"
     line = styled(f"{finished.number:>4}  ", "default")
     line.append(f"{f.fit(word, 18):<14}", style=style)
     score = f.bpb(finished.val_bpb)

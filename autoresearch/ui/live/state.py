@@ -18,7 +18,7 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.types import Experiment, Session, State, said
+from autoresearch.types import Experiment, Reason, Session, State, Verdict
 from autoresearch.ui.text import clean
 
 MAX_LOSSES = 600
@@ -229,7 +229,7 @@ class Tally:
             self.waiting.remove(number)
 
     def _count(self, verdict: str, reason: str) -> None:
-        if said(verdict, reason) != (verdict, reason):
+        if verdict == Verdict.CRASH and reason == Reason.SLOW:
             self.num_too_slow += 1
             return
         self.num_by_verdict[verdict] = self.num_by_verdict.get(verdict, 0) + 1

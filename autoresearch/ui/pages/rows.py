@@ -121,7 +121,7 @@ def verdict_text(experiment: Experiment) -> str:
     """Return the verdict in words, with its reason where that says more."""
     if experiment.verdict is None:
         return experiment.state.value
-    verdict, reason = experiment.verdict, f.clean(experiment.reason)
+    verdict = experiment.verdict
     if verdict is Verdict.KEEP:
         if experiment.number == 0:
             return "baseline"
@@ -129,10 +129,7 @@ def verdict_text(experiment: Experiment) -> str:
             return "keep, undone"
         if is_doubtful(experiment):
             return "keep (luck?)"
-        return "keep simpler" if reason == "simpler" else "keep"
-    if verdict is Verdict.DISCARD and reason in {"no_gain", "worse", ""}:
-        return "discard"
-    return " ".join(said(verdict.value, reason)).strip()
+    return said(verdict.value, f.clean(experiment.reason))
 
 
 def verdict_style(experiment: Experiment) -> str:
