@@ -65,11 +65,7 @@ class Range:
         except OSError:
             same = False
         if not same:
-            raise AutoresearchError(
-                f"`{self.path}` changed while it was read",
-                hint="when nothing writes to it any more, run `autoresearch prepare` again",
-                kind="data_invalid",
-            )
+            raise changed(self.path)
 
 
 @dataclass
@@ -489,6 +485,15 @@ def _missing_column(place: str, name: str, others: list[str]) -> AutoresearchErr
     return AutoresearchError(
         f"`{place}` has no text in `{name}`" + (f"; it has {known}" if known else ""),
         hint=f"name it with `--text-column {others[0] if others else 'NAME'}`",
+        kind="data_invalid",
+    )
+
+
+def changed(path: str) -> AutoresearchError:
+    """Return the error for a file that is not what it was when it was listed or scanned."""
+    return AutoresearchError(
+        f"`{path}` changed while it was read",
+        hint="when nothing writes to it any more, run `autoresearch prepare` again",
         kind="data_invalid",
     )
 

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from autoresearch.data.documents import SPLITS
-from autoresearch.data.formats import Range, Reader, cut_utf8
+from autoresearch.data.formats import Range, Reader, changed, cut_utf8
 from autoresearch.data.shards import ShardWriter
 from autoresearch.data.sources import Unit
 from autoresearch.data.splits import DROPPED
 from autoresearch.data.tokenizer import Tokenizer, train
-from autoresearch.errors import AutoresearchError
 from autoresearch.util.files import write_file, write_json
 
 Report = Callable[[int], None]
@@ -145,20 +144,12 @@ def _labelled(unit: Unit, folder: Path, text_column: str) -> Iterator[tuple[byte
             if index == len(labels):
                 return
             if _hash(data) != texts[index]:
-                raise _changed(part)
+                raise changed(part.path)
             yield data, int(labels[index])
             del data
             index += 1
     if index < len(labels):
-        raise _changed(unit.ranges[-1])
-
-
-def _changed(part: Range) -> AutoresearchError:
-    return AutoresearchError(
-        f"`{part.path}` changed while it was read",
-        hint="when nothing writes to it any more, run `autoresearch prepare` again",
-        kind="data_invalid",
-    )
+        raise changed(unit.ranges[-1].path)
 
 
 def _hash(data: bytes) -> int:

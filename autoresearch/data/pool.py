@@ -24,7 +24,7 @@ from typing import Any, Self
 from autoresearch.data import jobs as work
 from autoresearch.data.jobs import Report
 from autoresearch.errors import AutoresearchError
-from autoresearch.paths import python_command
+from autoresearch.paths import cache_directory, python_command
 
 Job = Callable[[dict[str, Any], Report], dict[str, Any]]
 
@@ -179,18 +179,30 @@ def _died(code: int) -> AutoresearchError:
     return AutoresearchError(f"a worker of `prepare` {why}", hint=hint, kind="data_invalid")
 
 
-def _as_error(exc: Exception) -> dict[str, Any]:
-    if os.environ.get("AUTORESEARCH_DEBUG"):
-        traceback.print_exc()
+def explain(exc: Exception) -> AutoresearchError:
+    """Return an error of `prepare` in words."""
+    if isinstance(exc, AutoresearchError):
+        return exc
     if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:
-        message, kind = "no space left on the disk of the cache", "disk"
-        hint = "make room, or set AUTORESEARCH_CACHE_DIR to another disk; then run `autoresearch prepare` again"
-    elif isinstance(exc, MemoryError):
-        message, hint, kind = "memory ran out", "lower `data.memory_mb`", "data_invalid"
-    else:
-        message = f"a worker of `prepare` failed: {type(exc).__name__}: {exc}"
-        hint, kind = "set AUTORESEARCH_DEBUG=1 to see where", "data_invalid"
-    return {"message": message, "hint": hint, "kind": kind}
+        return AutoresearchError(
+            f"no space left for `{cache_directory()}`",
+            hint="make room, or set AUTORESEARCH_CACHE_DIR to another disk; `autoresearch prepare` then"
+            " resumes where it was",
+            kind="disk",
+        )
+    if isinstance(exc, OSError):
+        return AutoresearchError(
+            f"cannot read or write `{exc.filename or cache_directory()}`: {exc.strerror or exc}",
+            hint="see who owns it and whether its disk is there",
+            kind="disk",
+        )
+    if isinstance(exc, MemoryError):
+        return AutoresearchError("memory ran out", hint="lower `data.memory_mb`", kind="data_invalid")
+    return AutoresearchError(
+        f"a worker of `prepare` failed: {type(exc).__name__}: {exc}",
+        hint="set AUTORESEARCH_DEBUG=1 to see where",
+        kind="data_invalid",
+    )
 
 
 def _main() -> None:
@@ -223,10 +235,11 @@ def _main() -> None:
 
         try:
             result = getattr(work, request["name"])(request["job"], report)
-        except AutoresearchError as exc:
-            answer({"error": {"message": exc.message, "hint": exc.hint, "kind": exc.kind}})
         except Exception as exc:  # noqa: BLE001 - whatever it is, the parent reports it.
-            answer({"error": _as_error(exc)})
+            if os.environ.get("AUTORESEARCH_DEBUG") and not isinstance(exc, AutoresearchError):
+                traceback.print_exc()
+            error = explain(exc)
+            answer({"error": {"message": error.message, "hint": error.hint, "kind": error.kind}})
         else:
             answer({"bytes": pending})
             answer({"result": result})

@@ -11,7 +11,6 @@ splits and those settings: the same text from another place, or read by another 
 is the same dataset.
 """
 
-import errno
 import json
 import shutil
 import time
@@ -37,8 +36,9 @@ from autoresearch.data.pipeline import (
     hash_of,
     whole,
 )
+from autoresearch.data.pool import explain
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
-from autoresearch.errors import AutoresearchError, PrerequisiteError
+from autoresearch.errors import PrerequisiteError
 from autoresearch.paths import cache_directory, find_run_directory
 from autoresearch.util.files import file_sha256, read_json, write_json
 from autoresearch.util.locks import locked
@@ -91,7 +91,7 @@ def prepare(
                 shutil.rmtree(run.folder, ignore_errors=True)
             rows = _eval_rows(run, dataset)
     except OSError as exc:
-        raise _explain(exc) from exc
+        raise explain(exc) from exc
     return _summary(run, dataset, rows, is_new=is_new, seconds=time.monotonic() - started)
 
 
@@ -317,19 +317,4 @@ def _summary(
         seconds=round(seconds, 3),
         phases=tuple(run.phases) if is_new else (),
         warnings=tuple(warnings),
-    )
-
-
-def _explain(exc: OSError) -> AutoresearchError:
-    if exc.errno == errno.ENOSPC:
-        return AutoresearchError(
-            f"no space left for `{cache_directory()}`",
-            hint="make room, or set AUTORESEARCH_CACHE_DIR to another disk; `autoresearch prepare` then"
-            " resumes where it was",
-            kind="disk",
-        )
-    return AutoresearchError(
-        f"cannot read or write `{exc.filename or cache_directory()}`: {exc.strerror or exc}",
-        hint="see who owns it and whether its disk is there",
-        kind="disk",
     )
