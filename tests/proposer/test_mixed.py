@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 from proposer_sample import TRAIN, context
@@ -19,9 +20,9 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.proposer.fallback import Mixed, WithFallback
 from autoresearch.proposer.llm.proposer import LlmProposer
-from autoresearch.proposer.registry import make_proposer
+from autoresearch.proposer.registry import KINDS, make_proposer
 from autoresearch.proposer.search.proposer import SearchProposer
-from autoresearch.types import Proposal, Usage
+from autoresearch.types import ConfiguredProposer, Proposal, Usage
 
 NEVER = threading.Event()
 
@@ -272,3 +273,7 @@ def test_a_mix_without_shares_is_refused() -> None:
     made = make_proposer(mix)
     assert isinstance(made, Mixed)
     assert set(made.members) == {"search"}
+
+
+def test_every_kind_that_can_be_configured_has_a_row() -> None:
+    assert set(KINDS) == set(get_args(ConfiguredProposer))
