@@ -161,7 +161,7 @@ class DataConfig(_Section):
     )
     holdout_share: float = setting(
         0.02,
-        "Share of documents held out for validation, and as many for test, where a source has no shards of its own for"
+        "Share of documents held out for validation, and as many for test, where a source has no separate shards for"
         " it.",
         gt=0,
         le=0.4,

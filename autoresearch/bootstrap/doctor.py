@@ -1,6 +1,6 @@
-"""What `autoresearch doctor` finds out: one finding for each thing a session needs.
+"""The checks of `autoresearch doctor`: one finding for each thing a session needs.
 
-A check never raises and never hangs: torch is asked in processes of their own, with a time limit. Nothing is
+A check never raises and never hangs: torch is asked in separate processes, with a time limit. Nothing is
 changed on the machine but the cache of measured attention kernels.
 """
 
@@ -61,7 +61,7 @@ _TORCH_SECONDS = 120.0
 _MIN_CACHE_GB = 3.0
 _MIN_STATE_GB = 2.0
 _MAX_LOAD = 0.5
-"""Share of the cores in use by other processes from which a warning is shown."""
+"""Share of the cores that others may use above which `doctor` warns."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _torch(state: _State) -> Iterator[Finding]:
         return
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        yield Finding("torch", "fail", f"{version} does not work: {last[0]}", "install it again")
+        yield Finding("torch", "fail", f"{version} does not work: {last[0]}", "reinstall it")
         return
     state.torch = json.loads(done.stdout.splitlines()[-1])
     seconds = time.monotonic() - began
@@ -437,7 +437,7 @@ def _proposer(state: _State) -> Iterator[Finding]:
 
     config = state.loaded.config
     sandbox = None
-    with contextlib.suppress(PrerequisiteError):  # Another line reports it.
+    with contextlib.suppress(PrerequisiteError):  # Has its own finding.
         sandbox = choose(config.sandbox.backend)
     answer = make_proposer(config, sandbox=sandbox).check()
     yield Finding("proposer", "ok", answer, data={"kind": kind})

@@ -43,7 +43,7 @@ def scaffold(
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
 
-    Where train.py stays, nothing of a template is added that only the template's own train.py would use.
+    Where train.py exists, files that only the template's own train.py would use are left out.
 
     Args:
         folder: Made if missing.
@@ -79,7 +79,7 @@ def scaffold(
     if is_repository(folder):
         with Repository.open(folder) as repository:
             Record(run_directory, repository, tag).check_fetched()
-    if source is not None:  # first: what it brings is not taken from the template
+    if source is not None:  # first, so that its files are kept
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
     is_new = not (folder / CONFIG_NAME).exists()

@@ -197,7 +197,9 @@ def explain(exc: Exception) -> AutoresearchError:
             kind="disk",
         )
     if isinstance(exc, MemoryError):
-        return AutoresearchError("memory ran out", hint="lower `data.memory_mb`", kind="data_invalid")
+        return AutoresearchError(
+            "memory ran out", hint="lower `data.memory_mb`", kind="data_invalid"
+        )
     return AutoresearchError(
         f"a worker of `prepare` failed: {type(exc).__name__}: {exc}",
         hint="set AUTORESEARCH_DEBUG=1 to see where",

@@ -108,7 +108,7 @@ def _load(path: Path) -> Attention | None:
 
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
-    """Measure in a separate process, because a kernel may crash it."""
+    """Measure in a separate process, which a crashing kernel may take down."""
     argv = python_command("-m", "autoresearch.trial.child.attention", json.dumps(values))
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The hardware of this machine, found without importing torch: NVML, psutil, /sys and package metadata.
+"""Describes this machine without importing torch: NVML, psutil, /sys and package metadata.
 
 `describe()` costs a few milliseconds and never raises: what cannot be found out is None or empty. It does
 not start a GPU context, so it may run during a trial.
@@ -353,8 +353,8 @@ def _amd() -> _Gpu | None:
 def _unusable(kind: Kind, name: str, torch: str) -> str:
     """Say why the installed torch, of this version, cannot use a GPU; empty where it can.
 
-    An NVIDIA GPU is taken where torch does not say what it is built for. An AMD one is not: most of those are the
-    integrated graphics of a processor, where torch is built without ROCm.
+    An NVIDIA GPU is taken where torch does not say what it is built for. An AMD one is not: most of them are the
+    graphics of a processor, with a torch built without ROCm.
     """
     build = _torch_build(torch)
     if kind in ("mps", build) or (kind == "cuda" and not build):
