@@ -1,4 +1,4 @@
-"""A session as an Arrow table, one row an experiment, for notebooks."""
+"""A session as an Arrow table, one row per experiment, for notebooks."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def to_arrow(session: "Session") -> "pa.Table":
-    """Return a table with one row an experiment; what is missing is null.
+    """Return a table with one row per experiment; what is missing is null.
 
     Columns: number, commit, parent, state, verdict, reason, val_bpb, delta, p_real, estimate, low, high,
     num_trials, trials (a list of structs), proposer, theme, description, hypothesis, lines_added, lines_removed,
@@ -58,47 +58,19 @@ def to_arrow(session: "Session") -> "pa.Table":
     )
     rows = []
     for e in session.experiments:
-        d = e.decision
-        rows.append(
-            {
-                "number": e.number,
-                "commit": e.commit or None,
-                "parent": e.parent or None,
-                "state": e.state.value,
-                "verdict": e.verdict.value if e.verdict else None,
-                "reason": e.reason or None,
-                "val_bpb": e.val_bpb,
-                "delta": d.delta if d else None,
-                "p_real": e.p_real,
-                "estimate": d.estimate if d else None,
-                "low": d.low if d else None,
-                "high": d.high if d else None,
-                "num_trials": len(e.trials),
-                "trials": [
-                    {
-                        field.name: t.result.outcome.value
-                        if field.name == "outcome"
-                        else getattr(t.result, field.name)
-                        for field in trial
-                    }
-                    for t in e.trials
-                ],
-                "proposer": e.proposer or None,
-                "theme": e.theme or None,
-                "description": e.description,
-                "hypothesis": e.hypothesis or None,
-                "lines_added": e.lines_added,
-                "lines_removed": e.lines_removed,
-                "peak_memory_mb": e.peak_memory_mb,
-                "tokens_per_second": e.tokens_per_second,
-                "total_seconds": e.total_seconds,
-                "cost_usd": e.usage.cost_usd,
-                "tokens_in": e.usage.tokens_in,
-                "tokens_out": e.usage.tokens_out,
-                "setup": e.setup or None,
-                "started_at": parse_time(e.started_at),
-                "judged_at": parse_time(e.judged_at),
-                "is_reverted": bool(e.reverted_by),
-            }
-        )
+        row = {name: getattr(e, name, None) for name in schema.names}
+        row |= {
+            name: getattr(e.decision, name, None) for name in ("delta", "estimate", "low", "high")
+        }
+        row |= {name: getattr(e.usage, name) for name in ("cost_usd", "tokens_in", "tokens_out")}
+        row |= {
+            "num_trials": len(e.trials),
+            "trials": [
+                {field.name: getattr(t.result, field.name) for field in trial} for t in e.trials
+            ],
+            "started_at": parse_time(e.started_at),
+            "judged_at": parse_time(e.judged_at),
+            "is_reverted": bool(e.reverted_by),
+        }
+        rows.append({name: None if value == "" else value for name, value in row.items()})
     return pa.Table.from_pylist(rows, schema=schema)
