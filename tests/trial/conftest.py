@@ -18,6 +18,7 @@ from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
 from autoresearch.execution import local
 from autoresearch.execution.local import LocalExecutor
+from autoresearch.judge.audit import TOLERANCE
 from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import Score, Text
@@ -169,7 +170,7 @@ def judge_text(
             "vocab_size": dataset.vocab_size,
             "text": Text.make(rows, dataset.token_bytes),
             "training": lambda count: training[:count].astype(np.int32),
-            "tolerance": config.judge.tolerance,
+            "tolerance": TOLERANCE,
             "stop": threading.Event(),
         }
         return judge_weights(Work(**{**values, **(work or {})}))

@@ -321,11 +321,8 @@ def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monk
         )
     )
     logs = tmp_path / "logs"
-    result = run(
-        text,
-        executor={"log_directory": logs},
-        trial__max_log_bytes=100_000,
-    )
+    monkeypatch.setattr("autoresearch.trial.training.MAX_LOG_BYTES", 100_000)
+    result = run(text, executor={"log_directory": logs})
     assert result.outcome is Outcome.OK, result
     assert result.extra["num_log_bytes"] > 30_000_000
     assert len(result.log_tail) <= 16_000
@@ -483,14 +480,17 @@ def test_stop_ends_a_trial_soon(run) -> None:
     assert time.monotonic() - started_at < 300
 
 
-def test_weights_have_a_cap(run) -> None:
+def test_weights_have_a_cap(run, monkeypatch: pytest.MonkeyPatch) -> None:
     text = counts(("SIZE = 8, 32, 1", "SIZE = 8, 32, 1000"))
-    result = run(text, trial__max_weights_mb=1)
+    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 1_000_000)
+    result = run(text)
     assert result.outcome is Outcome.CRASH
     assert "at most 1 MB" in result.detail
 
 
-def test_weights_beyond_the_memory_of_this_machine_are_a_crash(run) -> None:
+def test_weights_beyond_the_memory_of_this_machine_are_a_crash(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = counts(
         (
             "    trial.submit(model)\n",
@@ -499,7 +499,8 @@ def test_weights_beyond_the_memory_of_this_machine_are_a_crash(run) -> None:
 """,
         )
     )
-    result = run(text, trial__max_weights_mb=10**9)
+    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 10**15)
+    result = run(text)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "oom"), result
     assert result.detail == "weights of 281474977 MB do not fit in the memory of this machine"
 
