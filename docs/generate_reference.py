@@ -23,7 +23,7 @@ EXIT_CODES = (
 )
 VARIABLES = (
     ("AUTORESEARCH_SECTION_KEY", "any setting of the configuration, for example AUTORESEARCH_TRIAL_BUDGET_SECONDS=60"),
-    ("AUTORESEARCH_CACHE_DIR", "the folder of prepared data, shared by all run directories"),
+    ("AUTORESEARCH_CACHE_DIR", "where prepared data lies, shared by all run directories"),
     ("AUTORESEARCH_NO_PROGRESS", "no bars, no live rows"),
     ("AUTORESEARCH_PAGER, PAGER", "the pager of log, show and diff; cat is none"),
     ("AUTORESEARCH_DEBUG", "tracebacks of errors too, as --verbose"),

@@ -61,7 +61,7 @@ _TORCH_SECONDS = 120.0
 _MIN_CACHE_GB = 3.0
 _MIN_STATE_GB = 2.0
 _MAX_LOAD = 0.5
-"""Share of the cores in use by other processes from which a warning is shown."""
+"""Share of the cores that others may use before it is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _torch(state: _State) -> Iterator[Finding]:
         return
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        yield Finding("torch", "fail", f"{version} does not work: {last[0]}", "install it again")
+        yield Finding("torch", "fail", f"{version} does not work: {last[0]}", "install it anew")
         return
     state.torch = json.loads(done.stdout.splitlines()[-1])
     seconds = time.monotonic() - began
@@ -171,7 +171,7 @@ def _torch(state: _State) -> Iterator[Finding]:
         build = f"CUDA {found['cuda']} build"
     elif found["hip"]:
         build = f"ROCm {found['hip']} build"
-    text = f"{found['version']}, {build}, first matmul took {seconds:.1f} s"
+    text = f"{found['version']}, {build}, first product after {seconds:.1f} s"
     yield Finding("torch", "ok", text, data={**found, "seconds": round(seconds, 2)})
 
 
@@ -208,7 +208,7 @@ def _device(state: _State) -> Iterator[Finding]:
 
 
 def _busy(found: Hardware) -> Iterator[Finding]:
-    """Report other processes on the device, and whether it is slowed down."""
+    """Who else uses the device, and whether it is slowed down."""
     if found.kind in ("cpu", "mps") and hasattr(os, "getloadavg"):
         load = os.getloadavg()[0]
         data = {"load": round(load, 2), "cores": found.cores}
@@ -436,7 +436,7 @@ def _proposer(state: _State) -> Iterator[Finding]:
 
     config = state.loaded.config
     sandbox = None
-    with contextlib.suppress(PrerequisiteError):  # Another line reports it.
+    with contextlib.suppress(PrerequisiteError):  # Told by a line of its own.
         sandbox = choose(config.sandbox.backend)
     answer = make_proposer(config, sandbox=sandbox).check()
     yield Finding("proposer", "ok", answer, data={"kind": kind})

@@ -22,7 +22,7 @@ class Scaffold:
     tag: str
     preset: str
     why: str
-    """Why this preset was chosen; empty when the user named it."""
+    """Why this preset was chosen; empty when the person named it."""
     written: tuple[str, ...]
     kept: tuple[str, ...]
     """Files that were there already and were left as they are."""
@@ -43,7 +43,7 @@ def scaffold(
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
 
-    Where train.py stays, nothing of a template is added that only the template's own train.py would use.
+    Where train.py stays, nothing of a template is put beside it that only the template's own train.py would use.
 
     Args:
         folder: Made if missing.
@@ -79,7 +79,7 @@ def scaffold(
     if is_repository(folder):
         with Repository.open(folder) as repository:
             Record(run_directory, repository, tag).check_fetched()
-    if source is not None:  # first: what it brings is not taken from the template
+    if source is not None:  # first: what it brings is not made anew
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
     is_new = not (folder / CONFIG_NAME).exists()
@@ -119,4 +119,4 @@ def outer_repository(folder: Path) -> Path | None:
 
 def default_tag() -> str:
     """Return today's date as a tag, `nov21`."""
-    return date.today().strftime("%b%d").lower()  # noqa: DTZ011 - the user's own day
+    return date.today().strftime("%b%d").lower()  # noqa: DTZ011 - the person's own day

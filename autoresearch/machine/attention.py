@@ -32,7 +32,7 @@ class Attention:
 
     choice: str = DEFAULT
     source: str = "default"
-    """`default`, `measured`, `cached` (measured before) or `environment` (set by the user)."""
+    """`default`, `measured`, `cached` (measured before) or `environment` (a person set it)."""
     full: dict[str, float] = field(default_factory=dict)
     """Kernel -> milliseconds forward and backward, without a window."""
     windowed: dict[str, float] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def _load(path: Path) -> Attention | None:
 
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
-    """Measure in a separate process, because a kernel may crash it."""
+    """Measure in a process of its own: a kernel that crashes takes only that one along."""
     argv = python_command("-m", "autoresearch.trial.child.attention", json.dumps(values))
     try:
         done = subprocess.run(

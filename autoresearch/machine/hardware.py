@@ -1,7 +1,7 @@
-"""The hardware of this machine, found without importing torch: NVML, psutil, /sys and package metadata.
+"""What machine this is, without importing torch: NVML, psutil, /sys and package metadata.
 
 `describe()` costs a few milliseconds and never raises: what cannot be found out is None or empty. It does
-not start a GPU context, so it may run during a trial.
+not start a GPU context, so it may run beside a trial.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ A name that is not here has no peak: a laptop part shares its number with a desk
 
 
 COUNTED_LIKE_NVML = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Environment of every process that uses torch, unless the user set it: GPUs are numbered by their place.
+"""Environment of every process that uses torch, unless a person set it: GPUs are numbered by their place.
 
 CUDA itself puts the fastest first, NVML and nvidia-smi do not: of two different GPUs the lab would describe and watch
 one while the other trains.
@@ -253,7 +253,7 @@ def gpu_processes() -> list[GpuProcess]:
 
 
 def gpu_uuid() -> str | None:
-    """Return the maker's own number of the GPU torch uses first, however the user named it; None without NVML."""
+    """Return the maker's own number of the GPU torch uses first, however a person named it; None without NVML."""
     with _nvml() as nvml:
         handle = None if nvml is None else gpu_handle(nvml)
         if nvml is not None and handle is not None:
@@ -363,8 +363,8 @@ def _amd() -> _Gpu | None:
 def _unusable(kind: Kind, name: str, torch: str) -> str:
     """Say why the installed torch, of this version, cannot use a GPU; empty where it can.
 
-    An NVIDIA GPU is taken where torch does not say what it is built for. An AMD one is not: most of those are the
-    integrated graphics of a processor, where torch is built without ROCm.
+    An NVIDIA GPU is taken where torch does not say what it is built for. An AMD one is not: most of them are the
+    graphics of a processor, beside a torch that knows nothing of ROCm.
     """
     build = _torch_build(torch)
     if kind in ("mps", build) or (kind == "cuda" and not build):
