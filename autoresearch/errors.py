@@ -1,4 +1,4 @@
-"""Error classes with their exit codes and kinds."""
+"""Every error a person or an agent can cause, with its exit code, its kind and the way out."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ ErrorKind = Literal[
 
 
 class AutoresearchError(Exception):
-    """A failure reported in one sentence, with a hint that says what to do.
+    """A failure that is told in one sentence, with a hint that says what to do.
 
     Args:
         message: One sentence without a full stop; names the thing in backticks.

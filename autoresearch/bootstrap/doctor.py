@@ -171,7 +171,7 @@ def _torch(state: _State) -> Iterator[Finding]:
         build = f"CUDA {found['cuda']} build"
     elif found["hip"]:
         build = f"ROCm {found['hip']} build"
-    text = f"{found['version']}, {build}, first matmul took {seconds:.1f} s"
+    text = f"{found['version']}, {build}, first product after {seconds:.1f} s"
     yield Finding("torch", "ok", text, data={**found, "seconds": round(seconds, 2)})
 
 
@@ -208,7 +208,7 @@ def _device(state: _State) -> Iterator[Finding]:
 
 
 def _busy(found: Hardware) -> Iterator[Finding]:
-    """Report other processes on the device, and whether it is slowed down."""
+    """Who else uses the device, and whether it is slowed down."""
     if found.kind in ("cpu", "mps") and hasattr(os, "getloadavg"):
         load = os.getloadavg()[0]
         data = {"load": round(load, 2), "cores": found.cores}

@@ -22,7 +22,7 @@ class Scaffold:
     tag: str
     preset: str
     why: str
-    """Why this preset was chosen; empty when the user named it."""
+    """Why this preset was chosen; empty when the person named it."""
     written: tuple[str, ...]
     kept: tuple[str, ...]
     """Files that were there already and were left as they are."""
@@ -119,4 +119,4 @@ def outer_repository(folder: Path) -> Path | None:
 
 def default_tag() -> str:
     """Return today's date as a tag, `nov21`."""
-    return date.today().strftime("%b%d").lower()  # noqa: DTZ011 - the user's own day
+    return date.today().strftime("%b%d").lower()  # noqa: DTZ011 - the person's own day
