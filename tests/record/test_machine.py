@@ -59,7 +59,7 @@ def test_a_full_disk_stops_cleanly_and_the_session_goes_on_after(
     with pytest.raises(WorkError, match=r"the disk .* is full") as caught:
         night.try_out(night.knob(2, 22))
     assert caught.value.kind == "disk"
-    assert "continues the session" in (caught.value.hint or "")
+    assert "goes on" in (caught.value.hint or "")
     assert night.record.session() == before
     full_disk.unlink()
     night.number = 2
