@@ -7,6 +7,7 @@ as UTF-8 and fits in one line of JSON.
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,17 @@ TEXT_LIMIT = 20_000
 _BAD = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
+
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
+
+
+def redact(text: str) -> str:
+    """Return a text without the values of secrets that the environment holds."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= 6:
+            text = text.replace(value, f"<{name}>")
+    return text
 
 
 def _visible(match: re.Match[str]) -> str:
