@@ -90,14 +90,12 @@ def as_verb(function: Callable[..., int | None]) -> Callable[..., int | None]:
     """Return the function of a verb with `--json` and `--quiet` added to its options."""
 
     @functools.wraps(function)
-    def verb(
-        *args: Any, ctx: typer.Context, is_json: bool, is_quiet: bool, **options: Any
-    ) -> int | None:
+    def verb(ctx: typer.Context, is_json: bool, is_quiet: bool, **options: Any) -> int | None:
         given = state(ctx)
         ctx.obj = ctx.find_root().obj = dataclasses.replace(
             given, is_json=given.is_json or is_json, is_quiet=given.is_quiet or is_quiet
         )
-        return function(*args, ctx=ctx, **options)
+        return function(ctx, **options)
 
     shared = {"is_json": JsonOption, "is_quiet": QuietOption}
     signature = inspect.signature(function)

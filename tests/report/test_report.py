@@ -317,6 +317,7 @@ def call(verb, *args):
     import typer
     from typer.testing import CliRunner
 
+    from autoresearch.cli import _MODULES
     from autoresearch.commands import as_verb
 
     app = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -325,7 +326,7 @@ def call(verb, *args):
     def top():
         """Have sub-commands."""
 
-    module = importlib.import_module(f"autoresearch.commands.{verb}")
+    module = importlib.import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
     app.command(verb)(as_verb(getattr(module, verb)))
     return CliRunner().invoke(app, [verb, *args])
 
