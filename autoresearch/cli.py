@@ -1,8 +1,4 @@
-"""The Typer app and `main()`, the only place where an error becomes an exit code.
-
-Exit codes: 0 done, 1 the work failed, 2 usage or configuration, 3 a prerequisite is missing, 130 interrupted,
-141 the reader of a pipe went away.
-"""
+"""The Typer app and `main()`, the only place where an error becomes an exit code of `errors.EXIT_CODES`."""
 
 import os
 import sys
@@ -13,18 +9,19 @@ from importlib import import_module
 from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from autoresearch import __version__
-from autoresearch.commands import Color, State
-from autoresearch.errors import AutoresearchError, UsageError
+from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb
+from autoresearch.errors import EXIT_CODES, AutoresearchError, Interrupted, UsageError
 
 HELP = """Turn one GPU into an overnight research lab.
 
-A person writes program.md, an agent edits train.py, the lab trains it for a fixed time, measures val_bpb itself,
-keeps the change on a git branch if it is really better, and goes on all night."""
+You write program.md, an agent edits train.py, the lab trains it for a fixed time, measures val_bpb itself,
+keeps the change on a git branch if it is really better, and repeats that all night."""
 
-EPILOG = """Exit codes: 0 done, 1 the work failed, 2 usage or configuration, 3 a prerequisite is missing,
-130 interrupted. Start with `autoresearch demo`."""
+EPILOG = f"""Exit codes: {", ".join(f"{code} {text.partition(';')[0]}" for code, text in EXIT_CODES.items())}.
+Start with `autoresearch demo`."""
 
 VERBS: dict[str, tuple[str, ...]] = {
     "Start": ("demo", "init", "prepare", "doctor"),
@@ -41,13 +38,37 @@ _MODULES = {
 }
 _FUNCTIONS = {"try": "try_"}
 _GIVEN: ContextVar[State] = ContextVar("_GIVEN")
-"""The flags before the verb, for errors: when one is told, Typer's context is gone."""
+"""The flags before the verb, for errors: when one is printed, Typer's context is gone."""
 
 _WrongLine = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What Typer raises for a command line it cannot read: `UsageError`, which it does not export."""
 
+
+class _PlainUsage:
+    """Help without what Typer adds to names: `<bool>` after a flag, braces around an argument."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in found:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return found
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # type: ignore[misc]
+
+
+class _Verb(_PlainUsage, TyperCommand):
+    """One verb."""
+
+
+class _Verbs(_PlainUsage, TyperGroup):
+    """All of them."""
+
+
 app = typer.Typer(
     name="autoresearch",
+    cls=_Verbs,
     help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,
@@ -66,8 +87,8 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def _globals(
     ctx: typer.Context,
-    is_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
-    is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print little.")] = False,
+    is_json: JsonOption = False,
+    is_quiet: QuietOption = False,
     is_verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print the traceback of an error too.")
     ] = False,
@@ -97,7 +118,7 @@ def _register() -> None:
         for verb in verbs:
             module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
             function = getattr(module, _FUNCTIONS.get(verb, verb))
-            app.command(verb, rich_help_panel=panel)(function)
+            app.command(verb, cls=_Verb, rich_help_panel=panel)(as_verb(function))
 
 
 _register()
@@ -120,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(args)
         sys.stdout.flush()
         return code
+    except Interrupted:
+        return 130
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -138,12 +161,13 @@ def _abandon_stdout() -> None:
 
 
 def _run(args: list[str]) -> int:
-    """Run the command and tell its error.
+    """Run the command, print its error, and return the exit code.
 
-    Not by calling the app: that has exit codes of its own for Ctrl-C and a reader that is gone.
+    Does not call the app, which has its own exit codes for Ctrl-C and a reader that is gone.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, also at a question.
+        Interrupted: a verb was ended by the user.
         BrokenPipeError: the reader is gone.
         OSError: the error cannot be written.
     """
@@ -160,9 +184,11 @@ def _run(args: list[str]) -> int:
             raise exc.__context__ from None
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except _WrongLine as exc:
-        return _tell(_usage_error(exc), args) if args else 2  # without arguments that was the help
+        return (
+            _report(_usage_error(exc), args) if args else 2
+        )  # without arguments that was the help
     except AutoresearchError as exc:
-        return _tell(exc, args)
+        return _report(exc, args)
     except typer.Abort as exc:
         if exc.__context__:
             sys.stderr.write("\n")  # it was not answered: the line of the question is still open
@@ -170,14 +196,14 @@ def _run(args: list[str]) -> int:
             raise exc.__context__ from None
         sys.stderr.write("aborted\n")
         return 1
-    except BrokenPipeError:
+    except (BrokenPipeError, Interrupted):
         raise
     except Exception as exc:  # noqa: BLE001 - the last net: no exception is shown as a traceback
-        return _tell(_unforeseen(exc, args), args)
+        return _report(_unforeseen(exc, args), args)
 
 
 def _usage_error(problem: Any) -> UsageError:
-    """Return what Typer says of a command line in our own words: no capital, no full stop, a way out."""
+    """Return the error of a wrong command line in the style of ours: no capital, no full stop, a hint."""
     message = problem.format_message().strip().removesuffix(".")
     verb = problem.ctx.command_path if problem.ctx else "autoresearch"
     hint = f"see `{verb} --help`"
@@ -188,7 +214,7 @@ def _usage_error(problem: Any) -> UsageError:
 
 
 def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
-    """Return the error of an exception that no other code caught: a refusal of the system, else a bug."""
+    """Return the error for an exception that no other code caught: of the system, else a bug."""
     verb = next((a for a in args if any(a in verbs for verbs in VERBS.values())), "autoresearch")
     reason = str(problem).strip().partition("\n")[0][:300]
     if isinstance(problem, OSError):
@@ -196,7 +222,7 @@ def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
         at = f" at {' and '.join(places)}" if places else ""
         error = AutoresearchError(
             f"`{verb}` failed{at}: {problem.strerror or reason or type(problem).__name__}",
-            hint="mend that and try again; `autoresearch -v ...` shows where it happened",
+            hint="fix that and try again; `autoresearch -v ...` shows where it happened",
             kind="system",
         )
     else:
@@ -209,13 +235,13 @@ def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
 
 
 def _store(problem: Exception, args: Sequence[str]) -> str:
-    """Write what a report of a bug needs to a file; return how to report it."""
+    """Write a bug report to a file; return how to send it."""
     import platform
     import shlex
     import tempfile
     import traceback
 
-    from autoresearch.proposer.llm.provider import redact
+    from autoresearch.util.text import redact
 
     lines = (
         f"autoresearch {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
@@ -234,7 +260,7 @@ def _store(problem: Exception, args: Sequence[str]) -> str:
     )
 
 
-def _tell(error: AutoresearchError, args: Sequence[str]) -> int:
+def _report(error: AutoresearchError, args: Sequence[str]) -> int:
     given = _GIVEN.get()
     if given.is_verbose or os.environ.get("AUTORESEARCH_DEBUG"):
         import traceback

@@ -1,4 +1,4 @@
-"""Every error a person or an agent can cause, with its exit code, its kind and the way out."""
+"""The exit codes, and every error a user or an agent can cause with its exit code, kind and hint."""
 
 from typing import Literal
 
@@ -25,8 +25,24 @@ ErrorKind = Literal[
 ]
 
 
+EXIT_CODES = {
+    0: "done",
+    1: "the work failed",
+    2: "usage or configuration",
+    3: "a prerequisite is missing; the hint is the command to run",
+    130: "interrupted",
+    141: "the reader of a pipe went away",
+}
+SESSION_EXIT_CODES = {"error": 1, "proposer": 3}
+"""Reason a session ended -> exit code, where it is not 0."""
+
+
+class Interrupted(Exception):  # noqa: N818 - no failure
+    """The user ended the work (exit 130); everything to say about it was printed."""
+
+
 class AutoresearchError(Exception):
-    """A failure that is told in one sentence, with a hint that says what to do.
+    """A failure, printed as one sentence with a hint that says what to do.
 
     Args:
         message: One sentence without a full stop; names the thing in backticks.

@@ -21,17 +21,9 @@ HEAD = """\
 # flags > AUTORESEARCH_<SECTION>_<KEY> > the run directory's autoresearch.toml > these defaults.
 # `autoresearch run --show-config` prints each value and where it came from.
 """
-EXIT_CODES = (
-    (0, "done"),
-    (1, "the work itself failed"),
-    (2, "usage or configuration"),
-    (3, "a prerequisite is missing; the hint is the command that helps"),
-    (130, "interrupted"),
-    (141, "the reader of a pipe went away"),
-)
 VARIABLES = (
     ("AUTORESEARCH_SECTION_KEY", "any setting of the configuration, for example AUTORESEARCH_TRIAL_BUDGET_SECONDS=60"),
-    ("AUTORESEARCH_CACHE_DIR", "where prepared data is kept, shared by all run directories"),
+    ("AUTORESEARCH_CACHE_DIR", "where prepared data is stored, shared by all run directories"),
     ("AUTORESEARCH_NO_PROGRESS", "no bars, no live rows"),
     ("AUTORESEARCH_PAGER, PAGER", "the pager of log, show and diff; cat is none"),
     ("AUTORESEARCH_DEBUG", "tracebacks of errors too, as --verbose"),
@@ -41,6 +33,8 @@ VARIABLES = (
 
 def reference() -> str:
     """Return the whole page."""
+    from autoresearch.errors import EXIT_CODES
+
     parts = [
         "# Reference",
         "",
@@ -51,7 +45,7 @@ def reference() -> str:
         *_commands(),
         "## Exit codes",
         "",
-        *_table(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES]),
+        *_table(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES.items()]),
         "",
         "## Environment",
         "",

@@ -125,11 +125,6 @@ def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Fi
             yield Finding(name, "fail", f"could not be checked: {type(exc).__name__}: {exc}")
 
 
-def exit_code(findings: list[Finding]) -> int:
-    """Return 3 when something a session needs is missing, else 0."""
-    return 3 if any(f.status == "fail" for f in findings) else 0
-
-
 # ------------------------------------------------------------------------------------ checks
 
 

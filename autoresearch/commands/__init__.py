@@ -1,15 +1,15 @@
-"""One file a verb: options, one call of the core, one call of the ui.
-
-What the verbs share: the global flags as one object, and the options that many of them repeat.
-"""
+"""One file per verb: options, one call of the core, one call of the ui; what verbs share is here and in `_common`."""
 
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from autoresearch.commands._common import complete_tag
+from autoresearch.commands._common import complete_experiment, complete_tag
 from autoresearch.config import described
 
 if TYPE_CHECKING:
@@ -18,20 +18,44 @@ if TYPE_CHECKING:
 Color = Literal["auto", "always", "never"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print as little as possible.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print less.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 TagOption = Annotated[
     str | None,
     typer.Option(
-        "--tag",
-        metavar="TAG",
-        help="The session, if not the current one.",
+        "--tag", metavar="TAG", help="Session; default: the current one.",
         autocompletion=complete_tag,
     ),
-]
+]  # fmt: skip
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
+    bool, typer.Option("--dry-run", "-n", help="Show what would be done, and do nothing.")
 ]
+FromFileOption = Annotated[
+    str, typer.Option("--from", metavar="FILE", help="Read a results.tsv instead of the record.")
+]
+NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Never use a pager.")]
+UnsafeOption = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-sandbox", help="Run unread code without isolation; reports say so."
+    ),
+]  # fmt: skip
+BeginFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="RESULT",
+        help="Begin the new session, --tag, from a tag's best, an experiment or a commit.",
+    ),
+]  # fmt: skip
+
+
+def experiment_argument(metavar: str = "EXPERIMENT") -> Any:
+    """Return the argument that names an experiment, under the name that the help calls it."""
+    return typer.Argument(
+        metavar=metavar,
+        help="A number, baseline, best, last or the beginning of a commit.",
+        autocompletion=complete_experiment,
+    )
 
 
 def option_of(key: str) -> Any:
@@ -49,7 +73,7 @@ class State:
     is_json: bool = False
     is_quiet: bool = False
     is_verbose: bool = False
-    """Whether an error is told with its traceback."""
+    """Whether errors are printed with their traceback."""
     color: Color = "auto"
     is_progress_shown: bool = True
 
@@ -66,11 +90,30 @@ class State:
         )
 
 
-def state(ctx: typer.Context, *, is_json: bool = False, is_quiet: bool = False) -> State:
-    """Return the global flags joined with those given after the verb."""
-    found = cast("State", ctx.find_object(State) or State())
-    joined = dataclasses.replace(
-        found, is_json=found.is_json or is_json, is_quiet=found.is_quiet or is_quiet
+def state(ctx: typer.Context) -> State:
+    """Return the global flags."""
+    return cast("State", ctx.find_object(State) or State())
+
+
+def as_verb(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return the function of a verb with `--json` and `--quiet` added to its options."""
+
+    @functools.wraps(function)
+    def verb(ctx: typer.Context, is_json: bool, is_quiet: bool, **options: Any) -> int | None:
+        given = state(ctx)
+        ctx.obj = ctx.find_root().obj = dataclasses.replace(
+            given, is_json=given.is_json or is_json, is_quiet=given.is_quiet or is_quiet
+        )
+        return function(ctx, **options)
+
+    shared = {"is_json": JsonOption, "is_quiet": QuietOption}
+    signature = inspect.signature(function)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+        for name, option in shared.items()
+    ]
+    verb.__dict__["__signature__"] = signature.replace(
+        parameters=[*signature.parameters.values(), *added]
     )
-    ctx.find_root().obj = joined
-    return joined
+    verb.__annotations__ = {**function.__annotations__, **shared}
+    return verb

@@ -1,8 +1,6 @@
-"""What the verbs that only look have in common: open the record, read its files, complete ids in the shell."""
+"""Shared by the verbs: open the record, read its files, complete ids in the shell."""
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,11 +9,6 @@ if TYPE_CHECKING:
     from autoresearch.record.record import Record
     from autoresearch.types import Experiment, Session
     from autoresearch.ui.pages.as_json import Details
-
-FromOption = Annotated[
-    str, typer.Option("--from", metavar="FILE", help="Read a results.tsv instead of the record.")
-]
-NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Never use a pager.")]
 
 
 def open_record(tag: str | None = None) -> "Record":
@@ -27,7 +20,7 @@ def open_record(tag: str | None = None) -> "Record":
 
 
 def read_foreign(path: "Path") -> "Session":
-    """Return anybody's results.tsv as a session, with each score's difference to the best before it."""
+    """Return any results.tsv as a session, with each score's difference to the best before it."""
     from dataclasses import replace
 
     from autoresearch.record.results_tsv import read_tsv
@@ -49,15 +42,12 @@ def read_foreign(path: "Path") -> "Session":
 
 
 def exclude(flags: "Mapping[str, bool]", flag: str, *others: str) -> None:
-    """Refuse a flag beside any of the others.
+    """Raise UsageError if a flag was given together with any of the others.
 
     Args:
         flags: Whether each was given.
-        flag: The one that stands alone.
-        others: What it cannot stand beside.
-
-    Raises:
-        UsageError: it was given with one of them.
+        flag: The one that excludes the others.
+        others: What it excludes.
     """
     from autoresearch.errors import UsageError
 

@@ -4,28 +4,13 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._common import complete_experiment
+from autoresearch.commands import TagOption, UnsafeOption, experiment_argument, state
 
 
 def confirm(
     ctx: typer.Context,
-    reference: Annotated[
-        str,
-        typer.Argument(
-            metavar="[A]",
-            help="Number, baseline, best, last or sha.",
-            autocompletion=complete_experiment,
-        ),
-    ] = "baseline",
-    candidate: Annotated[
-        str,
-        typer.Argument(
-            metavar="[B]",
-            help="The one in question, likewise.",
-            autocompletion=complete_experiment,
-        ),
-    ] = "best",
+    reference: Annotated[str, experiment_argument("A")] = "baseline",
+    candidate: Annotated[str, experiment_argument("B")] = "best",
     trials: Annotated[
         int | None,
         typer.Option("--trials", "-n", metavar="N", min=2, help="Trials of each."),
@@ -42,12 +27,8 @@ def confirm(
         typer.Option("--set", metavar="NAME=NUMBER", help="Set a constant in both; repeatable."),
     ] = None,
     tag: TagOption = None,
-    is_unsafe: Annotated[
-        bool, typer.Option("--unsafe-no-sandbox", help="Run without isolation.")
-    ] = False,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
-) -> None:
+    is_unsafe: UnsafeOption = False,
+) -> int:
     """Train A and B on the same fresh seeds, in turns, and compare them on the test split.
 
     Nothing was selected on those numbers, so they are not lucky. `--minutes 30` and `--set DEPTH=12` ask whether the
@@ -55,7 +36,7 @@ def confirm(
     """
     import threading
 
-    from autoresearch.errors import UsageError
+    from autoresearch.errors import Interrupted, UsageError, WorkError
     from autoresearch.record.record import Record
     from autoresearch.session.build import assemble, open_run_directory
     from autoresearch.session.confirm import ConfirmOptions, confirm_session, parse_changes
@@ -71,7 +52,7 @@ def confirm(
     options = ConfirmOptions(
         reference, candidate, trials, is_each, minutes, parse_changes(changes or [])
     )
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     run_directory, loaded = open_run_directory()
     record = Record.open(run_directory, tag)
     record.check_fetched()
@@ -90,6 +71,8 @@ def confirm(
     session = record.session()
     print_confirmations(mode, session, found, session.alerts[num_alerts:])
     if stop.is_set() and not found:
-        mode.say("what was trained is recorded; the same command goes on from there", style="hint")
-        raise typer.Exit(130)
-    raise typer.Exit(0 if found else 1)
+        mode.say(
+            "what was trained is recorded; the same command continues from there", style="hint"
+        )
+        raise Interrupted
+    return 0 if found else WorkError.exit_code

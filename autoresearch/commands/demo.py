@@ -5,15 +5,17 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, state
+from autoresearch.commands import state
 
 MARK = "A demo, made by `autoresearch demo`; an ordinary run directory otherwise."
-"""First line of a demo's autoresearch.toml: `demo` goes on only with what it made itself."""
+"""First line of a demo's autoresearch.toml: `demo` continues only what it made itself."""
 
 
 def demo(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Where to put it.")] = Path("autoresearch-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")] = Path(
+        "autoresearch-demo"
+    ),
     experiments: Annotated[
         int, typer.Option("--experiments", metavar="N", min=1, help="Experiments to run.")
     ] = 5,
@@ -21,9 +23,7 @@ def demo(
         float | None,
         typer.Option("--seconds", metavar="S", min=1, help="Training seconds per trial."),
     ] = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
-) -> None:
+) -> int:
     """See it work in under 3 minutes: no GPU, no API key, no network.
 
     Prepares real text (the standard library's source), measures a baseline, tries a few ideas with a classical
@@ -44,7 +44,7 @@ def demo(
     from autoresearch.session.context import Limits
     from autoresearch.session.run import RunOptions
 
-    shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
+    shared = state(ctx)
     mode = shared.mode
     began = time.monotonic()
     config_file = folder / CONFIG_NAME
@@ -55,7 +55,7 @@ def demo(
                 f"`{folder}` exists and is not a demo",
                 hint="name another folder: `autoresearch demo my-demo`",
             )
-        mode.say(f"`{folder}` is a demo already: it goes on")
+        mode.say(f"`{folder}` is a demo already: continuing it")
     else:
         mode.say(f"making `{folder}`")
     made = scaffold(folder, preset="demo", tag="demo", heading=MARK)
@@ -69,7 +69,7 @@ def demo(
         if exc.kind != "sandbox_missing":
             raise
         mode.warn(
-            f"{exc.message}: the demo goes on without one, because `search` changes only numbers"
+            f"{exc.message}: the demo runs without one, because `search` changes only numbers"
             " in our own train.py"
         )
         lab = assemble(made.run_directory, loaded, is_unsafe_allowed=True)
@@ -78,7 +78,7 @@ def demo(
         shared, lab, record, RunOptions(Limits(experiments=experiments)), is_end_shown=False
     )
     if code:
-        raise typer.Exit(code)
+        return code
     show_log(mode, made.run_directory, made.tag)
     if not mode.is_quiet and not mode.is_json:
         mode.say("")
@@ -87,6 +87,7 @@ def demo(
             f"cd {folder}",
             "autoresearch diff            # what the kept changes are",
             "autoresearch run --experiments 10",
-            "autoresearch init my-lab     # a lab of your own",
+            "autoresearch init my-lab     # your own lab",
         ):
             mode.say(f"  {line}", style="command")
+    return 0

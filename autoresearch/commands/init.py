@@ -6,40 +6,38 @@ from typing import Annotated
 import typer
 
 from autoresearch.bootstrap.presets import preset_names
-from autoresearch.commands import JsonOption, QuietOption, state
+from autoresearch.commands import BeginFromOption, state
 
 
 def init(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="The run directory; made if missing.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The run directory; made if missing.")
+    ],
     preset: Annotated[
         str,
         typer.Option(
-            "--preset", help=f"auto, which looks at the hardware, or {', '.join(preset_names())}."
+            "--preset",
+            metavar="NAME",
+            help=f"auto, which looks at the machine, or {', '.join(preset_names())}.",
         ),
     ] = "auto",
     template: Annotated[
-        str | None, typer.Option("--template", help="Which train.py to start from. [gpt]")
+        str | None,
+        typer.Option("--template", metavar="NAME", help="Which train.py to start from. [gpt]"),
     ] = None,
     tag: Annotated[
         str | None, typer.Option("--tag", metavar="TAG", help="Name of the session [today's date].")
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="RESULT", help="Begin with a tag's best, an experiment or a commit."
-        ),
-    ] = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
+    source: BeginFromOption = None,
 ) -> None:
     """Make a run directory: train.py, program.md, autoresearch.toml and a git repository.
 
-    Run again it fills in what is missing and overwrites nothing.
+    A second run adds what is missing and overwrites nothing.
     """
     from autoresearch.bootstrap.scaffold import scaffold
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     made = scaffold(folder, preset=preset, template=template, tag=tag, source=source)
     root = made.run_directory.root
     if mode.is_json:
@@ -65,7 +63,7 @@ def init(
     for sentence in made.ignored:
         mode.warn(sentence)
     if made.outer is not None:
-        mode.warn(f"`{folder}` is a repository of its own inside `{made.outer}`")
+        mode.warn(f"`{folder}` is a separate repository inside `{made.outer}`")
     mode.say(f"branch autoresearch/{made.tag}")
     here = "" if root == Path.cwd() else f"cd {folder} && "
     mode.say(f"next: {here}autoresearch prepare, then autoresearch run --hours 8", style="hint")

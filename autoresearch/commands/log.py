@@ -5,14 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._common import (
-    FromOption,
-    NoPagerOption,
-    complete_sort,
-    complete_theme,
-    complete_verdict,
-)
+from autoresearch.commands import FromFileOption, NoPagerOption, TagOption, state
+from autoresearch.commands._common import complete_sort, complete_theme, complete_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +33,8 @@ def log(
         list[str] | None,
         typer.Option(
             "--verdict",
-            help="keep, discard, crash or invalid; may be repeated.",
+            metavar="NAME",
+            help="keep, discard, crash or invalid; repeatable.",
             autocompletion=complete_verdict,
         ),
     ] = None,
@@ -60,12 +55,12 @@ def log(
         typer.Option(
             "--sort",
             metavar="KEY",
-            help="number, val_bpb, delta, p_real, memory, speed, took or cost; -KEY turns it round.",
+            help="number, val_bpb, delta, p_real, memory, speed, took or cost; prefix with - to reverse.",
             autocompletion=complete_sort,
         ),
     ] = "",
     is_watching: Annotated[
-        bool, typer.Option("--watch", help="Show it again when it changes, until the session ends.")
+        bool, typer.Option("--watch", help="Redraw while the session runs.")
     ] = False,
     is_tsv: Annotated[
         bool,
@@ -75,22 +70,20 @@ def log(
         ),
     ] = False,
     is_list: Annotated[
-        bool, typer.Option("--sessions", help="One row a session of this run directory.")
+        bool, typer.Option("--sessions", help="List the sessions of this run directory.")
     ] = False,
     is_pager_off: NoPagerOption = False,
-    foreign: FromOption = "",
+    foreign: FromFileOption = "",
     tag: TagOption = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
     """Show the session: is it alive, how much better, is that real, what it cost, what to do next.
 
-    Then the experiments, newest first. In a pipe: a header and one tab-separated row an experiment.
+    Then the experiments, newest first. In a pipe: a header and one tab-separated row per experiment.
     """
     from autoresearch.commands._common import exclude, open_record, read_foreign
     from autoresearch.ui.pages.rows import Filter
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     flags = {"--tsv": is_tsv, "--json": mode.is_json, "--watch": is_watching}
     flags |= {"--sessions": is_list, "--from": bool(foreign), "--tag": tag is not None}
     exclude(flags, "--tsv", "--json", "--watch")
@@ -161,7 +154,7 @@ def _show_sessions(mode: "OutputMode") -> None:
 
 
 def show_log(mode: "OutputMode", run_directory: "RunDirectory", tag: str | None = None) -> None:
-    """Print the log of a session of another run directory; what `demo` ends with."""
+    """Print the log of a session of another run directory, at the end of `demo`."""
     from autoresearch.record.record import Record
 
     with Record.open(run_directory, tag) as record:
@@ -180,7 +173,7 @@ def show_session(
     from autoresearch.ui import text as f
     from autoresearch.ui.console import show
     from autoresearch.ui.pages import log as screens
-    from autoresearch.ui.pages.rows import Filter, select
+    from autoresearch.ui.pages.rows import Filter, render_tsv, select
     from autoresearch.ui.summary import at_present, doing, summarize
 
     wanted = wanted or Filter()
@@ -196,7 +189,7 @@ def show_session(
     elif mode.is_quiet:
         mode.data(screens.quiet_line(session, summarize(session, now, present=present)))
     elif not mode.is_tty:
-        mode.out.file.write(screens.render_tsv(shown))
+        mode.out.file.write(render_tsv(shown))
         if not session.experiments:
             mode.say("no experiment yet")
         elif not shown:
@@ -211,8 +204,10 @@ def show_session(
 def _watch(mode: "OutputMode", record: "Record", wanted: "Filter") -> None:
     import time
 
+    from rich.live import Live
+    from rich.text import Text
+
     from autoresearch.ui.pages.log import render
-    from autoresearch.ui.screen import Screen
 
     if not mode.is_tty:
         last = ""
@@ -224,26 +219,15 @@ def _watch(mode: "OutputMode", record: "Record", wanted: "Filter") -> None:
             if session.state not in _GOING_ON:
                 return
             time.sleep(WATCH_SECONDS)
-    screen = Screen(mode.out)
-    screen.open()
-    is_over = False
-    try:
-        while True:
-            session = record.session()
-            if session.state not in _GOING_ON:
-                is_over = True
-                break
+    with Live(console=mode.out, screen=True, auto_refresh=False) as live:
+        while (session := record.session()).state in _GOING_ON:
             lines = render(
                 session,
                 wanted,
-                width=screen.width - 1,
+                width=mode.out.width,
                 utf8=mode.is_utf8,
                 status=record.presence.status(),
             )
-            screen.draw(lines[:-1][: max(mode.out.size.height - 1, 5)])
+            live.update(Text("\n").join(lines), refresh=True)
             time.sleep(WATCH_SECONDS)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    finally:
-        screen.close(keep=not is_over)
     show_session(mode, session, wanted, pager=False)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import DryRunOption, JsonOption, QuietOption, option_of, state
+from autoresearch.commands import DryRunOption, option_of, state
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
@@ -21,32 +21,32 @@ def prepare(
     max_bytes: Annotated[int | None, option_of("data.max_bytes")] = None,
     vocab_size: Annotated[int | None, option_of("data.vocab_size")] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Use what is here; never the network.")
+        bool, typer.Option("--offline", help="Use only what is cached; never the network.")
     ] = False,
     is_check: Annotated[
-        bool, typer.Option("--check", help="Verify the checksums of what was prepared, and stop.")
+        bool, typer.Option("--check", help="Verify the checksums of what was prepared, and exit.")
     ] = False,
     is_list: Annotated[
-        bool, typer.Option("--list", help="Show what was prepared, with its size, and stop.")
+        bool, typer.Option("--list", help="Show what was prepared, with its size, and exit.")
     ] = False,
     remove: Annotated[
         list[str] | None,
-        typer.Option("--remove", metavar="KEY", help="Remove a dataset of the list; repeatable."),
+        typer.Option(
+            "--remove", metavar="KEY", help="Remove a dataset that `--list` shows; repeatable."
+        ),
     ] = None,
     is_dry_run: DryRunOption = False,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
     """Turn a source of text into a tokenizer and token shards in the cache.
 
-    Done once for all run directories with the same settings: a second call only says what is there. An
-    interrupted one resumes where it was.
+    Done once for all run directories with the same settings: a second call only lists what is there, and an
+    interrupted one continues where it stopped.
     """
     from autoresearch.config import load_config
     from autoresearch.errors import PrerequisiteError
     from autoresearch.paths import find_run_directory
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     try:
         run_directory = find_run_directory()
     except PrerequisiteError:
@@ -106,8 +106,8 @@ def prepare_and_show(
         try:
             summary = make(config, on_progress=on_progress, offline=offline)
         except KeyboardInterrupt:
-            mode.say("`autoresearch prepare` resumes where it was", style="hint")
-            raise typer.Exit(130) from None
+            mode.say("`autoresearch prepare` continues where it stopped", style="hint")
+            raise
     if mode.is_json:
         mode.json(summary.to_json())
     else:

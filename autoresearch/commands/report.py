@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._common import FromOption
+from autoresearch.commands import FromFileOption, TagOption, state
 
 if TYPE_CHECKING:
     from autoresearch.record.record import Record
@@ -28,27 +27,25 @@ def report(
     kind: Annotated[
         str,
         typer.Option(
-            "--format", metavar="FORMAT", help="html, md, png or svg; by default as FILE ends."
+            "--format", metavar="FORMAT", help="html, md, png or svg; default: FILE's extension."
         ),
     ] = "",
     is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     is_watching: Annotated[
-        bool, typer.Option("--watch", help="Write it anew as the session goes on, until it ends.")
+        bool, typer.Option("--watch", help="Rewrite it while the session runs.")
     ] = False,
-    foreign: FromOption = "",
+    foreign: FromFileOption = "",
     tag: TagOption = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
     """Write a report of the session: one HTML file that needs no network, or Markdown, or only the plot.
 
-    The verdict in words, the staircase of gains, what was kept and how sure that is, what was tried in vain, what
+    The verdict in words, the staircase of gains, what was kept and how sure that is, what did not help, what
     failed, where the time went, the net change, and how to reproduce it.
     """
     from autoresearch.commands._common import exclude, open_record, read_foreign
     from autoresearch.errors import UsageError
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     flags = {"--from": bool(foreign), "--watch": is_watching, "--tag": tag is not None}
     exclude(flags, "--from", "--watch", "--tag")
     kind, path = _target(output, kind)
@@ -83,10 +80,7 @@ def _watch(mode: "OutputMode", record: "Record", kind: str, path: Path) -> None:
 
     last = record.session()
     while last.state in {"running", "paused"}:
-        try:
-            time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+        time.sleep(WATCH_SECONDS)
         session = record.session()
         if session.journal != last.journal or session.state != last.state:
             _write(record, session, kind, path, is_watched=True)
@@ -107,7 +101,7 @@ def _target(output: str, kind: str) -> tuple[str, Path | None]:
         kind = {"htm": "html", "markdown": "md"}.get(ending, ending)
         if kind not in FORMATS:
             raise UsageError(
-                f"`{output}` does not end like a format",
+                f"`{output}` has no extension of a report format",
                 hint="give `--format html`, md, png or svg",
             )
     names = {"html": "report.html", "md": "report.md", "png": "progress.png", "svg": "progress.svg"}

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import DryRunOption, JsonOption, QuietOption, TagOption, YesOption, state
-from autoresearch.commands._common import complete_experiment
+from autoresearch.commands import DryRunOption, TagOption, YesOption, experiment_argument, state
 
 if TYPE_CHECKING:
     from autoresearch.record.revert import RevertPlan
@@ -14,37 +13,29 @@ if TYPE_CHECKING:
 
 def revert(
     ctx: typer.Context,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="The kept experiment to undo: a number, best or the beginning of a commit.",
-            autocompletion=complete_experiment,
-            show_default=False,
-        ),
-    ] = None,
+    name: Annotated[str | None, experiment_argument()] = None,
     to: Annotated[
         str | None,
         typer.Option(
-            "--to", metavar="X", help="Return the files to experiment or commit X instead."
+            "--to",
+            metavar="EXPERIMENT",
+            help="Return the files to an experiment or commit instead.",
         ),
     ] = None,
     is_dry: DryRunOption = False,
     is_sure: YesOption = False,
     tag: TagOption = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
-    """Undo one kept experiment by a new commit that takes its change back; history stays as it is.
+    """Revert a kept experiment with a new commit; history is not rewritten.
 
-    The later experiments stand. If one of them changed the same lines, nothing is done and it is named. The next
-    `run` measures the new tip before it goes on.
+    Later experiments stay. If one of them changed the same lines, nothing is done and its number is printed. The next
+    `run` measures the new tip first.
     """
     from autoresearch.commands._common import open_record
     from autoresearch.errors import UsageError
     from autoresearch.record.revert import apply, plan
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     if (name is None) == (to is None):
         raise UsageError(
             "name one experiment to undo, or a state with `--to`",
@@ -79,20 +70,20 @@ def revert(
         mode.say(f"{commit[:7]} {made.subject}")
         if record.worktree.given() != commit:
             mode.warn("the working tree was left as it is: it is not on the branch or holds edits")
-        mode.say("the next `autoresearch run` measures it before it goes on")
+        mode.say("the next `autoresearch run` measures it first")
 
 
 def _ask(made: "RevertPlan", branch: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise _needs_yes()
-    undone = ", ".join(f"#{n}" for n in made.numbers) or "no experiment that stands"
+    undone = ", ".join(f"#{n}" for n in made.numbers) or "no kept experiment"
     restored = ", ".join(f"#{n}" for n in made.restored)
-    given = f", gives {restored} back" if restored else ""
+    given = f", restores {restored}" if restored else ""
     num_lines = sum(
         line[:1] in "+-" and line[:3] not in ("+++", "---") for line in made.diff.split("\n")
     )
     typer.confirm(
-        f"{made.subject}\nUndoes {undone}{given}; {num_lines} lines change on {branch}. Go on?",
+        f"{made.subject}\nUndoes {undone}{given}; {num_lines} lines change on {branch}. Continue?",
         abort=True,
         err=True,
     )

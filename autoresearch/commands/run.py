@@ -1,19 +1,16 @@
-"""`autoresearch run`: the loop, from where the record left it."""
+"""`autoresearch run`: start or resume the session."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, State, TagOption, option_of, state
+from autoresearch.commands import BeginFromOption, State, TagOption, UnsafeOption, option_of, state
 
 if TYPE_CHECKING:
     from autoresearch.config import ProposerConfig
     from autoresearch.record.record import Record
     from autoresearch.session.build import Lab
     from autoresearch.session.run import RunOptions
-
-EXIT_CODES = {"interrupted": 130, "error": 1, "proposer": 3}
-"""Reason a session ended -> exit code, where it is not 0; what gives no more ideas needs a person."""
 
 
 def run(
@@ -25,30 +22,18 @@ def run(
     experiments: Annotated[int | None, option_of("session.experiments")] = None,
     max_cost: Annotated[float | None, option_of("session.max_cost")] = None,
     tag: TagOption = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="RESULT",
-            help="Begin session --tag with a tag's best, an experiment or a commit.",
-        ),
-    ] = None,
+    source: BeginFromOption = None,
     proposer: Annotated[str | None, option_of("proposer.kind")] = None,
     model: Annotated[str | None, option_of("proposer.model")] = None,
     ahead: Annotated[int | None, option_of("proposer.ahead")] = None,
     is_rebaseline: Annotated[
         bool,
-        typer.Option("--rebaseline", help="Measure the best anew: hardware or data changed."),
+        typer.Option("--rebaseline", help="Measure the best again after hardware or data changed."),
     ] = False,
     is_unconfirmed: Annotated[
-        bool, typer.Option("--no-confirm", help="Leave out the confirmation at the end.")
+        bool, typer.Option("--no-confirm", help="Skip the confirmation at the end.")
     ] = False,
-    is_unsafe: Annotated[
-        bool,
-        typer.Option(
-            "--unsafe-no-sandbox", help="Run unread code without isolation; every report says so."
-        ),
-    ] = False,
+    is_unsafe: UnsafeOption = False,
     is_waiting_for_gpu: Annotated[
         bool, typer.Option("--wait-gpu", help="Wait until no other process uses the GPU.")
     ] = False,
@@ -57,19 +42,18 @@ def run(
         bool,
         typer.Option(
             "--show-config",
-            help="Print each setting, its source and, piped, its meaning, and stop.",
+            help="Print each setting, its source and, piped, its meaning, and exit.",
         ),
     ] = False,
     is_dry: Annotated[
-        bool, typer.Option("--dry-run", help="Print what the proposer would be asked, and stop.")
+        bool, typer.Option("--dry-run", help="Print what the proposer would be asked, and exit.")
     ] = False,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
-) -> None:
+) -> int:
     """Start or resume the session: propose, train, judge, keep or discard, all night.
 
     Ends at the first limit reached, or with exit code 3 when the proposer can give no more ideas. Ctrl-C ends the
-    trial under way, which the next `run` repeats, and prints the line that resumes. A lost terminal ends nothing.
+    trial under way, which the next `run` repeats, and prints the command that resumes. A closed terminal does not
+    end it.
     """
     from autoresearch.errors import UsageError
     from autoresearch.session.build import open_run_directory
@@ -80,7 +64,7 @@ def run(
             hint="to spend nothing: `--proposer search`; for no limit leave it out, or set `max_cost = 0` in"
             " autoresearch.toml",
         )
-    shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
+    shared = state(ctx)
     overrides: dict[str, object] = {
         "session.hours": hours,
         "session.experiments": experiments,
@@ -98,7 +82,7 @@ def run(
         from autoresearch.ui.pages.listings import print_settings
 
         print_settings(shared.mode, loaded)
-        return
+        return 0
     from autoresearch.record.record import Record
     from autoresearch.record.sessions import begin_from
     from autoresearch.session.build import assemble
@@ -133,7 +117,7 @@ def run(
             shared.mode.json(preview.to_json())
         else:
             shared.mode.data("\n".join(preview.lines()))
-        return
+        return 0
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     options = RunOptions(
         limits,
@@ -141,8 +125,7 @@ def run(
         is_confirming=not is_unconfirmed,
         is_waiting_for_gpu=is_waiting_for_gpu,
     )
-    code = run_and_show(shared, lab, record, options)
-    raise typer.Exit(code)
+    return run_and_show(shared, lab, record, options)
 
 
 def words_of(notify: str) -> list[str]:
@@ -166,7 +149,7 @@ def words_of(notify: str) -> list[str]:
 
 
 def check_model_is_asked(settings: "ProposerConfig") -> None:
-    """Refuse `--model` where no proposer would be told it.
+    """Refuse `--model` where no proposer asks a model.
 
     Raises:
         UsageError: names the proposers, and what asks a model.
@@ -177,7 +160,7 @@ def check_model_is_asked(settings: "ProposerConfig") -> None:
     if asks_model(settings):
         return
     kinds = kinds_of(settings)
-    hint = f"to be given ideas by it: `autoresearch run --proposer llm --model {settings.model}`"
+    hint = f"to ask it for ideas: `autoresearch run --proposer llm --model {settings.model}`"
     hint = "; ".join([hint, *(KINDS[kind].model_hint for kind in kinds if KINDS[kind].model_hint)])
     raise UsageError(
         f"`--model {settings.model}` has no effect: `{' and '.join(kinds)}` asks no model",
@@ -199,11 +182,12 @@ def run_and_show(
         shared: The global flags.
         lab: Parts and settings.
         record: Of the session.
-        options: What the person asked for.
+        options: What the user asked for.
         is_end_shown: Whether to end with the summary of the session.
     """
     import threading
 
+    from autoresearch.errors import SESSION_EXIT_CODES, Interrupted
     from autoresearch.events import SessionStarted
     from autoresearch.session.run import run_session
     from autoresearch.session.signals import stop_on_signals
@@ -229,4 +213,5 @@ def run_and_show(
             terminal.guard(display.stop)(record.session() if has_begun else None)
         if reason == "interrupted":
             terminal.guard(mode.say)(f"continue with `autoresearch run --tag {record.tag}`")
-    return EXIT_CODES.get(reason, 0)
+            raise Interrupted
+    return SESSION_EXIT_CODES.get(reason, 0)

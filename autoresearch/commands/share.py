@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._common import complete_experiment
+from autoresearch.commands import TagOption, experiment_argument, state
 
 
 def push(
@@ -16,8 +15,6 @@ def push(
         str, typer.Argument(metavar="REMOTE", help="Name of a git remote, or an address.")
     ] = "origin",
     tag: TagOption = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
     """Send the session to a git remote: the branch, and the journal with every experiment.
 
@@ -28,7 +25,7 @@ def push(
     from autoresearch.record.refs import FETCH
     from autoresearch.record.remote import push as send
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     with open_record(tag) as record:
         done = send(record, remote, is_interactive=sys.stdin.isatty())
         if mode.is_json:
@@ -44,27 +41,18 @@ def push(
 
 def export(
     ctx: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="A number, baseline, best, last or the beginning of a commit.",
-            autocompletion=complete_experiment,
-        ),
-    ] = "best",
+    name: Annotated[str, experiment_argument()] = "best",
     folder: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Where to; a new or empty folder."),
     ] = None,
     tag: TagOption = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
     """Write an experiment's train.py, configuration, tokenizer and, if they were kept, weights to a folder."""
     from autoresearch.commands._common import open_record
     from autoresearch.record.export import export as write
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     with open_record(tag) as record:
         done = write(record, name, folder)
     if mode.is_json:

@@ -4,24 +4,14 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, TagOption, state
-from autoresearch.commands._common import NoPagerOption, complete_experiment
+from autoresearch.commands import NoPagerOption, TagOption, experiment_argument, state
 
 
 def show(
     ctx: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="A number, baseline, best, last or the beginning of a commit.",
-            autocompletion=complete_experiment,
-        ),
-    ] = "last",
+    name: Annotated[str, experiment_argument()] = "last",
     is_pager_off: NoPagerOption = False,
     tag: TagOption = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
     """Show one experiment: idea, verdict, trials, loss curve against its parent's, change, end of its output."""
     from autoresearch.commands._common import details_of, open_record
@@ -30,7 +20,7 @@ def show(
     from autoresearch.ui.pages import show as screens
     from autoresearch.ui.pages.rows import verdict_text
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     record = open_record(tag)
     ctx.call_on_close(record.close)
     session = record.session()

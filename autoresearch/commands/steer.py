@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, State, state
+from autoresearch.commands import State, TagOption, state
 
 if TYPE_CHECKING:
     from autoresearch.paths import RunDirectory
     from autoresearch.util.locks import Holder
-
-
-from autoresearch.commands import TagOption
 
 _LOOK_SECONDS = 0.2
 
@@ -26,13 +23,11 @@ def stop(
     is_waiting: Annotated[
         bool, typer.Option("--wait", help="Return when the session has ended.")
     ] = False,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
-    """End the running session after the current trial; `autoresearch run` goes on with it later."""
+    """End the session after the current trial; resume with `autoresearch run`."""
     from autoresearch.rundir.control import Request, request
 
-    shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
+    shared = state(ctx)
     run_directory, holder = _running("stop")
     request(run_directory, Request.STOP_NOW if is_now else Request.STOP)
     if is_waiting:
@@ -42,33 +37,33 @@ def stop(
     _say(shared, "stop", holder, f"session {holder.tag} {'ended' if is_waiting else 'ends'}{when}")
 
 
-def pause(ctx: typer.Context, is_json: JsonOption = False, is_quiet: QuietOption = False) -> None:
-    """Let the running session start no further trial until `autoresearch resume`."""
+def pause(ctx: typer.Context) -> None:
+    """Pause the session after the current trial, until `autoresearch resume`."""
     from autoresearch.rundir.control import Request, request
 
-    shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
+    shared = state(ctx)
     run_directory, holder = _running("pause")
     request(run_directory, Request.PAUSE)
     _say(
         shared,
         "pause",
         holder,
-        f"session {holder.tag} pauses after the current trial; go on with `autoresearch resume`",
+        f"session {holder.tag} pauses after the current trial; resume with `autoresearch resume`",
     )
 
 
-def resume(ctx: typer.Context, is_json: JsonOption = False, is_quiet: QuietOption = False) -> None:
-    """Let a paused session go on."""
+def resume(ctx: typer.Context) -> None:
+    """Resume a paused session."""
     from autoresearch.rundir.control import Request, withdraw
 
-    shared = state(ctx, is_json=is_json, is_quiet=is_quiet)
+    shared = state(ctx)
     run_directory, holder = _running("resume")
     was = withdraw(run_directory, Request.PAUSE)
     _say(
         shared,
         "resume",
         holder,
-        f"session {holder.tag} goes on" if was else f"session {holder.tag} was not paused",
+        f"session {holder.tag} resumes" if was else f"session {holder.tag} was not paused",
     )
 
 
@@ -110,15 +105,13 @@ def note(
     ctx: typer.Context,
     text: Annotated[
         str,
-        typer.Argument(help="What to tell the agent; - reads standard input.", show_default=False),
+        typer.Argument(metavar="TEXT", help="The note; - reads standard input."),
     ],
     tag: TagOption = None,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
 ) -> None:
-    """Add a line to the session that the agent is told with every later question.
+    """Add a note that the agent sees with every later question.
 
-    Works while `run` is under way. For lasting instructions edit program.md: it is read anew for each proposal.
+    Works while `run` is under way. For lasting instructions edit program.md, which is read again for each proposal.
     """
     import sys
 
@@ -126,7 +119,7 @@ def note(
     from autoresearch.errors import UsageError
     from autoresearch.events import Noted
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     if text == "-":
         text = sys.stdin.read()
     line = " ".join(text.split())

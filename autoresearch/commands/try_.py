@@ -4,34 +4,30 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import JsonOption, QuietOption, state
+from autoresearch.commands import UnsafeOption, state
 
 
 def try_(
     ctx: typer.Context,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed.")] = 0,
     seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", metavar="S", min=0.1, help="Budget instead of the configured."),
+        float | None, typer.Option("--seconds", metavar="S", min=0.1, help="Training seconds.")
     ] = None,
-    is_unsafe: Annotated[
-        bool, typer.Option("--unsafe-no-sandbox", help="Run without isolation.")
-    ] = False,
-    is_json: JsonOption = False,
-    is_quiet: QuietOption = False,
-) -> None:
+    is_unsafe: UnsafeOption = False,
+) -> int:
     """Train and judge the files as they are in the folder, once, and record nothing.
 
-    Refused while a session runs here: it would spoil the session's numbers.
+    Refused while a session runs here, because it would disturb the session's numbers.
     """
     import threading
 
+    from autoresearch.errors import Interrupted, WorkError
     from autoresearch.session.build import assemble, open_run_directory, try_working_tree
     from autoresearch.session.signals import stop_on_signals
     from autoresearch.ui.live.displays import make_display
     from autoresearch.ui.pages.show import print_trial
 
-    mode = state(ctx, is_json=is_json, is_quiet=is_quiet).mode
+    mode = state(ctx).mode
     run_directory, loaded = open_run_directory({"trial.budget_seconds": seconds})
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     stop = threading.Event()
@@ -45,5 +41,5 @@ def try_(
             terminal.guard(display.stop)(None)
     print_trial(mode, result)
     if stop.is_set():
-        raise typer.Exit(130)
-    raise typer.Exit(0 if result.ok else 1)
+        raise Interrupted
+    return 0 if result.ok else WorkError.exit_code

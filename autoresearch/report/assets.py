@@ -1,4 +1,4 @@
-"""What a report needs besides the session: diffs, curves, logs, files; read from the record once."""
+"""What a report needs apart from the session: diffs, curves, logs, files; read from the record once."""
 
 import ast
 from collections.abc import Mapping
@@ -27,8 +27,6 @@ class Material:
     log_tails: Mapping[int, str] = field(default_factory=dict)
     constants: tuple[tuple[str, str, str], ...] = ()
     """(name, in the baseline, in the best) of UPPER_CASE constants that differ; `""` where absent."""
-    program: str = ""
-    """program.md as the best experiment saw it."""
 
 
 def gather(record: "Record", session: Session) -> Material:

@@ -194,7 +194,7 @@ def draw_labels(
     shown: Sequence[Place],
     palette: Palette,
 ) -> None:
-    """Write what the largest keeps changed, without overlaps; the empty corner lies below the stairs."""
+    """Write what the largest keeps changed, without overlaps; the empty corner is below the stairs."""
     kept = [p for p in steps if p.experiment.number != 0]
     gains = {p.experiment.number: before.y - p.y for before, p in pairwise(steps)}
     chosen = sorted(kept, key=lambda p: -gains.get(p.experiment.number, 0.0))[:MAX_LABELS]

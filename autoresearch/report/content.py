@@ -81,7 +81,7 @@ class Miss:
 
 @dataclass(frozen=True)
 class Theme:
-    """What was tried in vain under one theme."""
+    """What did not help under one theme."""
 
     name: str
     num: int

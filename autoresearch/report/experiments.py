@@ -89,7 +89,7 @@ def theme_of(experiment: Experiment) -> str:
 
 
 def themes(session: Session) -> list[Theme]:
-    """Return what was tried in vain by theme, the one tried most first."""
+    """Return what did not help by theme, the one tried most first."""
     groups: dict[str, list[Experiment]] = defaultdict(list)
     for e in session.experiments:
         if e.verdict is not None and e.number != 0:

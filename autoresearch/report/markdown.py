@@ -13,7 +13,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@!&])")
 MAX_ROWS = 60
 WORTH = (
     "Worth is the best with a change minus the best without it, on fresh seeds and the test split;"
-    " whether that carries the gain stands beside it."
+    " followed by whether it carries the gain."
 )
 
 
@@ -118,7 +118,7 @@ def _themes(view: View) -> list[str]:
         for t in view.themes[:MAX_ROWS]
     ]
     header = ["theme", "tried", "kept", "nearest miss", "delta"]
-    return ["", "## What was tried in vain", "", *_table(header, rows)]
+    return ["", "## What did not help", "", *_table(header, rows)]
 
 
 def _failures(view: View) -> list[str]:

@@ -1,7 +1,7 @@
-"""Where output goes and how it looks: one decision at the start, two consoles, errors.
+"""Where output goes and how it looks: output mode, the two consoles, errors, the pager.
 
-stdout carries data, stderr talk. Every console is free of markup, so text of a model is printed as it is. Colour
-never says anything that a word does not say.
+stdout carries data, stderr everything else. Consoles interpret no markup, so text of a model is printed as it is.
+Colour only repeats what a word says.
 """
 
 import errno
@@ -53,10 +53,10 @@ THEME = Theme(
 
 @dataclass(frozen=True)
 class OutputMode:
-    """How this process talks, derived once by `derive`."""
+    """How this process prints; made by `derive`."""
 
     kind: Kind = "plain"
-    """`tty`: for a person; `plain`: for a pipe; `json`; `quiet`: one line or nothing."""
+    """`tty`: for a terminal; `plain`: for a pipe; `json`; `quiet`: one line or nothing."""
     is_live: bool = False
     """Whether rows on stderr may be redrawn in place."""
     has_color: bool = False
@@ -127,7 +127,7 @@ class OutputMode:
 
     @property
     def is_tty(self) -> bool:
-        """Whether a person reads stdout."""
+        """Whether stdout is a terminal."""
         return self.kind == "tty"
 
     @cached_property
@@ -148,7 +148,7 @@ class OutputMode:
             self.err.print(text, style=style or None, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Print a warning on stderr, quiet or not."""
+        """Print a warning on stderr, also when quiet."""
         line = styled("warning: ", "warning").append(clean(text), style="default")
         self.err.print(line, soft_wrap=True)
 
@@ -164,10 +164,14 @@ class OutputMode:
 
 
 class _Console(Console):
-    """A console that tells its caller when nobody reads any more; rich's own ends the process, a night too."""
+    """A console that survives: rich's own ends the process, a session too, when the reader of a pipe goes away."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002
+        """Leave the cursor visible, as it must be after a process that was killed while it drew."""
+        return False
 
 
 def make_console(
@@ -234,8 +238,11 @@ def styled(text: str, style: str = "") -> Text:
 def show(mode: OutputMode, lines: Sequence[Text | str], *, pager: bool = True) -> None:
     """Print lines of data; on a terminal that they overflow, through `$PAGER` (`less -R`).
 
+    Not by `Console.pager`: pydoc, behind it, prefers $MANPAGER, which formats manual pages, and prints nothing where
+    the pager is missing.
+
     Args:
-        mode: How this process talks.
+        mode: How this process prints.
         lines: What to print.
         pager: False, `--no-pager` or `PAGER=cat` never use one.
     """

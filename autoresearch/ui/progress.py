@@ -8,10 +8,9 @@
 A new phase ends the one before. Piped, a phase says when it begins and when it is over; quiet and JSON say nothing.
 """
 
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +19,7 @@ from rich.text import Text
 
 from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode, styled
-from autoresearch.ui.screen import Screen, Ticker
+from autoresearch.ui.screen import Rows
 
 
 @dataclass
@@ -31,14 +30,13 @@ class _Phase:
     total: float | None = None
     unit: str = ""
     detail: str = ""
-    is_new: bool = field(default=True)
 
 
 class PhaseProgress:
     """See the module.
 
     Args:
-        mode: How this process talks.
+        mode: How this process prints.
         clock: Monotonic seconds.
     """
 
@@ -46,16 +44,13 @@ class PhaseProgress:
         self._mode = mode
         self._clock = clock
         self._is_shown = not (mode.is_quiet or mode.is_json)
-        self._screen = Screen(mode.err) if self._is_shown and mode.is_live else None
-        self._ticker = Ticker(self._draw)
         self._phase: _Phase | None = None
-        self._lock = threading.RLock()
+        self._rows = Rows(mode.err, self._draw) if self._is_shown and mode.is_live else None
 
     def __enter__(self) -> Self:
         """Begin; on a terminal take over its last row."""
-        if self._screen is not None:
-            self._screen.open()
-            self._ticker.start()
+        if self._rows is not None:
+            self._rows.start()
         return self
 
     def __exit__(
@@ -67,9 +62,8 @@ class PhaseProgress:
         """End; the last phase is reported unless an error ended it."""
         if error is None:
             self.finish()
-        if self._screen is not None:
-            self._ticker.stop()
-            self._screen.close()
+        if self._rows is not None:
+            self._rows.stop()
 
     def update(
         self,
@@ -89,44 +83,35 @@ class PhaseProgress:
             unit: `B` prints sizes; anything else is printed after the count.
             detail: What is being worked on.
         """
-        with self._lock:
-            if self._phase is None or self._phase.name != phase:
-                self.finish()
-                self._phase = _Phase(phase, self._clock())
-                if self._is_shown and self._screen is None:
-                    self._mode.say(f"{f.clean(phase)} ...", style="muted")
-            now = self._phase
-            now.done, now.total, now.unit, now.detail = done, total, unit, f.clean(detail)
+        if self._phase is None or self._phase.name != phase:
+            self.finish()
+            self._phase = _Phase(phase, self._clock())
+            if self._is_shown and self._rows is None:
+                self._mode.say(f"{f.clean(phase)} ...", style="muted")
+        now = self._phase
+        now.done, now.total, now.unit, now.detail = done, total, unit, f.clean(detail)
 
     def finish(self, phase: str = "", note: str = "") -> None:
         """End the phase and print its line, `download    10.0 MB  2.1s  note`."""
-        with self._lock:
-            now = self._phase
-            if now is None or (phase and phase != now.name):
-                return
-            self._phase = None
-            if not self._is_shown:
-                return
+        now = self._phase
+        if now is None or (phase and phase != now.name):
+            return
+        self._phase = None
+        if self._is_shown:
             line = styled(f"{f.clean(now.name):<12}", "good")
             parts = [
                 _amount(now.done, now.unit) if now.done else "",
                 f.duration(self._clock() - now.began),
                 f.clean(note),
             ]
-            line.append("  ".join(p for p in parts if p), style="default")
-            if self._screen is not None:
-                self._screen.draw([])
-                self._screen.above([line])
-            else:
-                self._mode.say(line)
+            self._mode.say(line.append("  ".join(p for p in parts if p), style="default"))
 
-    def _draw(self) -> None:
-        with self._lock:
-            now = self._phase
-            if self._screen is None or now is None:
-                return
-            width = self._screen.width
-            row = progress_row(
+    def _draw(self, width: int) -> list[Text]:
+        now = self._phase
+        if now is None:
+            return []
+        return [
+            progress_row(
                 now.name,
                 now.done,
                 now.total,
@@ -136,7 +121,7 @@ class PhaseProgress:
                 width=width,
                 utf8=self._mode.is_utf8,
             )
-            self._screen.draw([row])
+        ]
 
 
 def progress_row(

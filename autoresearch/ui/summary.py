@@ -100,7 +100,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a person asks first in the morning."""
+    """The figures that a session's screen, JSON and report begin with."""
 
     baseline_bpb: float | None = None
     best_bpb: float | None = None
@@ -152,7 +152,7 @@ class Summary:
     marks: tuple[str, ...] = ()
     """What limits the trust in these numbers, one sentence each."""
     alerts: tuple[Alert, ...] = ()
-    """What needs a person."""
+    """What needs the user."""
     next_command: str = ""
     next_note: str = ""
 
@@ -353,9 +353,9 @@ def lost_seconds(judged: Iterable[Experiment]) -> dict[str, float]:
 RECENT = 20
 """Experiments that alerts look back on."""
 MEMORY_GROWTH = 0.1
-"""Growth of peak memory from the baseline to the best that is worth a word."""
+"""Growth of peak memory from the baseline to the best, from which an alert is shown."""
 DRIFT = 0.03
-"""Relative difference in tokens/s between long trials of the same code that is worth a word."""
+"""Relative difference in tokens/s between long trials of the same code, from which an alert is shown."""
 JITTER_SECONDS = 0.35
 """What a quiet machine may take from one trial and not from another: much of a trial of five seconds."""
 
@@ -381,7 +381,7 @@ def marks(
 
 
 def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
-    """Return what needs a person: the lab's own alerts, newest first, then what the record shows."""
+    """Return what needs the user: the lab's own alerts, newest first, then what the record shows."""
     found: list[Alert] = []
     seen: set[str] = set()
     confirmed_at = max((c.at for c in session.confirmations), default="")

@@ -10,6 +10,7 @@ as UTF-8 and fits in one line of JSON.
 """
 
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -30,6 +31,15 @@ _ESCAPES = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC up to their end
     r"|\x1b[ -/]*[0-~]"
 )
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
+
+
+def redact(text: str) -> str:
+    """Return a text without the values of secrets that the environment holds."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= 6:
+            text = text.replace(value, f"<{name}>")
+    return text
 
 
 def _visible(match: re.Match[str]) -> str:

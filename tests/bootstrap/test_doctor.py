@@ -1,20 +1,21 @@
 """`doctor`: one finding a thing, hints, exit codes, and no check that can break it."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from autoresearch.bootstrap import doctor
 from autoresearch.bootstrap.scaffold import scaffold
-from autoresearch.commands import doctor as command
+from autoresearch.cli import main
 from autoresearch.machine import attention
 from autoresearch.machine import hardware as machine
 from autoresearch.paths import RunDirectory
@@ -41,9 +42,10 @@ def quick_torch(monkeypatch):
 
 
 def invoke(*arguments):
-    app = typer.Typer()
-    app.command("doctor")(command.doctor)
-    return CliRunner().invoke(app, list(arguments))
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["doctor", *arguments])
+    return SimpleNamespace(exit_code=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def test_the_whole_of_it_on_this_machine(quick_torch, tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def test_a_wrong_command_line_is_exit_2(
 
 
 @pytest.mark.parametrize("arguments", [["log", "-v"], ["run", "--no-progress"]])
-def test_an_option_that_stands_after_the_verb_is_told_its_place(
+def test_an_option_that_stands_after_the_verb_has_a_hint_with_its_place(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -71,7 +71,7 @@ def test_an_option_that_stands_after_the_verb_is_told_its_place(
         (["log", "--nonsense", "--json"], "no such option: --nonsense"),
         (["--colour", "never", "--json", "log"], "no such option: --colour"),
         (["run", "--hours", "x", "--json"], "invalid value for '--hours'"),
-        (["note", "--json"], "missing argument 'text'"),
+        (["note", "--json"], "missing argument 'TEXT'"),
         (["--json"], "missing command"),
     ],
 )
@@ -585,7 +585,7 @@ def test_a_reader_that_goes_away_ends_what_only_shows(lab: Path, arguments: list
 
 @pytest.mark.parametrize(
     ("reason", "code"),
-    [("hours", 0), ("stopped", 0), ("error", 1), ("proposer", 3), ("interrupted", 130)],
+    [("hours", 0), ("stopped", 0), ("error", 1), ("proposer", 3)],
 )
 def test_the_exit_code_says_why_the_session_ended(
     lab: Path, reason: str, code: int, monkeypatch: pytest.MonkeyPatch
@@ -594,6 +594,16 @@ def test_the_exit_code_says_why_the_session_ended(
     parts: Any = SimpleNamespace(is_unsafe=False)
     with Record.open(RunDirectory(lab)) as record:
         assert run_and_show(State(is_quiet=True), parts, record, RunOptions(Limits())) == code
+
+
+def test_an_interrupted_session_is_exit_130(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts: Any = SimpleNamespace(is_unsafe=False)
+    monkeypatch.setattr("autoresearch.session.build.assemble", lambda *_, **__: parts)
+    monkeypatch.setattr("autoresearch.session.run.run_session", lambda *_, **__: "interrupted")
+    assert main(["run"]) == 130
+    assert "continue with `autoresearch run --tag" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("lab")
@@ -654,7 +664,7 @@ def test_demo_marks_what_it_makes_and_goes_on_with_it(
     assert (tmp_path / "lab" / "autoresearch.toml").read_text().startswith(f"# {MARK}\n")
 
 
-def test_a_demo_is_never_made_in_a_folder_of_somebody_else(
+def test_a_demo_is_never_made_in_a_foreign_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "thesis").mkdir()

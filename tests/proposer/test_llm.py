@@ -27,9 +27,10 @@ from autoresearch.proposer.edits import describe, identity
 from autoresearch.proposer.llm import errors
 from autoresearch.proposer.llm import proposer as llm
 from autoresearch.proposer.llm.proposer import LlmProposer
-from autoresearch.proposer.llm.provider import Provider, import_litellm, is_local, redact
+from autoresearch.proposer.llm.provider import Provider, import_litellm, is_local
 from autoresearch.proposer.registry import make_proposer, model_settings
 from autoresearch.types import Usage, Verdict
+from autoresearch.util.text import redact
 
 NEVER = threading.Event()
 PRICES = {"price_in": 1.0, "price_out": 4.0}

@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from autoresearch.commands import as_verb
 from autoresearch.commands.steer import note
 from autoresearch.errors import UsageError
 from autoresearch.paths import RunDirectory
@@ -30,7 +31,7 @@ def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def invoke(*args: str, given: str | None = None) -> Result:
     app = typer.Typer()
-    app.command()(note)
+    app.command()(as_verb(note))
     return CliRunner().invoke(app, list(args), input=given)
 
 

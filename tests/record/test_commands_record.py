@@ -14,7 +14,7 @@ from record_support import Night, git
 from typer.testing import CliRunner, Result
 
 import autoresearch
-from autoresearch.commands import State
+from autoresearch.commands import State, as_verb
 from autoresearch.commands.log import log
 from autoresearch.commands.revert import revert
 from autoresearch.commands.share import export, push
@@ -34,7 +34,7 @@ def call(night: Night, monkeypatch: pytest.MonkeyPatch) -> Call:
     app = typer.Typer()
     app.callback()(lambda: None)
     for verb in (revert, push, export, stop, pause, resume, log):
-        app.command(verb.__name__)(verb)
+        app.command(verb.__name__)(as_verb(verb))
 
     def run(*args: str, state: State | None = None) -> Result:
         arguments: Sequence[str] = args
@@ -137,7 +137,7 @@ def test_requests_reach_the_running_session(night: Night, call: Call) -> None:
         assert "pauses after the current trial" in call("pause").stderr
         assert control.poll(where) is Request.PAUSE
         assert night.record.session().state == "paused"
-        assert "goes on" in call("resume").stderr
+        assert "resumes" in call("resume").stderr
         assert control.poll(where) is None
         assert "was not paused" in call("resume").stderr
         assert _json(call("stop", "--json"))["pid"] == os.getpid()

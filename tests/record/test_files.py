@@ -12,6 +12,8 @@ from record_support import Night
 from typer.testing import CliRunner
 
 import autoresearch.util.files
+from autoresearch.cli import _MODULES
+from autoresearch.commands import as_verb
 from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, ForeignFileError, UsageError
 from autoresearch.record.record import Record
@@ -38,7 +40,8 @@ def call(verb: str, *args: str) -> Exception | None:
     """Run a verb in the current folder and return its error."""
     app = typer.Typer()
     app.callback()(lambda: None)
-    app.command(verb)(getattr(importlib.import_module(f"autoresearch.commands.{verb}"), verb))
+    module = importlib.import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
+    app.command(verb)(as_verb(getattr(module, verb)))
     error = CliRunner().invoke(app, [verb, *args]).exception
     assert error is None or isinstance(error, AutoresearchError), error
     return error

@@ -107,7 +107,7 @@ def test_page_has_headings_tables_and_described_pictures(name):
     for heading in (
         "Progress",
         "What was kept",
-        "What was tried in vain",
+        "What did not help",
         "Where the time went",
         "Loss curves",
         "Baseline to best",
@@ -317,14 +317,17 @@ def call(verb, *args):
     import typer
     from typer.testing import CliRunner
 
+    from autoresearch.cli import _MODULES
+    from autoresearch.commands import as_verb
+
     app = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
     @app.callback()
     def top():
         """Have sub-commands."""
 
-    module = importlib.import_module(f"autoresearch.commands.{verb}")
-    app.command(verb)(getattr(module, verb))
+    module = importlib.import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
+    app.command(verb)(as_verb(getattr(module, verb)))
     return CliRunner().invoke(app, [verb, *args])
 
 

@@ -26,7 +26,7 @@ from autoresearch.ui.console import OutputMode, make_console
 from autoresearch.ui.live.displays import JsonDisplay, PlainDisplay, QuietDisplay, make_display
 from autoresearch.ui.live.rows import RowsDisplay, live_rows
 from autoresearch.ui.pages.as_json import schema
-from autoresearch.ui.screen import Screen
+from autoresearch.ui.screen import Rows
 
 AT = "2026-11-21T01:02:03Z"
 
@@ -203,7 +203,8 @@ def rows_display(width=100, clock=None):
     file = Terminal()
     console = make_console(file, width=width, is_terminal=True)
     mode = OutputMode(kind="tty", is_live=True, is_utf8=True)
-    return RowsDisplay(mode, screen=Screen(console), clock=clock or Clock()), file
+    mode.__dict__["err"] = console
+    return RowsDisplay(mode, clock=clock or Clock()), file
 
 
 def test_rows_keep_their_number_and_fit_whatever_happens():
@@ -231,31 +232,45 @@ def test_finished_experiments_scroll_above_the_rows(capsys):
     assert "\x1b[2J" not in text
     assert text.endswith("\x1b[1A\x1b[2K")
     assert "\x1b[0J" not in text  # from the top of the screen tmux would keep every frame
+    assert "\x1b[?25l" not in text  # a killed process would leave the terminal without a cursor
     assert "FINISHED" in capsys.readouterr().out
 
 
-def test_erasing_counts_the_lines_a_narrowed_terminal_wrapped(monkeypatch):
+def test_erasing_counts_the_lines_a_narrowed_terminal_wrapped():
     from rich.text import Text
 
     file = Terminal()
-    screen = Screen(make_console(file, width=100, is_terminal=True))
-    monkeypatch.setattr(Screen, "width", property(lambda self: 100))
-    screen.draw([Text("x" * 90), Text("y" * 10)])
-    monkeypatch.setattr(Screen, "width", property(lambda self: 40))
+    console = make_console(file, width=100, is_terminal=True)
+    rows = Rows(console, lambda _width: [Text("x" * 90), Text("y" * 10)])
+    rows.start(refresh=True)
+    console.width = 40
     file.truncate(0)
-    screen.draw([Text("x" * 90), Text("y" * 10)])
-    assert file.getvalue().count("\x1b[1A\x1b[2K") == 4
+    rows.refresh()
+    rows.refresh()
+    # Two rows, of which the first was wrapped into three lines; then two rows again.
+    assert file.getvalue().count("\x1b[1A\x1b[2K") == 3 + 1
+    rows.stop()
 
 
-def test_an_unchanged_frame_is_not_written_again():
-    from rich.text import Text
+def test_telling_while_the_rows_are_redrawn_never_blocks():
+    display, _ = rows_display()
+    display.start(sessions.night(18, state="running"))
 
-    file = Terminal()
-    screen = Screen(make_console(file, width=100, is_terminal=True))
-    screen.draw([Text("same")])
-    before = file.getvalue()
-    screen.draw([Text("same")])
-    assert file.getvalue() == before
+    def redraw():
+        for _ in range(100):
+            display._rows.refresh()
+
+    def tell():
+        for event in [e for _ in range(10) for e in events()]:
+            display.handle(event)
+
+    threads = [threading.Thread(target=call, daemon=True) for call in (redraw, tell)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    display.stop(None)
 
 
 def test_displays_may_be_told_from_many_threads(capsys):

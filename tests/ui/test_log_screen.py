@@ -326,3 +326,25 @@ def test_a_running_session_says_what_it_does():
 def test_nothing_runs_in_a_session_that_stopped():
     session = replace(sessions.running(), state="dead")
     assert "running" not in screen(session).split("\n", 1)[1]
+
+
+def test_watching_uses_the_other_screen_and_ends_with_the_session(monkeypatch):
+    import io
+    from types import SimpleNamespace
+
+    from autoresearch.commands import log as command
+    from autoresearch.ui.console import OutputMode, make_console
+
+    file = io.StringIO()
+    mode = OutputMode(kind="tty")
+    mode.__dict__["out"] = make_console(file, width=80, is_terminal=True)
+    found = iter([sessions.running(), sessions.running(), sessions.night()])
+    record = SimpleNamespace(
+        session=lambda: next(found), presence=SimpleNamespace(status=lambda: None)
+    )
+    monkeypatch.setattr(command, "WATCH_SECONDS", 0.0)
+    command._watch(mode, record, Filter())
+    watched, _, after = file.getvalue().partition("\x1b[?1049l")
+    assert watched.startswith("\x1b[?1049h")
+    assert watched.count("RUNNING") == 2
+    assert "FINISHED" in after

@@ -237,7 +237,7 @@ def test_pager_only_when_it_overflows(monkeypatch, tmp_path, capsys):
 def test_what_a_library_prints_appears_above_the_rows():
     from rich.text import Text
 
-    from autoresearch.ui.screen import Screen
+    from autoresearch.ui.screen import Rows
 
     class Terminal(io.StringIO):
         def isatty(self):
@@ -247,14 +247,13 @@ def test_what_a_library_prints_appears_above_the_rows():
     before = sys.stderr
     sys.stderr = file
     try:
-        screen = Screen(make_console(file, width=80, is_terminal=True))
-        screen.open()
-        screen.draw([Text("row")])
+        rows = Rows(make_console(file, width=80, is_terminal=True), lambda _width: [Text("row")])
+        rows.start(refresh=True)
         sys.stderr.write("50%\rdone\n")
-        screen.close()
+        rows.stop()
         assert sys.stderr is file
     finally:
         sys.stderr = before
     text = file.getvalue()
-    assert "done\nrow\n" in text
+    assert "done\nrow" in text
     assert "50%" not in text

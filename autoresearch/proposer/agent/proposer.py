@@ -46,10 +46,10 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.proposer.edits import make_proposal
 from autoresearch.proposer.llm.errors import wait_seconds
-from autoresearch.proposer.llm.provider import redact
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Usage
+from autoresearch.util.text import redact
 
 _PROMPT_TOKENS = 60_000
 _CHECK_SECONDS = 60.0

@@ -20,6 +20,7 @@ from autoresearch.proposer.cost import Price
 from autoresearch.proposer.llm.errors import TABLE, UNKNOWN, Fault, find_fault, retry_after_of
 from autoresearch.proposer.prompt import estimate_tokens
 from autoresearch.types import Usage
+from autoresearch.util.text import redact
 
 _DEFAULT_WINDOW = 32_768
 _MARKED_PROVIDERS = ("anthropic", "bedrock", "bedrock_converse", "vertex_ai", "databricks")
@@ -29,7 +30,6 @@ _LOCAL = (*_OLLAMA, "lm_studio", "llamafile")
 """Providers whose usual address is this machine."""
 _LOOPBACK = re.compile(r"^https?://(localhost|127\.|\[::1\]|0\.0\.0\.0)")
 _PREFIX = re.compile(r"^((litellm\.)?\w+Error: |\w+Exception - )+")
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,6 @@ def import_litellm() -> Any:
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm
-
-
-def redact(text: str) -> str:
-    """Return a text without the values of secrets that the environment holds."""
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name) and len(value) >= 6:
-            text = text.replace(value, f"<{name}>")
-    return text
 
 
 def is_local(config: ProposerConfig) -> bool:

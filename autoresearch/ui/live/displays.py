@@ -1,6 +1,6 @@
 """What `run` shows while it works: rows on a terminal, lines in a pipe, JSON lines, or nothing until the end.
 
-A display is told every event and draws what it likes; it never slows the loop and never raises for what it is told.
+A display receives every event; it never slows the loop and never raises because of an event.
 """
 
 import json
@@ -43,7 +43,7 @@ JSON_PROGRESS_SECONDS = 1.0
 
 
 class Display(Protocol):
-    """Told everything that happens in a session, in order. Any thread may call `handle`."""
+    """Receives everything that happens in a session, in order. Any thread may call `handle`."""
 
     def start(self, session: Session | None) -> None:
         """Begin, with the session as it is (new, or with a past); None for a single trial."""
@@ -64,7 +64,7 @@ def make_display(
     """Return the display for an output mode: live rows need stdout and stderr to be terminals.
 
     Args:
-        mode: How this process talks.
+        mode: How this process prints.
         is_single: One trial outside a session (`try`): its progress on stderr, nothing on stdout.
         is_end_shown: Whether the end of a session is summed up; no where `log` follows at once.
     """
@@ -90,7 +90,7 @@ def _single_display(mode: OutputMode) -> Display:
 
 
 class QuietDisplay:
-    """Says nothing until the end, then one line on stdout; warnings excepted."""
+    """Prints only warnings until the end, then one line on stdout."""
 
     def __init__(self, mode: OutputMode) -> None:
         self._mode = mode
@@ -206,7 +206,7 @@ class PlainDisplay:
                     self._mode.out.file.flush()
 
     def stop(self, session: Session | None) -> None:
-        """Print the summary on stderr: stdout stays one line an event."""
+        """Print the summary on stderr: stdout stays one line per event."""
         if session is None or not self._is_end_shown:
             return
         for line in summary_lines(session, summarize(session), utf8=self._mode.is_utf8):

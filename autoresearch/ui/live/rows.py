@@ -27,7 +27,7 @@ from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.live.state import Finished, Tally
 from autoresearch.ui.pages.overview import next_line, summary_lines
-from autoresearch.ui.screen import Screen, Ticker
+from autoresearch.ui.screen import Rows
 from autoresearch.ui.summary import summarize
 from autoresearch.ui.tables import folded
 
@@ -55,59 +55,52 @@ class RowsDisplay:
         *,
         is_single: bool = False,
         is_end_shown: bool = True,
-        screen: Screen | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mode = mode
         self._is_single = is_single
         self._is_end_shown = is_end_shown
         self._clock = clock
-        self._screen = screen or Screen(mode.err)
         self._tally = Tally(clock=clock, started=clock())
         self._lock = threading.RLock()
-        self._ticker = Ticker(self.draw)
+        self._rows = Rows(mode.err, self.draw)
 
     def start(self, session: Session | None) -> None:
         """Take over the bottom of the terminal."""
         if session is not None:
             self._tally = Tally.of(session, self._clock)
-        self._screen.open()
-        self.draw()
-        self._ticker.start()
+        self._rows.start(refresh=True)
 
     def handle(self, event: Event | Progress | Phase) -> None:
         """Note the event; print a line above the rows where it finishes something."""
         with self._lock:
             self._tally.handle(event)
             is_shown = not self._is_single or isinstance(event, TrialJudged)
-            line = event_line(event, self._tally, self._screen.width) if is_shown else None
-            if line is not None:
-                self._screen.above([line])
+            line = event_line(event, self._tally, self._rows.width) if is_shown else None
+        if line is not None:
+            self._mode.err.print(line, soft_wrap=True)
 
     def stop(self, session: Session | None) -> None:
         """Give the terminal back and print the summary."""
-        self._ticker.stop()
-        self._screen.close()
+        self._rows.stop()
         if session is None or not self._is_end_shown:
             return
         summary = summarize(session)
-        width = self._screen.width
+        width = self._rows.width
         lines = summary_lines(session, summary, width=width, utf8=self._mode.is_utf8)
         for line in [Text(), *lines, *folded(next_line(summary), width, 6)]:
             self._mode.out.print(line, soft_wrap=True)
 
-    def draw(self) -> None:
-        """Redraw the rows if they changed."""
+    def draw(self, width: int) -> list[Text]:
+        """Return the rows as they are now."""
         with self._lock:
-            width = self._screen.width
-            rows = live_rows(
+            return live_rows(
                 self._tally,
                 width=width,
                 utf8=self._mode.is_utf8,
                 clock=self._clock(),
                 is_single=self._is_single,
             )
-        self._screen.draw(rows)
 
 
 def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Text | None:

@@ -1,4 +1,4 @@
-"""The counters of the night, kept up to date from events; what every display needs and none prints itself."""
+"""The live state of a session, kept up to date from events, for every display."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -36,7 +36,6 @@ class Idea:
     scores: list[float] = field(default_factory=list)
     num_trials: int = 0
     seconds: float | None = None
-    memory_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Finished:
 
 @dataclass
 class Tally:
-    """State of the night as far as events tell."""
+    """State of the session as far as events show it."""
 
     ideas: dict[int, Idea] = field(default_factory=dict)
     num_by_verdict: dict[str, int] = field(default_factory=dict)
@@ -207,9 +206,6 @@ class Tally:
         seconds = result.get("total_seconds")
         if seconds is not None:
             idea.seconds = (idea.seconds or 0.0) + seconds
-        memory = result.get("peak_memory_mb")
-        if memory is not None:
-            idea.memory_mb = max(idea.memory_mb or 0.0, memory)
         self.progress = None
 
     def _verdict(self, event: VerdictGiven) -> None:

@@ -30,10 +30,10 @@ def print_confirmations(
     found: Sequence[Confirmation],
     alerts: Sequence[Alert] = (),
 ) -> None:
-    """Print what was found: lines for a person, names and values for a pipe, JSON.
+    """Print what was found: lines for a terminal, names and values for a pipe, JSON.
 
     Args:
-        mode: How this process talks.
+        mode: How this process prints.
         session: The session, with the confirmations in it.
         found: What this command found out.
         alerts: What it could not find out, and why.
@@ -120,7 +120,7 @@ def validation_text(c: Confirmation) -> str:
 
 
 def confirmation_lines(c: Confirmation) -> list[Text]:
-    """Return the answer, its conditions and the validation number beside it."""
+    """Return the answer, its conditions and the validation number."""
     word, style = word_of(c)
     head = Text(f"{word:<{INDENT}}", style=style)
     head.append(f"#{c.candidate} {question(c)}  ", style="default")

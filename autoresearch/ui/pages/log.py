@@ -1,7 +1,7 @@
 """`autoresearch log`: a session, or all sessions, as a screen, as rows for a pipe, as JSON.
 
 The screen answers, in this order: is it alive; better by how much; is it real; which changes did it; what failed;
-what did it cost; what needs the person; which command next. Then the table.
+what did it cost; what needs attention; which command next. Then the table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from rich.text import Text
 
 from autoresearch.decision.confirmation import left_out
 from autoresearch.decision.scores import bpb_under
-from autoresearch.types import Experiment, Session
+from autoresearch.types import Session
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
 from autoresearch.ui.pages.as_json import SCHEMA, session_json, summary_json
 from autoresearch.ui.pages.overview import next_line, summary_lines
-from autoresearch.ui.pages.rows import TSV_COLUMNS, Filter, cells, columns, select, tsv_rows
+from autoresearch.ui.pages.rows import Filter, select, table
 from autoresearch.ui.summary import Summary, at_present, doing, summarize
 from autoresearch.ui.tables import Cell, Column
 
@@ -55,9 +55,8 @@ def render(
         totals = cumulative(session) if wanted.only_kept else None
         alone = left_out(session) if wanted.only_kept else {}
         is_mixed = len({e.proposer for e in session.experiments} - {"baseline"}) > 1
-        rows = [cells(e, now, totals, alone, has_proposer=is_mixed) for e in shown]
-        shape = columns(wanted, has_left_out=bool(alone), has_proposer=is_mixed)
-        lines += tables.render(shape, rows, width, flexible_min=30)
+        columns, rows = table(shown, now, totals, alone, is_mixed=is_mixed)
+        lines += tables.render(columns, rows, width, flexible_min=30)
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
     elif session.experiments:
         lines += [Text(), styled("no experiment matches", "muted")]
@@ -88,11 +87,6 @@ def cumulative(session: Session) -> dict[int, float]:
         if start is not None and e.val_bpb is not None:
             gains[e.number] = e.val_bpb - start
     return gains
-
-
-def render_tsv(experiments: Sequence[Experiment]) -> str:
-    """Return a header and one tab-separated row an experiment."""
-    return tables.tsv([name for name, _ in TSV_COLUMNS], tsv_rows(experiments))
 
 
 def quiet_line(session: Session, summary: Summary) -> str:
@@ -152,7 +146,7 @@ def _row(session: Session, summary: Summary, is_current: bool, now: datetime) ->
 
 
 def render_sessions_tsv(sessions: Sequence[Session], now: datetime) -> str:
-    """Return a header and one tab-separated row a session."""
+    """Return a header and one tab-separated row per session."""
     rows = []
     for s in sessions:
         found = summarize(s, now)

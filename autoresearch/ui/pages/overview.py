@@ -1,4 +1,4 @@
-"""The head of a session's screen: what a person asks first in the morning, in that order."""
+"""The head of a session's screen, in the order in which questions are asked in the morning."""
 
 from datetime import datetime
 
@@ -120,7 +120,7 @@ def state_text(session: Session, summary: Summary, now: datetime) -> Text:
     reason = f.clean(session.stop_reason)
     if reason:
         text.append(": " + STOP_WORDS.get(reason, reason), style="default")
-    if summary.doing is not None and session.ended_at:  # a confirmation a person asked for
+    if summary.doing is not None and session.ended_at:  # a confirmation the user asked for
         text.append(";" + _present(summary, now), style="default")
     return text
 

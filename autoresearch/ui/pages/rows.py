@@ -1,7 +1,7 @@
 """The experiments of a session as rows: which to show, in which order, in which columns."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,32 +11,7 @@ from autoresearch.errors import UsageError
 from autoresearch.events import parse_time
 from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
 from autoresearch.ui import text as f
-from autoresearch.ui.tables import Cell, Column
-
-COLUMNS = (
-    Column("#", align="right", min_width=3),
-    Column("commit", drop=2),
-    Column("val_bpb"),
-    Column("vs best", align="right", drop=1, is_wanted=True),
-    Column("P", align="right", drop=1),
-    Column("mem", align="right", drop=3),
-    Column("tok/s", align="right", drop=5),
-    Column("took", align="right", drop=4),
-    Column("verdict"),
-    Column("change", is_flexible=True),
-)
-"""On narrow terminals tok/s, took, mem, commit, P and, last, `vs best` leave in that order."""
-
-SORTS: dict[str, Callable[[Experiment], Any]] = {
-    "number": lambda e: e.number,
-    "val_bpb": lambda e: e.val_bpb,
-    "delta": lambda e: e.decision.delta if e.decision else None,
-    "p_real": lambda e: e.p_real,
-    "memory": lambda e: e.peak_memory_mb,
-    "speed": lambda e: e.tokens_per_second,
-    "took": lambda e: e.total_seconds,
-    "cost": lambda e: e.usage.cost_usd,
-}
+from autoresearch.ui.tables import Cell, Column, tsv
 
 
 @dataclass(frozen=True)
@@ -51,8 +26,7 @@ class Filter:
     """`2h`, `30m`, `1d`, an experiment `#40`, or an ISO time."""
     theme: str = ""
     sort: str = ""
-    """A key of `SORTS`; `-` before it turns the order round. Empty: newest first, `--kept` oldest first."""
-    states: tuple[str, ...] = field(default=())
+    """A key of `SORTS`, reversed by `-` before it. Empty: newest first, `--kept` oldest first."""
 
 
 def select(
@@ -152,69 +126,32 @@ def description(experiment: Experiment) -> str:
     return f.clean(experiment.description)[:2000]
 
 
-def columns(
-    wanted: Filter, *, has_left_out: bool = False, has_proposer: bool = False
-) -> tuple[Column, ...]:
-    """Return the columns of the table; what was kept also has its gain since the baseline.
+@dataclass(frozen=True)
+class Row:
+    """One experiment as a row of the screen."""
 
-    Args:
-        wanted: What `log` was asked to show.
-        has_left_out: Whether `confirm --each` says what each kept change is worth.
-        has_proposer: Whether several proposed, so that it matters who did.
-    """
-    found = (*COLUMNS[:-1], Column("by", drop=3), COLUMNS[-1]) if has_proposer else COLUMNS
-    if not wanted.only_kept:
-        return found
-    at = next(i for i, c in enumerate(found) if c.header == "vs best") + 1
-    more = [Column("total", align="right", drop=1)]
-    if has_left_out:
-        more.append(Column("worth", align="right", drop=1))
-    return (*found[:at], *more, *found[at:])
+    experiment: Experiment
+    now: datetime
+    """For how long a running one has taken."""
+    total: float | None = None
+    """Gain since the baseline."""
+    left_out: Confirmation | None = None
+    """What `confirm --each` measured without this change."""
 
+    @property
+    def faint(self) -> str:
+        """The style of cells that stand out only for what was kept."""
+        e = self.experiment
+        return "" if e.verdict is Verdict.KEEP or e.state is State.RUNNING else "muted"
 
-def cells(
-    experiment: Experiment,
-    now: datetime | None = None,
-    totals: Mapping[int, float] | None = None,
-    left_out: Mapping[int, Confirmation] | None = None,
-    *,
-    has_proposer: bool = False,
-) -> list[Cell]:
-    """Return the cells of `columns` for one experiment.
-
-    Args:
-        experiment: Whose row it is.
-        now: For how long a running one has taken.
-        totals: Gains since the baseline by number, where the table shows them.
-        left_out: What leaving a change out said, by number, where the table shows it.
-        has_proposer: Whether the table says who proposed.
-    """
-    e = experiment
-    style = verdict_style(e)
-    faint = "muted" if e.verdict is not Verdict.KEEP and e.state is not State.RUNNING else ""
-    took = e.total_seconds
-    started = parse_time(e.started_at)
-    if took is None and e.state is State.RUNNING and started and now:
-        took = (now - started).total_seconds()
-    delta = e.decision.delta if e.decision and e.number else None
-    commit = e.commit[:7] if e.verdict is Verdict.KEEP and e.commit else f.NONE
-    more = [] if totals is None else [Cell(f.delta(totals.get(e.number)), style)]
-    if left_out:
-        more.append(left_out_cell(left_out.get(e.number)))
-    return [
-        Cell(str(e.number), "metric" if e.verdict is Verdict.KEEP else faint),
-        Cell(commit, "place" if commit != f.NONE else faint),
-        Cell(f.bpb(e.val_bpb), faint),
-        Cell(f.delta(delta), faint or style),
-        *more,
-        Cell(f.probability(e.p_real) if e.number else f.NONE, faint),
-        Cell(f.memory(e.peak_memory_mb), faint),
-        Cell(f.count(e.tokens_per_second), faint),
-        Cell(f.duration(took), faint),
-        Cell(f.fit(verdict_text(e), 17 if e.reason == "slow" else 16), style),
-        *([Cell(f.clean(e.proposer) if e.number else "", faint)] if has_proposer else []),
-        Cell(description(e), faint),
-    ]
+    @property
+    def seconds(self) -> float | None:
+        """How long all its trials took, until now where it runs."""
+        e = self.experiment
+        started = parse_time(e.started_at)
+        if e.total_seconds is None and e.state is State.RUNNING and started:
+            return (self.now - started).total_seconds()
+        return e.total_seconds
 
 
 def left_out_cell(confirmation: Confirmation | None) -> Cell:
@@ -227,38 +164,139 @@ def left_out_cell(confirmation: Confirmation | None) -> Cell:
     return Cell(f"{f.delta(confirmation.delta)} {marks[word]}", styles[word])
 
 
-TSV_COLUMNS: tuple[tuple[str, Callable[[Experiment], object]], ...] = (
-    ("number", lambda e: e.number),
-    ("commit", lambda e: e.commit),
-    ("state", lambda e: e.state.value),
-    ("verdict", lambda e: e.verdict.value if e.verdict else None),
-    ("reason", lambda e: e.reason),
-    ("val_bpb", lambda e: None if e.val_bpb is None else f"{e.val_bpb:.6f}"),
-    ("delta", lambda e: _signed(e.decision.delta if e.decision else None)),
-    ("p_real", lambda e: None if e.p_real is None else f"{e.p_real:.4f}"),
-    ("trials", lambda e: len(e.trials)),
-    ("peak_memory_mb", lambda e: _rounded(e.peak_memory_mb)),
-    ("tokens_per_second", lambda e: _rounded(e.tokens_per_second)),
-    ("total_seconds", lambda e: _rounded(e.total_seconds)),
-    ("proposer", lambda e: e.proposer),
-    ("theme", lambda e: e.theme),
-    ("lines_added", lambda e: None if e.is_foreign else e.lines_added),
-    ("lines_removed", lambda e: None if e.is_foreign else e.lines_removed),
-    ("cost_usd", lambda e: None if e.usage.cost_usd is None else f"{e.usage.cost_usd:.6f}"),
-    ("started_at", lambda e: e.started_at),
-    ("description", lambda e: e.description),
-)
-"""Columns of the piped form; the description is whole and last."""
+def _commit_cell(row: Row) -> Cell:
+    e = row.experiment
+    if e.verdict is Verdict.KEEP and e.commit:
+        return Cell(e.commit[:7], "place")
+    return Cell(f.NONE, row.faint)
 
 
-def _signed(value: float | None) -> str | None:
-    return None if value is None else f"{value:+.6f}"
+def _delta_cell(row: Row) -> Cell:
+    e = row.experiment
+    delta = e.decision.delta if e.decision and e.number else None
+    return Cell(f.delta(delta), row.faint or verdict_style(e))
 
 
-def _rounded(value: float | None) -> str | None:
-    return None if value is None else f"{value:.0f}"
+def _verdict_cell(row: Row) -> Cell:
+    e = row.experiment
+    return Cell(f.fit(verdict_text(e), 17 if e.reason == "slow" else 16), verdict_style(e))
 
 
-def tsv_rows(experiments: Iterable[Experiment]) -> list[list[object]]:
-    """Return the values of `TSV_COLUMNS` for each experiment."""
-    return [[value(e) for _, value in TSV_COLUMNS] for e in experiments]
+@dataclass(frozen=True)
+class LogColumn:
+    """One column of `log`: on the screen, in the piped form, as a key of `--sort`, or some of these."""
+
+    value: Callable[[Experiment], Any] = lambda _: None
+    name: str = ""
+    """In the piped form; empty: not there."""
+    form: str = ""
+    """Format of a number in the piped form."""
+    sort: str = ""
+    """Key of `--sort`; empty: none."""
+    column: Column | None = None
+    """On the screen; None: not there."""
+    cell: Callable[[Row], Cell] = lambda _: Cell("")
+    only: str = ""
+    """`kept`: only with `--kept`; `each`: only there after `confirm --each`; `mixed`: only with several proposers."""
+
+
+LOG: tuple[LogColumn, ...] = (
+    LogColumn(
+        lambda e: e.number, "number", sort="number", column=Column("#", align="right", min_width=3),
+        cell=lambda r: Cell(
+            str(r.experiment.number),
+            "metric" if r.experiment.verdict is Verdict.KEEP else r.faint,
+        ),
+    ),
+    LogColumn(lambda e: e.commit, "commit", column=Column("commit", drop=2), cell=_commit_cell),
+    LogColumn(lambda e: e.state.value, "state"),
+    LogColumn(lambda e: e.verdict.value if e.verdict else None, "verdict"),
+    LogColumn(lambda e: e.reason, "reason"),
+    LogColumn(
+        lambda e: e.val_bpb, "val_bpb", ".6f", "val_bpb", Column("val_bpb"),
+        lambda r: Cell(f.bpb(r.experiment.val_bpb), r.faint),
+    ),
+    LogColumn(
+        lambda e: e.decision.delta if e.decision else None, "delta", "+.6f", "delta",
+        Column("vs best", align="right", drop=1, is_wanted=True), _delta_cell,
+    ),
+    LogColumn(
+        column=Column("total", align="right", drop=1), only="kept",
+        cell=lambda r: Cell(f.delta(r.total), verdict_style(r.experiment)),
+    ),
+    LogColumn(
+        column=Column("worth", align="right", drop=1), only="each",
+        cell=lambda r: left_out_cell(r.left_out),
+    ),
+    LogColumn(
+        lambda e: e.p_real, "p_real", ".4f", "p_real", Column("P", align="right", drop=1),
+        lambda r: Cell(f.probability(r.experiment.p_real) if r.experiment.number else f.NONE, r.faint),
+    ),
+    LogColumn(lambda e: len(e.trials), "trials"),
+    LogColumn(
+        lambda e: e.peak_memory_mb, "peak_memory_mb", ".0f", "memory",
+        Column("mem", align="right", drop=3),
+        lambda r: Cell(f.memory(r.experiment.peak_memory_mb), r.faint),
+    ),
+    LogColumn(
+        lambda e: e.tokens_per_second, "tokens_per_second", ".0f", "speed",
+        Column("tok/s", align="right", drop=5),
+        lambda r: Cell(f.count(r.experiment.tokens_per_second), r.faint),
+    ),
+    LogColumn(
+        lambda e: e.total_seconds, "total_seconds", ".0f", "took",
+        Column("took", align="right", drop=4), lambda r: Cell(f.duration(r.seconds), r.faint),
+    ),
+    LogColumn(column=Column("verdict"), cell=_verdict_cell),
+    LogColumn(
+        lambda e: e.proposer, "proposer", column=Column("by", drop=3), only="mixed",
+        cell=lambda r: Cell(f.clean(r.experiment.proposer) if r.experiment.number else "", r.faint),
+    ),
+    LogColumn(lambda e: e.theme, "theme"),
+    LogColumn(lambda e: None if e.is_foreign else e.lines_added, "lines_added"),
+    LogColumn(lambda e: None if e.is_foreign else e.lines_removed, "lines_removed"),
+    LogColumn(lambda e: e.usage.cost_usd, "cost_usd", ".6f", "cost"),
+    LogColumn(lambda e: e.started_at, "started_at"),
+    LogColumn(
+        lambda e: e.description, "description", column=Column("change", is_flexible=True),
+        cell=lambda r: Cell(description(r.experiment), r.faint),
+    ),
+)  # fmt: skip
+"""In the order of both forms. On narrow terminals the columns with the largest `drop` leave first."""
+
+SORTS = {c.sort: c.value for c in LOG if c.sort}
+
+
+def table(
+    experiments: Iterable[Experiment],
+    now: datetime,
+    totals: Mapping[int, float] | None = None,
+    left_out: Mapping[int, Confirmation] | None = None,
+    *,
+    is_mixed: bool = False,
+) -> tuple[list[Column], list[list[Cell]]]:
+    """Return the columns and the rows of the screen.
+
+    Args:
+        experiments: In the order of the rows.
+        now: For how long a running one has taken.
+        totals: Gains since the baseline by number, for the table of what was kept.
+        left_out: Result of leaving each change out, by number, where it was measured.
+        is_mixed: Whether several proposers took part.
+    """
+    is_there = {"": True, "kept": totals is not None, "each": bool(left_out), "mixed": is_mixed}
+    shown = [(c.column, c.cell) for c in LOG if c.column and is_there[c.only]]
+    totals, left_out = totals or {}, left_out or {}
+    rows = (Row(e, now, totals.get(e.number), left_out.get(e.number)) for e in experiments)
+    return [column for column, _ in shown], [[cell(row) for _, cell in shown] for row in rows]
+
+
+def render_tsv(experiments: Iterable[Experiment]) -> str:
+    """Return a header and one tab-separated row per experiment, the whole description last."""
+    piped = [c for c in LOG if c.name]
+
+    def field(column: LogColumn, experiment: Experiment) -> object:
+        value = column.value(experiment)
+        return format(value, column.form) if column.form and value is not None else value
+
+    return tsv([c.name for c in piped], [[field(c, e) for c in piped] for e in experiments])
