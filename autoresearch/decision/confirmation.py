@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Literal
 
 from autoresearch.config import SessionConfig
-from autoresearch.decision.replay import estimates
 from autoresearch.decision.scores import confirm_seed
 from autoresearch.types import Confirmation, Decision, Reason, Session, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
@@ -69,6 +68,10 @@ def carry_over(session: Session, confirmation: Confirmation) -> Confirmation:
     That is the difference of their posterior levels, from which luck is taken off; it stays None where one of the
     two was never kept or was not measured under the present setup.
     """
+    from autoresearch.decision.replay import (
+        estimates,  # numpy is not for screens that show the result
+    )
+
     known = estimates(session)
     ours, theirs = known.get(confirmation.reference), known.get(confirmation.candidate)
     if ours is None or theirs is None or ours.level is None or theirs.level is None:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoresearch.util.stats import Floats, cut_normal, log_cdf, log_density
+from autoresearch.decision.normal import Floats, cut_normal, log_cdf, log_density
 
 NOISE_SHARE = 0.0006
 """Noise to expect before any repeat, as a share of the score: public runs report 0.0003 to 0.00076."""

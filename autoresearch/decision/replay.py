@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from autoresearch.decision.normal import Floats
 from autoresearch.decision.posterior import (
     Effect,
     Knowledge,
@@ -30,7 +31,6 @@ from autoresearch.decision.scores import (
     split_at_verdict,
 )
 from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
-from autoresearch.util.stats import Floats
 
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""

@@ -1,4 +1,4 @@
-"""The keep rule: keep, discard or test again; and whether further experiments will find anything.
+"""The keep rule: keep, discard or test again.
 
 Three policies over one posterior (`decision/posterior.py`). `greedy` keeps whatever measured lower, as the field
 does; `balanced` keeps what is probably better; `strict` tests the doubtful again and keeps what is almost
@@ -7,12 +7,11 @@ surely better. What they cost and find is measured by `bench/keep_rule.py` and t
 Pure: no clock, no disk, no randomness.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch.config import DecisionConfig
+from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
 from autoresearch.decision.replay import (
     Estimate,
@@ -29,7 +28,6 @@ from autoresearch.decision.scores import (
     bpb_under,
     confirm_seed,
     good_results,
-    is_measured_tip,
     setup_of,
     trial_seed,
 )
@@ -53,7 +51,6 @@ __all__ = [
     "decide",
     "estimates",
     "is_incumbent_due",
-    "is_plateau",
     "is_sentinel_due",
     "keep_threshold",
     "measure_noise",
@@ -362,58 +359,3 @@ def is_incumbent_due(
 
 def _is_of_loop(trial: Trial, setup: str) -> bool:
     return not trial.confirmation and trial.setup == setup
-
-
-PLATEAU_AHEAD = 10
-PLATEAU_PROBABILITY = 0.35
-"""A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
-MEMORY = 20.0
-"""Experiments after which what an experiment says about the rate of finding weighs half."""
-PRIOR = (1.0, 9.0)
-"""Finds and misses before the first experiment."""
-
-
-def is_plateau(session: Session) -> bool:
-    """Whether the next experiments will hardly find anything, judging by the latest ones."""
-    return finding_probability(session) < PLATEAU_PROBABILITY
-
-
-def finding_probability(
-    session: Session,
-    known: Mapping[int, Estimate] | None = None,
-    *,
-    judging: int | None = None,
-    ahead: int = PLATEAU_AHEAD,
-) -> float:
-    """Return the probability that the next `ahead` experiments bring a gain above half the noise.
-
-    Args:
-        session: The record.
-        known: What is believed of its experiments; None: read from the record.
-        judging: Number of an experiment that is about to get its verdict and counts already.
-        ahead: How many experiments.
-    """
-    known = estimates(session) if known is None else known
-    finds, misses = PRIOR
-    judged = [
-        e
-        for e in sorted(session.experiments, key=lambda e: e.number)
-        if not is_measured_tip(e) and e.number != judging and e.state is State.JUDGED
-    ]
-    chances = [
-        known[e.number].p_clear if e.number in known else float(e.verdict is Verdict.KEEP)
-        for e in judged
-    ]
-    if judging is not None and judging in known:
-        chances.append(known[judging].p_clear)
-    for age, chance in enumerate(reversed(chances)):
-        weight = 0.5 ** (age / MEMORY)
-        finds += weight * (chance or 0.0)
-        misses += weight * (1 - (chance or 0.0))
-    log_none = (
-        math.lgamma(misses + ahead)
-        - math.lgamma(misses)
-        + math.lgamma(finds + misses)
-        - math.lgamma(finds + misses + ahead)
-    )
-    return 1 - math.exp(log_none)

@@ -4,8 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from statistics import fmean, variance
 
 from autoresearch.types import Experiment, Reason, Session, Trial, TrialResult, Verdict
 
@@ -148,9 +147,9 @@ def residual_squares(session: Session, setup: str) -> tuple[float, float]:
             trials = trials[1:]
         if len(trials) < 2:
             continue
-        scores = np.array(scores_of(trials))
-        audit = float(np.mean([audit_variance(t) for t in trials]))
-        own = float(np.sum((scores - scores.mean()) ** 2)) - (len(scores) - 1) * audit
+        scores = scores_of(trials)
+        audit = fmean(audit_variance(t) for t in trials)
+        own = (len(scores) - 1) * (variance(scores) - audit)
         squares += max(own, 0.0)
         degrees += len(scores) - 1
     return squares, degrees

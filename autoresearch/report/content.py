@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoresearch.decision.confirmation import carried
-from autoresearch.decision.rule import PLATEAU_AHEAD
+from autoresearch.decision.plateau import PLATEAU_AHEAD
 from autoresearch.events import parse_time
 from autoresearch.types import Session
 from autoresearch.ui import text as f

@@ -8,6 +8,7 @@ from typing import Any
 
 from autoresearch.config import Config
 from autoresearch.decision import rule
+from autoresearch.decision.plateau import is_plateau
 from autoresearch.events import Abandoned, Alerted, Spent, now
 from autoresearch.proposer.base import (
     CancelledError,
@@ -161,7 +162,7 @@ def context_of(
         cost_left_usd=cost_left,
         in_flight=tuple(_in_flight(record, e) for e in session.open if e.commit),
         tried={e.identity: e.number for e in session.experiments if e.identity},
-        is_stalled=rule.is_plateau(session),
+        is_stalled=is_plateau(session),
         curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
         log_tails={
             e.number: record.log_tail(e.trials[-1].event)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from autoresearch.decision.confirmation import carried, further, headline, left_out
-from autoresearch.decision.rule import PLATEAU_PROBABILITY
+from autoresearch.decision.plateau import PLATEAU_PROBABILITY
 from autoresearch.decision.scores import (
     comparable,
     find,

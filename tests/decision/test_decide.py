@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from autoresearch.decision.rule import decide, estimates, is_plateau, keep_threshold, measure_noise
+from autoresearch.decision.plateau import is_plateau
+from autoresearch.decision.rule import decide, estimates, keep_threshold, measure_noise
 from autoresearch.types import Verdict
 
 BASE = (1.0000, 1.0004, 0.9996)

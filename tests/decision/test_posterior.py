@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoresearch.decision.normal import cut_normal, log_cdf
 from autoresearch.decision.posterior import (
     DISASTER_SHARE,
     default_prior,
@@ -16,7 +17,6 @@ from autoresearch.decision.posterior import (
     noise_grid,
     start,
 )
-from autoresearch.util.stats import cut_normal, log_cdf
 
 NORMAL = NormalDist()
 

@@ -98,7 +98,7 @@ def test_a_column_is_added_by_the_steps(copy: Path, lab: Path) -> None:
     screen = run(copy, ON_A_TERMINAL, "log", "--no-pager", cwd=lab).splitlines()
     header = next(line for line in screen if "val_bpb" in line and "verdict" in line)
     at = header.index("judged")
-    assert header[at:].split()[:2] == ["judged", "verdict"]
+    assert header[at:].split()[:2] == ["judged", "change"]
     times = [line[at : at + 5] for line in screen[screen.index(header) + 1 :]][:7]
     assert all(re.fullmatch(r"\d\d:\d\d", time) for time in times)
     names, *rows = [line.split("\t") for line in run(copy, PIPED, "log", cwd=lab).splitlines()]

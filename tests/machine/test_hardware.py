@@ -96,7 +96,7 @@ def test_describe_is_json_and_names_the_machine():
 
 def test_describing_imports_no_torch():
     code = (
-        "import sys; from autoresearch import hardware; hardware.describe();"
+        "import sys; from autoresearch.machine import hardware; hardware.describe();"
         "hardware.gpu_status(); hardware.gpu_processes(); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from autoresearch.decision.confirmation import carried
-from autoresearch.decision.rule import PLATEAU_AHEAD
+from autoresearch.decision.plateau import PLATEAU_AHEAD
 from autoresearch.events import parse_time
 from autoresearch.types import Session
 from autoresearch.ui import text as f
