@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from autoresearch.config import JudgeConfig
-from autoresearch.judge.audit import LEAK_FACTOR, POWER, Spread, plan
+from autoresearch.judge.audit import LEAK_FACTOR, POWER, TOLERANCE, Spread, plan
 from autoresearch.paths import templates_directory
 
 # Standard deviation between trials in bpb. h100: as others measured it; cpu and demo: measured on two cores of
@@ -127,7 +127,7 @@ def lines(ratio: float = RATIO) -> Iterator[Line]:
         noise = NOISE_BPB[name]
         nats = math.log(2) * BYTES_PER_TOKEN.get(name, USUAL_BYTES)
         honest = HONEST_NATS["cpu" if name in ("cpu", "demo") else "gpu"]
-        spread = Spread(tolerance=float(defaults["tolerance"]), noise=honest)
+        spread = Spread(tolerance=TOLERANCE, noise=honest)
         rows = judge["eval_tokens"] // context
         chosen = plan(rows, judge["audit_positions"], spread, LEAK_FACTOR * nats * noise)
         least = plan(rows, judge["audit_positions"], spread)

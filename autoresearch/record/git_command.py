@@ -83,9 +83,10 @@ def git_version() -> tuple[int, ...]:
 
 @functools.cache
 def _version_of(path: str | None) -> tuple[int, ...]:
-    command = [path or "git", "--version"]
+    if path is None:
+        raise _missing()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
     except OSError as exc:
         raise _missing() from exc
     found = re.search(r"\d+(\.\d+)+", done.stdout)

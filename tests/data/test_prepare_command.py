@@ -205,6 +205,6 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(folder):
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
-    assert "`autoresearch prepare` resumes where it was" in rest
+    assert "`autoresearch prepare` continues where it stopped" in rest
     assert "Traceback" not in rest
     assert not psutil.wait_procs(workers, timeout=10)[1]

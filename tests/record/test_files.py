@@ -15,6 +15,7 @@ import autoresearch.util.files
 from autoresearch.cli import _MODULES
 from autoresearch.commands import as_verb
 from autoresearch.config import load_config
+from autoresearch.decision import pace
 from autoresearch.errors import AutoresearchError, ForeignFileError, UsageError
 from autoresearch.record.record import Record
 from autoresearch.session.housekeeping import Upkeep
@@ -54,6 +55,7 @@ def test_verbs_leave_what_they_did_not_write(
     loop_driver.make(root).close()
     before = fill(root, *WRITTEN)
     monkeypatch.chdir(root)
+    monkeypatch.setattr(pace, "PAUSES", (0.0, 0.0))
     loop_driver.run(root, 3)
     for args in (
         ["report"],

@@ -179,7 +179,7 @@ def dies_in(module: str, function: str) -> Callable[[Sequence[str]], list[str]]:
 
 FATES = {
     "start": lambda _: ["/bin/sh", "-c", "exit 5"],
-    "load": dies_in("script", "run_file"),
+    "load": dies_in("child.script", "run_file"),
     "answer": dies_in("channel", "Channel.send_bytes"),
 }
 
