@@ -89,7 +89,7 @@ def p_carries(confirmation: Confirmation, decision: Decision | None) -> float | 
     test that is too blurred to tell them apart leaves the probability where it was.
 
     Returns:
-        None where it was kept for no gain (`simpler`, a commit of a person) or the test has no spread.
+        None where it was kept for no gain (`simpler`, or a commit made by hand) or the test has no spread.
     """
     if decision is None or decision.reason == Reason.SIMPLER or not decision.p_real:
         return None
@@ -146,7 +146,7 @@ def confirm(
         at: UTC time, ISO 8601.
         budget_seconds: Of these trials.
         kind: See `types.Confirmation`.
-        note: For a person.
+        note: A sentence for the user.
         confidence: Of the interval.
 
     Raises:

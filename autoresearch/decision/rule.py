@@ -92,7 +92,7 @@ SENTINEL_EVERY = 25
 TIE_SHARE = 0.5
 """Part of the noise within which fewer lines count as equal."""
 ODD_SPREAD = 4.0
-"""Trials of one program that lie more than so many times the noise apart are told: a shared machine, or luck."""
+"""Spread of trials of one program, in units of the noise, above which a warning is shown: a shared machine, or luck."""
 THRESHOLD_SLACK = 0.5
 """Part of the noise by which `keep_threshold` errs on the side of auditing."""
 MARKED_IN_A_ROW = 2

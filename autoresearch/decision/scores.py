@@ -53,7 +53,7 @@ def is_tip_known(session: Session) -> bool:
 
 
 def is_measured_tip(experiment: Experiment) -> bool:
-    """Whether it measures a commit that stands already: the baseline, a revert, a person's own commit."""
+    """Whether it measures a commit that stands already: the baseline, a revert, a commit made by hand."""
     return (
         experiment.number == 0
         or experiment.proposer == "baseline"

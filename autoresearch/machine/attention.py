@@ -32,7 +32,7 @@ class Attention:
 
     choice: str = DEFAULT
     source: str = "default"
-    """`default`, `measured`, `cached` (measured before) or `environment` (a person set it)."""
+    """`default`, `measured`, `cached` (measured before) or `environment` (set by the user)."""
     full: dict[str, float] = field(default_factory=dict)
     """Kernel -> milliseconds forward and backward, without a window."""
     windowed: dict[str, float] = field(default_factory=dict)

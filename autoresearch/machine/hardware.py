@@ -75,7 +75,7 @@ A name that is not here has no peak: a laptop part shares its number with a desk
 
 
 COUNTED_LIKE_NVML = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Environment of every process that uses torch, unless a person set it: GPUs are numbered by their place.
+"""Environment of every process that uses torch, unless the user set it: GPUs are numbered by their place.
 
 CUDA itself puts the fastest first, NVML and nvidia-smi do not: of two different GPUs the lab would describe and watch
 one while the other trains.
@@ -243,7 +243,7 @@ def gpu_processes() -> list[GpuProcess]:
 
 
 def gpu_uuid() -> str | None:
-    """Return the maker's own number of the GPU torch uses first, however a person named it; None without NVML."""
+    """Return the maker's own number of the GPU torch uses first, however the user named it; None without NVML."""
     with _nvml() as nvml:
         handle = None if nvml is None else gpu_handle(nvml)
         if nvml is not None and handle is not None:

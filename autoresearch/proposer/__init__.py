@@ -1,1 +1,1 @@
-"""What proposes experiments: an LLM, a coding agent, a classical optimiser, a person."""
+"""What proposes experiments: an LLM, a coding agent, a classical optimiser, an edit by hand."""

@@ -80,7 +80,7 @@ class Mixed:
 class WithFallback:
     """Asks one proposer; while it cannot be had, another takes over, until it answers again.
 
-    A short trouble is waited for; one that lasts longer than `patience_seconds`, or that needs a person, hands
+    A short trouble is waited for; one that lasts longer than `patience_seconds`, or that needs the user, hands
     over. The first is asked again whenever its own waiting time is over.
 
     Args:
@@ -152,7 +152,7 @@ class WithFallback:
     def check(self) -> str:
         """Check the first, and the second where it needs something too; see `Proposer.check`.
 
-        A first that cannot be had now is told as in the night, and its outage has begun.
+        A first proposer that is unavailable now is reported as during a session, and its outage has begun.
         """
         try:
             said = self.first.check()

@@ -265,7 +265,7 @@ SCRIPT_CONTRACT = """\
 """For a script in the shape of upstream's, beside our prepare.py."""
 
 FORMAT = """\
-How to answer: these headings, each on a line of its own, then the edits, and nothing else.
+How to answer: these headings, each on a separate line, then the edits, and nothing else.
 
 HYPOTHESIS: why this should lower val_bpb, in one or two sentences
 EXPECTED EFFECT: what you expect, with a size and what else would show it
@@ -300,7 +300,7 @@ LEAKS = {
     " pure function of its input",
     "biased_claim": "the model sees what it should not, or its probabilities do not sum to one",
 }
-"""What an agent is told of an audit that found something, by reason; the figures stay with the person."""
+"""What the prompt says about an audit that found something, by reason; the figures are shown to the user only."""
 
 STALLED = """\
 # Stalled

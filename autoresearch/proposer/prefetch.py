@@ -1,4 +1,4 @@
-"""Asks a proposer from a thread of its own, so that the device trains while it thinks."""
+"""Asks a proposer from a separate thread, so that the device trains while it thinks."""
 
 import queue
 import threading

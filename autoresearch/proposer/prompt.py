@@ -1,4 +1,4 @@
-"""What an agent is told: built from the record by pure code, in parts with token budgets.
+"""The prompt of an agent: built from the record by pure code, in parts with token budgets.
 
 Stable parts come first (rules, answer format, setup, program.md, train.py), so that a provider can reuse what it has
 read before; what changes with every experiment comes last. train.py is never cut. The

@@ -1,4 +1,4 @@
-"""Coding-agent commands the lab knows: how to call them without a person, and the sign-in they need.
+"""Coding-agent commands the lab knows: how to call them unattended, and the sign-in they need.
 
 Presets are for Claude Code and Codex, by the `--help` and the behaviour of 2.1.197 and 0.169.0: one bounded turn, edits
 accepted, no shell for Claude Code, sessions not stored, output as JSON for the cost. Codex 0.169.0 takes

@@ -384,5 +384,5 @@ def _complaint(refusal: edits.Refusal) -> str:
         else "The folder is as it was at the beginning: try again"
     )
     return (
-        f"\n# Your last attempt was refused\n{refusal.message}. {state}, and write IDEA.md anew.\n"
+        f"\n# Your last attempt was refused\n{refusal.message}. {state}, and write IDEA.md again.\n"
     )

@@ -1,8 +1,8 @@
 """The `llm` proposer: one fresh conversation for each experiment, repaired a few times if need be.
 
-The prompt is built anew from the record (`prompt.py`), the answer is parsed and applied strictly (`answers.py`) and
-checked (`edits.py`); what is wrong is told to the model, at most `MAX_ROUNDS` times. Errors of the
-provider are met as `faults.py` says.
+The prompt is built each time from the record (`prompt.py`), the answer is parsed and applied strictly (`answers.py`)
+and checked (`edits.py`); the model gets what is wrong, at most `MAX_ROUNDS` times. Errors of the
+provider are met as `errors.py` says.
 """
 
 import random

@@ -1,7 +1,7 @@
 """The only importer of litellm: one call to one model, with its usage, or a `ProviderError`.
 
 litellm is imported at the first call (seconds), never fetches its price list, and never retries by itself. A call
-runs in a thread of its own, so that a stop or a deadline ends the wait at once; a call left behind is booked
+runs in a separate thread, so that a stop or a deadline ends the wait at once; a call left behind is booked
 at the most it can cost.
 """
 
@@ -105,7 +105,7 @@ class Provider:
     def _provider_name(self) -> str:
         try:
             return str(import_litellm().get_llm_provider(self.model)[1])
-        except Exception:  # noqa: BLE001 - an unknown provider is told when it is asked
+        except Exception:  # noqa: BLE001 - an unknown provider fails when it is asked
             return ""
 
     @cached_property
@@ -175,7 +175,7 @@ class Provider:
         return [str(name) for name in missing]
 
     def hint(self, fault: Fault) -> str:
-        """Return what a person can do about a fault; names the variable, the line or the command."""
+        """Return what the user can do about a fault; names the variable, the line or the command."""
         _, _, name = self.model.partition("/")
         is_ollama = self._provider_name in _OLLAMA and is_local(self._config)
         if fault is TABLE["NotFoundError"] and is_ollama:
