@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from autoresearch import __version__
 from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb
 from autoresearch.errors import EXIT_CODES, AutoresearchError, Interrupted, UsageError
+from autoresearch.util.text import redact
 
 HELP = """Turn one GPU into an overnight research lab.
 
@@ -184,9 +185,8 @@ def _run(args: list[str]) -> int:
             raise exc.__context__ from None
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except _WrongLine as exc:
-        return (
-            _report(_usage_error(exc), args) if args else 2
-        )  # without arguments that was the help
+        # Without arguments it was the help.
+        return _report(_usage_error(exc), args) if args else 2
     except AutoresearchError as exc:
         return _report(exc, args)
     except typer.Abort as exc:
@@ -216,7 +216,7 @@ def _usage_error(problem: Any) -> UsageError:
 def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
     """Return the error for an exception that no other code caught: of the system, else a bug."""
     verb = next((a for a in args if any(a in verbs for verbs in VERBS.values())), "autoresearch")
-    reason = str(problem).strip().partition("\n")[0][:300]
+    reason = redact(str(problem).strip().partition("\n")[0])[:300]
     if isinstance(problem, OSError):
         places = [f"`{place}`" for place in (problem.filename, problem.filename2) if place]
         at = f" at {' and '.join(places)}" if places else ""
@@ -240,8 +240,6 @@ def _store(problem: Exception, args: Sequence[str]) -> str:
     import shlex
     import tempfile
     import traceback
-
-    from autoresearch.util.text import redact
 
     lines = (
         f"autoresearch {__version__}, Python {platform.python_version()}, {platform.platform()}\n",

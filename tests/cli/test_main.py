@@ -107,7 +107,7 @@ def test_a_bug_is_one_sentence_and_a_file_to_report(
     err = capsys.readouterr().err
     (file,) = tmp_path.glob("autoresearch-bug-*.txt")
     text = file.read_text()
-    assert "error: `note` failed: ZeroDivisionError: by sk-secret-99; this is a bug in" in err
+    assert "error: `note` failed: ZeroDivisionError: by <MY_API_KEY>; this is a bug in" in err
     assert f"hint: report it with `{file}`" in err
     assert ("Traceback" in err) == is_verbose
     assert "in fail" in text
