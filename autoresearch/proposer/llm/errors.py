@@ -7,7 +7,7 @@ or of its HTTP status.
 import contextlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,7 +80,7 @@ def find_fault(error: BaseException) -> Fault:
     """
     if type(error).__name__ in ("InternalServerError", "APIError") and _is_unconnected(error):
         return TABLE["APIConnectionError"]
-    if _NO_CREDIT in (getattr(error, "code", None), _code_in_body(error)):
+    if any(_NO_CREDIT in (getattr(e, "code", None), _code_in_body(e)) for e in _chain(error)):
         return TABLE["PaymentRequiredError"]
     names = [_ALIASES.get(cls.__name__, cls.__name__) for cls in type(error).__mro__]
     name = next((name for name in names if name in TABLE), "")
@@ -106,13 +106,16 @@ def _code_in_body(error: BaseException) -> object:
     return inner.get("code") if isinstance(inner, Mapping) else None
 
 
-def _is_unconnected(error: BaseException) -> bool:
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those it was raised from: litellm's own may lack what the provider's client says."""
     seen: BaseException | None = error
     while seen is not None:
-        if type(seen).__name__ in ("APIConnectionError", "ConnectError"):
-            return True
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return False
+
+
+def _is_unconnected(error: BaseException) -> bool:
+    return any(type(e).__name__ in ("APIConnectionError", "ConnectError") for e in _chain(error))
 
 
 _BROAD = {"", "APIError", "BadRequestError", "APIConnectionError"}
