@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -152,16 +153,16 @@ class Reader:
         return None
 
 
-class Format:
+class Format(ABC):
     """A format of files: how its documents are read and where its files may be cut."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     text_per_byte: ClassVar[int] = 1
     """Bytes of text per byte of the file; a guess, for progress and disk, where it is packed."""
 
+    @abstractmethod
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
         """Yield the texts of a range, good or not."""
-        raise NotImplementedError
 
     def cuts(self, whole: Range, target: int, column: str) -> Iterator[Cut]:  # noqa: ARG002
         """Yield the cuts of a file into ranges of about `target` bytes of text, at multiples of a part."""
