@@ -113,20 +113,20 @@ class Upkeep:
     def _put_weights_away(self, experiment: Experiment) -> None:
         """Keep the weights of the last good trial where the configuration asks for them, else delete them."""
         where, tag = self._record.run_directory, self._record.tag
+        policy = self._config.trial.save_weights
         # By the label, which is ours: the record may be the work of a stranger and names no files.
         written = [
             weights_file(where.trials, label_of(experiment, tag, index))
             for index, trial in enumerate(experiment.trials)
             if not trial.confirmation
         ]
-        policy = self._config.trial.save_weights
-        session = self._record.session()
         there = [path for path in written if path.is_file()]
         if there and policy != "none" and experiment.verdict is Verdict.KEEP:
             keep_weights(where, tag, experiment.number, there.pop())
-        for path in there:
+        # Nothing else waits: the rest is of an incumbent run again, or of a lab that was killed.
+        for path in weights_file(where.trials, label_of(experiment, tag)).parent.glob("*.safetensors"):
             path.unlink(missing_ok=True)
-        drop_weights(where, session, policy)
+        drop_weights(where, self._record.session(), policy)
 
     def _start_push(self) -> None:
         """Send the session in the background; while one push is under way, remember that more is due."""

@@ -126,8 +126,8 @@ class RealLab:
         assert [e["commit"] for e in after[: len(judged)]] == [e["commit"] for e in judged]
         assert git(self.root, "fsck", "--strict", "--no-dangling") == ""
         assert git(self.root, "status", "--porcelain") == ""
-        left = (self.root / ".autoresearch" / "trials").rglob("*")
-        assert [path for path in left if path.is_file()] == []
+        files = [p for p in (self.root / ".autoresearch" / "trials").rglob("*") if p.is_file()]
+        assert not files, files
         return "goes on, no process left"
 
 

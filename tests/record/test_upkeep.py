@@ -43,6 +43,15 @@ def test_weights_are_put_away(night: Night, policy: str, left: list[int]) -> Non
     assert [n for n in range(4) if weights_path(where, "nov21", n).exists()] == left
 
 
+def test_no_weights_are_left_of_an_incumbent_run_again_or_of_a_killed_lab(night: Night) -> None:
+    left = _handed_in(night, 0).with_name("0000-002.safetensors")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"w")
+    _judge(night, 1, Verdict.DISCARD)
+    Upkeep(night.record, _config(trial__save_weights="kept")).after_verdict(1)
+    assert not left.exists()
+
+
 def test_a_killed_run_is_made_up_for(night: Night) -> None:
     experiment = night.propose(night.knob(3, 33), "x")
     night.trial(1, 1.4)
