@@ -73,6 +73,41 @@ class Outcome(StrEnum):
     TAINTED = "tainted"
 
 
+class Purpose(StrEnum):
+    """Why a trial is run."""
+
+    CANDIDATE = "candidate"
+    """An idea for the first time; audited where it could be kept, and by chance."""
+    RETEST = "retest"
+    """An idea in doubt on another seed."""
+    BASELINE = "baseline"
+    """The code at the tip while no proposer wrote any of it: judging may use what it compiled."""
+    INCUMBENT = "incumbent"
+    """The code at the tip with kept ideas in it: for its level, under another setup, or for drift."""
+    CHECK = "check"
+    """The incumbent after a slow candidate, to tell whether the machine is what is slow."""
+    PACE = "pace"
+    """The incumbent to its end on a machine that stays slow: the pace from now on."""
+    CONFIRM = "confirm"
+    """On a fresh seed for a confirmation; the loop never looks at it."""
+    TRY = "try"
+    """The files of the working tree, for `autoresearch try`; not recorded."""
+
+    @property
+    def is_of_tip(self) -> bool:
+        """Whether it runs the code at the tip of the branch.
+
+        Compile caches it writes before `start()` are kept, and what all trials are measured by (tolerance,
+        submit time, reference of audits) is learnt from it.
+        """
+        return self in (Purpose.BASELINE, Purpose.INCUMBENT) or self.is_of_speed
+
+    @property
+    def is_of_speed(self) -> bool:
+        """Whether it only answers for the speed of a candidate."""
+        return self in (Purpose.CHECK, Purpose.PACE)
+
+
 MB = 1_000_000
 """Bytes of a MB in every setting of files, disk and memory."""
 MB_PER_GB = 1024
@@ -108,13 +143,11 @@ class Usage:
         )
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """One idea, ready to be tried: the whole text of every editable file after the change."""
+@dataclass(frozen=True, kw_only=True)
+class Idea:
+    """What a proposer says of a change; declared once for the proposal, its event and the experiment."""
 
     description: str
-    files: Mapping[str, str]
-    """Editable path -> full new text."""
     parent: str
     """Sha of the commit the change was made against."""
     proposer: ProposerKind
@@ -128,8 +161,29 @@ class Proposal:
     parameters: Mapping[str, float] = field(default_factory=dict)
     """Constants a `search` proposal set, by name."""
     usage: Usage = Usage()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal(Idea):
+    """An idea, ready to be tried: the whole text of every editable file after the change."""
+
+    files: Mapping[str, str]
+    """Editable path -> full new text."""
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     """Small files stored with the proposal: `prompt.md`, `reply.md`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate(Idea):
+    """An idea in the record, with its number and its commit."""
+
+    number: int
+    commit: str
+    """The candidate commit, for a kept experiment the one on the branch; `""` if none was made."""
+    identity: str = ""
+    """Hash of the editable files: two ideas with the same one are duplicates."""
+    lines_added: int = 0
+    lines_removed: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,10 +207,9 @@ class TrialSpec:
     seed: int
     budget_seconds: float
     split: Split = "validation"
+    purpose: Purpose = Purpose.CANDIDATE
     audit_below: float | None = None
     """Audit when the claimed bits per byte are below this; None: always."""
-    audit: bool = False
-    """Audit whatever the claim says (a random share)."""
     suspicious_below: float | None = None
     """Below this the audit uses more positions."""
     noise_bpb: float | None = None
@@ -166,11 +219,6 @@ class TrialSpec:
     label: str = ""
     """For logs and folders: `nov21/12-0` is the first trial of experiment 12 of session nov21."""
     keep_weights: bool = False
-    keep_cache: bool = False
-    """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
-    trials are measured by (tolerance, submit time, reference of audits) is learnt from it."""
-    is_baseline: bool = False
-    """With `keep_cache`: no kept experiment is in that code, so judging may use what it compiled."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +344,8 @@ class Trial:
     """Sha of the journal commit that holds `curve.json` and `log.txt`."""
     confirmation: str = ""
     """Identity of the confirmation it belongs to; empty for a trial of the loop."""
+    purpose: str = ""
+    """A `Purpose`; empty in records of earlier versions."""
 
     def counts(self, setup: str) -> bool:
         """Whether its score counts for its experiment: on validation, under `setup`, of the loop itself."""
@@ -307,34 +357,16 @@ class Trial:
         )
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Candidate):
     """One numbered idea as the record knows it. #0 is the baseline."""
 
-    number: int
-    commit: str
-    """The kept commit on the branch, else the candidate commit; `""` if none was made."""
-    parent: str
     state: State
-    description: str
-    proposer: ProposerKind
-    model: str = ""
-    """The model or the command that proposed it, where it was one."""
     verdict: Verdict | None = None
     reason: str = ""
     decision: Decision | None = None
-    hypothesis: str = ""
-    expected_effect: str = ""
-    theme: str = ""
-    note: str = ""
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    usage: Usage = Usage()
-    identity: str = ""
-    """Hash of the editable files: two ideas with the same one are duplicates."""
     trials: tuple[Trial, ...] = ()
     setup: str = ""
-    lines_added: int = 0
-    lines_removed: int = 0
     started_at: str = ""
     judged_at: str = ""
     event: str = ""
@@ -467,8 +499,31 @@ class Busy:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Under which conditions a run goes; declared once for its event and the session."""
+
+    seed: int = 0
+    proposer: str = ""
+    model: str = ""
+    sandbox: str = ""
+    is_unsafe: bool = False
+    """Some trial ran without a sandbox."""
+    is_validation_visible: bool = False
+    """The source can be read inside the sandbox; promise 1 excludes such sessions."""
+    unigram_bpb: float | None = None
+    """What token frequencies alone give: the floor to beat."""
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that differ from the defaults, keys never."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """What ends the present run: `seconds`, `experiments`, `max_cost_usd`, `first_number`."""
+
+
 @dataclass(frozen=True)
-class Session:
+class Session(Run):
     """A session as the fold of its journal. What every screen and file is made from."""
 
     tag: str
@@ -483,22 +538,6 @@ class Session:
     setup: Setup | None = None
     """The current one."""
     setups: Mapping[str, Setup] = field(default_factory=dict)
-    seed: int = 0
-    proposer: str = ""
-    model: str = ""
-    sandbox: str = ""
-    is_unsafe: bool = False
-    """Some trial ran without a sandbox."""
-    is_validation_visible: bool = False
-    """The source can be read inside the sandbox; promise 1 excludes such sessions."""
-    unigram_bpb: float | None = None
-    """What token frequencies alone give: the floor to beat."""
-    hardware: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    """What ends the present run: `seconds`, `experiments`, `max_cost_usd`, `first_number`."""
     best: int = 0
     """Number of the incumbent: the experiment at the tip of the branch."""
     tip: str = ""

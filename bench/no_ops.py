@@ -118,7 +118,6 @@ class Trials:
                 files={"train.py": self.texts[number].encode()},
                 seed=seed,
                 budget_seconds=self.seconds,
-                audit=True,
                 label=f"no-ops/{key}",
             )
             result = self.lab.executor.run(spec)

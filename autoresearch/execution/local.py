@@ -26,7 +26,7 @@ from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training
-from autoresearch.types import MB, Outcome, Split, TrialResult, TrialSpec
+from autoresearch.types import MB, Outcome, Purpose, Split, TrialResult, TrialSpec
 from autoresearch.util.files import write_file
 from autoresearch.util.killpoints import reach
 
@@ -62,7 +62,7 @@ class LocalExecutor:
         tolerance: Calibrated tolerance in nats; None: not known yet.
         noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
 
-    What is not known yet is measured on the first good trial of the code at the tip (`TrialSpec.keep_cache`).
+    What is not known yet is measured on the first good trial of the code at the tip (`Purpose.is_of_tip`).
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class LocalExecutor:
                 if suspended_seconds() - slept > _SUSPEND_SECONDS:
                     result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
                     result["detail"] = "the machine slept while judging"
-        if result["outcome"] is Outcome.OK and spec.keep_cache:
+        if result["outcome"] is Outcome.OK and spec.purpose.is_of_tip:
             if self.submit_seconds is None:
                 self.submit_seconds = trained.submit_seconds
             if self._caches is not None:
-                self._caches.keep(spec.label, is_baseline=spec.is_baseline)
+                self._caches.keep(spec.label, is_baseline=spec.purpose is Purpose.BASELINE)
         if spec.keep_weights and result["outcome"] is Outcome.OK:
             self._save_weights(spec, trained)
         if trained.weights is not None:
@@ -288,7 +288,7 @@ class LocalExecutor:
 
     def _learn(self, spec: TrialSpec, judged: Judged) -> None:
         """Keep what an audited trial of the code at the tip says about all others."""
-        if not spec.keep_cache or not judged.score.num_audited:
+        if not spec.purpose.is_of_tip or not judged.score.num_audited:
             return
         if self.tolerance is None:
             self.tolerance = float(judged.extra["tolerance"])
@@ -325,7 +325,7 @@ class LocalExecutor:
             text=self._text(spec.split),
             training=self._training_rows,
             tolerance=max(TOLERANCE, self.tolerance or 0.0),
-            is_calibrating=spec.keep_cache and self.tolerance is None,
+            is_calibrating=spec.purpose.is_of_tip and self.tolerance is None,
             noise_nats=self.noise_nats or 0.0,
             reference=self._known_reference(spec.split),
             stop=stop,

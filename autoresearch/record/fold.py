@@ -15,16 +15,18 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar, cast
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.events import SCHEMA, Proposed, SessionStarted, parse_time
+from autoresearch.events import SCHEMA, parse_time
 from autoresearch.types import (
     Alert,
     Busy,
+    Candidate,
     Confirmation,
     CurvePoint,
     Decision,
     Experiment,
     Outcome,
     Revert,
+    Run,
     Session,
     SessionNote,
     Setup,
@@ -44,7 +46,7 @@ class _Draft:
     def __init__(self, fields: dict[str, Any], trials: list[list[Any]]) -> None:
         self.fields = fields
         self.trials = trials
-        """`[result, setup, started_at, event, confirmation]` each."""
+        """`[result, setup, started_at, event, confirmation, purpose]` each."""
         self.built: Experiment | None = None
 
     def build(self) -> Experiment:
@@ -223,7 +225,7 @@ class Fold:
             self._busy = self._all_busy()
         self._open_busy = {}
         is_unsafe = self._session.get("is_unsafe") or event.get("is_unsafe", False)
-        names = (shape_of(Session).names & shape_of(SessionStarted).names) - {"tag", "tip"}
+        names = {"setup", *shape_of(Run).names}
         self._session |= {name: event[name] for name in names & event.keys()}
         self._session |= {"is_unsafe": bool(is_unsafe), "ended_at": ""}
         self._session.setdefault("started_at", event["at"])
@@ -243,13 +245,9 @@ class Fold:
 
     def _on_proposed(self, sha: str, event: dict[str, Any]) -> None:
         number = int(event["number"])
-        names = shape_of(Experiment).names & shape_of(Proposed).names
-        fields = {name: event[name] for name in names if event.get(name)}
+        idea = shape_of(Candidate)
+        fields = {n: event[n] for n in idea.names if n in idea.required or event.get(n)}
         fields |= {
-            "number": number,
-            "commit": event["commit"],
-            "parent": event["parent"],
-            "description": event["description"],
             "candidate": event["commit"],
             "state": State.PROPOSED.value,
             "usage": event.get("usage", {}),
@@ -271,7 +269,10 @@ class Fold:
         result = event["result"]
         outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
-        draft.trials.append([result, event["setup"], event["started_at"], sha, confirmation])
+        purpose = event.get("purpose", "")
+        draft.trials.append(
+            [result, event["setup"], event["started_at"], sha, confirmation, purpose]
+        )
         if self.is_open:
             self._add_busy(result, is_confirmation=bool(confirmation))
         if confirmation:

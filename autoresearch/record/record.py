@@ -28,6 +28,7 @@ from autoresearch.record.fold import (
     PROGRAM_FILE,
     curve_from_bytes,
     curve_to_bytes,
+    make,
     result_to_json,
 )
 from autoresearch.record.git import RefUpdate, Repository
@@ -41,6 +42,7 @@ from autoresearch.types import (
     Decision,
     Experiment,
     Proposal,
+    Purpose,
     Session,
     TrialResult,
     Verdict,
@@ -282,19 +284,8 @@ class Record(contextlib.AbstractContextManager["Record"]):
             onto: The new parent.
         """
         with self._lock:
-            old = self.session().experiment(number)
-            proposal = Proposal(
-                description=old.description,
-                files=files,
-                parent=onto,
-                proposer=old.proposer,
-                model=old.model,
-                hypothesis=old.hypothesis,
-                expected_effect=old.expected_effect,
-                theme=old.theme,
-                parameters=old.parameters,
-                usage=old.usage,
-            )
+            said = vars(self.session().experiment(number))
+            proposal = make(Proposal, said, files=files, parent=onto, note="")
             self._store(proposal, number, {}, b"", ())
 
     def _store(
@@ -311,21 +302,17 @@ class Record(contextlib.AbstractContextManager["Record"]):
         added = removed = 0
         if commit and commit != proposal.parent:
             added, removed = self.repository.count_lines(proposal.parent, commit)
-        event = Proposed(
+        event = make(
+            Proposed,
+            vars(proposal),
             at=at,
             number=number,
             commit=commit,
-            parent=proposal.parent,
             identity=self.identity(self.editable_files(commit)) if commit else "",
-            proposer=proposal.proposer,
             model=clean_line(proposal.model),
             description=clean_line(proposal.description),
-            hypothesis=proposal.hypothesis,
-            expected_effect=proposal.expected_effect,
             theme=clean_line(proposal.theme),
             note=clean_text(proposal.note, 2000),
-            parameters=dict(proposal.parameters),
-            usage=asdict(proposal.usage),
             lines_added=added,
             lines_removed=removed,
             program=self.repository.write_blob(program) if program else "",
@@ -350,6 +337,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
         setup: str,
         started_at: str,
         confirmation: str = "",
+        purpose: Purpose = Purpose.CANDIDATE,
     ) -> str:
         """Store a trial's result, its curve and the end of its log; returns the journal commit."""
         files = {}
@@ -365,6 +353,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
                 started_at=started_at,
                 result=result_to_json(result),
                 confirmation=confirmation,
+                purpose=purpose,
             )
             return self.append(event, files=files)
 

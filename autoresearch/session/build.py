@@ -13,7 +13,7 @@ from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Phase
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, find_run_directory
 from autoresearch.record.git import Repository, is_repository
-from autoresearch.types import Session, Setup, TrialResult, TrialSpec
+from autoresearch.types import Purpose, Session, Setup, TrialResult, TrialSpec
 from autoresearch.util.files import read_file
 from autoresearch.util.locks import holder_of, session_lock_path
 
@@ -213,7 +213,7 @@ def try_working_tree(
         files=files,
         seed=seed,
         budget_seconds=lab.config.trial.budget_seconds,
-        audit=True,
+        purpose=Purpose.TRY,
         label="try",
     )
     with lock_device(lab.hardware, lab.run_directory):

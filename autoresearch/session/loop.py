@@ -25,6 +25,7 @@ from autoresearch.types import (
     Experiment,
     Outcome,
     Proposal,
+    Purpose,
     Session,
     TrialResult,
     Verdict,
@@ -122,7 +123,7 @@ class Loop:
         elif waiting:
             self._finish(waiting[0].number)
         elif rule.is_sentinel_due(session):
-            self._trials.run(incumbent)
+            self._trials.run(incumbent, Purpose.INCUMBENT)
         elif not self._ideas.take_hand_edit():
             self._ideas.propose()
 
@@ -160,7 +161,7 @@ class Loop:
                 if t.result.outcome is not Outcome.TAINTED
             ]
             if not trials:
-                self._trials.run(experiment)
+                self._trials.run(experiment, Purpose.CANDIDATE)
                 continue
             last = trials[-1].result
             if last.outcome is not Outcome.OK:
@@ -175,11 +176,11 @@ class Loop:
             )
             reach("decided")
             if rule.is_incumbent_due(decision, experiment, incumbent, self._parts.setup.key):
-                self._trials.run(incumbent)
+                self._trials.run(incumbent, Purpose.INCUMBENT)
                 continue
             is_audited = all(t.result.num_audited for t in trials)
             if decision.action == "retest" or (decision.action == "keep" and not is_audited):
-                self._trials.run(experiment, audit=True)
+                self._trials.run(experiment, Purpose.RETEST)
                 continue
             self._judge(experiment, Verdict(decision.action), decision)
             return
@@ -197,7 +198,8 @@ class Loop:
             self._wait(seconds, "the machine is slow, ")
             if self._limit_reached() is not None:
                 return
-        self._trials.run(incumbent, beside=step.beside, whole=step.what == "measure")
+        purpose = Purpose.PACE if step.what == "measure" else Purpose.CHECK
+        self._trials.run(incumbent, purpose, step.beside)
 
     def _tell_slow(self, incumbent: Experiment, step: pace.Step) -> None:
         """Report that the machine is slow, once until it is over."""
@@ -306,7 +308,7 @@ class Loop:
         num_good = sum(t.result.ok for t in trials)
         needed = self._config.decision.baseline_trials if experiment.proposer == "baseline" else 1
         if num_good < needed:
-            self._trials.run(experiment, audit=True)
+            self._trials.run(experiment, Purpose.INCUMBENT)
             return False
         self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
         return True

@@ -20,7 +20,7 @@ from autoresearch.execution.base import Executor
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
 from autoresearch.session.context import Emit
-from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
+from autoresearch.types import Outcome, Purpose, Session, Setup, Split, TrialResult, TrialSpec
 
 Number = int | float
 
@@ -144,7 +144,7 @@ class Bench:
                 seed=seed,
                 budget_seconds=self.conditions.budget_seconds,
                 split=self.conditions.split,
-                audit=True,
+                purpose=Purpose.CONFIRM,
                 noise_bpb=self.noise_bpb,
                 number=arm.number,
                 label=f"{self.record.tag}/{arm.number}-{index}",
@@ -165,6 +165,7 @@ class Bench:
                 setup=self.conditions.setup.key,
                 started_at=started_at,
                 confirmation=self._mark(arm),
+                purpose=Purpose.CONFIRM,
             )
             tried.append(result)
         self.results[arm.label].append(tried[-1])

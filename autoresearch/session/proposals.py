@@ -18,6 +18,7 @@ from autoresearch.proposer.base import (
 )
 from autoresearch.proposer.edits import changed_constants, describe
 from autoresearch.record.commits import carry
+from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
 from autoresearch.record.record import Record
 from autoresearch.record.refs import hand_ref
@@ -74,11 +75,11 @@ class Ideas:
             pause = math.inf if exc.retry_seconds is None else exc.retry_seconds
             self._silent_until = time.monotonic() + pause
             if exc.usage.num_calls:
-                self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
+                self._parts.append(Spent(usage=exc.usage, reason=exc.message))
             raise
         except CancelledError as exc:
             if exc.usage.num_calls:
-                self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
+                self._parts.append(Spent(usage=exc.usage, reason=exc.message))
             self._parts.check_stop()
             return False
         if proposal is None:
@@ -160,7 +161,9 @@ def context_of(
         hardware=hardware,
         seconds_left=seconds_left,
         cost_left_usd=cost_left,
-        in_flight=tuple(_in_flight(record, e) for e in session.open if e.commit),
+        in_flight=tuple(
+            make(Proposal, vars(e), files=record.texts(e.commit)) for e in session.open if e.commit
+        ),
         tried={e.identity: e.number for e in session.experiments if e.identity},
         is_stalled=is_plateau(session),
         curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
@@ -169,18 +172,6 @@ def context_of(
             for e in recent
             if e.verdict is Verdict.CRASH
         },
-    )
-
-
-def _in_flight(record: Record, experiment: Experiment) -> Proposal:
-    return Proposal(
-        description=experiment.description,
-        files=record.texts(experiment.commit),
-        parent=experiment.parent,
-        proposer=experiment.proposer,
-        hypothesis=experiment.hypothesis,
-        theme=experiment.theme,
-        parameters=experiment.parameters,
     )
 
 

@@ -220,7 +220,6 @@ class World:
             files=files,
             seed=1,
             budget_seconds=config.trial.budget_seconds,
-            audit=True,
             label="1-1",
         )
         return executor.run(spec)

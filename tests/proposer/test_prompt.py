@@ -123,7 +123,9 @@ def test_notes_of_the_person_and_of_the_agent() -> None:
 
 def test_in_flight_limits_and_curve() -> None:
     curve = tuple(CurvePoint(float(s), s * 1000, 9.0 / (1 + s)) for s in range(0, 300, 10))
-    pending = Proposal("halve the rate", {"train.py": TRAIN}, "0" * 40, "llm")
+    pending = Proposal(
+        description="halve the rate", files={"train.py": TRAIN}, parent="0" * 40, proposer="llm"
+    )
     past = session(experiment(1, Verdict.CRASH, None, hypothesis="because", reason="oom"))
     given_context = context(
         past=past,

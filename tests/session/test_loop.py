@@ -29,7 +29,16 @@ from autoresearch.record import revert
 from autoresearch.rundir import control
 from autoresearch.session import trials
 from autoresearch.session.context import Limits
-from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
+from autoresearch.types import (
+    Outcome,
+    Proposal,
+    Purpose,
+    State,
+    TrialResult,
+    TrialSpec,
+    Usage,
+    Verdict,
+)
 from autoresearch.ui.live.state import Tally
 from autoresearch.ui.pages import overview
 from autoresearch.ui.pages.rows import verdict_text
@@ -127,7 +136,13 @@ def test_a_baseline_that_does_not_run_ends_the_session(night: Any) -> None:
 
 
 def test_an_answer_that_gives_no_change_is_a_discard_without_a_trial(night: Any) -> None:
-    failed = Proposal("nonsense", {}, "", "llm", usage=Usage(num_calls=3, cost_usd=0.02))
+    failed = Proposal(
+        description="nonsense",
+        files={},
+        parent="",
+        proposer="llm",
+        usage=Usage(num_calls=3, cost_usd=0.02),
+    )
     with night.record as record:
         failed = dataclasses.replace(failed, parent=record.tip())
     night.run([EditFailedError("no match", reason="edit_failed", proposal=failed)], experiments=1)
@@ -208,7 +223,9 @@ def test_a_machine_that_fails_ends_the_session_not_one_idea_after_another(night:
             result, outcome=Outcome.TAINTED, reason="device", detail=words, bpb=None
         )
 
-    nothing = Proposal("a useless answer", {}, night.session.tip, "llm")
+    nothing = Proposal(
+        description="a useless answer", files={}, parent=night.session.tip, proposer="llm"
+    )
     useless = EditFailedError("no match", reason="edit_failed", proposal=nothing)
     night.executor.run = broken
     with pytest.raises(WorkError, match="too many trials failed in a row: CUDA cannot be used"):
@@ -272,14 +289,14 @@ def test_judging_uses_caches_only_of_code_without_kept_experiments(night: Any) -
     night.run([variant(LR=0.1), variant(LR=2.0)], experiments=2)
     kept = night.session.experiment(2)
     assert kept.verdict is Verdict.KEEP
-    flags = [(spec.keep_cache, spec.is_baseline) for spec in night.executor.specs]
-    assert flags[:3] == [(True, True)] * 3
-    assert not any(is_baseline for _, is_baseline in flags[3:])
-    num_before = len(flags)
+    purposes = [spec.purpose for spec in night.executor.specs]
+    assert purposes[:3] == [Purpose.BASELINE] * 3
+    assert Purpose.BASELINE not in purposes[3:]
+    num_before = len(purposes)
     other = dataclasses.replace(night.session.setup, gpu="another")
     night.run([], setup=other)
-    flags = [(spec.keep_cache, spec.is_baseline) for spec in night.executor.specs[num_before:]]
-    assert flags == [(True, False)] * 3
+    assert [s.purpose for s in night.executor.specs[num_before:]] == [Purpose.INCUMBENT] * 3
+    assert [t.purpose for t in kept.trials][:1] == [Purpose.CANDIDATE]
 
 
 def test_a_proposal_made_ahead_is_rebased_when_the_candidate_is_kept(night: Any) -> None:

@@ -37,12 +37,12 @@ def session_of(proposer: Any, setup: Setup = SETUP) -> Session:
     extra = {"tolerance": 0.4, "difference_sd": 0.01}
     result = TrialResult(1, Outcome.OK, bpb=1.0, submit_seconds=0.7, extra=extra)
     experiment = Experiment(
-        0,
-        "c",
-        "p",
-        State.JUDGED,
-        "baseline",
-        proposer,
+        number=0,
+        commit="c",
+        parent="p",
+        state=State.JUDGED,
+        description="baseline",
+        proposer=proposer,
         trials=(
             Trial(replace(result, extra={}), setup.key, "", ""),
             Trial(result, setup.key, "", ""),

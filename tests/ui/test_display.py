@@ -21,7 +21,7 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.types import CurvePoint
+from autoresearch.types import CurvePoint, Usage
 from autoresearch.ui.console import OutputMode, make_console
 from autoresearch.ui.live.displays import JsonDisplay, PlainDisplay, QuietDisplay, make_display
 from autoresearch.ui.live.rows import RowsDisplay, live_rows
@@ -62,7 +62,7 @@ def events(description="RoPE base 200000 -> 400000"):
         description=description,
         lines_added=3,
         lines_removed=1,
-        usage={"cost_usd": 0.08},
+        usage=Usage(cost_usd=0.08),
     )
     yield Phase(name="trial", detail=description, number=19)
     yield Progress(number=19, label="19-0", phase="startup", seconds=4, budget_seconds=240)
@@ -104,7 +104,7 @@ def events(description="RoPE base 200000 -> 400000"):
         decision={"action": "keep", "reason": "gain", "delta": -0.0006, "p_real": 0.97},
     )
     yield Abandoned(at=AT, number=20, reason="rebase_conflict")
-    yield Spent(at=AT, usage={"cost_usd": 0.01}, reason="rate limit")
+    yield Spent(at=AT, usage=Usage(cost_usd=0.01), reason="rate limit")
     yield Alerted(at=AT, text="out of memory 3 times", command="autoresearch log --verdict crash")
     yield Reverted(at=AT, numbers=[8], commit=sessions.sha(1))
     yield Confirmed(

@@ -231,7 +231,7 @@ class PlainDisplay:
                 "event": "proposed",
                 "experiment": event.number,
                 "lines": f"+{event.lines_added}-{event.lines_removed}",
-                "cost_usd": event.usage.get("cost_usd"),
+                "cost_usd": event.usage.cost_usd,
                 "change": f.clean(event.description),
             }
         if isinstance(event, TrialJudged):
@@ -257,7 +257,7 @@ class PlainDisplay:
         if isinstance(event, Reverted):
             return {"event": "reverted", "experiments": ",".join(map(str, event.numbers))}
         if isinstance(event, Spent):
-            cost = event.usage.get("cost_usd")
+            cost = event.usage.cost_usd
             return {"event": "cost", "cost_usd": cost, "reason": event.reason or None}
         if isinstance(event, SessionEnded):
             return {"event": "end", "reason": event.reason, "detail": event.detail or None}

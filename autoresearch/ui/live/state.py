@@ -18,7 +18,7 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.types import Experiment, Reason, Session, State, Verdict
+from autoresearch.types import Experiment, Reason, Session, State, Usage, Verdict
 from autoresearch.ui.text import clean
 
 MAX_LOSSES = 600
@@ -230,10 +230,9 @@ class Tally:
             return
         self.num_by_verdict[verdict] = self.num_by_verdict.get(verdict, 0) + 1
 
-    def _spend(self, usage: Mapping[str, Any]) -> None:
-        cost = usage.get("cost_usd")
-        if cost is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + cost
+    def _spend(self, usage: Usage) -> None:
+        if usage.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + usage.cost_usd
 
 
 def _idea(experiment: Experiment) -> Idea:

@@ -8,7 +8,16 @@ from rich.text import Text
 
 from autoresearch.decision.confirmation import LEFT_OUT, newest
 from autoresearch.events import parse_time
-from autoresearch.types import CurvePoint, Experiment, Outcome, Session, Trial, TrialResult, Verdict
+from autoresearch.types import (
+    CurvePoint,
+    Experiment,
+    Outcome,
+    Purpose,
+    Session,
+    Trial,
+    TrialResult,
+    Verdict,
+)
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.charts import Series, chart, loss_points
@@ -189,9 +198,9 @@ def _trial(index: int, trial: Trial) -> list[Cell]:
 
 
 def _condition(trial: Trial) -> str:
-    """Return what sets a trial of a confirmation apart."""
+    """Return what sets a trial apart that is of a confirmation, or of the machine's speed."""
     if not trial.confirmation:
-        return ""
+        return ", speed" if trial.purpose in (Purpose.CHECK, Purpose.PACE) else ""
     is_left_out = trial.confirmation.rpartition("/")[2].startswith(LEFT_OUT)
     return ", left out" if is_left_out else ", fresh"
 
@@ -243,7 +252,7 @@ def print_trial(mode: OutputMode, result: TrialResult) -> None:
         from autoresearch.ui.pages.as_json import curve_json, trial_json
 
         found = trial_json(Trial(result, setup="", started_at="", event=""))
-        for name in ("setup", "started_at", "event", "confirmation"):
+        for name in ("setup", "started_at", "event", "confirmation", "purpose"):
             del found[name]
         found["curve"] = curve_json(result.curve)
         found["log_tail"] = f.clean(result.log_tail, lines=True)
