@@ -130,7 +130,6 @@ def confirm(
     budget_seconds: float,
     kind: str = "session",
     note: str = "",
-    confidence: float = 0.95,
 ) -> Confirmation:
     """Compare two experiments by their trials on the same fresh seeds.
 
@@ -147,7 +146,6 @@ def confirm(
         budget_seconds: Of these trials.
         kind: See `types.Confirmation`.
         note: A sentence for the user.
-        confidence: Of the interval.
 
     Raises:
         ValueError: fewer than two pairs, or trials of different splits.
@@ -162,7 +160,7 @@ def confirm(
     n = len(deltas)
     delta = sum(deltas) / n
     error = math.sqrt(sum((d - delta) ** 2 for d in deltas) / (n - 1) / n)
-    half = student_quantile(0.5 + confidence / 2, n - 1) * error
+    half = student_quantile(0.975, n - 1) * error
     p_real = 0.5 if delta == 0 else float(delta < 0)
     if error > 0:
         p_real = student_cdf(-delta / error, n - 1)

@@ -93,16 +93,11 @@ class Fold:
         self._best = 0
         self._tip = ""
 
-    _STATE = (
-        "journal", "num_events", "is_open", "_session", "_setups", "_confirmations", "_notes",
-        "_alerts", "_busy", "_open_busy", "_other", "_clock", "_reverts", "_best", "_tip",
-    )  # fmt: skip
-
     def dump(self) -> dict[str, Any]:
         """Return the whole state as JSON values."""
-        state = {name.lstrip("_"): getattr(self, name) for name in self._STATE}
         drafts = [[d.fields, d.trials] for d in self._experiments.values()]
-        return {"version": FOLD_VERSION, "tag": self.tag, **state, "experiments": drafts}
+        state = {name.lstrip("_"): value for name, value in vars(self).items()}
+        return {**state, "version": FOLD_VERSION, "experiments": drafts}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> "Fold | None":
@@ -110,10 +105,9 @@ class Fold:
         if state.get("version") != FOLD_VERSION:
             return None
         fold = cls(str(state["tag"]))
-        for name in cls._STATE:
-            setattr(fold, name, state[name.lstrip("_")])
-        for fields, trials in state["experiments"]:
-            fold._experiments[int(fields["number"])] = _Draft(fields, trials)
+        vars(fold).update({name: state[name.lstrip("_")] for name in vars(fold)})
+        drafts = state["experiments"]
+        fold._experiments = {int(fields["number"]): _Draft(fields, t) for fields, t in drafts}
         return fold
 
     def apply(self, sha: str, line: str) -> None:

@@ -224,11 +224,11 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
 
     def files_at(self, commit: str) -> dict[str, bytes]:
         """Return every regular file of a commit: path -> content."""
-        return {
-            path: self.blob(entry.sha)
-            for path, entry in self.entries(commit).items()
-            if entry.is_file
-        }
+        return self.contents(self.entries(commit))
+
+    def contents(self, entries: Mapping[str, Entry]) -> dict[str, bytes]:
+        """Return the regular files among entries: path -> content."""
+        return {path: self.blob(entry.sha) for path, entry in entries.items() if entry.is_file}
 
     def file_at(self, commit: str, path: str) -> bytes | None:
         """Return one file of a commit, None where it has none."""

@@ -232,18 +232,23 @@ class Record(contextlib.AbstractContextManager["Record"]):
             UsageError: neither.
         """
         try:
-            experiment = self.resolve(name)
+            self.resolve(name)
         except UsageError:
             commit = self.repository.rev_parse(name)
             if commit is None:
                 raise
             return commit
+        return self.with_commit(name).commit
+
+    def with_commit(self, name: str) -> Experiment:
+        """Return the experiment the user means, as `resolve` does; refuses one that made no commit."""
+        experiment = self.resolve(name)
         if not experiment.commit:
             raise UsageError(
                 f"experiment {experiment.number} made no commit ({experiment.reason})",
                 hint=f"see `autoresearch show {experiment.number}`",
             )
-        return experiment.commit
+        return experiment
 
     # Writing
 
@@ -433,6 +438,14 @@ class Record(contextlib.AbstractContextManager["Record"]):
     def alert(self, text: str, command: str = "") -> str:
         """Record something the user should know."""
         return self.append(Alerted(text=clean_line(text, 1000), command=clean_line(command)))
+
+    def tell(self, about: str, text: str, command: str = "", *, is_over: bool = False) -> bool:
+        """Record an alert under a key once until it is over, and its end once; whether it did."""
+        told = [alert for alert in self.session().alerts if alert.about == about]
+        is_new = is_over == (bool(told) and not told[-1].is_over)
+        if is_new:
+            self.append(Alerted(text=text, command=command, about=about, is_over=is_over))
+        return is_new
 
     # The user's side
 

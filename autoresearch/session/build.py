@@ -207,8 +207,18 @@ def try_working_tree(
         UsageError: an editable file is missing.
         WorkError: a session runs here (kind `locked`): a trial at the same time would spoil its numbers.
     """
-    _refuse_during_a_session(lab.run_directory.root)
-    files = working_files(lab.run_directory.root, lab.config.task.editable)
+    root = lab.run_directory.root
+    if is_repository(root):
+        with Repository.open(root) as repository:
+            holder = holder_of(session_lock_path(repository.git_dir))
+        if holder is not None:
+            raise WorkError(
+                f"a session is running here already: {holder}",
+                hint="a trial at the same time would spoil its numbers: wait for its end, or end it with"
+                " `autoresearch stop --wait`",
+                kind="locked",
+            )
+    files = working_files(root, lab.config.task.editable)
     spec = TrialSpec(
         files=files,
         seed=seed,
@@ -219,20 +229,6 @@ def try_working_tree(
     with lock_device(lab.hardware, lab.run_directory):
         emit(Phase(name="trial", detail="working tree"))
         return lab.executor.run(spec, on_progress=emit, stop=stop)
-
-
-def _refuse_during_a_session(root: Path) -> None:
-    if not is_repository(root):
-        return
-    with Repository.open(root) as repository:
-        holder = holder_of(session_lock_path(repository.git_dir))
-    if holder is not None:
-        raise WorkError(
-            f"a session is running here already: {holder}",
-            hint="a trial at the same time would spoil its numbers: wait for its end, or end it with"
-            " `autoresearch stop --wait`",
-            kind="locked",
-        )
 
 
 def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:

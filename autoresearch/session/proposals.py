@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoresearch.config import Config
-from autoresearch.decision import rule
 from autoresearch.decision.plateau import is_plateau
+from autoresearch.decision.replay import measure_noise
 from autoresearch.events import Abandoned, Alerted, Spent, now
 from autoresearch.proposer.base import (
     CancelledError,
@@ -48,9 +48,9 @@ class Ideas:
         began = time.monotonic()
         self.ask()
         while not self.collect(timeout=0.2):
-            self._parts.check_stop()
+            self._parts.stop.check()
             self._parts.tell_alerts()
-        self._parts.clock.add("propose", time.monotonic() - began)
+        self._parts.stop.clock.add("propose", time.monotonic() - began)
 
     def ask(self) -> None:
         """Ask for a proposal unless one is being prepared already."""
@@ -71,16 +71,14 @@ class Ideas:
             decision = Decision("discard", exc.reason, explanation=exc.message)
             self._record.judge(number, Verdict.DISCARD, exc.reason, decision, self._parts.setup.key)
             return True
-        except ProposerUnavailableError as exc:
-            pause = math.inf if exc.retry_seconds is None else exc.retry_seconds
-            self._silent_until = time.monotonic() + pause
+        except (ProposerUnavailableError, CancelledError) as exc:
             if exc.usage.num_calls:
-                self._parts.append(Spent(usage=exc.usage, reason=exc.message))
-            raise
-        except CancelledError as exc:
-            if exc.usage.num_calls:
-                self._parts.append(Spent(usage=exc.usage, reason=exc.message))
-            self._parts.check_stop()
+                self._record.append(Spent(usage=exc.usage, reason=exc.message))
+            if isinstance(exc, ProposerUnavailableError):
+                pause = math.inf if exc.retry_seconds is None else exc.retry_seconds
+                self._silent_until = time.monotonic() + pause
+                raise
+            self._parts.stop.check()
             return False
         if proposal is None:
             return False
@@ -106,10 +104,10 @@ class Ideas:
         texts = self._record.texts(experiment.commit)
         files = carry(self._record.repository, texts, experiment.parent, onto)
         if files is None:
-            self._parts.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
+            self._record.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
             return False
         if files == self._record.texts(onto):
-            self._parts.append(Abandoned(number=experiment.number, reason="duplicate"))
+            self._record.append(Abandoned(number=experiment.number, reason="duplicate"))
             return False
         self._record.rebase(experiment.number, files, onto)
         return True
@@ -119,7 +117,7 @@ class Ideas:
         return take_hand_edit(self._record, self._program())
 
     def _program(self) -> bytes:
-        program = self._parts.run_directory.program
+        program = self._record.run_directory.program
         return program.read_bytes() if program.is_file() else b""
 
     def _context(self) -> Context:
@@ -129,8 +127,8 @@ class Ideas:
             self._config,
             hardware=self._parts.hardware,
             program=self._program().decode("utf-8", "replace"),
-            seconds_left=self._parts.seconds_left(session),
-            cost_left=self._parts.limits.cost_left(session.usage.cost_usd or 0.0),
+            seconds_left=self._parts.stop.seconds_left(session),
+            cost_left=self._parts.stop.cost_left(session),
         )
 
 
@@ -157,7 +155,7 @@ def context_of(
         max_lines=config.task.max_lines,
         budget_seconds=config.trial.budget_seconds,
         startup_seconds=config.trial.startup_seconds,
-        noise_bpb=rule.measure_noise(session).sd if session.setup and session.experiments else None,
+        noise_bpb=measure_noise(session).sd if session.setup and session.experiments else None,
         hardware=hardware,
         seconds_left=seconds_left,
         cost_left_usd=cost_left,
@@ -196,7 +194,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         edit = worktree.hand_edit(record.editable(), tip, SETTLED_SECONDS) if tip else None
         if tip is None or edit is None:
             if tip is not None and worktree.holds(record.editable(), tip):
-                _settle(record)
+                record.tell(_ABOUT, "edit conflict resolved", is_over=True)
             return False
         kept = worktree.store_hand_edit(edit, now())
         move = RefUpdate(hand_ref(record.tag), kept, worktree.taken() or "")
@@ -208,7 +206,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         after = {**before, **files}
         if after == before:  # it was kept already, from another proposer
             record.repository.update_refs([move], "hand edit")
-            _settle(record)
+            record.tell(_ABOUT, "edit conflict resolved", is_over=True)
             return False
         proposal = Proposal(
             description=f"hand edit: {describe(before, after)}",
@@ -219,15 +217,8 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         )
         record.propose(proposal, next_number(record.session()), program, moves=[move])
     reach("proposal_stored")
-    _settle(record)
+    record.tell(_ABOUT, "edit conflict resolved", is_over=True)
     return True
-
-
-def _settle(record: Record) -> None:
-    """Say that edit conflict resolved, where one did."""
-    told = [alert for alert in record.session().alerts if alert.about == _ABOUT]
-    if told and not told[-1].is_over:
-        record.append(Alerted(text="edit conflict resolved", about=_ABOUT, is_over=True))
 
 
 def _collision(edit: HandEdit, kept: str) -> Alerted:

@@ -13,7 +13,7 @@ from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import check_editable
 from autoresearch.rundir import control
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
-from autoresearch.session.context import Emit, Limits
+from autoresearch.session.context import Emit, Limits, Stop
 from autoresearch.session.signals import is_on_battery, kept_awake
 from autoresearch.types import Session, Setup
 from autoresearch.util.killpoints import reach
@@ -124,21 +124,16 @@ def run_session(
 
         loop = Loop(
             Parts(
-                run_directory=lab.run_directory,
                 config=config,
                 record=record,
                 executor=lab.executor,
                 ahead=Ahead(proposer, proposals_ahead(lab)),
                 setup=lab.setup,
                 hardware=lab.hardware.to_json(),
-                limits=options.limits,
                 emit=emit,
-                stop=stop,
-                first_number=first_number,
+                stop=Stop(lab.run_directory, stop, options.limits, first_number, reserve, clock),
                 confirm=confirm if options.is_confirming else None,
-                reserve_seconds=reserve,
                 alerts=alerts,
-                clock=clock,
                 keep_caches=lab.executor.keep_caches,
             )
         )
@@ -176,7 +171,7 @@ def _look_around(
     elif others:
         emit(Phase(name="wait", detail="for the GPU"))
         while others and not stop.wait(control.LOOK_SECONDS):
-            control.wait_while_paused(record.run_directory, stop, lambda: None)
+            Stop(record.run_directory, stop).wait_while_paused()
             others = gpu_processes()
 
 

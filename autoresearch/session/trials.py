@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from autoresearch.decision import rule
 from autoresearch.decision.pace import BESIDE, recorded
+from autoresearch.decision.replay import measure_noise
+from autoresearch.decision.rule import keep_threshold
+from autoresearch.decision.scores import trial_seed
 from autoresearch.decision.throughput import Watch, speed_of
 from autoresearch.events import Progress, now
 from autoresearch.session.context import Parts
@@ -70,12 +72,12 @@ class Trials:
         usual = None
         if incumbent is not None and purpose in _COMPARED:
             usual = speed_of(incumbent, self._parts.setup.key)
-        watch = Watch(self._parts.stop, usual)
+        watch = Watch(self._parts.stop.event, usual)
         result = self._parts.executor.run(
             spec, on_progress=self._on_progress(experiment, watch), stop=watch.stop
         )
         self._account(result, time.monotonic() - began)
-        self._parts.check_stop()
+        self._parts.stop.check()
         result = watch.settle(result)
         if beside:
             result = replace(result, extra={**result.extra, BESIDE: beside})
@@ -108,11 +110,11 @@ class Trials:
         is_audited = purpose is not Purpose.CANDIDATE or self._random.random() < AUDIT_SHARE
         return TrialSpec(
             files=self._record.files(experiment.commit),
-            seed=rule.trial_seed(session.seed, num_counted),
+            seed=trial_seed(session.seed, num_counted),
             budget_seconds=config.trial.budget_seconds,
             purpose=purpose,
-            audit_below=None if is_audited else rule.keep_threshold(session, config.decision),
-            noise_bpb=None if best is None else rule.measure_noise(session).sd,
+            audit_below=None if is_audited else keep_threshold(session, config.decision),
+            noise_bpb=None if best is None else measure_noise(session).sd,
             suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
             number=experiment.number,
             label=label_of(experiment, session.tag, len(experiment.trials)),
@@ -144,9 +146,9 @@ class Trials:
             ("train", result.train_seconds),
             ("judge", result.judge_seconds),
         ):
-            self._parts.clock.add(kind, part)
+            self._parts.stop.clock.add(kind, part)
             known += part or 0.0
-        self._parts.clock.add("other", max(0.0, seconds - known))
+        self._parts.stop.clock.add("other", max(0.0, seconds - known))
 
 
 def _has_kept(session: Session) -> bool:

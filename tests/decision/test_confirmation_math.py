@@ -10,7 +10,7 @@ from autoresearch.decision.confirmation import (
     fresh_seeds,
     p_carries,
 )
-from autoresearch.decision.rule import confirm_seed, trial_seed
+from autoresearch.decision.scores import confirm_seed, trial_seed
 from autoresearch.types import Decision, Outcome, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 

@@ -26,6 +26,7 @@ from autoresearch.session.confirm import (
     run_each,
     with_constants,
 )
+from autoresearch.session.context import Stop
 from autoresearch.types import Decision, Outcome, Proposal, Purpose, Setup, TrialResult, Verdict
 from autoresearch.ui.summary import alerts, summarize
 
@@ -232,12 +233,10 @@ def test_a_shared_machine_is_told_until_a_later_confirmation(record, call):
 
 def test_each_finds_what_carries(record):
     executor = Formula(noise=0.0002)
-    config = load_config(None).config
     found = run_each(
         record,
         executor,
         record.session(),
-        config,
         num_trials=3,
         stop=threading.Event(),
         emit=lambda _: None,
@@ -257,11 +256,9 @@ def test_each_finds_what_carries(record):
 
 
 def test_an_interrupted_each_goes_on_after_another_confirmation(record, call):
-    config = load_config(None).config
-
     def each(executor):
         return run_each(
-            record, executor, record.session(), config,
+            record, executor, record.session(),
             num_trials=2, stop=threading.Event() if executor.stop_after is None else stopped,
             emit=lambda _: None,
         )  # fmt: skip
@@ -360,7 +357,7 @@ def test_a_pause_is_no_part_of_what_a_pair_takes(record, call, monkeypatch):
         clock[0] += 3600.0 * (len(executor.specs) == 3)
 
     executor.run = run
-    monkeypatch.setattr("autoresearch.session.paired.control.wait_while_paused", heed)
+    monkeypatch.setattr(Stop, "wait_while_paused", heed)
     assert call(executor, max_seconds=5400.0) is not None
     assert len(executor.specs) == 8
 

@@ -196,7 +196,9 @@ def test_a_record_of_an_earlier_version_is_read() -> None:
 
 
 def test_an_event_keeps_every_field() -> None:
-    event = TrialJudged(number=1, index=0, setup="s", started_at="", result={"a": 1})
+    event = TrialJudged(
+        number=1, index=0, setup="s", started_at="", result={"a": 1}, purpose="check"
+    )
     assert set(event.to_json()) == {f.name for f in dataclasses.fields(event)} | {"v", "type"}
 
 
