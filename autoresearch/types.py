@@ -5,7 +5,7 @@ negative is better.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -347,14 +347,13 @@ class Trial:
     purpose: str = ""
     """A `Purpose`; empty in records of earlier versions."""
 
+    def is_of_loop(self, setup: str) -> bool:
+        """Whether the loop ran it under `setup`; confirmations are no part of it."""
+        return not self.confirmation and self.setup == setup
+
     def counts(self, setup: str) -> bool:
         """Whether its score counts for its experiment: on validation, under `setup`, of the loop itself."""
-        return (
-            self.result.ok
-            and self.result.split == "validation"
-            and not self.confirmation
-            and self.setup == setup
-        )
+        return self.result.ok and self.result.split == "validation" and self.is_of_loop(setup)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,9 +381,12 @@ class Experiment(Candidate):
     @property
     def val_bpb(self) -> float | None:
         """Mean over the good validation trials of this experiment's own setup."""
-        scores = [
-            t.result.bpb for t in self.trials if t.counts(self.setup) and t.result.bpb is not None
-        ]
+        return self.bpb_under(self.setup)
+
+    def bpb_under(self, setup: str) -> float | None:
+        """Return the mean val_bpb of its good trials under a setup."""
+        known = [t.result.bpb for t in self.trials if t.counts(setup)]
+        scores = [bpb for bpb in known if bpb is not None]
         return sum(scores) / len(scores) if scores else None
 
     @property
@@ -416,13 +418,24 @@ class Experiment(Candidate):
         return [value for value in found if value is not None]
 
 
-@dataclass(frozen=True)
-class Confirmation:
-    """Two versions of the program on the same fresh seeds, scored on the test split."""
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Which two versions of the program a confirmation compares."""
 
     reference: int
     """Experiment number of the reference (0: the baseline); for `each` the change that is left out of it."""
     candidate: int
+    budget_seconds: float
+    kind: str = "session"
+    """`session` (best against baseline), `pair`, `each` (one kept change left out), `longer`, `larger`."""
+    note: str = ""
+    """Shown to the user; for `larger` the constants that were set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation(Question):
+    """Its answer, by trials of both on the same fresh seeds, scored on the test split."""
+
     split: Split
     delta: float
     """Mean bpb of the candidate minus the reference."""
@@ -434,19 +447,19 @@ class Confirmation:
     """Of each of the two."""
     reference_bpb: float
     candidate_bpb: float
-    budget_seconds: float
     setup: str
     at: str
-    kind: str = "session"
-    """`session` (best against baseline), `pair`, `each` (one kept change left out), `longer`, `larger`."""
-    note: str = ""
-    """Shown to the user; for `larger` the constants that were set."""
     validation_delta: float | None = None
     """What validation, which was selected on, said of the same two, luck taken off; None where it said nothing."""
     is_alarm: bool = False
     """The two intervals do not meet: what was gained on validation does not carry over."""
     p_carries: float | None = None
     """For `each`: the probability that the change is a gain, by what it was kept for and by this; None for others."""
+
+    @property
+    def question(self) -> Question:
+        """What it answers; the same for every answer to it."""
+        return Question(**{f.name: getattr(self, f.name) for f in fields(Question)})
 
     @property
     def gap(self) -> float | None:

@@ -149,8 +149,8 @@ def _as_judged(
 ) -> list[tuple[Experiment, list[Trial]]]:
     """Put steps in the order of their verdicts: by number, but none before the one it was made from.
 
-    A tip that moved while proposals waited is measured first, under a higher number than theirs. Not told
-    by the clock, which may be set back.
+    A tip that moved while proposals waited is measured first, under a higher number than theirs. The
+    clock is not asked: it may be set back.
     """
     to_come = {experiment.commit for experiment, _ in steps}
     held: dict[str, list[tuple[Experiment, list[Trial]]]] = {}
@@ -268,20 +268,15 @@ def _measured(knowledge: Knowledge, own: Sample) -> Knowledge:
 
 
 def estimates(session: Session, *, has_intervals: bool = False) -> dict[int, Estimate]:
-    """Return what is believed of every measured experiment of the current setup, by number.
-
-    Args:
-        session: The record.
-        has_intervals: Work out the intervals of kept effects too.
-    """
-    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    """Return what is believed of every measured experiment of the current setup, by number."""
+    setup = setup_of(session)
     fold = read(session, setup, has_intervals=has_intervals)
     return dict(fold.estimates) if fold is not None else {}
 
 
 def measure_noise(session: Session) -> Noise:
     """Return the noise of the session's current setup with its uncertainty."""
-    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    setup = setup_of(session)
     fold = read(session, setup)
     if fold is not None:
         return fold.noise

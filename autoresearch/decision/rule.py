@@ -2,7 +2,7 @@
 
 Three policies over one posterior (`decision/posterior.py`). `greedy` keeps whatever measured lower, as the field
 does; `balanced` keeps what is probably better; `strict` tests the doubtful again and keeps what is almost
-surely better. What they cost and find is measured by `bench/keep_rule.py` and told in docs/keep-rule.md.
+surely better. What they cost and find is measured by `bench/keep_rule.py`, see docs/keep-rule.md.
 
 Pure: no clock, no disk, no randomness.
 """
@@ -14,7 +14,7 @@ from autoresearch.config import DecisionConfig
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
 from autoresearch.decision.replay import Fold, estimate_of, read
-from autoresearch.decision.scores import bpb_under, good_results, scores_of, setup_of, trial_seed
+from autoresearch.decision.scores import good_results, scores_of, setup_of, trial_seed
 from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
     Decision,
@@ -23,7 +23,6 @@ from autoresearch.types import (
     Reason,
     Session,
     State,
-    Trial,
     TrialResult,
     Verdict,
 )
@@ -102,7 +101,7 @@ def decide(
     """
     setup = setup_of(session, incumbent)
     trials = good_results(candidate, setup)
-    reference, fold = bpb_under(incumbent, setup), read(session, setup, candidate=candidate)
+    reference, fold = incumbent.bpb_under(setup), read(session, setup, candidate=candidate)
     if reference is None or fold is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
@@ -192,12 +191,12 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
     Returns:
         None while nothing is measured: then everything is audited.
     """
-    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    setup = setup_of(session)
     fold = read(session, setup)
     if fold is None:
         return None
     best = session.experiment(session.best)
-    reference = bpb_under(best, setup)
+    reference = best.bpb_under(setup)
     if reference is None:
         return None
     noise = fold.noise.sd
@@ -240,7 +239,7 @@ def is_sentinel_due(session: Session) -> bool:
     if best is None or best.verdict is not Verdict.KEEP:
         return False
     setup = setup_of(session, best)
-    last = max((t.started_at for t in best.trials if _is_of_loop(t, setup)), default=None)
+    last = max((t.started_at for t in best.trials if t.is_of_loop(setup)), default=None)
     if last is None:
         return False
     since = [
@@ -248,7 +247,7 @@ def is_sentinel_due(session: Session) -> bool:
         for e in sorted(session.experiments, key=lambda e: e.number)
         if e.number != best.number
         and e.state is State.JUDGED
-        and any(t.started_at > last and _is_of_loop(t, setup) for t in e.trials)
+        and any(t.started_at > last and t.is_of_loop(setup) for t in e.trials)
     ]
     marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
@@ -265,10 +264,6 @@ def is_incumbent_due(
     """
     if decision.action != "keep" or not decision.mark:
         return False
-    first = min((t.started_at for t in candidate.trials if _is_of_loop(t, setup)), default="")
-    last = max((t.started_at for t in incumbent.trials if _is_of_loop(t, setup)), default="")
+    first = min((t.started_at for t in candidate.trials if t.is_of_loop(setup)), default="")
+    last = max((t.started_at for t in incumbent.trials if t.is_of_loop(setup)), default="")
     return last < first
-
-
-def _is_of_loop(trial: Trial, setup: str) -> bool:
-    return not trial.confirmation and trial.setup == setup

@@ -55,12 +55,7 @@ def _speeds(experiment: Experiment, setup: str) -> list[float]:
 
 
 def collapse(progress: Progress, reference_tokens_per_second: float | None) -> Kill | None:
-    """Return why the trial should end now, None if it may go on.
-
-    Args:
-        progress: Of the training phase, by the lab's own clock and count.
-        reference_tokens_per_second: The incumbent's; None: nothing to compare with.
-    """
+    """Return why the trial should end now, None if it may continue; without a reference it may."""
     if progress.phase != "train" or not reference_tokens_per_second:
         return None
     if progress.seconds < COLLAPSE_AFTER * progress.budget_seconds or progress.seconds <= 0:
@@ -115,10 +110,7 @@ class Watch:
 
         watch = Watch(session_stop, speed_of(incumbent, setup))
         result = watch.settle(executor.run(spec, on_progress=watch.hear, stop=watch.stop))
-
-    Args:
-        session_stop: Stops the trial too, and then nothing is settled.
-        reference_tokens_per_second: The incumbent's.
+    Where the session is stopped meanwhile, nothing is settled.
     """
 
     def __init__(

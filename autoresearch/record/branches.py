@@ -58,12 +58,6 @@ def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str
     """Make a session's branch with files of the working tree, and put HEAD on it; the caller may write.
 
     The index gets the files, nothing in the working tree changes. May be killed and called again.
-
-    Args:
-        repository: Where.
-        tag: Name of the session.
-        paths: Files to commit, relative to the run directory.
-        at: Date of the commit.
     """
     branch = branch_ref(tag)
     existing, here = repository.ref(branch), repository.ref("HEAD")
@@ -150,12 +144,7 @@ _SHA = frozenset("0123456789abcdef")
 def resolve(
     session: Session, name: str, candidate: Callable[[int], str] = lambda _: ""
 ) -> Experiment:
-    """Return the experiment `name` means.
-
-    Args:
-        session: Whose experiments.
-        name: As the user types it.
-        candidate: Number -> sha of the candidate commit, for experiments whose kept commit is another.
+    """Return the experiment `name` means; `candidate` gives the sha of an experiment's candidate commit.
 
     Raises:
         UsageError: none, or more than one.

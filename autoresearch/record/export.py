@@ -28,12 +28,7 @@ class Exported:
 
 
 def export(record: Record, name: str = "best", folder: Path | None = None) -> Exported:
-    """Write an experiment to a folder.
-
-    Args:
-        record: The session.
-        name: As `Record.resolve` takes it.
-        folder: None: `export-<tag>-<number>` in the run directory.
+    """Write an experiment to a folder, by default `export-<tag>-<number>` in the run directory.
 
     Raises:
         UsageError: no such experiment, or the folder is not empty.

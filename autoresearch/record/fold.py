@@ -111,11 +111,7 @@ class Fold:
         return fold
 
     def apply(self, sha: str, line: str) -> None:
-        """Take in the journal's next event.
-
-        Args:
-            sha: The journal commit.
-            line: Its message: one line of JSON.
+        """Take in the journal's next event: a commit and its message, one line of JSON.
 
         Raises:
             PrerequisiteError: a newer version of autoresearch wrote it.

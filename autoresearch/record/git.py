@@ -273,14 +273,7 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
         return self._line("hash-object", "-w", "-t", "tree", "--stdin", stdin=content)
 
     def write_commit(self, tree: str, parents: Iterable[str], message: str, at: str) -> str:
-        """Store a commit and return its sha; no ref moves.
-
-        Args:
-            tree: Sha of its tree.
-            parents: Shas, the first one first.
-            message: Any text without NUL.
-            at: UTC time, ISO 8601; the date of author and committer.
-        """
+        """Store a commit and return its sha; no ref moves. `message` holds no NUL, `at` is UTC, ISO 8601."""
         args = [tree, *(f"-p{parent}" for parent in parents), "-F-"]
         who = dict(zip(("NAME", "EMAIL", "DATE"), (*AUTHOR, at), strict=True))
         identity = {
@@ -335,12 +328,7 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
     # History
 
     def chain(self, tip: str, after: str | None = None) -> Iterator[tuple[str, list[str], str]]:
-        """Yield (sha, parents, message) along first parents, oldest first.
-
-        Args:
-            tip: The newest commit.
-            after: A commit of the chain; only what came after it.
-        """
+        """Yield (sha, parents, message) along first parents, oldest first, of what came after a commit."""
         commits = [tip, f"^{after}"] if after else [tip]
         how = ("--first-parent", "--reverse", "--format=%P%x00%B%x00")
         parts = self.run("rev-list", *how, *commits).split(b"\0")

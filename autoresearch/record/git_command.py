@@ -151,15 +151,7 @@ def run_git(
     ok: Iterable[int] = (0,),
     kept_open: Sequence[int] = (),
 ) -> tuple[int, bytes]:
-    """Run git in `root` and return its exit code, one of `ok`, and what it printed.
-
-    Args:
-        args: Of git.
-        stdin: Its input.
-        environment: As `git_environment` gives it.
-        root: Where it runs.
-        ok: Exit codes that are no failure.
-        kept_open: Descriptors that it inherits.
+    """Run git in `root` and return its exit code, one of `ok`, and what it printed; it inherits `kept_open`.
 
     Raises:
         PrerequisiteError: git is missing.

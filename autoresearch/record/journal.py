@@ -270,17 +270,11 @@ def _unmark(mark: Path) -> None:
         mark.unlink(missing_ok=True)
 
 
-def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
+def clear_wreck(repository: Repository, tag: str, mark: Path) -> None:
     """Remove the lock files a killed writer of ours left; the caller holds the write lock.
 
-    Args:
-        repository: Where.
-        tag: Whose refs.
-        mark: If it exists, a writer died in the middle, and the locks of the branch, of HEAD and of the index that
-            are younger than the mark are its own.
-
-    Returns:
-        What was removed.
+    If `mark` exists, a writer died in the middle, and the locks of the branch, of HEAD and of the index that are
+    younger than the mark are its own.
 
     Raises:
         WorkError: a wreck is in a folder that cannot be written (kind `disk`).
@@ -292,7 +286,6 @@ def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
     candidates = [(path, _OLD_SECONDS if marked_at is None else _ORPHAN_SECONDS) for path in ours]
     if marked_at is not None:
         candidates += [(p, _ORPHAN_SECONDS) for p in shared if (_modified(p) or 0) >= marked_at]
-    removed = []
     for path, limit in candidates:
         while (at := _modified(path)) is not None:
             if abs(time.time() - at) >= limit:
@@ -300,10 +293,8 @@ def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
                     path.unlink(missing_ok=True)
                 except OSError as exc:
                     raise _cannot_write(path.parent, exc) from exc
-                removed.append(path)
                 break
             time.sleep(0.05)
-    return removed
 
 
 def _modified(path: Path) -> float | None:

@@ -97,12 +97,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
     def create(cls, run_directory: RunDirectory, tag: str, paths: Sequence[str]) -> Self:
         """Make branch `autoresearch/<tag>` with the given files of the working tree, or open it where it is.
 
-        As `branches.begin_branch` says.
-
-        Args:
-            run_directory: Where; a repository is made if there is none.
-            tag: Name of the session.
-            paths: Files to commit, relative to the run directory.
+        A repository is made if there is none; the rest is as `branches.begin_branch` says.
         """
         repository = Repository.init(run_directory.root, tag)
         record = cls(run_directory, repository, tag)
@@ -260,13 +255,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
         *,
         moves: Sequence[RefUpdate] = (),
     ) -> Experiment:
-        """Store a proposal before it is tried: its commit, then its event.
-
-        Args:
-            proposal: Whole texts of the files it changes.
-            number: The next free one.
-            program: program.md as the proposer saw it.
-            moves: Further refs to move in the transaction of the event.
+        """Store a proposal before it is tried: its commit, then its event, and `moves` with it.
 
         Raises:
             WorkError: the number is taken.
@@ -281,13 +270,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
             return self.session().experiment(number)
 
     def rebase(self, number: int, files: Mapping[str, str], onto: str) -> None:
-        """Store a proposal again on a parent: its number and cost stay, its trials so far no longer count.
-
-        Args:
-            number: Of the experiment.
-            files: Whole texts of the editable files, carried over.
-            onto: The new parent.
-        """
+        """Store a proposal again on parent `onto`: number and cost stay, its trials so far no longer count."""
         with self._lock:
             said = vars(self.session().experiment(number))
             proposal = make(Proposal, said, files=files, parent=onto, note="")

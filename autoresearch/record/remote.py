@@ -22,12 +22,7 @@ class Pushed:
 
 
 def push(record: Record, remote: str = "origin", *, is_interactive: bool = False) -> Pushed:
-    """Send a session to a remote.
-
-    Args:
-        record: The session.
-        remote: Name of a remote, or an address.
-        is_interactive: Whether git may ask for a password.
+    """Send a session to a remote, by its name or address; git may ask for a password where `is_interactive`.
 
     Raises:
         UsageError: there is no such remote.

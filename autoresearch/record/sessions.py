@@ -24,10 +24,7 @@ def sessions(run_directory: RunDirectory) -> list[Session]:
 def begin_from(run_directory: RunDirectory, tag: str, source: str) -> Record:
     """Make session `tag` begin with an old result, and give the working tree its files.
 
-    Args:
-        run_directory: Where.
-        tag: Name of the new session.
-        source: A tag (its best), an experiment of the current session (`best`, `12`), or any commit.
+    `source` is a tag (its best), an experiment of the current session (`best`, `12`), or any commit.
 
     Raises:
         UsageError: the session exists, `source` means nothing, or the working tree holds edits.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from autoresearch.decision.scores import bpb_under, is_doubtful
+from autoresearch.decision.scores import is_doubtful
 from autoresearch.events import parse_time
 from autoresearch.report.canvas import LIGHT, Palette, draw_labels, new_figure, svg
 from autoresearch.types import Experiment, Session, Verdict, said
@@ -64,7 +64,7 @@ def _points(session: Session, x: XAxis) -> list[_Point]:
             place = (at - start).total_seconds() / 3600 if at and start else None
         if place is None:
             continue
-        y = bpb_under(e, setup) if setup else e.val_bpb
+        y = e.bpb_under(setup) if setup else e.val_bpb
         y = y if y is not None else e.val_bpb
         points.append(_Point(e, place, math.nan if y is None else y))
     return points

@@ -64,10 +64,7 @@ def assemble(
 ) -> Lab:
     """Open the data, choose the sandbox, look at the hardware.
 
-    Args:
-        run_directory: Where the session lives.
-        loaded: Its configuration.
-        is_unsafe_allowed: Take no sandbox rather than stop where none works.
+    Where no sandbox works and `is_unsafe_allowed`, there is none.
 
     Raises:
         PrerequisiteError: the data is not prepared, or there is no sandbox.
@@ -111,13 +108,7 @@ def attention_of(config: Config, hardware: "Hardware") -> str:
 
 
 def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:
-    """Return what makes the numbers of this machine, data and configuration comparable.
-
-    Args:
-        config: All settings.
-        dataset: What is trained and judged on.
-        hardware: Of the device in `[trial] device`, which need not be the machine's best.
-    """
+    """Return what makes the numbers of this data, configuration and device comparable."""
     from autoresearch.judge.score import JUDGE_VERSION
 
     context = config.judge.context

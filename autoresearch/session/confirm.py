@@ -20,7 +20,7 @@ from autoresearch.record.revert import inverse
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit
 from autoresearch.session.paired import Arm, Bench, make_bench
-from autoresearch.types import Confirmation, Session
+from autoresearch.types import Confirmation, Question, Session
 from autoresearch.util.killpoints import reach
 
 Number = int | float
@@ -110,16 +110,16 @@ def run_confirmation(
         record: Where trials and result are stored.
         executor: Runs the trials.
         session: The record as it is now; its setup must be the executor's.
-        config: For the constants of the editable files that `changes` names.
+        config: For the editable files that hold constants of `changes`.
         reference: Number of the experiment compared against.
         candidate: Number of the experiment in question.
         num_trials: Of each.
-        kind: `session`, `pair`, `longer` or `larger`.
+        kind: See `types.Confirmation`.
         budget_seconds: Training time of each trial; None: the session's.
         changes: Constants set in both, for `larger`.
         max_seconds: Start no further pair that would not end in this time; two are planned at least.
         stop: Set to end early: what was run stays recorded and counts when called again.
-        emit: Told of phases and progress.
+        emit: Called with phases and progress.
 
     Returns:
         None if stopped, or if fewer than two pairs were good; then an alert says why.
@@ -135,20 +135,19 @@ def run_confirmation(
             files |= with_constants(files, config.task.editable, changes, number)
         arms.append(Arm(number, files, label))
     note = ", ".join(f"{name}={value}" for name, value in (changes or {}).items())
-    budget = (
-        session.setup.budget_seconds if session.setup and not budget_seconds else budget_seconds
-    )
-    asked = (kind, reference, candidate, note, budget)
-    index = sum(
-        (c.kind, c.reference, c.candidate, c.note, c.budget_seconds) == asked
-        for c in session.confirmations
+    question = Question(
+        reference=reference,
+        candidate=candidate,
+        budget_seconds=budget_seconds or (session.setup.budget_seconds if session.setup else 0.0),
+        kind=kind,
+        note=note,
     )
     bench = make_bench(
         record,
         executor,
         session,
         f"{kind}-{reference}-{candidate}",
-        index,
+        sum(c.question == question for c in session.confirmations),
         stop=stop,
         emit=emit,
         budget_seconds=budget_seconds,
@@ -156,7 +155,7 @@ def run_confirmation(
     )
     if not bench.run(arms, num_trials, max_seconds):
         return None
-    found = _conclude(bench, reference, candidate, ("reference", "candidate"), kind, note)
+    found = _conclude(bench, question, ("reference", "candidate"))
     _tell_if_shared(bench, candidate)
     return found
 
@@ -199,52 +198,35 @@ def run_each(
     bench = make_bench(record, executor, session, name, index, stop=stop, emit=emit)
     if not bench.run(arms, num_trials, None):
         return []
-    found = [
-        _conclude(
-            bench,
-            arm.number,
-            best.number,
-            (arm.label, "best"),
-            "each",
-            f"best without #{arm.number}",
+    found = []
+    for arm in arms[1:]:
+        question = Question(
+            reference=arm.number,
+            candidate=best.number,
+            budget_seconds=bench.setup.budget_seconds,
+            kind="each",
+            note=f"best without #{arm.number}",
         )
-        for arm in arms[1:]
-    ]
+        found.append(_conclude(bench, question, (arm.label, "best")))
     _tell_if_shared(bench, best.number)
     return [confirmation for confirmation in found if confirmation is not None]
 
 
-def _conclude(
-    bench: Bench,
-    reference: int,
-    candidate: int,
-    labels: tuple[str, str],
-    kind: str,
-    note: str,
-) -> Confirmation | None:
+def _conclude(bench: Bench, question: Question, labels: tuple[str, str]) -> Confirmation | None:
+    """Store the answer that the trials of two arms give; None and an alert where they give none."""
     record = bench.record
     ours, theirs = (bench.results[label] for label in labels)
     try:
-        found = confirm(
-            ours,
-            theirs,
-            reference=reference,
-            candidate=candidate,
-            setup=bench.setup.key,
-            at=now(),
-            budget_seconds=bench.setup.budget_seconds,
-            kind=kind,
-            note=note,
-        )
+        found = confirm(ours, theirs, question, setup=bench.setup.key, at=now())
     except ValueError as exc:
         reasons = sorted({t.reason for t in (*ours, *theirs) if not t.ok and t.reason})
         why = f"{exc}" + (f" ({', '.join(reasons)})" if reasons else "")
-        record.alert(f"#{candidate} is not confirmed: {why}", "autoresearch confirm")
+        record.alert(f"#{question.candidate} is not confirmed: {why}", "autoresearch confirm")
         return None
-    if kind in ("session", "pair"):
+    if question.kind in ("session", "pair"):
         found = carry_over(record.session(), found)
-    if kind == "each":
-        decision = record.session().experiment(reference).decision
+    if question.kind == "each":
+        decision = record.session().experiment(question.reference).decision
         found = dataclasses.replace(found, p_carries=p_carries(found, decision))
     record.append(Confirmed(confirmation=dataclasses.asdict(found)))
     reach("confirmed")

@@ -133,11 +133,7 @@ class Stop:
             raise StopSeenError
 
     def wait_while_paused(self, on_pause: Callable[[], None] = lambda: None) -> None:
-        """Act on requests between two trials: wait while paused, set `event` if it is over.
-
-        Args:
-            on_pause: Called when a pause begins.
-        """
+        """Act on requests between two trials: wait while paused, set `event` if it is over."""
         is_paused = False
         while not self.event.is_set() and (asked := control.poll(self.run_directory)) is not None:
             if asked is not control.Request.PAUSE:
@@ -159,13 +155,7 @@ class Stop:
     def limit_reached(
         self, session: Session, budget_seconds: float, *, ahead: bool = False
     ) -> str | None:
-        """Return the reason to start nothing more, None while there is none.
-
-        Args:
-            session: The record now.
-            budget_seconds: Training time of a trial.
-            ahead: For a proposal that would wait: those that wait already are no reason for more time.
-        """
+        """Return the reason to start nothing more, None while there is none; `ahead`: to propose nothing more."""
         begun = sum(
             e.number >= self.first_number and e.commit != e.parent for e in session.experiments
         )

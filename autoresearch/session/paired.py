@@ -191,16 +191,8 @@ def make_bench(
 ) -> Bench:
     """Return the bench of a confirmation.
 
-    Args:
-        record: Where its trials are stored.
-        executor: Runs them.
-        session: Whose setup it is.
-        name: Of the question.
-        index: How often it was answered already: an interrupted confirmation continues, a finished one does not.
-        stop: Set to end early.
-        emit: Called with phases and progress.
-        budget_seconds: Training time of each trial; None: the session's.
-        changes: Constants set in every arm.
+    `name` is of its question and `index` how often that was answered already: an interrupted confirmation continues,
+    a finished one does not. The other arguments are those of `run_confirmation`.
 
     Raises:
         PrerequisiteError: nothing was measured yet.

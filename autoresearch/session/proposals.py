@@ -179,11 +179,7 @@ _ABOUT = "hand edit"
 
 
 def take_hand_edit(record: Record, program: bytes) -> bool:
-    """Store the user's edit of the working tree as the next experiment, or say why it cannot be one.
-
-    Args:
-        record: The session; the caller holds the run directory.
-        program: program.md as it is now.
+    """Store the user's edit of the working tree as the next experiment, or report why it cannot be one.
 
     Returns:
         Whether an experiment was stored.

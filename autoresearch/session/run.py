@@ -140,9 +140,7 @@ def run_session(
         return loop.run()
 
 
-def _one_at_a_time(
-    emit: Emit,
-) -> Emit:
+def _one_at_a_time(emit: Emit) -> Emit:
     """Return `emit` for use by several threads."""
     lock = threading.Lock()
 
@@ -247,7 +245,6 @@ def started_event(
     from autoresearch.proposer.registry import asks_model, kinds_of
 
     config = lab.config
-    limits = options.limits
     return SessionStarted(
         tag=record.tag,
         tip=record.tip(),
@@ -263,12 +260,7 @@ def started_event(
         data=lab.dataset.manifest,
         config=lab.loaded.changed(),
         versions=versions(),
-        limits={
-            "seconds": limits.seconds,
-            "experiments": limits.experiments,
-            "max_cost_usd": limits.max_cost_usd,
-            "first_number": first_number,
-        },
+        limits={**vars(options.limits), "first_number": first_number},
         is_rebaseline=options.is_rebaseline,
     )
 

@@ -34,10 +34,7 @@ _COMPARED = (Purpose.CANDIDATE, Purpose.RETEST, Purpose.CHECK)
 class Trials:
     """Runs one trial at a time and records it.
 
-    Args:
-        parts: The loop's.
-        before: Called before a trial: requests are handled there.
-        meanwhile: Called now and then while a trial runs, with its experiment's number: the proposer is served there.
+    Calls `before` before a trial, and `meanwhile` with its experiment's number now and then while it runs.
     """
 
     def __init__(
@@ -135,9 +132,7 @@ class Trials:
 
     def counted(self, experiment: Experiment) -> list[Trial]:
         """Return the trials of the loop under the present setup; confirmations are no part of it."""
-        return [
-            t for t in experiment.trials if t.setup == self._parts.setup.key and not t.confirmation
-        ]
+        return [t for t in experiment.trials if t.is_of_loop(self._parts.setup.key)]
 
     def _account(self, result: TrialResult, seconds: float) -> None:
         known = 0.0
@@ -152,7 +147,7 @@ class Trials:
 
 
 def _has_kept(session: Session) -> bool:
-    """Whether a proposer wrote some of the code at the tip; reverted or not, that is not told apart."""
+    """Whether a proposer wrote some of the code at the tip; reverted or not."""
     return any(
         e.verdict is Verdict.KEEP and e.proposer not in ("baseline", "human")
         for e in session.experiments

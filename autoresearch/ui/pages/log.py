@@ -11,7 +11,6 @@ from typing import Any
 from rich.text import Text
 
 from autoresearch.decision.confirmation import left_out
-from autoresearch.decision.scores import bpb_under
 from autoresearch.types import Session
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
@@ -83,7 +82,7 @@ def cumulative(session: Session) -> dict[int, float]:
     base = next((e for e in session.experiments if e.number == 0), None)
     gains = {}
     for e in session.kept:
-        start = bpb_under(base, e.setup) if base else None
+        start = base.bpb_under(e.setup) if base else None
         if start is not None and e.val_bpb is not None:
             gains[e.number] = e.val_bpb - start
     return gains
