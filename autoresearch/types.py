@@ -5,7 +5,7 @@ negative is better.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -262,6 +262,28 @@ class TrialResult:
     def ok(self) -> bool:
         """Whether the trial has a score that counts."""
         return self.outcome is Outcome.OK and self.bpb is not None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What good trials of the code at the tip measured; all trials of their setup are held to it."""
+
+    submit_seconds: float | None = None
+    """What handing over the weights took."""
+    tolerance: float | None = None
+    """Of audits, in nats."""
+    noise_nats: float = 0.0
+    """Standard deviation of honest audited minus claimed."""
+
+    def learnt_from(self, result: TrialResult) -> "Calibration":
+        """Return what is known after one more such trial; what was known stays."""
+        found = self
+        if self.submit_seconds is None:
+            found = replace(found, submit_seconds=result.submit_seconds)
+        if self.tolerance is None and "tolerance" in result.extra:
+            noise = float(result.extra.get("difference_sd", 0.0))
+            found = replace(found, tolerance=float(result.extra["tolerance"]), noise_nats=noise)
+        return found
 
 
 @dataclass(frozen=True)

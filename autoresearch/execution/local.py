@@ -26,7 +26,7 @@ from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training
-from autoresearch.types import MB, Outcome, Purpose, Split, TrialResult, TrialSpec
+from autoresearch.types import MB, Calibration, Outcome, Purpose, Split, TrialResult, TrialSpec
 from autoresearch.util.files import write_file
 from autoresearch.util.killpoints import reach
 
@@ -58,9 +58,7 @@ class LocalExecutor:
         cache: Folder of what outlives a trial under one setup (compile caches, the baseline's claim); None keeps none.
         environment: Added to that of every process of a trial: what was chosen once for the setup.
         device: What `[trial] device = "auto"` means on this machine; None lets every trial look for itself.
-        submit_seconds: The baseline's own submit time, for the allowance; None: not known yet.
-        tolerance: Calibrated tolerance in nats; None: not known yet.
-        noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
+        calibration: What an earlier run measured.
 
     What is not known yet is measured on the first good trial of the code at the tip (`Purpose.is_of_tip`).
     """
@@ -76,14 +74,10 @@ class LocalExecutor:
         cache: Path | None = None,
         environment: Mapping[str, str] | None = None,
         device: str | None = None,
-        submit_seconds: float | None = None,
-        tolerance: float | None = None,
-        noise_nats: float | None = None,
+        calibration: Calibration = Calibration(),
     ) -> None:
-        self.submit_seconds = submit_seconds
-        self.tolerance = tolerance
+        self.calibration = calibration
         self.hung_seconds = HUNG_SECONDS
-        self.noise_nats = noise_nats
         self._cache = cache
         # A quarter of what a child may write: it copies them.
         max_bytes = min(MAX_BYTES, config.sandbox.disk_mb * MB // 4)
@@ -124,16 +118,17 @@ class LocalExecutor:
                 if suspended_seconds() - slept > _SUSPEND_SECONDS:
                     result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
                     result["detail"] = "the machine slept while judging"
-        if result["outcome"] is Outcome.OK and spec.purpose.is_of_tip:
-            if self.submit_seconds is None:
-                self.submit_seconds = trained.submit_seconds
-            if self._caches is not None:
-                self._caches.keep(spec.label, is_baseline=spec.purpose is Purpose.BASELINE)
+        is_learnt_from = result["outcome"] is Outcome.OK and spec.purpose.is_of_tip
+        if is_learnt_from and self._caches is not None:
+            self._caches.keep(spec.label, is_baseline=spec.purpose is Purpose.BASELINE)
         if spec.keep_weights and result["outcome"] is Outcome.OK:
             self._save_weights(spec, trained)
         if trained.weights is not None:
             trained.weights.close()
-        return TrialResult(**result, total_seconds=time.monotonic() - began_at)
+        found = TrialResult(**result, total_seconds=time.monotonic() - began_at)
+        if is_learnt_from:
+            self.calibration = self.calibration.learnt_from(found)
+        return found
 
     def use_attention(self, choice: str) -> None:
         """Pass this choice of attention kernels to every process from now on."""
@@ -149,10 +144,10 @@ class LocalExecutor:
 
         Twice the baseline's own submit time, and at least what finishing one step takes.
         """
-        if self.submit_seconds is None:
+        if self.calibration.submit_seconds is None:
             return _FIRST_ALLOWANCE_SECONDS + _FIRST_ALLOWANCE_SHARE * budget_seconds
         floor = _ALLOWANCE_SECONDS + _ALLOWANCE_SHARE * budget_seconds
-        return max(floor, 2 * self.submit_seconds)
+        return max(floor, 2 * self.calibration.submit_seconds)
 
     def _train(
         self, spec: TrialSpec, on_progress: Callable[[Progress], None] | None, stop: threading.Event
@@ -287,12 +282,9 @@ class LocalExecutor:
         return {**fields, "judge_seconds": time.monotonic() - began_at}
 
     def _learn(self, spec: TrialSpec, judged: Judged) -> None:
-        """Keep what an audited trial of the code at the tip says about all others."""
+        """Keep the claim of an audited trial of the code at the tip, for the audits of all others."""
         if not spec.purpose.is_of_tip or not judged.score.num_audited:
             return
-        if self.tolerance is None:
-            self.tolerance = float(judged.extra["tolerance"])
-            self.noise_nats = float(judged.extra["difference_sd"])
         if self._reference is None and spec.split == "validation":
             self._reference = (-judged.log_p).astype(np.float16)
             if self._cache is not None:
@@ -324,9 +316,9 @@ class LocalExecutor:
             vocab_size=self._dataset.vocab_size,
             text=self._text(spec.split),
             training=self._training_rows,
-            tolerance=max(TOLERANCE, self.tolerance or 0.0),
-            is_calibrating=spec.purpose.is_of_tip and self.tolerance is None,
-            noise_nats=self.noise_nats or 0.0,
+            tolerance=max(TOLERANCE, self.calibration.tolerance or 0.0),
+            is_calibrating=spec.purpose.is_of_tip and self.calibration.tolerance is None,
+            noise_nats=self.calibration.noise_nats,
             reference=self._known_reference(spec.split),
             stop=stop,
             environment=self._environment,

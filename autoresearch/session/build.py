@@ -163,18 +163,10 @@ def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:
 def recall(lab: "Lab", session: Session) -> "Lab":
     """Give the executor what an earlier run measured and chose under this setup."""
     executor = lab.executor
-    results = [
-        t.result
-        for e in session.experiments
-        for t in e.trials
-        if e.proposer == "baseline" and t.setup == lab.setup.key and t.result.ok
-    ]
-    for result in results:
-        if executor.submit_seconds is None:
-            executor.submit_seconds = result.submit_seconds
-        if executor.tolerance is None and "tolerance" in result.extra:
-            executor.tolerance = float(result.extra["tolerance"])
-            executor.noise_nats = float(result.extra.get("difference_sd", 0.0))
+    for experiment in session.experiments:
+        for trial in experiment.trials if experiment.proposer == "baseline" else ():
+            if trial.setup == lab.setup.key and trial.result.ok:
+                executor.calibration = executor.calibration.learnt_from(trial.result)
     chosen = session.setups.get(lab.setup.key)
     if chosen is None or not chosen.attention or chosen.attention == lab.setup.attention:
         return lab

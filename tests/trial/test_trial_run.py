@@ -100,7 +100,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
     extra = result.extra
     json.dumps(dict(extra))
     assert extra["attention"] == "sdpa+masked"
-    assert extra["tolerance"] == executor.tolerance == 0.25
+    assert extra["tolerance"] == executor.calibration.tolerance == 0.25
     assert extra["calibration_difference"] < 1e-4
     assert executor.submit_seconds == result.submit_seconds
     assert 0 < extra["smallest_leak_bpb"] < 1
