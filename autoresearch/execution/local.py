@@ -74,9 +74,9 @@ class LocalExecutor:
         cache: Path | None = None,
         environment: Mapping[str, str] | None = None,
         device: str | None = None,
-        calibration: Calibration = Calibration(),
+        calibration: Calibration | None = None,
     ) -> None:
-        self.calibration = calibration
+        self.calibration = calibration or Calibration()
         self.hung_seconds = HUNG_SECONDS
         self._cache = cache
         # A quarter of what a child may write: it copies them.
