@@ -220,7 +220,9 @@ def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_r
 def _absolute(source: str | None) -> str | None:
     if source is None or source.startswith(("builtin:", "hf:")):
         return source
-    return str(Path.cwd() / Path(source).expanduser())
+    from autoresearch.paths import expanded
+
+    return str(Path.cwd() / expanded(source))
 
 
 def _toml(value: object) -> str:

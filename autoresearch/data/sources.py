@@ -15,6 +15,7 @@ from autoresearch.config import DataConfig
 from autoresearch.data.documents import DataSplit
 from autoresearch.data.formats import FORMATS, SUFFIXES, Range, is_separated, kind_of
 from autoresearch.errors import PrerequisiteError, UsageError
+from autoresearch.paths import expanded
 
 HUB_PREFIX = "hf://datasets/"
 BUILTINS = ("builtin:python", "builtin:packages")
@@ -81,7 +82,7 @@ def normalise(source: str, base: Path) -> str:
         )
     if source.startswith(("builtin:", HUB_PREFIX)):
         return source
-    return str(base / Path(source).expanduser())
+    return str(base / expanded(source))
 
 
 def list_local(source: str) -> Listing:
