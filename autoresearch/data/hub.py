@@ -61,9 +61,11 @@ def parse(source: str) -> tuple[str, str]:
     """
     name, _, revision = source.removeprefix(HUB_PREFIX).partition("@")
     if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"cannot read the source `{source}`", hint=f"write it as `{HUB_PREFIX}OWNER/NAME`"
-        )
+        inside = re.match(rf"({_NAME.pattern})/.", name)
+        hint = f"write it as `{HUB_PREFIX}{inside[1] if inside else 'OWNER/NAME'}`"
+        if inside:
+            hint += ": a dataset is taken whole, `--shards` and `--max-bytes` say how much of it"
+        raise UsageError(f"cannot read the source `{source}`", hint=hint)
     return name, revision or "main"
 
 
