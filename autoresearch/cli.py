@@ -1,11 +1,14 @@
 """The Typer app and `main()`, the only place where an error becomes an exit code of `errors.EXIT_CODES`."""
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -13,7 +16,14 @@ from typer.core import TyperCommand, TyperGroup
 
 from autoresearch import __version__
 from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb
-from autoresearch.errors import EXIT_CODES, AutoresearchError, Interrupted, UsageError
+from autoresearch.errors import (
+    EXIT_CODES,
+    AutoresearchError,
+    Interrupted,
+    PrerequisiteError,
+    UsageError,
+)
+from autoresearch.util.streams import drop_broken, open_closed
 from autoresearch.util.text import redact
 
 HELP = """Turn one GPU into an overnight research lab.
@@ -110,6 +120,14 @@ def _globals(
     if color not in ("auto", "always", "never"):
         raise typer.BadParameter(f"`{color}` is not auto, always or never", param_hint="--color")
     chosen: Color = color  # type: ignore[assignment]
+    try:
+        Path.cwd()
+    except FileNotFoundError as exc:
+        raise PrerequisiteError(
+            "the current folder no longer exists",
+            hint="go to another one, for example `cd`",
+            kind="not_a_run_directory",
+        ) from exc
     ctx.obj = State(is_json, is_quiet, is_verbose, chosen, not is_progress_hidden)
     _GIVEN.set(ctx.obj)
 
@@ -133,6 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
     _GIVEN.set(State())
+    open_closed()
+    with contextlib.suppress(ValueError):  # not the main thread
+        # Where the parent ignores it, no exit status of a child arrives.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A relative entry would find `git` in the folder of a stranger.
     os.environ["PATH"] = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
     if sys.platform == "win32":
@@ -148,17 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         return 130
     except BrokenPipeError:
-        _abandon_stdout()
+        drop_broken("")
         return 141
     except OSError as exc:
-        _abandon_stdout()
-        sys.stderr.write(f"error: cannot write to stdout: {exc.strerror}\n")
+        drop_broken(f"error: cannot write the output: {exc.strerror}\n")
         return 1
-
-
-def _abandon_stdout() -> None:
-    """Point stdout elsewhere, so that the interpreter's last flush of what cannot be written is silent."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(args: list[str]) -> int:
@@ -222,7 +238,10 @@ def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
         at = f" at {' and '.join(places)}" if places else ""
         error = AutoresearchError(
             f"`{verb}` failed{at}: {problem.strerror or reason or type(problem).__name__}",
-            hint="fix that and try again; `autoresearch -v ...` shows where it happened",
+            hint="fix that and try again; `autoresearch -v ...` shows where it happened"
+            if places
+            else "is the output, or the file it goes to, full or closed? `autoresearch -v ...` shows"
+            " where it happened",
             kind="system",
         )
     else:

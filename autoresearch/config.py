@@ -68,7 +68,9 @@ Mix = Annotated[
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=False, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class SessionConfig(_Section):
@@ -448,8 +450,13 @@ def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise ConfigError(
+            f"`{path}` is not UTF-8: byte {exc.start} is 0x{exc.object[exc.start]:02x}",
+            hint="save it as UTF-8 in your editor",
+        ) from exc
+    except (OSError, tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ConfigError(
             f"cannot read `{path}`: {exc}",
             hint="it takes `[section]` lines and `name = value` lines, text in quotes",

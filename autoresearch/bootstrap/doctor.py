@@ -376,7 +376,10 @@ def _disk(state: _State) -> Iterator[Finding]:
         free = shutil.disk_usage(there).free / 1e9
         data = {"path": str(path), "free_gb": round(free, 1)}
         text = f"{free:.0f} GB free at {path}"
-        if not os.access(there, os.W_OK):
+        if not there.is_dir():
+            hint = "delete it, or set AUTORESEARCH_CACHE_DIR to another folder"
+            yield Finding(name, "fail", f"{there} is a file, not a folder", hint, data)
+        elif not os.access(there, os.W_OK):
             hint = "make it writable, or set AUTORESEARCH_CACHE_DIR"
             yield Finding(name, "fail", f"{path} cannot be written", hint, data)
         elif free < least:

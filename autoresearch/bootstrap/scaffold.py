@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from autoresearch.errors import UsageError
-from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, expanded
 
 CODE_NAME = "train.py"
 COMMON = (".gitignore", CONFIG_NAME, PROGRAM_NAME)
@@ -67,7 +67,7 @@ def scaffold(
     from autoresearch.record.sessions import begin_from
     from autoresearch.util.files import write_file
 
-    folder = folder.expanduser().resolve()
+    folder = expanded(str(folder)).resolve()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"`{folder}` is a file", hint="name a folder")
     wanted_preset, why = preset, ""

@@ -43,6 +43,7 @@ def prepare(
     interrupted one continues where it stopped.
     """
     from autoresearch.config import load_config
+    from autoresearch.data.sources import normalise
     from autoresearch.errors import PrerequisiteError
     from autoresearch.paths import find_run_directory
 
@@ -52,7 +53,7 @@ def prepare(
     except PrerequisiteError:
         run_directory = None
     flags: dict[str, Any] = {
-        "data.source": _absolute(source),
+        "data.source": source and normalise(source, Path.cwd()),
         "data.text_column": text_column,
         "data.shards": shards,
         "data.max_bytes": max_bytes,
@@ -215,12 +216,6 @@ def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_r
         )
     total = sum(one.disk_bytes for one in found)
     mode.say(f"{len(found)} in the cache, {f.size(total)}; `--remove KEY` removes one")
-
-
-def _absolute(source: str | None) -> str | None:
-    if source is None or source.startswith(("builtin:", "hf:")):
-        return source
-    return str(Path.cwd() / Path(source).expanduser())
 
 
 def _toml(value: object) -> str:

@@ -213,6 +213,7 @@ def build(run: Run, listing: Listing) -> Dataset:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_file(stamp, mark.encode())
+    listing = sources.usable(listing, run.data.text_column)
     units = sources.plan_units(listing, run.data)
     with Pool(_num_workers(run, listing, len(units))) as pool:
         skipped = _scan(run, listing, units, pool)

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -220,10 +222,72 @@ def test_what_is_tried_again(monkeypatch):
     for error in (refused.value, ConnectionResetError("reset")):
         num_tries, raised = tries(error)
         assert (num_tries, type(raised)) == (MAX_ATTEMPTS, AutoresearchError)
+    shared = (
+        AttributeError("'NoneType' object has no attribute 'stream'"),
+        RuntimeError("Cannot send a request, as the client has been closed."),
+    )
+    for error in shared:  # another thread closed the client of all
+        num_tries, raised = tries(error)
+        assert (num_tries, type(raised)) == (MAX_ATTEMPTS, AutoresearchError)
     num_tries, raised = tries(RuntimeError("CAS client error"))  # what hf_xet raises
     assert (num_tries, raised.message) == (1, "could not fetch `night`: CAS client error")
     for error in (PermissionError(13, "denied", "/cache"), OSError(28, "full"), KeyError("ours")):
         assert tries(error) == (1, error)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1", "SOCKS"),
+        ("HTTP_PROXY", "nothing://127.0.0.1:1", "nothing://"),
+        ("HTTP_PROXY", "127.0.0.1:nine", "nine"),
+        ("HF_ENDPOINT", "127.0.0.1:9", "does not begin with https://"),
+        ("HF_TOKEN", "hf_\u00e4bc", "no token has"),
+        ("HF_TOKEN", "hf_abc\u200bdef", "no token has"),
+        ("HF_TOKEN", "hf abc", "no token has"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc", "'abc'"),
+        ("HF_HUB_ETAG_TIMEOUT", "1.5s", "'1.5s'"),
+    ],
+)
+def test_a_wrong_setting_of_this_machine_is_told_at_once(tmp_path, variable, value, words):
+    """In a process with its own environment, as huggingface_hub reads it once."""
+    code = """
+import sys, time
+from autoresearch.data import hub
+hub.time.sleep = lambda _: sys.exit("it waits")
+from autoresearch.errors import PrerequisiteError
+try:
+    hub.plan_hub("hf://datasets/a/b", 1, offline=False)
+except PrerequisiteError as exc:
+    print(exc.exit_code, exc.message, "|", exc.hint)
+"""
+    known = ("HF_", "ALL_PROXY", "HTTP", "NO_PROXY", "all_proxy", "http", "no_proxy")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(known)}
+    env |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), variable: value}
+    env |= {"AUTORESEARCH_CACHE_DIR": str(tmp_path / "cache"), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("3 "), done.stderr
+    message, hint = done.stdout.split("|")
+    assert words in message
+    assert variable in hint
+
+
+def test_a_page_in_place_of_the_listing_is_told(server, make_config):
+    server.faults["api"] = ["page"]
+    with pytest.raises(PrerequisiteError, match="is not the hub: no JSON") as raised:
+        prepare(make_config(SOURCE))
+    assert "sign in" in raised.value.hint
+    assert prepare(make_config(SOURCE)).is_new
+
+
+def test_a_cache_of_the_hub_that_is_a_file_is_told(server, make_config, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    with pytest.raises(AutoresearchError, match=r"cannot read or write `.*file") as raised:
+        prepare(make_config(SOURCE))
+    assert raised.value.kind == "disk"
 
 
 def test_no_space_is_told_before_the_download(server, make_config, monkeypatch):

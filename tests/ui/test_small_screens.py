@@ -71,6 +71,16 @@ def test_show_fits_a_narrow_terminal(width):
     assert "outcome" in text
 
 
+@pytest.mark.parametrize("indent", [0, 2, 6, 9, 14, 40])
+@pytest.mark.parametrize("width", [0, 1, 3, 8, 13, 30])
+def test_folding_ends_at_any_width_and_loses_no_word(width, indent):
+    text = "val_bpb  0.993100   " + " " * indent + "a description of `some thing` in words 幅 幅"
+    for line in (text, " " * 2 * indent + text, " " * 50, "word"):
+        found = [part.plain for part in folded(Text(line), width, indent)]
+        assert "".join(found).split() == line.split() or " ".join(found).split() == line.split()
+        assert all(len(part) - len(part.lstrip()) <= width // 2 for part in found[1:])
+
+
 def test_folding_never_breaks_what_is_to_be_copied():
     line = Text("say `autoresearch log --tag x` or else `git switch y` at once")
     found = [part.plain for part in folded(line, 24, 2)]

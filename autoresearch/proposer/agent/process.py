@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from autoresearch.paths import home
 from autoresearch.sandbox import Command
 from autoresearch.types import Usage
 
@@ -99,7 +100,7 @@ def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
         if "node_modules" in parts:
             found.append(Path(*parts[: parts.index("node_modules") + 1]))
         else:
-            found.append(path if path.parent == Path("~").expanduser() else path.parent)
+            found.append(path if path.parent == home() else path.parent)
     found += [Path(folder).parent for folder in node_folders()]
     found += _python_folders(program)
     system = (Path("/usr"), Path("/bin"), Path("/"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
+from autoresearch.paths import home
 from autoresearch.proposer import base, edits
 from autoresearch.proposer.agent.presets import (
     AGENTS,
@@ -180,11 +181,11 @@ class CommandProposer:
 
     def _is_signed_in(self, program: str) -> bool:
         """Whether a preset finds its sign-in; True where it is not known."""
-        agent, home = self._agent, Path("~").expanduser()
+        agent = self._agent
         if not agent.status or any(name in os.environ for name in agent.signed_in_by):
             return True
         file, words = agent.provider_line
-        text = read_plain(home / file) if file else None
+        text = read_plain(home() / file) if file else None
         if self._config.pass_env or (text is not None and words.encode() in text):
             return True
         return self._try(program, *agent.status).code == 0
@@ -192,7 +193,7 @@ class CommandProposer:
     def _try(self, program: str, *arguments: str) -> AgentRun:
         """Run the command for a moment, with its sign-in."""
         with Scratch(self._scratch) as scratch:
-            scratch.bring(Path("~").expanduser(), self._agent.files)
+            scratch.bring(home(), self._agent.files)
             never = threading.Event()
             return self._execute(scratch, [program, *arguments], "", never, _CHECK_SECONDS)
 
@@ -222,12 +223,11 @@ class CommandProposer:
             part.replace("{prompt_file}", PROMPT_NAME).replace("{model}", self._config.model)
             for part in self._line(cap)
         ]
-        home = Path("~").expanduser()
-        scratch.bring(home, self._agent.files)
+        scratch.bring(home(), self._agent.files)
         try:
             run = self._execute(scratch, line, prompt, stop, self._config.timeout_seconds)
         finally:
-            self._tell_sign_in(scratch.give_back(home, self._agent.refreshed))
+            self._tell_sign_in(scratch.give_back(home(), self._agent.refreshed))
         used = self._usage(run, cap)
         if stop.is_set():
             raise CancelledError("the session ended", usage=usage + used)
