@@ -21,6 +21,7 @@ from autoresearch.bootstrap import presets
 from autoresearch.config import Loaded, load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.machine import hardware as machine
+from autoresearch.machine.environment import outside_environment
 from autoresearch.machine.hardware import Hardware
 from autoresearch.paths import RunDirectory, cache_directory, find_run_directory, python_command
 
@@ -144,7 +145,7 @@ def _torch(state: _State) -> Iterator[Finding]:
     try:
         done = subprocess.run(
             python_command("-c", _ASK_TORCH),
-            env={**machine.COUNTED_LIKE_NVML, **os.environ},
+            env=outside_environment(),
             capture_output=True,
             text=True,
             timeout=_TORCH_SECONDS,

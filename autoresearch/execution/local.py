@@ -34,6 +34,10 @@ HUNG_SECONDS = 120.0
 """A trial that takes no batch for so long counts as hung."""
 MAX_WEIGHTS_BYTES = 20_000_000_000
 _SUSPEND_SECONDS = 2.0
+# Start-up of a GPU trial before there are compile caches: two cores compile the first kernels for several minutes.
+_COLD_SECONDS = 900.0
+# What torch logs when it gives up compiling a function for yet another kind of input.
+_RECOMPILE_LIMIT = "config.recompile_limit"
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
 _ALLOWANCE_SECONDS = 1.0
 _ALLOWANCE_SHARE = 0.005
@@ -153,15 +157,18 @@ class LocalExecutor:
         self, spec: TrialSpec, on_progress: Callable[[Progress], None] | None, stop: threading.Event
     ) -> tuple[Trained, JudgeProcess | None]:
         trial = self._config.trial
+        caches = self._caches
+        startup_seconds = trial.startup_seconds
+        if caches and caches.is_cold and trial.device == "cuda":
+            startup_seconds = max(startup_seconds, _COLD_SECONDS)
         limits = Limits(
-            startup_seconds=trial.startup_seconds,
+            startup_seconds=startup_seconds,
             budget_seconds=spec.budget_seconds,
             allowance_seconds=self.allowance_seconds(spec.budget_seconds),
             hung_seconds=self.hung_seconds,
             max_weights_bytes=MAX_WEIGHTS_BYTES,
             divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
         )
-        caches = self._caches
         if caches:
             caches.drop()
         with contextlib.ExitStack() as stack:
@@ -218,6 +225,8 @@ class LocalExecutor:
                 for process in early:
                     process.close()
                 raise
+            if trained.reason == "startup_timeout" and spec.is_baseline and caches:
+                caches.keep_partial(spec.label)
             if trained.weights is not None:
                 reach("weights_in")
             return trained, early[0] if early else None
@@ -322,7 +331,8 @@ class LocalExecutor:
             reference=self._known_reference(spec.split),
             stop=stop,
             environment=self._environment,
-            caches=self._caches.for_judging() if self._caches else (),
+            # Kernels compiled for training serve no forward pass; FlexAttention's own do.
+            caches=self._caches.for_judging() if self._caches and "flex" in self._attention else (),
         )
 
     @property
@@ -357,6 +367,7 @@ class LocalExecutor:
             "epoch": trained.epoch,
             "num_log_bytes": trained.output.num_bytes,
             **({"attention": self._attention} if self._attention else {}),
+            **({"is_partly_uncompiled": True} if _RECOMPILE_LIMIT in trained.output.text else {}),
         }
 
     def _result(self, spec: TrialSpec, trained: Trained) -> dict[str, Any]:

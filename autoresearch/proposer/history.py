@@ -194,6 +194,8 @@ def _figures(result: TrialResult) -> list[str]:
         parts.append(f"{result.num_params / 1e6:.1f} M parameters")
     if result.startup_seconds:
         parts.append(f"start-up {result.startup_seconds:.0f} s")
+    if result.extra.get("is_partly_uncompiled"):
+        parts.append("torch hit its recompile limit, so some of it ran uncompiled and slowly")
     return ["; ".join(parts)] if parts else []
 
 

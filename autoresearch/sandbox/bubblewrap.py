@@ -136,7 +136,7 @@ def _system(policy: Policy) -> Iterator[str]:
             yield from ("--ro-bind-try", str(path), str(path))
     if policy.needs_gpu:
         yield from ("--ro-bind-try", "/sys", "/sys")
-        for node in machine_paths.gpu_nodes():
+        for node in machine_paths.gpu_nodes(policy.environment.get("CUDA_VISIBLE_DEVICES", "")):
             yield from ("--dev-bind-try", str(node), str(node))
     else:
         for name in machine_paths.SYS_CPU:

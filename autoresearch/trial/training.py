@@ -94,7 +94,7 @@ class Training:
         vocab_size: Of the tokenizer.
         on_progress: Told a few times a second.
         stop: Ends the training when set.
-        on_start: Called when the child asks for the clock, before it runs.
+        on_start: Called when the child asks for the clock, before it runs, or has not done so in time.
         on_late: Called once with the device when `late_seconds` of the budget are left.
         late_seconds: See `on_late`.
     """
@@ -327,8 +327,11 @@ class Training:
         if self._started_at is None:
             if now - self._child.started_at > self._limits.startup_seconds:
                 seconds = self._limits.startup_seconds
+                self._on_start()
                 raise _EndError(
-                    "startup_timeout", f"`trial.start()` was not called within {seconds:g} s"
+                    "startup_timeout",
+                    f"`trial.start()` was not called within {seconds:g} s: imports, compilation and warm-up took"
+                    " longer than `[trial] startup_seconds` allows",
                 )
             return
         self._check_overtime(now)
@@ -427,6 +430,7 @@ class Training:
         result, counters = self._result, self._feeder.counters
         self._meter.sample(is_last=True)
         self._child.kill()
+        self._meter.wait_until_freed()
         if self._is_readable:
             self._read_output()
         self._meter.note_resident(self._child.max_rss_mb)
