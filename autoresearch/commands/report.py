@@ -44,6 +44,7 @@ def report(
     """
     from autoresearch.commands._common import exclude, open_record, read_foreign
     from autoresearch.errors import UsageError
+    from autoresearch.ui import text as f
 
     mode = state(ctx).mode
     flags = {"--from": bool(foreign), "--watch": is_watching, "--tag": tag is not None}
@@ -68,7 +69,7 @@ def report(
     if mode.is_json:
         mode.json({"path": str(path.resolve()), "format": kind, "bytes": path.stat().st_size})
     elif mode.is_tty:
-        mode.say(f"wrote `{path}` ({path.stat().st_size / 1000:.0f} kB)")
+        mode.say(f"wrote `{path}` ({f.size(path.stat().st_size)})")
     elif not mode.is_quiet:
         mode.data(str(path))
     if is_watching and record is not None:

@@ -20,8 +20,8 @@ from typing import IO, Any, ClassVar
 from autoresearch.errors import AutoresearchError
 from autoresearch.util.locks import locked
 
-MAX_DOCUMENT_BYTES = 256_000_000
-BIG_BYTES = 16_000_000
+MAX_DOCUMENT_BYTES = 256 << 20
+BIG_BYTES = 16 << 20
 """Documents longer than this are handled by one process at a time, which bounds the memory of all."""
 READ_BYTES = 1 << 20
 SEPARATOR = b"<|endoftext|>"

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from autoresearch.types import MB
 from autoresearch.util.host import memory_bytes, num_cores
 
 Kind = Literal["cuda", "rocm", "mps", "cpu"]
@@ -142,7 +143,7 @@ def describe(device: str = "auto") -> Hardware:
         device: `auto` takes the best there is; `cuda`, `mps` or `cpu` insists.
     """
     cpu = _cpu_name()
-    ram_mb = memory_bytes() // 2**20
+    ram_mb = memory_bytes() // MB
     torch = package_version("torch")
     found, notes = None, []
     for gpu in _gpus():
@@ -238,7 +239,7 @@ def gpu_processes() -> list[GpuProcess]:
                 except psutil.Error:
                     name = "?"
                 used = process.usedGpuMemory
-                found.append(GpuProcess(process.pid, name, None if used is None else used / 2**20))
+                found.append(GpuProcess(process.pid, name, None if used is None else used / MB))
     return found
 
 
@@ -273,7 +274,7 @@ def gpu_status() -> GpuStatus | None:
             power_w=None if power is None else power / 1000,
             clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             max_clock_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
-            memory_used_mb=None if memory is None else memory.used / 2**20,
+            memory_used_mb=None if memory is None else memory.used / MB,
             throttled_by=throttle_words(reasons),
         )
 
@@ -314,7 +315,7 @@ def _gpus() -> Iterator[_Gpu]:
     if platform.system() == "Darwin":
         if platform.machine() == "arm64":
             name = _sysctl("machdep.cpu.brand_string") or "Apple GPU"
-            yield "mps", name, memory_bytes() // 2**20, platform.mac_ver()[0]
+            yield "mps", name, memory_bytes() // MB, platform.mac_ver()[0]
         return
     for find in (_nvidia, _amd):
         if (gpu := find()) is not None:
@@ -327,7 +328,7 @@ def _nvidia() -> _Gpu | None:
         if nvml is not None and handle is not None:
             with contextlib.suppress(nvml.NVMLError):
                 name = str(nvml.nvmlDeviceGetName(handle))
-                memory = nvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle).total // MB
                 return "cuda", name, int(memory), str(nvml.nvmlSystemGetDriverVersion())
     return None
 
@@ -339,7 +340,7 @@ def _amd() -> _Gpu | None:
         with contextlib.suppress(OSError, ValueError):
             if (card / "vendor").read_text(encoding="ascii").strip() != "0x1002":
                 continue
-            memory = int((card / "mem_info_vram_total").read_text(encoding="ascii")) // 2**20
+            memory = int((card / "mem_info_vram_total").read_text(encoding="ascii")) // MB
             name = "AMD GPU"
             with contextlib.suppress(OSError):
                 name = (card / "product_name").read_text(encoding="utf-8").strip() or name

@@ -8,7 +8,7 @@ from typing import Any
 
 from autoresearch.machine.hardware import gpu_handle
 from autoresearch.trial.process import tree_memory_mb, tree_pids
-from autoresearch.types import CurvePoint
+from autoresearch.types import MB, CurvePoint
 from autoresearch.util.text import clean_escapes, one_line, printable
 
 _TAIL_CHARACTERS = 16_000
@@ -240,7 +240,7 @@ class _GpuMeter:
             pynvml.nvmlInit()
             handle = gpu_handle(pynvml)
             if handle is not None:
-                return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20)
+                return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / MB)
         return None
 
     def sample(self, pids: set[int]) -> float | None:
@@ -252,9 +252,9 @@ class _GpuMeter:
                 self._knows_pids = True
                 self.peak_mb = 0.0  # what the device gained so far may be other people's
             if self._knows_pids:
-                used = float(sum(own)) / 2**20
+                used = float(sum(own)) / MB
             else:
-                total = float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+                total = float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / MB
                 used = max(0.0, total - self._before_mb)
         except Exception:  # noqa: BLE001 - a driver may fail in many ways, and this is a view
             return None

@@ -85,7 +85,7 @@ def count(value: float | None) -> str:
 
 
 def memory(megabytes: float | None) -> str:
-    """Megabytes of memory as `812MB` or `44.0GB`."""
+    """MB of memory as `812MB` or `44.0GB`."""
     if megabytes is None:
         return NONE
     return f"{megabytes:.0f}MB" if megabytes < 999.5 else f"{megabytes / MB_PER_GB:.1f}GB"
@@ -95,10 +95,11 @@ def size(num_bytes: float | None) -> str:
     """Bytes of files as `312 B`, `41.2 kB`, `1.1 GB`."""
     if num_bytes is None:
         return NONE
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if num_bytes >= limit:
-            return f"{num_bytes / limit:.1f} {unit}"
-    return f"{num_bytes:.0f} B"
+    units = iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while num_bytes >= 1023.95 and (larger := next(units, "")):
+        num_bytes, unit = num_bytes / 1024, larger
+    return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
 
 
 def money(usd: float | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autoresearch.sandbox import Command
-from autoresearch.types import Usage
+from autoresearch.types import MB, Usage
 
 MAX_OUTPUT_MB = 64
 """An agent that writes more is killed."""
@@ -75,7 +75,7 @@ def run_agent(
                 ended = "stop"
             elif time.monotonic() - began > limit_seconds:
                 ended = "time"
-            elif size > MAX_OUTPUT_MB * 1e6:
+            elif size > MAX_OUTPUT_MB * MB:
                 ended = "output"
             else:
                 time.sleep(_POLL_SECONDS)
