@@ -206,7 +206,7 @@ def run_and_show(
         display.handle(event)
 
     with stop_on_signals(stop, mode.say) as terminal:
-        terminal.guard(display.start)(record.session())
+        terminal.guard(display.start)(record.session)
         try:
             reason = run_session(lab, record, options, emit=terminal.guard(show), stop=stop)
         finally:

@@ -30,7 +30,7 @@ from autoresearch.rundir import control
 from autoresearch.session import trials
 from autoresearch.session.context import Limits
 from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
-from autoresearch.ui.live.state import Tally
+from autoresearch.ui.live.state import LiveState
 from autoresearch.ui.pages import overview
 from autoresearch.ui.pages.rows import verdict_text
 from autoresearch.ui.summary import summarize
@@ -415,8 +415,7 @@ def test_slow_candidates_are_stopped_and_the_incumbent_asked_once(
     (row,) = overview._failures(summary)
     assert "3 stopped: too slow" in row.plain
     assert "crash" not in row.plain
-    tally = Tally.of(night.session)
-    assert (tally.num_done, tally.num_too_slow, tally.num_by_verdict) == (3, 3, {})
+    assert LiveState(night.session).num_by_verdict == {"slow": 3}
 
 
 def test_a_check_answers_for_a_few_experiments_only(night: Any, monkeypatch: Any) -> None:
