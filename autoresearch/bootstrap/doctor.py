@@ -167,7 +167,7 @@ def _torch(state: _State) -> Iterator[Finding]:
         build = f"CUDA {found['cuda']} build"
     elif found["hip"]:
         build = f"ROCm {found['hip']} build"
-    text = f"{found['version']}, {build}, first product after {seconds:.1f} s"
+    text = f"{found['version']}, {build}, first matmul took {seconds:.1f} s"
     yield Finding("torch", "ok", text, data={**found, "seconds": round(seconds, 2)})
 
 

@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import NoPagerOption, TagOption, experiment_argument, state
+from autoresearch.commands import NoPagerOption, TagOption, experiment_argument, option, state
 
 
 def diff(
     ctx: typer.Context,
     a: Annotated[str, experiment_argument("A")] = "baseline",
     b: Annotated[str, experiment_argument("B")] = "best",
-    is_stat: Annotated[bool, typer.Option("--stat", help="Show line counts per file.")] = False,
-    is_words: Annotated[bool, typer.Option("--words", help="Mark words instead of lines.")] = False,
+    is_stat: Annotated[bool, option("--stat", "Show line counts per file.")] = False,
+    is_words: Annotated[bool, option("--words", "Mark words instead of lines.")] = False,
     is_pager_off: NoPagerOption = False,
     tag: TagOption = None,
 ) -> None:

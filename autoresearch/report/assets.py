@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from autoresearch.decision.scores import find
 from autoresearch.types import CurvePoint, Experiment, Session, Trial, Verdict
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ class Material:
 
 def gather(record: "Record", session: Session) -> Material:
     """Read the material of a session; what the record does not hold is left out."""
-    baseline = next((e for e in session.experiments if e.number == 0), None)
-    best = next((e for e in session.experiments if e.number == session.best), None)
+    baseline, best = find(session, 0), find(session, session.best)
     net = ""
     constants: tuple[tuple[str, str, str], ...] = ()
     if baseline and best and baseline.commit and best.commit and best.number != 0:

@@ -247,6 +247,7 @@ def _place(
         zorder=6,
     )
     label.set_parse_math(False)
+    label.set_gid("label")
     offsets: list[tuple[float, float, Any, Any]] = [
         (-6, -3 - 9 * i, "right", "top") for i in range(9)
     ]
@@ -304,6 +305,7 @@ def _leader(axes: "Axes", anchor: Any, edge: Any, palette: Palette) -> None:
         linewidth=0.5,
         alpha=0.7,
         zorder=2,
+        gid="label-line",
     )
 
 

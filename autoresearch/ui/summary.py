@@ -22,6 +22,7 @@ from autoresearch.decision.scores import (
 )
 from autoresearch.events import parse_time
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
+from autoresearch.ui.text import bounds, numbers
 
 
 @dataclass(frozen=True)
@@ -435,13 +436,13 @@ def unconfirmed(session: Session) -> list[Alert]:
     if best is not None and best.is_alarm:
         text = (
             f"the gain on validation does not carry over: {best.validation_delta:+.6f} there,"
-            f" {best.delta:+.6f} [{best.low:+.6f}, {best.high:+.6f}] on the {best.split} split"
+            f" {best.delta:+.6f} {bounds(best.low, best.high)} on the {best.split} split"
         )
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
     elif best is not None and best.low > 0:
         text = (
             f"#{best.candidate} is worse than #{best.reference} on the {best.split} split:"
-            f" {best.delta:+.6f} [{best.low:+.6f}, {best.high:+.6f}]"
+            f" {best.delta:+.6f} {bounds(best.low, best.high)}"
         )
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
     idle = {n: c for n, c in left_out(session).items() if carried(c) == "does not"}
@@ -449,13 +450,13 @@ def unconfirmed(session: Session) -> list[Alert]:
         number, c = next(iter(idle.items()))
         text = (
             f"#{number} does not carry the gain: with it the best measures {c.delta:+.6f}"
-            f" [{c.low:+.6f}, {c.high:+.6f}] on the {c.split} split"
+            f" {bounds(c.low, c.high)} on the {c.split} split"
         )
         found.append(Alert(text, c.at, f"autoresearch revert {number}"))
     elif idle:
         newest = max(idle)
-        numbers = " ".join(f"#{number}" for number in idle)
-        text = f"{len(idle)} kept changes do not carry the gain ({numbers}); undo the newest first"
+        which = numbers(list(idle))
+        text = f"{len(idle)} kept changes do not carry the gain ({which}); undo the newest first"
         found.append(Alert(text, idle[newest].at, f"autoresearch revert {newest}"))
     return found
 
@@ -469,15 +470,15 @@ def next_step(session: Session) -> tuple[str, str]:
     if session.state == "running":
         return "autoresearch log --watch", "follow it"
     if session.state == "paused":
-        return "autoresearch resume", "go on"
+        return "autoresearch resume", "continue the session"
     if session.state == "dead":
-        return "autoresearch run", "go on where the lab died"
+        return "autoresearch run", "continue where the lab died"
     if session.best and not is_tip_known(session):
-        return "autoresearch run", "measure the branch as it is now, and go on"
+        return "autoresearch run", "measure the branch as it is now, and continue"
     if session.kept and headline(session) is None and session.setup is not None:
         return "autoresearch confirm", "is it real: baseline and best on fresh seeds"
     if session.kept:
         added = sum(e.lines_added for e in session.kept)
         removed = sum(e.lines_removed for e in session.kept)
         return "autoresearch diff baseline best", f"+{added} -{removed} lines in the kept changes"
-    return "autoresearch run", "go on"
+    return "autoresearch run", "continue"

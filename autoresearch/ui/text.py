@@ -36,6 +36,11 @@ def delta(value: float | None) -> str:
     return NONE if value is None else f"{value:+.6f}"
 
 
+def bounds(low: float | None, high: float | None) -> str:
+    """The interval of a difference, `[-0.104826, -0.031542]`."""
+    return f"[{delta(low)}, {delta(high)}]"
+
+
 def percent(value: float | None, *, sign: bool = False, digits: int = 0) -> str:
     """A share as per cent."""
     if value is None:
@@ -107,6 +112,17 @@ def money(usd: float | None) -> str:
     if usd is None:
         return NONE
     return f"${usd:.4f}" if 0 < usd < 0.01 else f"${usd:.2f}"
+
+
+def numbers(found: Sequence[int], most: int = 10) -> str:
+    """Numbers of experiments as `#1, #2 and 3 more`."""
+    text = ", ".join(f"#{n}" for n in found[:most])
+    return text + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def capital(text: str) -> str:
+    """A sentence with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def now() -> datetime:

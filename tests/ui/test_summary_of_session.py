@@ -194,7 +194,7 @@ def test_only_what_is_under_trial_runs():
     ("session", "words"),
     [
         (sessions.running(), "RUNNING confirming 2 of 6: #2, seed 1"),
-        (sessions.night(), "is reached; confirming 2 of 6: #2, seed 1"),
+        (sessions.night(), "was reached; confirming 2 of 6: #2, seed 1"),
         (replace(sessions.running(), state="paused"), "PAUSED"),
     ],
 )

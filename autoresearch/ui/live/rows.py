@@ -25,25 +25,11 @@ from autoresearch.types import Experiment, Session
 from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.live.state import LiveState
-from autoresearch.ui.pages.overview import next_line, summary_lines
+from autoresearch.ui.pages.overview import next_line, summary_lines, word_for
 from autoresearch.ui.pages.rows import verdict_style, verdict_text
 from autoresearch.ui.screen import Rows
 from autoresearch.ui.summary import summarize
 from autoresearch.ui.tables import folded
-
-PHASE_WORDS = {
-    "startup": "start-up",
-    "train": "train",
-    "submit": "submit",
-    "claim": "judge",
-    "audit": "audit",
-}
-LAB_WORDS = {
-    "trial": "starting the trial",
-    "decide": "deciding",
-    "confirm": "confirming the best on fresh seeds",
-    "wait": "waiting",
-}
 
 
 class RowsDisplay:
@@ -80,7 +66,8 @@ class RowsDisplay:
             is_shown = not self._is_single or isinstance(event, TrialJudged)
             line = event_line(event, self._state, self._rows.width) if is_shown else None
         if line is not None:
-            self._mode.err.print(line, soft_wrap=True)
+            for part in folded(line, self._rows.width, 6):
+                self._mode.err.print(part, soft_wrap=True)
 
     def stop(self, session: Session | None) -> None:
         """Give the terminal back and print the summary."""
@@ -118,13 +105,13 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
     if isinstance(event, Abandoned):
         return styled(f"{event.number:>4}  abandoned: {f.clean(event.reason)}", "muted")
     if isinstance(event, Reverted):
-        return styled("      undone: " + ", ".join(f"#{n}" for n in event.numbers), "warning")
+        return styled(f"      undone: {f.numbers(event.numbers)}", "warning")
     if isinstance(event, Confirmed):
         c = event.confirmation
         what = f"#{c['reference']} left out" if c.get("kind") == "each" else "confirmation"
         line = styled(f"      {what}", "heading")
         line.append(
-            f"  {f.delta(c.get('delta'))} [{f.delta(c.get('low'))}, {f.delta(c.get('high'))}]"
+            f"  {f.delta(c.get('delta'))} {f.bounds(c.get('low'), c.get('high'))}"
             f" on the {c.get('split', 'test')} split",
             style="default",
         )
@@ -189,8 +176,8 @@ def live_rows(
     if not is_single:
         rows.append(_next_row(state, clock))
         rows.append(_night_row(state, width, clock))
-    help_text = "^C stops; again to kill" if not is_single else "^C stops"
-    rows.append(styled(f"      {help_text}", "muted"))
+    repeated = "" if is_single else "; the next run repeats this trial"
+    rows.append(styled(f"      Ctrl-C stops{repeated}", "muted"))
     return rows
 
 
@@ -205,10 +192,9 @@ def _idea_row(state: LiveState, width: int, *, is_single: bool = False) -> Text:
         return _label("  trial").append(detail or "starting", style="metric")
     if number is None:
         line = _label("")
-        word = LAB_WORDS.get(state.phase.name, "") if state.phase else "starting"
-        if state.proposing and state.phase and state.phase.name == "decide":
-            word = "waiting for the proposer"
-        line.append(word or "starting", style="default")
+        name = state.phase.name if state.phase else "starting"
+        is_idle = state.proposing is not None and name == "decide"
+        line.append(word_for("propose" if is_idle else name), style="default")
         if state.phase and state.phase.name == "wait" and state.phase.detail:
             line.append(f" ({f.clean(state.phase.detail)})", style="muted")
     else:
@@ -216,6 +202,8 @@ def _idea_row(state: LiveState, width: int, *, is_single: bool = False) -> Text:
         e = state.experiment(number)
         detail = state.phase.detail if state.phase else ""
         text = f.clean((e.description if e else "") or detail or ("" if number else "baseline"))
+        if state.phase and state.phase.name == "confirm" and detail:
+            text = f"confirming {f.clean(detail)}"
         changed = f" (+{e.lines_added} -{e.lines_removed})" if e and number else ""
         changed += f", trial {len(e.trials) + 1}" if e and e.trials else ""
         right = cell_len(_best_text(state)) + 4
@@ -239,10 +227,10 @@ def _trial_row(state: LiveState, width: int, utf8: bool, clock: float) -> Text:
     if p is None:
         line = _label("")
         if state.current is not None and state.phase is not None:
-            line.append(LAB_WORDS.get(state.phase.name, state.phase.name), style="default")
+            line.append(word_for(state.phase.name), style="default")
             line.append(f" {f.duration(clock - state.phase_at)}", style="muted")
         return line
-    line = _label("  " + PHASE_WORDS.get(p.phase, p.phase))
+    line = _label("  " + word_for(p.phase))
     seconds = p.seconds
     if p.phase == "train":
         seconds = min(p.seconds + max(clock - state.progress_at, 0.0), p.budget_seconds)

@@ -93,11 +93,12 @@ def colored(diff: str) -> list[Text]:
     lines = []
     for raw in diff.rstrip("\n").split("\n") if diff else []:
         line = clean(raw, lines=True)
-        lines.append(styled(line, _style(raw)))
+        lines.append(styled(line, kind_of(raw)))
     return lines
 
 
-def _style(line: str) -> str:
+def kind_of(line: str) -> str:
+    """Return what a line of a diff is, which is also its style: `added`, `removed`, `place`, `heading` or nothing."""
     if line.startswith(("diff ", "index ", "--- ", "+++ ", "new file", "deleted file")):
         return "heading"
     if line.startswith("@@"):
@@ -112,7 +113,7 @@ def words(diff: str) -> list[Text]:
     result: list[Text] = []
     for removed, added, other in _blocks(diff):
         if other is not None:
-            result.append(styled(clean(other, lines=True), _style(other)))
+            result.append(styled(clean(other, lines=True), kind_of(other)))
             continue
         result += _word_lines("\n".join(removed), "\n".join(added))
     return result

@@ -11,13 +11,13 @@ from typing import Any
 from rich.text import Text
 
 from autoresearch.decision.confirmation import left_out
-from autoresearch.decision.scores import bpb_under
+from autoresearch.decision.scores import bpb_under, find
 from autoresearch.types import Session
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
 from autoresearch.ui.pages.as_json import SCHEMA, session_json, summary_json
-from autoresearch.ui.pages.overview import next_line, summary_lines
+from autoresearch.ui.pages.overview import STATES, next_line, summary_lines
 from autoresearch.ui.pages.rows import Filter, select, table
 from autoresearch.ui.summary import Summary, at_present, doing, summarize
 from autoresearch.ui.tables import Cell, Column
@@ -80,7 +80,7 @@ def _footer(session: Session, wanted: Filter, num_shown: int, total: int) -> Tex
 
 def cumulative(session: Session) -> dict[int, float]:
     """Return the gain since the baseline of each standing keep, under the keep's own setup."""
-    base = next((e for e in session.experiments if e.number == 0), None)
+    base = find(session, 0)
     gains = {}
     for e in session.kept:
         start = bpb_under(base, e.setup) if base else None
@@ -112,7 +112,6 @@ COLUMNS = (
     Column("vs baseline", align="right"),
     Column("on", drop=3, is_flexible=True),
 )
-STATES = {"dead": "died", "interrupted": "stopped"}
 TSV = ("session", "state", "began_at", "tried", "kept", "baseline_bpb", "best_bpb", "best", "gpu")
 
 
@@ -132,7 +131,7 @@ def render_sessions(
 
 
 def _row(session: Session, summary: Summary, is_current: bool, now: datetime) -> list[Cell]:
-    state = STATES.get(session.state, session.state)
+    state = "new" if session.state == "new" else STATES[session.state][0]
     return [
         Cell(f"{f.clean(session.tag)}{' *' if is_current else ''}"),
         Cell(state, "running" if session.state in ("running", "paused") else ""),
