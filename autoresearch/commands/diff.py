@@ -32,7 +32,7 @@ def diff(
     session = record.session()
     one, two = record.resolve(a), record.resolve(b)
     first, second = record.commit_of(a), record.commit_of(b)
-    text = record.diff(first, second)
+    text = record.diff(first, second, is_words=is_words and not mode.is_json)
     if mode.is_json:
         mode.json(diffs.to_json(session, one, two, text))
         return

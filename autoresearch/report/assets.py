@@ -62,12 +62,16 @@ def first_trial(experiment: Experiment) -> Trial | None:
     return next(iter(good or experiment.trials), None)
 
 
+def last_scored(session: Session) -> Experiment | None:
+    """Return the newest experiment with a score."""
+    return next((e for e in reversed(session.experiments) if e.val_bpb is not None), None)
+
+
 def _curves(
     record: "Record", session: Session, wanted: list[Experiment | None]
 ) -> dict[int, tuple[CurvePoint, ...]]:
-    scored = [e for e in session.experiments if e.val_bpb is not None]
     found = {}
-    for e in [*wanted, *scored[-1:]]:
+    for e in [*wanted, last_scored(session)]:
         trial = first_trial(e) if e else None
         if e and trial and trial.event and e.number not in found:
             found[e.number] = record.curve(trial.event)

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from statistics import stdev
 from typing import Any, Literal
 
 from autoresearch.decision.confirmation import carried, further, headline, left_out
@@ -113,7 +114,6 @@ class Summary:
     unigram_bpb: float | None = None
     noise: float | None = None
     """Standard deviation between trials of the same code."""
-    num_noise_trials: int = 0
     num_tried: int = 0
     """Judged ideas: without the baseline and other commits that were measured as they stood."""
     num_by_verdict: Mapping[str, int] = field(default_factory=dict)
@@ -176,7 +176,6 @@ def summarize(
     baseline_bpb = pair[0] if pair else (baseline.val_bpb if baseline else None)
     best_bpb = pair[1] if pair else (best.val_bpb if best else None)
     delta = pair[1] - pair[0] if pair else None
-    noise, num_noise = noise_of(session)
     ideas = [e for e in session.experiments if not is_measured_tip(e)]
     judged = [e for e in ideas if e.verdict is not None]
     kept = [e for e in session.kept if not is_measured_tip(e)]
@@ -202,8 +201,7 @@ def summarize(
         delta=delta,
         relative=delta / baseline_bpb if delta is not None and baseline_bpb else None,
         unigram_bpb=session.unigram_bpb,
-        noise=noise,
-        num_noise_trials=num_noise,
+        noise=noise_of(session),
         num_tried=len(judged),
         num_by_verdict=num_by_verdict,
         num_by_reason={v: dict(c.most_common()) for v, c in by_reason.items()},
@@ -235,18 +233,14 @@ def summarize(
     )
 
 
-def noise_of(session: Session) -> tuple[float | None, int]:
-    """Return the noise the last decision used, else that of the baseline, and its number of trials."""
-    baseline = find(session, 0)
-    trials = good_trials(baseline) if baseline else []
+def noise_of(session: Session) -> float | None:
+    """Return the noise the last decision used, else that of the baseline."""
     for e in reversed(session.experiments):
         if e.decision is not None and e.decision.noise is not None and e.number != 0:
-            return e.decision.noise, len(trials)
-    scores = [t.result.bpb for t in trials if t.result.bpb is not None]
-    if len(scores) < 2:
-        return None, len(scores)
-    mean = sum(scores) / len(scores)
-    return (sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5, len(scores)
+            return e.decision.noise
+    baseline = find(session, 0)
+    scores = [t.result.bpb for t in good_trials(baseline) if t.result.bpb] if baseline else []
+    return stdev(scores) if len(scores) > 1 else None
 
 
 def num_since_gain(judged: Iterable[Experiment]) -> int:

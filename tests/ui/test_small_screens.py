@@ -106,8 +106,11 @@ def test_colored_diff_keeps_its_text():
 
 
 def test_words_mark_only_what_changed():
-    text = text_of(diffs.words("@@ -1 +1 @@\n-WIDTH = 512  # old\n+WIDTH = 640  # old\n"))
-    assert text == "@@ -1 +1 @@\n WIDTH = [-512-]{+640+}  # old\n"
+    given = "@@ -1 +1 @@\nWIDTH = [-512-]{+640+}  # \x1b[1mold\n"
+    heading, line = diffs.words(given)
+    assert line.plain == "WIDTH = [-512-]{+640+}  # old"
+    assert [line.plain[s.start : s.end] for s in line.spans] == ["[-512-]", "{+640+}"]
+    assert heading.spans[0].style == "place"
 
 
 def test_chart_has_axes_marks_and_a_legend():

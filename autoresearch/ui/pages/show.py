@@ -357,7 +357,7 @@ def _pairs(label: str, parts: list[str]) -> Text:
 
 def loss_curve(points: tuple[CurvePoint, ...], *, width: int, utf8: bool) -> Text | None:
     """Return the training loss as one row of characters with its first and last value."""
-    losses = [p.loss for p in points if p.loss is not None and abs(p.loss) < float("inf")]
+    losses = [loss for _, loss in loss_points(points)]
     if len(losses) < 3:
         return None
     line = styled(f"{'loss':<10}", "label").append(f"{losses[0]:.3f} ", style="default")
