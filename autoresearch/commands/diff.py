@@ -24,6 +24,7 @@ def diff(
     from autoresearch.commands._common import exclude, open_record
     from autoresearch.ui import console
     from autoresearch.ui.pages import diffs
+    from autoresearch.ui.tables import folded
 
     mode = state(ctx).mode
     exclude({"--stat": is_stat, "--words": is_words}, "--stat", "--words")
@@ -46,5 +47,5 @@ def diff(
         mode.out.file.write(text)
         return
     if mode.is_tty:
-        lines = [diffs.header(session, one, two), *lines]
+        lines = [*folded(diffs.header(session, one, two), mode.out.width, 4), *lines]
     console.show(mode, lines, pager=not is_pager_off)

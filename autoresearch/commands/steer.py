@@ -135,5 +135,5 @@ def note(
     else:
         is_read = record.session().proposer != "search"
         reader = "the proposer reads it with its next request"
-        reads = reader if is_read else "but `search`, its proposer, reads no notes"
-        mode.say(f"noted in session `{record.tag}`: {reads}")
+        reads = f": {reader}" if is_read else ", but its proposer, `search`, reads no notes"
+        mode.say(f"noted in session `{record.tag}`{reads}")
