@@ -164,8 +164,7 @@ def show_session(
     wanted = wanted or Filter()
     now = f.now()
     present = doing(status, now)
-    if present is not None or session.state != "running":
-        session = at_present(session, present)
+    session = at_present(session, present)
     shown, _ = select(session, wanted, now)
     if mode.is_json:
         from autoresearch.ui.pages.as_json import log_json

@@ -21,14 +21,7 @@ def render(
     now: datetime | None = None,
     is_watched: bool = False,
 ) -> str:
-    """Return the page.
-
-    Args:
-        session: The session.
-        material: Diffs, curves and logs; without it these parts are left out.
-        now: When it is made.
-        is_watched: The file is rewritten while the session runs: the page reloads itself.
-    """
+    """Return the page; one that is watched, because it is rewritten while the session runs, reloads itself."""
     import jinja2
 
     view = build(session, material, now)

@@ -56,22 +56,13 @@ def staircase(
     *,
     x: XAxis = "experiment",
     palette: Palette = LIGHT,
-    width: float = 9.6,
-    height: float = 4.8,
     title: bool = False,
 ) -> Drawing:
     """Draw the running best as a staircase, keeps labelled, discards faint, failures as ticks below.
 
-    Args:
-        session: What to draw; numbers under the current setup where there is one.
-        summary: Its summary, for the noise.
-        x: Experiments or hours.
-        palette: Colours.
-        width: Inches.
-        height: Inches.
-        title: Whether to write counts and gain above.
+    Numbers are those under the current setup where there is one. A title says counts and gain.
     """
-    figure, axes = new_figure(width, height, palette)
+    figure, axes = new_figure(4.8, palette)
     points = _points(session, x)
     steps = _staircase_points(points)
     scored = [p for p in points if p.is_scored]
@@ -275,18 +266,14 @@ def to_bytes(session: Session, kind: str, *, x: XAxis = "experiment") -> bytes:
 
 
 def loss_curves(
-    curves: Mapping[str, Sequence[CurvePoint]],
-    *,
-    palette: Palette = LIGHT,
-    width: float = 9.6,
-    height: float = 3.6,
+    curves: Mapping[str, Sequence[CurvePoint]], palette: Palette = LIGHT
 ) -> "Figure | None":
     """Draw training loss over the seconds of the budget, one line a label; None without a curve."""
     drawn = {label: loss_points(points) for label, points in curves.items()}
     drawn = {label: points for label, points in drawn.items() if len(points) > 1}
     if not drawn:
         return None
-    figure, axes = new_figure(width, height, palette)
+    figure, axes = new_figure(3.6, palette)
     styles = ((palette.discard, "--"), (palette.keep, "-"), (palette.other, ":"))
     settled: list[float] = []
     for (label, points), (color, dash) in zip(drawn.items(), styles, strict=False):

@@ -243,15 +243,10 @@ def styled(text: str, style: str = "") -> Text:
 
 
 def show(mode: OutputMode, lines: Sequence[Text | str], *, pager: bool = True) -> None:
-    """Print lines of data; on a terminal that they overflow, through `$PAGER` (`less -R`).
+    """Print lines of data; on a terminal that they overflow, through `$PAGER` (`less -R`) unless `pager` is false.
 
     Not by `Console.pager`: pydoc, behind it, prefers $MANPAGER, which formats manual pages, and prints nothing where
     the pager is missing.
-
-    Args:
-        mode: How this process prints.
-        lines: What to print.
-        pager: False, `--no-pager` or `PAGER=cat` never use one.
     """
     command = pager_command() if pager and mode.is_tty else []
     if not command or _height(mode, lines) < mode.out.size.height:

@@ -68,7 +68,12 @@ def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
 
 
 def at_present(session: Session, now: Doing | None) -> Session:
-    """Return the session with the experiment that is under trial, and no other, in state running."""
+    """Return the session with the experiment that is under trial, and no other, in state running.
+
+    A running session that says nothing of itself is left as it is recorded.
+    """
+    if now is None and session.state == "running":
+        return session
     number = now.number if now is not None and session.state == "running" else None
     states = {
         e.number: State.RUNNING if e.number == number else State.PROPOSED for e in session.open
@@ -161,15 +166,8 @@ class Summary:
 def summarize(
     session: Session, now: datetime | None = None, *, present: Doing | None = None
 ) -> Summary:
-    """Return the summary of a session.
-
-    Args:
-        session: The fold of a journal.
-        now: For the time a running session has taken; None: as far as the record says.
-        present: What it does at this moment.
-    """
-    if present is not None or session.state != "running":
-        session = at_present(session, present)
+    """Return the summary of a session, up to `now` or as far as the record says; `present` is what it does then."""
+    session = at_present(session, present)
     baseline = find(session, 0)
     best = find(session, session.best) or baseline
     pair = comparable(baseline, best, session) if baseline and best else None

@@ -277,11 +277,9 @@ class PlainDisplay:
             "experiment": event.number,
             "phase": event.phase,
             "seconds": f"{event.seconds:.0f}/{event.budget_seconds:.0f}",
-            "loss": None if loss is None else f"{loss:.4f}",
-            "tokens_per_second": None
-            if event.tokens_per_second is None
-            else f"{event.tokens_per_second:.0f}",
-            "memory_mb": None if event.memory_mb is None else f"{event.memory_mb:.0f}",
+            "loss": _number(loss, ".4f"),
+            "tokens_per_second": _number(event.tokens_per_second, ".0f"),
+            "memory_mb": _number(event.memory_mb, ".0f"),
         }
 
     def _phase_pairs(self, event: Phase) -> dict[str, Any]:
@@ -297,27 +295,30 @@ class PlainDisplay:
             "trial": event.index + 1,
             "outcome": r.get("outcome"),
             "reason": r.get("reason") or None,
-            "bpb": f.bpb(r.get("bpb")) if r.get("bpb") is not None else None,
+            "bpb": _number(r.get("bpb"), ".6f"),
             "tokens": r.get("num_tokens"),
             "took": f.duration(r.get("total_seconds")),
-            "memory_mb": None if r.get("peak_memory_mb") is None else f"{r['peak_memory_mb']:.0f}",
+            "memory_mb": _number(r.get("peak_memory_mb"), ".0f"),
         }
 
 
 def _verdict(e: Experiment) -> dict[str, Any]:
     decision = e.decision if e.number else None
-    delta, p_real = (decision.delta, decision.p_real) if decision else (None, None)
     return {
         "event": "verdict",
         "experiment": e.number,
         "verdict": e.verdict,
         "reason": e.reason or None,
-        "val_bpb": None if e.val_bpb is None else f.bpb(e.val_bpb),
-        "delta": None if delta is None else f.delta(delta),
-        "p_real": None if p_real is None else f"{p_real:.3f}",
+        "val_bpb": _number(e.val_bpb, ".6f"),
+        "delta": _number(decision.delta if decision else None, "+.6f"),
+        "p_real": _number(decision.p_real if decision else None, ".3f"),
         "took": None if e.total_seconds is None else f.duration(e.total_seconds),
         "change": f.clean(e.description),
     }
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
 
 
 def _value(value: object) -> str:

@@ -30,14 +30,7 @@ def print_confirmations(
     found: Sequence[Confirmation],
     alerts: Sequence[Alert] = (),
 ) -> None:
-    """Print what was found: lines for a terminal, names and values for a pipe, JSON.
-
-    Args:
-        mode: How this process prints.
-        session: The session, with the confirmations in it.
-        found: What this command found out.
-        alerts: What it could not find out, and why.
-    """
+    """Print what a command found out, and in `alerts` what it could not, in the form of the mode."""
     if mode.is_json:
         mode.json([confirmation_json(c) for c in found])
         return
