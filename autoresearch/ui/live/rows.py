@@ -285,7 +285,7 @@ def _night_row(state: LiveState, width: int, clock: float) -> Text:
     elapsed = clock - state.started
     parts = [f.duration(elapsed)]
     money = state.session.limits.get("max_cost_usd") or 0 if state.session else 0
-    cost = state.session.usage.cost_usd if state.session else None
+    cost = state.cost_usd
     if cost is not None or money:
         limit = f" of {f.money(money)}" if money else ""
         parts.append(f"{f.money(cost or 0.0)}{limit}")

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite
 
 from autoresearch.decision.scores import find
@@ -49,7 +50,7 @@ class LiveState:
         self.started = self.clock()
         self.num_before = len(self.judged)
 
-    @property
+    @cached_property
     def judged(self) -> list[Experiment]:
         """Judged experiments without the baseline."""
         experiments = self.session.experiments if self.session else ()
@@ -67,13 +68,18 @@ class LiveState:
         before = self.judged[: self.num_before]
         return self.num_this_run + sum(e.number >= first for e in before)
 
-    @property
+    @cached_property
     def num_by_verdict(self) -> Counter[str]:
         """Judged experiments by verdict; those that were stopped because they were too slow under `slow`."""
         return Counter(
             "slow" if (e.verdict, e.reason) == (Verdict.CRASH, Reason.SLOW) else str(e.verdict)
             for e in self.judged
         )
+
+    @cached_property
+    def cost_usd(self) -> float | None:
+        """What the proposals of the session cost, as far as prices are known."""
+        return self.session.usage.cost_usd if self.session else None
 
     @property
     def waiting(self) -> list[Experiment]:
@@ -87,7 +93,10 @@ class LiveState:
 
     def handle(self, event: Event | Progress | Phase, session: Session | None = None) -> None:
         """Take an event into account, with the session as it is recorded then."""
-        self.session = session or self.session
+        if session is not None:
+            self.session = session
+            for figure in ("judged", "num_by_verdict", "cost_usd"):
+                vars(self).pop(figure, None)
         if isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, Phase):
