@@ -32,7 +32,7 @@ from autoresearch.util.killpoints import reach
 
 HUNG_SECONDS = 120.0
 """A trial that takes no batch for so long counts as hung."""
-MAX_WEIGHTS_BYTES = 20_000_000_000
+MAX_WEIGHTS_BYTES = 20 << 30
 _SUSPEND_SECONDS = 2.0
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
 _ALLOWANCE_SECONDS = 1.0

@@ -158,7 +158,8 @@ class View:
             cards.append(Card(f.duration(s.gpu_seconds), f"{device} time", busy))
         if s.usage.num_calls:
             price = f.money(s.usage.cost_usd) if s.usage.cost_usd is not None else "unknown"
-            cards.append(Card(price, "for proposals", f"{f.count(s.usage.tokens_in)} tokens in"))
+            note = f"{s.usage.num_calls} calls, {f.count(s.usage.tokens_in)} tokens in"
+            cards.append(Card(price, "for proposals", note))
         return cards
 
     @property

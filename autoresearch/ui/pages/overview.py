@@ -324,12 +324,10 @@ def spend_parts(session: Session, summary: Summary) -> list[str]:
 
 
 def usage_text(usage: Usage) -> str:
-    """Return `$0.42, 12 calls, 48.1k tokens in, 9.20k out`."""
+    """Return `$0.42, 48.1k in (40.0k cached) / 9.20k out`, tokens."""
     price = f.money(usage.cost_usd) if usage.cost_usd is not None else "price unknown"
-    calls = f"{usage.num_calls} call{'s' if usage.num_calls > 1 else ''}"
     cached = f" ({f.count(usage.tokens_cached)} cached)" if usage.tokens_cached else ""
-    tokens = f"{f.count(usage.tokens_in)} tokens in{cached}, {f.count(usage.tokens_out)} out"
-    return f"{price}, {calls}, {tokens}"
+    return f"{price}, {f.count(usage.tokens_in)} in{cached} / {f.count(usage.tokens_out)} out"
 
 
 def device_word(session: Session) -> str:
