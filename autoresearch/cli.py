@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from autoresearch import __version__
-from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb
+from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb, option
 from autoresearch.errors import (
     EXIT_CODES,
     AutoresearchError,
@@ -101,20 +101,17 @@ def _globals(
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
     is_verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print the traceback of an error too.")
+        bool, option("--verbose -v", "Print the traceback of an error too.")
     ] = False,
-    color: Annotated[
-        str, typer.Option("--color", metavar="WHEN", help="auto, always or never.")
-    ] = "auto",
+    color: Annotated[str, option("--color WHEN", "auto, always or never.")] = "auto",
     is_progress_hidden: Annotated[
-        bool,
-        typer.Option(
-            "--no-progress", envvar="AUTORESEARCH_NO_PROGRESS", help="No bars, no live rows."
-        ),
+        bool, option("--no-progress", "No bars, no live rows.", envvar="AUTORESEARCH_NO_PROGRESS")
     ] = False,
     _version: Annotated[
         bool,
-        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Version."),
+        option(
+            "--version -V", "Print the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     if color not in ("auto", "always", "never"):

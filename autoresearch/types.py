@@ -108,10 +108,10 @@ class Purpose(StrEnum):
         return self in (Purpose.CHECK, Purpose.PACE)
 
 
-MB = 1_000_000
-"""Bytes of a MB in every setting of files, disk and memory."""
+MB = 2**20
+"""Bytes of an MB wherever one is set, measured or shown: as memory is sold, and as nvidia-smi and `ls -h` count."""
 MB_PER_GB = 1024
-"""Memory of a device is measured as devices are sold and their tools report it: 2**20 bytes, a GB 1024 of these."""
+GB = MB_PER_GB * MB
 
 Split = Literal["validation", "test"]
 ConfiguredProposer = Literal["search", "llm", "command"]
@@ -249,7 +249,7 @@ class TrialResult:
     total_seconds: float | None = None
     tokens_per_second: float | None = None
     peak_memory_mb: float | None = None
-    """Device memory on a GPU, resident memory of the process tree on a CPU; an MB is 2**20 bytes."""
+    """Device memory on a GPU, resident memory of the process tree on a CPU."""
     num_params: int | None = None
     curve: tuple[CurvePoint, ...] = ()
     log_tail: str = ""

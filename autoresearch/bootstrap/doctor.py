@@ -24,6 +24,7 @@ from autoresearch.machine import hardware as machine
 from autoresearch.machine.environment import outside_environment
 from autoresearch.machine.hardware import Hardware
 from autoresearch.paths import RunDirectory, cache_directory, find_run_directory, python_command
+from autoresearch.types import GB, MB_PER_GB
 
 Status = Literal["ok", "warn", "fail", "skip"]
 
@@ -167,13 +168,13 @@ def _torch(state: _State) -> Iterator[Finding]:
         build = f"CUDA {found['cuda']} build"
     elif found["hip"]:
         build = f"ROCm {found['hip']} build"
-    text = f"{found['version']}, {build}, first product after {seconds:.1f} s"
+    text = f"{found['version']}, {build}, first matmul took {seconds:.1f} s"
     yield Finding("torch", "ok", text, data={**found, "seconds": round(seconds, 2)})
 
 
 def _device(state: _State) -> Iterator[Finding]:
     found = state.hardware = machine.describe()
-    memory = f"{(found.memory_mb or 0) / 1024:.0f} GB"
+    memory = f"{(found.memory_mb or 0) / MB_PER_GB:.0f} GB"
     data = found.to_json()
     if found.note:
         hint = "to use it, install a torch built for it: https://pytorch.org/get-started/locally/"
@@ -374,7 +375,7 @@ def _disk(state: _State) -> Iterator[Finding]:
         there = path
         while not there.exists():
             there = there.parent
-        free = shutil.disk_usage(there).free / 1e9
+        free = shutil.disk_usage(there).free / GB
         data = {"path": str(path), "free_gb": round(free, 1)}
         text = f"{free:.0f} GB free at {path}"
         if not there.is_dir():

@@ -6,29 +6,22 @@ from typing import Annotated
 import typer
 
 from autoresearch.bootstrap.presets import preset_names
-from autoresearch.commands import BeginFromOption, state
+from autoresearch.commands import BeginFromOption, argument, option, state
 
 
 def init(
     ctx: typer.Context,
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The run directory; made if missing.")
-    ],
+    folder: Annotated[Path, argument("FOLDER", "The run directory; made if missing.")],
     preset: Annotated[
         str,
-        typer.Option(
-            "--preset",
-            metavar="NAME",
-            help=f"auto, which looks at the machine, or {', '.join(preset_names())}.",
+        option(
+            "--preset NAME", f"auto, which looks at the machine, or {', '.join(preset_names())}."
         ),
     ] = "auto",
     template: Annotated[
-        str | None,
-        typer.Option("--template", metavar="NAME", help="Which train.py to start from. [gpt]"),
+        str | None, option("--template NAME", "Which train.py to start from. [gpt]")
     ] = None,
-    tag: Annotated[
-        str | None, typer.Option("--tag", metavar="TAG", help="Name of the session [today's date].")
-    ] = None,
+    tag: Annotated[str | None, option("--tag TAG", "Name of the session [today's date].")] = None,
     source: BeginFromOption = None,
 ) -> None:
     """Make a run directory: train.py, program.md, autoresearch.toml and a git repository.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import DryRunOption, option_of, state
+from autoresearch.commands import DryRunOption, option, option_of, state
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
@@ -21,19 +21,17 @@ def prepare(
     max_bytes: Annotated[int | None, option_of("data.max_bytes")] = None,
     vocab_size: Annotated[int | None, option_of("data.vocab_size")] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what is cached; never the network.")
+        bool, option("--offline", "Use only what is cached; never the network.")
     ] = False,
     is_check: Annotated[
-        bool, typer.Option("--check", help="Verify the checksums of what was prepared, and exit.")
+        bool, option("--check", "Verify the checksums of what was prepared, and exit.")
     ] = False,
     is_list: Annotated[
-        bool, typer.Option("--list", help="Show what was prepared, with its size, and exit.")
+        bool, option("--list", "Show what was prepared, with its size, and exit.")
     ] = False,
     remove: Annotated[
         list[str] | None,
-        typer.Option(
-            "--remove", metavar="KEY", help="Remove a dataset that `--list` shows; repeatable."
-        ),
+        option("--remove KEY", "Remove a dataset that `--list` shows; repeatable."),
     ] = None,
     is_dry_run: DryRunOption = False,
 ) -> None:
@@ -125,7 +123,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
     mode.say(f"prepared {summary.source}{revision} {did}")
     for split, counts in summary.splits.items():
         rows = summary.eval_rows.get(split)
-        judged = f"  {rows:,} rows to judge on" if rows else ""
+        judged = f"  {rows:,} rows to score" if rows else ""
         mode.say(
             f"  {split:<11} {f.count(counts['tokens']):>7} tokens  {f.size(counts['bytes']):>9}"
             f"  {counts['documents']:,} documents{judged}"
@@ -139,7 +137,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
         f" {f.size(summary.disk_bytes)} in `{summary.path}`"
     )
     mode.say(
-        f"  token frequencies alone give {f.bpb(summary.unigram_bpb)} val_bpb: the floor to beat"
+        f"  token frequencies alone give {f.bpb(summary.unigram_bpb)} val_bpb: a model has to beat that"
     )
     for warning in summary.warnings:
         mode.warn(warning)

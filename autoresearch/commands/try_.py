@@ -4,15 +4,13 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import UnsafeOption, state
+from autoresearch.commands import UnsafeOption, option, state
 
 
 def try_(
     ctx: typer.Context,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed.")] = 0,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", metavar="S", min=0.1, help="Training seconds.")
-    ] = None,
+    seed: Annotated[int, option("--seed N", "Random seed of the trial.", min=0)] = 0,
+    seconds: Annotated[float | None, option("--seconds S", "Training seconds.", min=0.1)] = None,
     is_unsafe: UnsafeOption = False,
 ) -> int:
     """Train and judge the files as they are in the folder, once, and record nothing.

@@ -29,6 +29,7 @@ from autoresearch.data.formats import SUFFIXES, kind_of
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
+from autoresearch.types import GB
 from autoresearch.util.files import file_sha256, read_json, write_json
 
 MAX_DOWNLOADS = 8
@@ -219,8 +220,8 @@ def _check_space(size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + REST_BYTES:
         raise AutoresearchError(
-            f"`{folder}` has {free / 1e9:.1f} GB free, the download needs"
-            f" {(size + REST_BYTES) / 1e9:.1f} GB",
+            f"`{folder}` has {free / GB:.1f} GB free, the download needs"
+            f" {(size + REST_BYTES) / GB:.1f} GB",
             hint="make room, set HF_HOME to another disk, or take fewer `--shards`",
             kind="disk",
         )

@@ -32,7 +32,7 @@ from autoresearch.util.killpoints import reach
 
 HUNG_SECONDS = 120.0
 """A trial that takes no batch for so long counts as hung."""
-MAX_WEIGHTS_BYTES = 20_000_000_000
+MAX_WEIGHTS_BYTES = 20 << 30
 _SUSPEND_SECONDS = 2.0
 # Start-up of a GPU trial before there are compile caches: two cores compile the first kernels for several minutes.
 _COLD_SECONDS = 900.0
@@ -225,7 +225,7 @@ class LocalExecutor:
                 for process in early:
                     process.close()
                 raise
-            if trained.reason == "startup_timeout" and spec.is_baseline and caches:
+            if trained.reason == "startup_timeout" and spec.purpose.is_of_tip and caches:
                 caches.keep_partial(spec.label)
             if trained.weights is not None:
                 reach("weights_in")

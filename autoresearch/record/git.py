@@ -342,9 +342,13 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
 
     # Differences
 
-    def diff(self, a: str, b: str, paths: Sequence[str] = ()) -> str:
-        """Return the unified diff from commit `a` to commit `b`; `git apply` takes it."""
-        how = ("-p", "-U3", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+    def diff(self, a: str, b: str, paths: Sequence[str] = (), *, is_words: bool = False) -> str:
+        """Return the unified diff from commit `a` to commit `b`; `git apply` takes it.
+
+        With `is_words` it shows changed words as `[-old-]{+new+}` within the lines, and cannot be applied.
+        """
+        how = ["-p", "-U3", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+        how += ["--word-diff-regex=[[:alnum:]_.]+|[^[:space:]]"] if is_words else []
         return self._diff_tree(how, a, b, paths).decode("utf-8", "replace")
 
     def count_lines(self, a: str, b: str, paths: Sequence[str] = ()) -> tuple[int, int]:

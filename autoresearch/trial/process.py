@@ -18,6 +18,7 @@ from autoresearch.trial import channel as wire
 from autoresearch.trial import supervisor
 from autoresearch.trial.child import main as child_module
 from autoresearch.trial.snapshot import Folder
+from autoresearch.types import MB
 
 MAX_PROCESSES = 4096
 """Processes and threads a trial may have."""
@@ -333,7 +334,7 @@ def tree_memory_mb(pid: int) -> float | None:
                 total += process.memory_info().rss
     except psutil.Error:
         return None
-    return total / 2**20 if total else None
+    return total / MB if total else None
 
 
 def tree_pids(pid: int) -> set[int]:

@@ -482,7 +482,7 @@ def test_stop_ends_a_trial_soon(run) -> None:
 
 def test_weights_have_a_cap(run, monkeypatch: pytest.MonkeyPatch) -> None:
     text = counts(("SIZE = 8, 32, 1", "SIZE = 8, 32, 1000"))
-    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 1_000_000)
+    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 2**20)
     result = run(text)
     assert result.outcome is Outcome.CRASH
     assert "at most 1 MB" in result.detail
@@ -502,7 +502,7 @@ def test_weights_beyond_the_memory_of_this_machine_are_a_crash(
     monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 10**15)
     result = run(text)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "oom"), result
-    assert result.detail == "weights of 281474977 MB do not fit in the memory of this machine"
+    assert result.detail == "weights of 268435456 MB do not fit in the memory of this machine"
 
 
 def test_a_protocol_breaker_is_a_crash(run) -> None:

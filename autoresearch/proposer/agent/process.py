@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from autoresearch.paths import home
 from autoresearch.sandbox import Command
-from autoresearch.types import Usage
+from autoresearch.types import MB, Usage
 
 MAX_OUTPUT_MB = 64
 """An agent that writes more is killed."""
@@ -76,7 +76,7 @@ def run_agent(
                 ended = "stop"
             elif time.monotonic() - began > limit_seconds:
                 ended = "time"
-            elif size > MAX_OUTPUT_MB * 1e6:
+            elif size > MAX_OUTPUT_MB * MB:
                 ended = "output"
             else:
                 time.sleep(_POLL_SECONDS)
