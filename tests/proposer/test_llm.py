@@ -49,6 +49,7 @@ def reply(old: str, new: str) -> str:
     )
 
 
+USELESS = reply("nothing like it", "x")
 LINE = "EMBEDDING_LR = 6e-1     # AdamW"
 GOOD = reply(LINE, "EMBEDDING_LR = 3e-1     # AdamW")
 
@@ -170,12 +171,14 @@ def test_a_duplicate_names_its_experiment() -> None:
 
 
 def test_ten_useless_answers_in_a_row_pause_the_model() -> None:
-    with serve(Say("no")) as server:
+    with serve(Say(USELESS)) as server:
         proposer = LlmProposer(config(server.url))
         for _ in range(9):
             with pytest.raises(EditFailedError):
                 proposer.propose(context(), NEVER)
-        with pytest.raises(ProposerUnavailableError, match="10 answers in a row") as raised:
+        with pytest.raises(
+            ProposerUnavailableError, match="10 unusable answers in a row"
+        ) as raised:
             proposer.propose(context(), NEVER)
     assert raised.value.retry_seconds == 600
     assert raised.value.usage.num_calls == 4
@@ -192,7 +195,7 @@ def two_models(url: str, **more: Any) -> tuple[Proposer, list[str]]:
 
 
 def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
-    with serve(lambda _, body: Say("no" if body["model"] == "first" else GOOD)) as server:
+    with serve(lambda _, body: Say(USELESS if body["model"] == "first" else GOOD)) as server:
         proposer, told = two_models(server.url)
         for _ in range(9):
             with pytest.raises(EditFailedError):
@@ -203,7 +206,7 @@ def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
     assert p.usage.num_calls == 5
     assert again.usage.num_calls == 1
     assert len(told) == 1
-    assert told[0].startswith("`openai/first` gave 10 answers in a row")
+    assert told[0].startswith("`openai/first` returned 10 unusable answers in a row")
     assert "`openai/second` proposes meanwhile" in told[0]
 
 
@@ -263,7 +266,7 @@ def test_a_fallback_of_another_provider_has_its_own_address_and_key() -> None:
             600.0,
         ),
         (Say(status=404, error="The model `x` does not exist"), "does not exist", 600.0),
-        (Say(raw=b"<html>garbage"), "`openai/loopback`", 5.0),
+        (Say(raw=b"<html><b>garbage</b>"), "something else than a completion: garbage", 20.0),
     ],
 )
 def test_faults_of_the_provider(say: Say, message: str, wait: float) -> None:
