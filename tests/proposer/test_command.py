@@ -559,7 +559,7 @@ def test_an_agent_that_changes_nothing_is_asked_once_more_then_left_alone(tmp_pa
     waits = []
     for _ in range(3):
         with pytest.raises(
-            ProposerUnavailableError, match="gives nothing to try: .* sign in first"
+            ProposerUnavailableError, match=r"gives nothing to try: .* sign in first"
         ) as raised:
             proposer.propose(context(), NEVER)
         assert raised.value.usage.num_calls == 2

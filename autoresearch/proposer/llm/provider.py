@@ -82,7 +82,6 @@ def import_litellm() -> Any:
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
-    litellm.drop_params = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm
@@ -323,8 +322,6 @@ class Provider:
             max_retries=0,
             **options,
         )
-        if stream is None:  # litellm's way with a 422 that it cannot mend.
-            raise UnreadableAnswerError("status 422, stream_options may be unknown to it", 422)
         if "stream" not in options:
             return _checked(stream)
         if whole := _read_whole(stream):
