@@ -20,10 +20,13 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why the keep rule decided as it did; a record also holds reasons that a trial or the judge gave."""
+    """Why a proposal was refused untried, or why the keep rule decided as it did.
+
+    A record also holds reasons that a trial or the judge gave.
+    """
 
     text: str
-    """The sentence after what was measured, with `chance` and `memory` to fill in."""
+    """The sentence that explains it, with names in braces to fill in."""
 
     def __new__(cls, value: str, text: str = "") -> Self:
         """Return the member of this value, which is what the record stores."""
@@ -41,6 +44,19 @@ class Reason(StrEnum):
     NO_SCORE = "no_score"
     SLOW = "slow"
     """Its training was ended for its speed: recorded as a crash, shown as `stopped: too slow`."""
+    EDIT_FAILED = "edit_failed", "{problem}"
+    OUT_OF_SCOPE = "out_of_scope_edit", "{names} may not be changed, only {allowed}"
+    NO_OP = "no_op", "the change touches at most comments or formatting: nothing that runs differs"
+    SEED_ONLY = (
+        "seed_only",
+        "the change touches only random seeds: the lab sets those, luck is not a gain",
+    )
+    SYNTAX = "syntax", "`{path}` is not valid Python{problem}"
+    """Said to the model only: recorded as `edit_failed`."""
+    TOO_LONG = "too_long", "`{path}` would have {lines} lines, at most {most} are allowed"
+    DUPLICATE = "duplicate", "{which} exactly these files"
+    NO_ANSWER = "no_answer", "{problem}"
+    """Nothing to try was given. No experiment: the proposer is asked again later."""
 
 
 _ORDINARY = ("", Reason.NO_GAIN, Reason.WORSE)

@@ -8,29 +8,30 @@ import ast
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
 
-from autoresearch.proposer.answers import MAX_DESCRIPTION, clean
-from autoresearch.proposer.base import Context
+from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, split_lines
+from autoresearch.proposer.base import Context, Refusal, refuse
 from autoresearch.proposer.search import constants
-from autoresearch.types import Proposal, ProposerKind, Usage
-
-Reason = Literal[
-    "edit_failed", "out_of_scope_edit", "no_op", "seed_only", "syntax", "too_long", "duplicate"
-]
+from autoresearch.types import Proposal, ProposerKind, Reason, Usage
 
 _SEED = re.compile(r"(?:^|_)seed(?:_|$)", re.IGNORECASE)
 _SEEDERS = {"manual_seed", "manual_seed_all", "seed", "seed_all", "default_rng", "RandomState"}
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a change will not be tried; `message` is one sentence, fit for an agent to act on."""
-
-    reason: Reason
-    message: str
+_COMMENT = re.compile(r"^(?:#|//|/\*|<!--)\s*(.*?)[\s*/>)\]-]*$|^[^\"'#]*#\s*((?:\.{3}|\u2026).*)$")
+_ELIDED = re.compile(
+    r"^[\[(<]?(\.{3}|\u2026)"
+    r"|\b(rest|remainder|remaining|others?|existing|previous|original|everything else|same)\b.{0,60}"
+    r"\b(unchanged|omitted|elided|as (it )?(is|was|before|above)|the same|stays?|remains?|here|continues?)\b"
+    r"|^\W*(and )?(the )?(rest|remainder) of (the )?(\w+ ){0,2}"
+    r"(code|file|script|function|class|method|module|program|constants|loop|implementation|model)\W*$"
+    r"|\bexisting code\b|\b(unchanged|omitted|elided|truncated|snip(ped)?)\W*$",
+    re.IGNORECASE,
+)
+"""Words of a comment that stands for code."""
+_OWED = ("build_model", "Trial.join(", ".submit(", "evaluate_bpb(")
+"""What a program calls or offers by the contract: one that has it must not lose it."""
 
 
 def identity(files: Mapping[str, str]) -> str:
@@ -78,9 +79,8 @@ def check_change(
     mine = changed_constants(context.files, files)
     for p in context.in_flight:
         if mine and dict(p.parameters) == mine:
-            return Refusal(
-                "duplicate", f"the same change is under trial now: {clean(p.description, 100)}"
-            )
+            which = f"the proposal under trial now ({clean(p.description, 100)}) leads to"
+            return refuse(Reason.DUPLICATE, which=which)
     return None
 
 
@@ -110,59 +110,70 @@ def check_files(
         tried: Identity -> number of the experiment that tried it.
         in_flight: Identity -> description of what is under trial or waiting.
     """
-    outside = sorted(set(after) - set(before))
-    if outside:
-        allowed = ", ".join(f"`{path}`" for path in sorted(before))
-        names = ", ".join(f"`{path}`" for path in outside)
-        return Refusal("out_of_scope_edit", f"{names} may not be changed, only {allowed}")
+    if outside := sorted(set(after) - set(before)):
+        return refuse(Reason.OUT_OF_SCOPE, names=listed(outside), allowed=listed(before))
     full = {**before, **after}
-    if all(full[path] == before[path] for path in before):
-        return Refusal("no_op", "the change leaves every file as it is")
-    for path in sorted(before):
-        refusal = _check_one(path, before[path], full[path], max_lines)
+    paths = [path for path in sorted(before) if full[path] != before[path]]
+    for path in paths:
+        refusal = _elided(path, before[path], full[path])
+        refusal = refusal or _check_one(path, before[path], full[path], max_lines)
         if refusal is not None:
             return refusal
-    paths = [path for path in before if full[path] != before[path]]
-    if all(
-        path.endswith(".py") and _skeleton(full[path], False) == _skeleton(before[path], False)
-        for path in paths
-    ):
-        return Refusal(
-            "no_op", "the change touches only comments or formatting: nothing that runs differs"
-        )
-    if all(
-        path.endswith(".py") and _skeleton(full[path], True) == _skeleton(before[path], True)
-        for path in paths
-    ):
-        return Refusal(
-            "seed_only",
-            "the change touches only random seeds: the lab sets those, luck is not a gain",
-        )
+    for is_seedless, reason in ((False, Reason.NO_OP), (True, Reason.SEED_ONLY)):
+        if all(
+            path.endswith(".py")
+            and _skeleton(full[path], is_seedless) == _skeleton(before[path], is_seedless)
+            for path in paths
+        ):
+            return refuse(reason)
+    old, new = ("\n".join(files[path] for path in before) for files in (before, full))
+    if lost := [word for word in _OWED if word in old and word not in new]:
+        problem = f"the program has no {listed(lost)} any more: it cannot be trained or judged"
+        return refuse(Reason.EDIT_FAILED, problem=problem)
     mine = identity(full)
     if mine in tried:
-        return Refusal("duplicate", f"experiment #{tried[mine]} tried exactly these files")
+        return refuse(Reason.DUPLICATE, which=f"experiment #{tried[mine]} tried")
     if in_flight and mine in in_flight:
-        return Refusal("duplicate", f"exactly these files are under trial now: {in_flight[mine]}")
+        which = f"the proposal under trial now ({in_flight[mine]}) leads to"
+        return refuse(Reason.DUPLICATE, which=which)
     return None
 
 
+def listed(paths: Iterable[str]) -> str:
+    """Return names in backticks, with commas."""
+    return ", ".join(f"`{path}`" for path in paths)
+
+
 def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | None:
-    if after == before:
-        return None
-    if "\0" in after:
-        return Refusal("syntax", f"`{path}` holds a null character")
     num_lines = len(after.splitlines())
     if num_lines > max_lines and num_lines > len(before.splitlines()):
-        return Refusal(
-            "too_long", f"`{path}` would have {num_lines} lines, at most {max_lines} are allowed"
-        )
+        return refuse(Reason.TOO_LONG, path=path, lines=num_lines, most=max_lines)
+    if "\0" in after:
+        return refuse(Reason.SYNTAX, path=path, problem=": it holds a null character")
     if path.endswith(".py"):
         try:
             compile(after, path, "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
             where = f" at line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
             said = exc.msg if isinstance(exc, SyntaxError) else str(exc)
-            return Refusal("syntax", f"`{path}` is not valid Python{where}: {said}")
+            return refuse(Reason.SYNTAX, path=path, problem=f"{where}: {said}")
+    return None
+
+
+def _elided(path: str, before: str, after: str) -> Refusal | None:
+    """Return a refusal of new lines that stand for code which is not there."""
+    known = {line.strip() for line in split_lines(before)}
+    last = ""
+    for line in map(str.strip, split_lines(after)):
+        match = _COMMENT.match(line)
+        words = (match.group(1) or match.group(2) or "") if match else ""
+        is_bare = line in ("...", "\u2026", "[...]") and not last.endswith(":")
+        if line not in known and (is_bare or _ELIDED.search(words)):
+            problem = (
+                f"`{path}` would hold `{clean(line, 80)}` in place of code: write out every line"
+            )
+            return refuse(Reason.EDIT_FAILED, problem=problem)
+        last = line or last
     return None
 
 

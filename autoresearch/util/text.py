@@ -37,6 +37,7 @@ _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
 def redact(text: str) -> str:
     """Return a text without the values of secrets that the environment holds."""
     for name, value in os.environ.items():
+        value = value.strip()
         if _SECRET_NAME.search(name) and len(value) >= 6:
             text = text.replace(value, f"<{name}>")
     return text

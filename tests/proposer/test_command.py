@@ -138,7 +138,6 @@ def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason", "message"),
     [
-        ("", "no_op", "leaves every file"),
         ("pathlib.Path('train.py').unlink()", "edit_failed", "is gone"),
         (
             "p = pathlib.Path('train.py'); p.unlink(); p.symlink_to('/etc/passwd')",
@@ -255,7 +254,8 @@ def test_costs_it_reports_are_counted_and_capped(
     }
     body = f"print({json.dumps(said)!r})\n"
     assert propose(tmp_path, EDIT + body).usage.cost_usd == 0.03
-    proposer = CommandProposer(config(agent(tmp_path, body)))
+    useless = body + "pathlib.Path('helper.py').write_text('x')"
+    proposer = CommandProposer(config(agent(tmp_path, useless)))
     with pytest.raises(CostLimitError) as raised:
         proposer.propose(context(cost_left_usd=0.05), NEVER)
     assert raised.value.usage.cost_usd == pytest.approx(0.06)
@@ -514,3 +514,68 @@ def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(
     assert len(lost) == 1
     assert "`claude`" in lost[0]
     assert "(`~/.claude/.credentials.json`: Read-only file system)" in lost[0]
+
+
+GEMINI = (
+    '{\n  "response": "",\n  "error": {\n    "type": "Error",\n    "message": "quota"\n  }\n}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ('{"type":"result","subtype":"success","is_error":true,"result":"Invalid API key"}', "Invalid API key"),
+        ('{"type":"result","subtype":"error_max_turns","is_error":false}', "error_max_turns"),
+        ('[{"type":"system"},{"type":"result","is_error":true,"result":"Credit"}]', "Credit"),
+        ('{"type":"turn.started"}\n{"type":"turn.failed","error":{"message":"usage limit"}}', "usage limit"),
+        ('{"type":"turn.started"}\n{"type":"error","message":"stream lost"}', "stream lost"),
+        ('{"type":"turn.started"}\n{"type":"item.completed"}', "begun and not completed"),
+        ("Loaded credentials.\n" + GEMINI, "quota"),
+        ('{"type":"error","error":{"name":"x","data":{"message":"no such model"}}}', "no such model"),
+        ('{"type":"error","message":"Reconnecting"}\n{"type":"turn.completed"}', None),
+        ('{"type":"result","subtype":"success","is_error":false,"result":"Done"}', None),
+        ('{"type":"turn.completed"}\n{"error": null}', None),
+        ("error: only text\n{broken", None),
+        (GEMINI.replace('"error": {', '"stats": {'), None),
+    ],
+)  # fmt: skip
+def test_success_is_what_the_agent_says_not_its_exit_status(
+    tmp_path: Path, output: str, said: str | None
+) -> None:
+    body = EDIT + IDEA + f"print({output!r})"
+    if said is None:
+        assert propose(tmp_path, body).description == "halve it"
+        return
+    with pytest.raises(ProposerUnavailableError, match=rf"says that it failed: .*{said}") as raised:
+        propose(tmp_path, body)
+    assert raised.value.usage.num_calls == 1
+    assert raised.value.retry_seconds is not None
+    assert raised.value.retry_seconds >= 20
+
+
+def test_an_agent_that_changes_nothing_is_asked_once_more_then_left_alone(tmp_path: Path) -> None:
+    body = "print('AuthenticationError: sign in first')"
+    proposer = CommandProposer(config(agent(tmp_path, body)), scratch=tmp_path / "scratch")
+    waits = []
+    for _ in range(3):
+        with pytest.raises(
+            ProposerUnavailableError, match=r"gives nothing to try: .* sign in first"
+        ) as raised:
+            proposer.propose(context(), NEVER)
+        assert raised.value.usage.num_calls == 2
+        waits.append(raised.value.retry_seconds or 0.0)
+    assert waits == sorted(waits)
+    assert waits[0] >= 20
+
+
+def test_an_agent_with_a_bad_key_is_refused_before_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, told = capped(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-\u201cx\u201d")
+    with pytest.raises(PrerequisiteError, match=r"`ANTHROPIC_API_KEY` holds .*LEFT DOUBLE"):
+        CommandProposer(config(["claude"])).check()
+    monkeypatch.setenv("MINE", "a\tb")
+    with pytest.raises(PrerequisiteError, match=r"`MINE` holds the character U\+0009"):
+        CommandProposer(config(["sh", "-c", "true"], pass_env=["MINE"])).check()
+    assert not told

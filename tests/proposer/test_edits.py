@@ -36,13 +36,13 @@ def test_the_record_computes_the_same_identity(tmp_path: Path) -> None:
     ("old", "new", "expected"),
     [
         ("0.04 ", "0.02 ", None),
-        ("", "", "no_op: the change leaves"),
-        ("# rotary base", "# other", "no_op: the change touches only comments"),
-        ('"""Train something', '"""Train nothing', "no_op: the change touches only comments"),
+        ("", "", "no_op: the change touches at most"),
+        ("# rotary base", "# other", "no_op: the change touches at most"),
+        ('"""Train something', '"""Train nothing', "no_op: the change touches at most"),
         ("SEED = 42", "SEED = 137", "seed_only"),
         ("manual_seed(SEED)", "manual_seed(SEED + 1)", "seed_only"),
         ("LOCAL = 3", "LOCAL = (", "syntax: `train.py` is not valid Python at line"),
-        ("LOCAL = 3", "LOCAL = '\0'", "syntax: `train.py` holds a null"),
+        ("LOCAL = 3", "LOCAL = '\0'", "syntax: `train.py` is not valid Python: it holds a null"),
         ("LOCAL = 3", "return = 3", "syntax"),
         ("LOCAL = 3", "\n" * 90, "too_long: `train.py` would have"),
     ],
@@ -69,7 +69,7 @@ def test_a_tried_tree_names_its_experiment() -> None:
     after = TRAIN.replace("0.04 ", "0.02 ")
     mine = identity({"train.py": after})
     assert check(after, tried={mine: 17}) == "duplicate: experiment #17 tried exactly these files"
-    assert "under trial now: halve" in str(check(after, in_flight={mine: "halve it"}))
+    assert "under trial now (halve it)" in str(check(after, in_flight={mine: "halve it"}))
 
 
 def test_shortening_a_file_that_is_too_long_is_allowed() -> None:
