@@ -25,7 +25,7 @@ EPILOG = f"""Exit codes: {", ".join(f"{code} {text.partition(';')[0]}" for code,
 Start with `autoresearch demo`."""
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "Start": ("demo", "init", "prepare", "doctor"),
+    "Start": ("demo", "init", "trust", "prepare", "doctor"),
     "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
     "Look": ("log", "show", "diff", "report"),
     "Change": ("revert", "export", "push"),
@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 _MODULES = {
     "try": "try_",
+    "trust": "init",
     **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
     **dict.fromkeys(("push", "export"), "share"),
 }
