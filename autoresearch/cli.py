@@ -1,5 +1,6 @@
 """The Typer app and `main()`, the only place where an error becomes an exit code of `errors.EXIT_CODES`."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -136,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _GIVEN.set(State())
     # A relative entry would find `git` in the folder of a stranger.
     os.environ["PATH"] = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
+    _dump_no_core()
     if sys.platform == "win32":
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3
@@ -155,6 +157,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         sys.stderr.write(f"error: cannot write to stdout: {exc.strerror}\n")
         return 1
+
+
+def _dump_no_core() -> None:
+    """See that no crash of this process or what it starts writes its memory, keys included, to a file."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        # Of 0 Linux takes no notice where dumps are piped to a program; of 1 byte it makes none at all.
+        limit = int(sys.platform == "linux")
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (limit, resource.getrlimit(resource.RLIMIT_CORE)[1])
+        )
 
 
 def _abandon_stdout() -> None:
@@ -264,7 +278,7 @@ def _report(error: AutoresearchError, args: Sequence[str]) -> int:
     if given.is_verbose or os.environ.get("AUTORESEARCH_DEBUG"):
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     from autoresearch.ui.console import print_error
 
     # `--json` may stand after the verb too, also where that could not be read.

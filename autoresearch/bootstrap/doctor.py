@@ -29,6 +29,7 @@ from autoresearch.paths import (
     find_run_directory,
     python_command,
 )
+from autoresearch.util.text import redact
 
 Status = Literal["ok", "warn", "fail", "skip"]
 
@@ -127,9 +128,11 @@ def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Fi
         try:
             yield from check(state)
         except AutoresearchError as exc:
-            yield Finding(name, "fail", exc.message, exc.hint or "")
+            yield Finding(name, "fail", redact(exc.message), exc.hint or "")
         except Exception as exc:  # noqa: BLE001 - a check that breaks is a finding, not an end
-            yield Finding(name, "fail", f"could not be checked: {type(exc).__name__}: {exc}")
+            yield Finding(
+                name, "fail", redact(f"could not be checked: {type(exc).__name__}: {exc}")
+            )
 
 
 # ------------------------------------------------------------------------------------ checks

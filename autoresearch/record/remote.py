@@ -44,7 +44,10 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
     import git
 
     repository = record.repository
-    shas = {r: repository.ref(r) for r in (branch_ref(record.tag), journal_ref(record.tag))}
+    shas = {
+        branch_ref(record.tag): record.branch_tip(),
+        journal_ref(record.tag): record.journal_tip(),
+    }
     refs = {ref: sha for ref, sha in shas.items() if sha}
     out = ""
     with tempfile.TemporaryDirectory(prefix="autoresearch-push-") as folder:

@@ -253,6 +253,11 @@ def started_event(
 
     config = lab.config
     limits = options.limits
+    changed = lab.loaded.changed()
+    if notify := changed.get(
+        "session.notify"
+    ):  # topics and addresses in it are as good as passwords
+        changed["session.notify"] = [notify[0], "..."]
     return SessionStarted(
         tag=record.tag,
         tip=record.tip(),
@@ -266,7 +271,7 @@ def started_event(
         unigram_bpb=lab.dataset.unigram_bpb,
         hardware=lab.hardware.to_json(),
         data=lab.dataset.manifest,
-        config=lab.loaded.changed(),
+        config=changed,
         versions=versions(),
         limits={
             "seconds": limits.seconds,
