@@ -122,6 +122,9 @@ class TaskConfig(_Section):
         min_length=1,
     )
     max_lines: int = setting(630, "Longest editable file in lines.", gt=0)
+    max_bytes: int = setting(
+        128_000, "Longest editable file in bytes: no room for data or weights in the code.", gt=0
+    )
 
 
 class DataConfig(_Section):

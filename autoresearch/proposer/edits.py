@@ -5,6 +5,7 @@ only the seed, one that is not Python, one that is too long, and one that was tr
 """
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import re
@@ -16,6 +17,7 @@ from autoresearch.proposer.answers import MAX_DESCRIPTION, clean
 from autoresearch.proposer.base import Context
 from autoresearch.proposer.search import constants
 from autoresearch.types import Proposal, ProposerKind, Usage
+from autoresearch.util.text import redact
 
 Reason = Literal[
     "edit_failed", "out_of_scope_edit", "no_op", "seed_only", "syntax", "too_long", "duplicate"
@@ -69,6 +71,7 @@ def check_change(
         context.files,
         files,
         max_lines=context.max_lines if max_lines is None else max_lines,
+        max_bytes=context.max_bytes,
         tried=context.tried,
         in_flight=in_flight,
     )
@@ -98,6 +101,7 @@ def check_files(
     after: Mapping[str, str],
     *,
     max_lines: int,
+    max_bytes: int,
     tried: Mapping[str, int],
     in_flight: Mapping[str, str] | None = None,
 ) -> Refusal | None:
@@ -107,6 +111,7 @@ def check_files(
         before: Editable path -> text at the incumbent; its keys are the editable files.
         after: Editable path -> text after the change.
         max_lines: Longest editable file in lines.
+        max_bytes: Longest editable file in bytes.
         tried: Identity -> number of the experiment that tried it.
         in_flight: Identity -> description of what is under trial or waiting.
     """
@@ -119,7 +124,7 @@ def check_files(
     if all(full[path] == before[path] for path in before):
         return Refusal("no_op", "the change leaves every file as it is")
     for path in sorted(before):
-        refusal = _check_one(path, before[path], full[path], max_lines)
+        refusal = _check_one(path, before[path], full[path], max_lines, max_bytes)
         if refusal is not None:
             return refusal
     paths = [path for path in before if full[path] != before[path]]
@@ -146,7 +151,9 @@ def check_files(
     return None
 
 
-def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | None:
+def _check_one(
+    path: str, before: str, after: str, max_lines: int, max_bytes: int
+) -> Refusal | None:
     if after == before:
         return None
     if "\0" in after:
@@ -156,6 +163,12 @@ def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | 
         return Refusal(
             "too_long", f"`{path}` would have {num_lines} lines, at most {max_lines} are allowed"
         )
+    size = len(after.encode("utf-8", "replace"))
+    if size > max_bytes and size > len(before.encode("utf-8", "replace")):
+        message = f"`{path}` would have {size:,} bytes, at most {max_bytes:,} are allowed"
+        return Refusal("too_long", message)
+    if redact(before) == before and redact(after) != after:
+        return Refusal("edit_failed", f"`{path}` would hold a key or password of this machine")
     if path.endswith(".py"):
         try:
             compile(after, path, "exec", dont_inherit=True)
@@ -164,6 +177,46 @@ def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | 
             said = exc.msg if isinstance(exc, SyntaxError) else str(exc)
             return Refusal("syntax", f"`{path}` is not valid Python{where}: {said}")
     return None
+
+
+_LONG_LITERAL = 1000
+
+
+def long_literals(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the long literals that a change brings, `train.py line 12: 40,000 bytes`: weights or text fit in one.
+
+    Args:
+        before: Path -> text.
+        after: Path -> text, of the changed files.
+    """
+    found = []
+    for path, text in after.items():
+        known = {key for _, _, key in _literals(before.get(path, ""))}
+        sizes: dict[int, int] = {}
+        for line, size, key in _literals(text):
+            if key not in known:
+                sizes[line] = max(size, sizes.get(line, 0))
+        found += [f"{path} line {line}: {size:,} bytes" for line, size in sorted(sizes.items())]
+    return found
+
+
+def _literals(text: str) -> list[tuple[int, int, str]]:
+    """Return line, bytes and content of long texts, numbers and collections; a number in a collection is 8 bytes."""
+    found = []
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.expr):
+                continue
+            size = 0
+            if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+                size = 8 * sum(isinstance(inner, ast.Constant) for inner in ast.walk(node))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                size = len(node.value)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+                size = node.value.bit_length() // 8
+            if size >= _LONG_LITERAL:
+                found.append((node.lineno, size, ast.get_source_segment(text, node) or ""))
+    return found
 
 
 def _skeleton(text: str, is_seedless: bool) -> str | None:
@@ -178,6 +231,8 @@ def _skeleton(text: str, is_seedless: bool) -> str | None:
             body[0] = ast.Pass()
         if is_seedless:
             _blank_seeds(node)
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            node.value = hex(node.value)  # Python writes no long ones as decimals
     return ast.dump(tree)
 
 
