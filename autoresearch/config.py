@@ -299,6 +299,11 @@ class ProposerConfig(_Section):
         "US dollars per million tokens written; -1 is the price litellm knows, if any.",
         ge=-1,
     )
+    ports: list[Annotated[int, Field(ge=1, le=65_535)]] = setting(
+        [443],
+        "TCP ports a coding-agent command may connect to, with those of addresses in its environment and 53; [] is all:"
+        " services of this machine and its cloud too.",
+    )
     pass_env: list[str] = setting(
         [],
         "Environment variables passed to a coding-agent command, in addition to those its preset names.",

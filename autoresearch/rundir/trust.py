@@ -23,6 +23,7 @@ GUARDED = (
     "proposer.fallback_models",
     "proposer.model",
     "proposer.pass_env",
+    "proposer.ports",
     "sandbox.backend",
     "session.notify",
     "session.push_after_keep",

@@ -29,6 +29,7 @@ from autoresearch.proposer.agent.process import (
     AgentRun,
     last_words,
     node_folders,
+    ports_of,
     program_folders,
     read_usage,
     run_agent,
@@ -269,13 +270,15 @@ class CommandProposer:
         limit_seconds: float,
     ) -> AgentRun:
         program = Path(shutil.which(line[0]) or line[0])
+        environment = self._environment(program)
         policy = Policy(
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
             read_only=program_folders(program, scratch.home),
-            environment=self._environment(program),
+            environment=environment,
             needs_network=True,
+            ports=ports_of(self._config.ports, environment.values()),
         )
         # Codex keeps no helpers in a home that is the temporary folder itself.
         inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *line[1:]]
