@@ -35,7 +35,7 @@ EPILOG = f"""Exit codes: {", ".join(f"{code} {text.partition(';')[0]}" for code,
 Start with `autoresearch demo`."""
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "Start": ("demo", "init", "prepare", "doctor"),
+    "Start": ("demo", "init", "trust", "prepare", "doctor"),
     "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
     "Look": ("log", "show", "diff", "report"),
     "Change": ("revert", "export", "push"),
@@ -44,6 +44,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 _MODULES = {
     "try": "try_",
+    "trust": "init",
     **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
     **dict.fromkeys(("push", "export"), "share"),
 }
@@ -154,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A relative entry would find `git` in the folder of a stranger.
     os.environ["PATH"] = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
+    _dump_no_core()
     if sys.platform == "win32":
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3
@@ -172,6 +174,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as exc:
         drop_broken(f"error: cannot write the output: {exc.strerror}\n")
         return 1
+
+
+def _dump_no_core() -> None:
+    """See that no crash of this process or what it starts writes its memory, keys included, to a file."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        # Of 0 Linux takes no notice where dumps are piped to a program; of 1 byte it makes none at all.
+        limit = int(sys.platform == "linux")
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (limit, resource.getrlimit(resource.RLIMIT_CORE)[1])
+        )
 
 
 def _run(args: list[str]) -> int:
@@ -279,7 +293,7 @@ def _report(error: AutoresearchError, args: Sequence[str]) -> int:
     if given.is_verbose or os.environ.get("AUTORESEARCH_DEBUG"):
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     from autoresearch.ui.console import print_error
 
     # `--json` may stand after the verb too, also where that could not be read.

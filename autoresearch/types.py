@@ -53,7 +53,7 @@ class Reason(StrEnum):
     )
     SYNTAX = "syntax", "`{path}` is not valid Python{problem}"
     """Said to the model only: recorded as `edit_failed`."""
-    TOO_LONG = "too_long", "`{path}` would have {lines} lines, at most {most} are allowed"
+    TOO_LONG = "too_long", "`{path}` would have {size}, at most {most} are allowed"
     DUPLICATE = "duplicate", "{which} exactly these files"
     NO_ANSWER = "no_answer", "{problem}"
     """Nothing to try was given. No experiment: the proposer is asked again later."""

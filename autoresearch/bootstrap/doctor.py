@@ -23,8 +23,15 @@ from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.machine import hardware as machine
 from autoresearch.machine.environment import outside_environment
 from autoresearch.machine.hardware import Hardware
-from autoresearch.paths import RunDirectory, cache_directory, find_run_directory, python_command
+from autoresearch.paths import (
+    CONFIG_NAME,
+    RunDirectory,
+    cache_directory,
+    find_run_directory,
+    python_command,
+)
 from autoresearch.types import GB, MB_PER_GB
+from autoresearch.util.text import redact
 
 Status = Literal["ok", "warn", "fail", "skip"]
 
@@ -91,6 +98,7 @@ class _State:
     is_quick: bool
     run_directory: RunDirectory | None = None
     loaded: Loaded | None = None
+    is_trusted: bool = True
     hardware: Hardware | None = None
     torch: dict[str, Any] = field(default_factory=dict)
 
@@ -122,9 +130,11 @@ def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Fi
         try:
             yield from check(state)
         except AutoresearchError as exc:
-            yield Finding(name, "fail", exc.message, exc.hint or "")
+            yield Finding(name, "fail", redact(exc.message), exc.hint or "")
         except Exception as exc:  # noqa: BLE001 - a check that breaks is a finding, not an end
-            yield Finding(name, "fail", f"could not be checked: {type(exc).__name__}: {exc}")
+            yield Finding(
+                name, "fail", redact(f"could not be checked: {type(exc).__name__}: {exc}")
+            )
 
 
 # ------------------------------------------------------------------------------------ checks
@@ -349,6 +359,7 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
     from autoresearch.record.record import Record
+    from autoresearch.rundir.trust import refusal, untrusted
 
     try:
         state.run_directory = find_run_directory(start)
@@ -362,6 +373,10 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
     num_changed = len(state.loaded.changed())
     text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"
     yield Finding("run directory", "ok", text, data={"path": str(state.run_directory.root)})
+    if lines := untrusted(state.run_directory, state.loaded):
+        state.is_trusted = False
+        error = refusal(lines)
+        yield Finding("trust", "fail", error.message, error.hint or "", {"lines": lines})
     first = state.run_directory.root / state.loaded.config.task.editable[0]
     if not first.is_file():
         yield Finding("train.py", "fail", f"`{first.name}` is missing", "`autoresearch init .`")
@@ -428,6 +443,9 @@ def _proposer(state: _State) -> Iterator[Finding]:
         return
     from autoresearch.proposer.registry import KINDS, kinds_of, make_proposer
 
+    if not state.is_trusted:
+        yield Finding("proposer", "skip", f"not asked: `{CONFIG_NAME}` is not trusted")
+        return
     kinds = kinds_of(state.loaded.config.proposer)
     kind = " and ".join(kinds)
     if state.is_quick and not all(KINDS[name].is_free for name in kinds):

@@ -6,8 +6,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from autoresearch.config import Loaded
+    from autoresearch.paths import RunDirectory
     from autoresearch.record.record import Record
     from autoresearch.types import Experiment, Session
+    from autoresearch.ui.console import OutputMode
     from autoresearch.ui.pages.as_json import Details
 
 T = TypeVar("T")
@@ -19,6 +22,28 @@ def open_record(tag: str | None = None) -> "Record":
     from autoresearch.record.record import Record
 
     return Record.open(find_run_directory(), tag)
+
+
+def require_trust(mode: "OutputMode", run_directory: "RunDirectory", loaded: "Loaded") -> None:
+    """Ask about settings of autoresearch.toml that start programs and the like, once for their present text.
+
+    Raises:
+        PrerequisiteError: there is no terminal to ask on.
+        Abort: the answer was no.
+    """
+    import sys
+
+    import typer
+
+    from autoresearch.rundir.trust import refusal, trust, untrusted
+
+    if not (lines := untrusted(run_directory, loaded)):
+        return
+    if mode.is_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise refusal(lines)
+    question = "\n  ".join([f"`{run_directory.config}` was not trusted yet. It says:", *lines])
+    typer.confirm(f"{question}\nIs each line as you want it?", abort=True, err=True)
+    trust(run_directory, loaded)
 
 
 def read_foreign(path: "Path") -> "Session":

@@ -31,6 +31,7 @@ def confirm(
     """
     import threading
 
+    from autoresearch.commands._common import require_trust
     from autoresearch.errors import Interrupted, UsageError, WorkError
     from autoresearch.record.record import Record
     from autoresearch.session.build import assemble, open_run_directory
@@ -49,6 +50,7 @@ def confirm(
     )
     mode = state(ctx).mode
     run_directory, loaded = open_run_directory()
+    require_trust(mode, run_directory, loaded)
     record = Record.open(run_directory, tag)
     record.check_fetched()
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)

@@ -1,4 +1,4 @@
-"""`autoresearch init`: a run directory from templates."""
+"""`autoresearch init` and `trust`: a run directory from templates, or from elsewhere."""
 
 from pathlib import Path
 from typing import Annotated
@@ -60,3 +60,24 @@ def init(
     mode.say(f"branch autoresearch/{made.tag}")
     here = "" if root == Path.cwd() else f"cd {folder} && "
     mode.say(f"next: {here}autoresearch prepare, then autoresearch run --hours 8", style="hint")
+
+
+def trust(ctx: typer.Context) -> None:
+    """Accept what autoresearch.toml says as it is now, and print it.
+
+    `run`, `try`, `confirm` and `prepare` ask first, or without a terminal refuse, where its lines start programs, name
+    variables or addresses, read text outside the folder or choose the sandbox. A change of such a line asks again.
+    """
+    from autoresearch.config import load_config
+    from autoresearch.paths import find_run_directory
+    from autoresearch.rundir.trust import trust as accept
+
+    mode = state(ctx).mode
+    run_directory = find_run_directory()
+    lines = accept(run_directory, load_config(run_directory))
+    if mode.is_json:
+        mode.json({"path": str(run_directory.root), "trusted": lines})
+        return
+    for line in lines:
+        mode.data(line)
+    mode.say(f"{len(lines)} lines trusted" if lines else "nothing in it needs to be trusted")

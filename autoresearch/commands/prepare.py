@@ -40,6 +40,7 @@ def prepare(
     Done once for all run directories with the same settings: a second call only lists what is there, and an
     interrupted one continues where it stopped.
     """
+    from autoresearch.commands._common import require_trust
     from autoresearch.config import load_config
     from autoresearch.data.sources import normalise
     from autoresearch.errors import PrerequisiteError
@@ -57,7 +58,8 @@ def prepare(
         "data.max_bytes": max_bytes,
         "data.vocab_size": vocab_size,
     }
-    config = load_config(run_directory, flags).config
+    loaded = load_config(run_directory, flags)
+    config = loaded.config
     if is_list or remove:
         _manage(mode, config, remove or [], is_dry_run=is_dry_run)
         return
@@ -67,6 +69,8 @@ def prepare(
     if is_dry_run:
         _show_plan(mode, config, offline=offline)
         return
+    if run_directory is not None:
+        require_trust(mode, run_directory, loaded)
     prepare_and_show(mode, config, offline=offline)
     stored = load_config(run_directory).config.data.model_dump()
     changed = {

@@ -87,6 +87,7 @@ def run(
 
         print_settings(shared.mode, loaded)
         return 0
+    from autoresearch.commands._common import require_trust
     from autoresearch.record.record import Record
     from autoresearch.record.sessions import begin_from
     from autoresearch.session.build import assemble
@@ -94,6 +95,8 @@ def run(
     from autoresearch.session.run import RunOptions
 
     config = loaded.config
+    if not is_dry:
+        require_trust(shared.mode, run_directory, loaded)
     if source is not None:
         if is_dry:
             raise UsageError(

@@ -16,8 +16,8 @@ def push(
 ) -> None:
     """Send the session to a git remote: the branch, and the journal with every experiment.
 
-    In a clone, `git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'` and `git switch autoresearch/TAG` make
-    `autoresearch log` work there.
+    In a clone, `git fetch --no-prune origin 'refs/autoresearch/*:refs/autoresearch/*'` and
+    `git switch autoresearch/TAG` make `autoresearch log` work there.
     """
     from autoresearch.commands._common import open_record
     from autoresearch.record.refs import FETCH

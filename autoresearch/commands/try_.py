@@ -19,6 +19,7 @@ def try_(
     """
     import threading
 
+    from autoresearch.commands._common import require_trust
     from autoresearch.errors import Interrupted, WorkError
     from autoresearch.session.build import assemble, open_run_directory, try_working_tree
     from autoresearch.session.signals import stop_on_signals
@@ -27,6 +28,7 @@ def try_(
 
     mode = state(ctx).mode
     run_directory, loaded = open_run_directory({"trial.budget_seconds": seconds})
+    require_trust(mode, run_directory, loaded)
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     stop = threading.Event()
     display = make_display(mode, is_single=True)

@@ -43,6 +43,7 @@ class Context:
     """program.md as it is now."""
     max_lines: int
     budget_seconds: float
+    max_bytes: int = 128_000
     startup_seconds: float = 0.0
     """Start-up a trial may take before its clock starts; 0: not known."""
     noise_bpb: float | None = None

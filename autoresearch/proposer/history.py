@@ -242,7 +242,7 @@ What the program owes the lab
 - No network, no files, no new packages: torch, numpy, the standard library and what the program imports now.
 
 What is refused before it is trained
-- A change to anything but {files}, more than {max_lines} lines in a file, what is not valid Python.
+- A change to anything but {files}, more than {max_lines} lines or {max_bytes:,} bytes in a file, what is not Python.
 - What was tried before, what changes only comments or formatting, what changes only a seed: seeds are the lab's.
 
 How to choose

@@ -190,6 +190,7 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
         files=names,
         budget=context.budget_seconds,
         max_lines=context.max_lines,
+        max_bytes=context.max_bytes,
         contract=_contract(context.files),
     )
     answer_format = (

@@ -14,6 +14,7 @@ from autoresearch.record.refs import (
     branch_ref,
     check_tag,
     journal_ref,
+    spare_ref,
     worktree_ref,
 )
 from autoresearch.types import Experiment, Session
@@ -83,12 +84,19 @@ def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str
     assert commit is not None
     given = worktree_ref(tag)
     if commit != existing or not repository.ref(given):
-        updates = [RefUpdate(given, commit, None)]
+        updates = [RefUpdate(given, commit, None), *forget_spare(repository, tag)]
         if commit != existing:
             updates.append(RefUpdate(branch, commit, existing or ""))
         repository.update_refs(updates, "init")
     if repository.head() != branch:
         repository.set_head(branch)
+
+
+def forget_spare(repository: Repository, tag: str) -> list[RefUpdate]:
+    """Return what deletes the spare ref of an earlier session of this name, which the user deleted."""
+    spare = repository.ref(spare_ref(tag))
+    is_deleted = not (repository.ref(branch_ref(tag)) or repository.ref(journal_ref(tag)))
+    return [RefUpdate(spare_ref(tag), "0" * len(spare), None)] if spare and is_deleted else []
 
 
 def check_editable(repository: Repository, tag: str, editable: Sequence[str]) -> None:

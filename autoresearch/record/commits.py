@@ -8,7 +8,7 @@ from autoresearch.errors import WorkError
 from autoresearch.paths import is_safe
 from autoresearch.record.git import EXECUTABLE, REGULAR, Entry, Repository
 from autoresearch.types import Decision, Experiment, Proposal, Session
-from autoresearch.util.text import clean_line, clean_text
+from autoresearch.util.text import clean_line, clean_text, redact
 
 
 def write_candidate(repository: Repository, proposal: Proposal, number: int, at: str) -> str:
@@ -113,7 +113,7 @@ def revert_message(description: str, numbers: list[int], to: str) -> str:
 
 
 def _subject(text: str) -> str:
-    line = clean_line(text, 1000)
+    line = clean_line(redact(text), 1000)
     if len(line) > _SUBJECT:
         line = line[: _SUBJECT - 3].rsplit(" ", 1)[0] + "..."
     return _MAGIC.sub(" ", line).strip() or "change"
@@ -121,7 +121,7 @@ def _subject(text: str) -> str:
 
 def _body(text: str) -> str:
     paragraphs = []
-    for line in clean_text(text, 4000).split("\n"):
+    for line in clean_text(redact(text), 4000).split("\n"):
         paragraphs.extend(textwrap.wrap(line, 88, break_on_hyphens=False) or [""])
     return _MAGIC.sub("  ", "\n".join(paragraphs).strip("\n"))
 

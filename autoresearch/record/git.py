@@ -1,7 +1,7 @@
 """The only door to git: objects, refs, diffs, merges and the index of one repository, by plumbing commands.
 
 How a command runs, and what of the user's configuration it does not see, is in `git_command.py`. Free text goes in
-on standard input. Only `remote.push` sees the user's configuration, because it needs addresses and keys.
+on standard input. Only `remote.push` sees the user's configuration, because it needs keys and proxies.
 
 A `Repository` may be used from several threads.
 """

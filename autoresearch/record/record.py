@@ -64,6 +64,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
         self._journal = Journal(run_directory, repository, tag)
         self._lock = self._journal.lock
         self.writing, self.append = self._journal.writing, self._journal.append
+        self.journal_tip = self._journal.tip
         self.files, self.diff = repository.files_at, repository.diff
         self._editable: tuple[str, ...] | None = None
         self._built: tuple[object, Session] | None = None

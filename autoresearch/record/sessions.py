@@ -2,7 +2,7 @@
 
 from autoresearch.errors import AutoresearchError, UsageError
 from autoresearch.paths import RunDirectory
-from autoresearch.record.branches import session_tags
+from autoresearch.record.branches import forget_spare, session_tags
 from autoresearch.record.git import RefUpdate, Repository
 from autoresearch.record.journal import writing
 from autoresearch.record.record import Record
@@ -80,6 +80,7 @@ def _switch(record: Record, commit: str) -> None:
         updates = [
             RefUpdate(branch_ref(record.tag), commit, ""),
             RefUpdate(worktree_ref(record.tag), here, None),
+            *forget_spare(repository, record.tag),
         ]
         repository.update_refs(updates, "begin")
     repository.set_head(branch_ref(record.tag))

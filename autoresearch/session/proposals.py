@@ -16,7 +16,7 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.proposer.edits import changed_constants, describe
+from autoresearch.proposer.edits import changed_constants, describe, long_literals
 from autoresearch.record.commits import carry
 from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
@@ -97,6 +97,9 @@ class Ideas:
             number = next_number(self._record.session())
         self._record.propose(proposal, number, self._program())
         reach("proposal_stored")
+        if found := long_literals(self._record.texts(proposal.parent), proposal.files):
+            text = f"#{number} brings data in its code: {'; '.join(found[:5])}; is it what it should be?"
+            self._record.alert(text, f"autoresearch diff {number}")
         return number
 
     def rebase(self, experiment: Experiment, onto: str) -> bool:
@@ -153,6 +156,7 @@ def context_of(
         files=record.texts(tip),
         program=program,
         max_lines=config.task.max_lines,
+        max_bytes=config.task.max_bytes,
         budget_seconds=config.trial.budget_seconds,
         startup_seconds=config.trial.startup_seconds,
         noise_bpb=measure_noise(session).sd if session.setup and session.experiments else None,

@@ -245,6 +245,10 @@ def started_event(
     from autoresearch.proposer.registry import asks_model, kinds_of
 
     config = lab.config
+    changed = lab.loaded.changed()
+    if notify := changed.get("session.notify"):
+        # topics and addresses in it are as good as passwords
+        changed["session.notify"] = [notify[0], "..."]
     return SessionStarted(
         tag=record.tag,
         tip=record.tip(),
@@ -258,7 +262,7 @@ def started_event(
         unigram_bpb=lab.dataset.unigram_bpb,
         hardware=lab.hardware.to_json(),
         data=lab.dataset.manifest,
-        config=lab.loaded.changed(),
+        config=changed,
         versions=versions(),
         limits={**vars(options.limits), "first_number": first_number},
         is_rebaseline=options.is_rebaseline,

@@ -23,6 +23,7 @@ from rich.theme import Theme
 from autoresearch.errors import AutoresearchError
 from autoresearch.ui.tables import folded
 from autoresearch.ui.text import clean
+from autoresearch.util.text import redact
 
 ColorChoice = Literal["auto", "always", "never"]
 Kind = Literal["tty", "plain", "json", "quiet"]
@@ -208,16 +209,17 @@ def make_console(
 def render_error(error: AutoresearchError) -> Text:
     """Return `error: ...`, an empty line, `hint: ...`."""
     text = Text()
-    text.append("error: ", style="error").append(clean(error.message))
+    text.append("error: ", style="error").append(clean(redact(error.message)))
     if error.hint:
-        text.append("\n\n").append("hint: ", style="hint").append(clean(error.hint, lines=True))
+        hint = clean(redact(error.hint), lines=True)
+        text.append("\n\n").append("hint: ", style="hint").append(hint)
     return text
 
 
 def print_error(mode: OutputMode, error: AutoresearchError) -> None:
     """Print an error: text on stderr, or with `--json` the same as an object on stdout."""
     if mode.is_json:
-        mode.json(error.to_json())
+        mode.json(json.loads(redact(json.dumps(error.to_json()))))
     else:
         mode.talk(render_error(error), 6)
 

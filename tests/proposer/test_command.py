@@ -444,23 +444,66 @@ def test_a_script_beside_the_run_is_shown_alone(tmp_path: Path) -> None:
     assert tmp_path not in program_folders(script, tmp_path / "run")
 
 
-def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
+AUTH = {
+    "tokens": {"id_token": "a", "access_token": "b", "account_id": "ada"},
+    "last_refresh": "1",
+    "mode": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_renewal"),
+    [
+        ({"tokens.access_token": "c", "tokens.id_token": "d", "last_refresh": "2"}, True),
+        ({"tokens.access_token": "c", "tokens.account_id": "mallory"}, False),
+        ({"tokens.access_token": "c", "apiBase": "http://evil.example"}, False),
+        ({"tokens.access_token": {"x": 1}}, False),
+        ({"tokens.access_token": None}, False),
+        ({"tokens": {"access_token": "c"}}, False),
+        ({"mode": "evil"}, False),
+    ],
+)
+def test_of_a_sign_in_only_tokens_and_times_come_back(
+    tmp_path: Path, changes: dict[str, Any], is_renewal: bool
+) -> None:
     home = tmp_path / "home"
     (home / ".codex").mkdir(parents=True)
-    auth = home / ".codex" / "auth.json"
-    auth.write_text('{"token": 1}')
+    auth, old = home / ".codex" / "auth.json", home / ".codex" / "auth.json.bak"
+    auth.write_text(json.dumps(AUTH))
     (home / ".codex" / "history").write_text("private")
+    new = json.loads(json.dumps(AUTH))
+    for keys, value in changes.items():
+        *above, last = keys.split(".")
+        inner = new
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
     with Scratch(tmp_path / "s") as private:
         private.bring(home, (".codex/auth.json", ".codex/none.json"))
         inside = private.home / ".codex" / "auth.json"
-        assert inside.read_text() == '{"token": 1}'
+        assert json.loads(inside.read_text()) == AUTH
         assert not (private.home / ".codex" / "history").exists()
-        inside.write_text("not json")
-        private.give_back(home, (".codex/auth.json",))
-        assert auth.read_text() == '{"token": 1}'
-        inside.write_text('{"token": 2}')
-        private.give_back(home, (".codex/auth.json",))
-    assert auth.read_text() == '{"token": 2}'
+        inside.write_text(json.dumps(new))
+        written, problems = private.give_back(home, (".codex/auth.json", ".codex/none.json"))
+    assert json.loads(auth.read_text()) == (new if is_renewal else AUTH)
+    assert (written, len(problems)) == (
+        ["`~/.codex/auth.json`"] if is_renewal else [],
+        not is_renewal,
+    )
+    assert old.exists() == is_renewal
+    if is_renewal:
+        assert json.loads(old.read_text()) == AUTH
+        assert old.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", "[]", "{", "[" * 100_000])
+def test_a_sign_in_that_is_none_any_more_does_not_come_back(tmp_path: Path, text: str) -> None:
+    for before in (json.dumps(AUTH), "not json either"):
+        (tmp_path / "auth.json").write_text(before)
+        with Scratch(tmp_path / "s") as private:
+            (private.home / "auth.json").write_text(text)
+            assert private.give_back(tmp_path, ("auth.json",))[0] == []
+        assert (tmp_path / "auth.json").read_text() == before
 
 
 SIGNED_IN_AGENT = """#!/bin/sh
@@ -488,9 +531,12 @@ def test_a_sign_in_that_is_mounted_alone_is_overwritten(
     with Scratch(tmp_path / "s") as private:
         private.bring(tmp_path, (".claude/.credentials.json",))
         (private.home / ".claude" / ".credentials.json").write_text('{"token": 2}')
-        assert private.give_back(tmp_path, (".claude/.credentials.json",)) == []
+        assert private.give_back(tmp_path, (".claude/.credentials.json",))[1] == []
     assert credentials.read_text() == '{"token": 2}'
-    assert list(credentials.parent.iterdir()) == [credentials]
+    assert {p.name for p in credentials.parent.iterdir()} == {
+        credentials.name,
+        f"{credentials.name}.bak",
+    }
 
 
 def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(

@@ -495,6 +495,13 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
     assert lines == ["kept #1: try LR = 2.0 # learning rate", "session t ended: experiments"]
 
 
+def test_data_in_the_code_of_an_idea_is_shown(night: Any) -> None:
+    night.run([variant(LR=2.0), f"{variant(LR=2.5)}X = '{'a' * 5000}'\n"], experiments=2)
+    alerts = [(a.text, a.command) for a in night.session.alerts if "data in its code" in a.text]
+    text = "#2 brings data in its code: train.py line 5: 5,000 bytes; is it what it should be?"
+    assert alerts == [(text, "autoresearch diff 2")]
+
+
 def test_a_request_to_stop_ends_after_the_trial(night: Any) -> None:
     def ask(spec: TrialSpec) -> None:
         if len(night.executor.specs) == 4:

@@ -30,6 +30,7 @@ from autoresearch.proposer.agent.process import (
     failure_of,
     last_words,
     node_folders,
+    ports_of,
     program_folders,
     read_usage,
     run_agent,
@@ -96,7 +97,7 @@ class CommandProposer:
         self._notify = notify
         self._dearest_usd = 0.0
         self._is_cost_told = False
-        self._is_sign_in_told = False
+        self._sign_in_told: set[str] = set()
         self._agent = agent_of(self._line(None))
         self.name = f"`{config.command[0]}`"
         self._streak = Streak(self.name, f"run {self.name} by hand: is it signed in?")
@@ -230,7 +231,7 @@ class CommandProposer:
         try:
             run = self._execute(scratch, line, prompt, stop, self._config.timeout_seconds)
         finally:
-            self._tell_sign_in(scratch.give_back(home(), self._agent.refreshed))
+            self._tell_sign_in(*scratch.give_back(home(), self._agent.refreshed))
         used = self._usage(run, cap)
         if stop.is_set():
             raise CancelledError("the session ended", usage=usage + used)
@@ -247,15 +248,21 @@ class CommandProposer:
         most = min(left, max(_CAP_SHARE * left, 2 * self._dearest_usd))
         return max(_LEAST_USD, math.floor(100 * most) / 100)
 
-    def _tell_sign_in(self, problems: list[str]) -> None:
-        """Say once that a renewed sign-in is lost with the scratch folder."""
-        if problems and not self._is_sign_in_told:
-            self._is_sign_in_told = True
-            text = (
+    def _tell_sign_in(self, written: list[str], problems: list[str]) -> None:
+        """Say once that an agent renewed its sign-in, and once that a renewed one is lost with the scratch folder."""
+        texts = {}
+        if written:
+            texts["written"] = (
+                f"{self.name} renewed its sign-in: {', '.join(written)} is replaced, the one before is in `.bak`"
+            )
+        if problems:
+            texts["lost"] = (
                 f"the renewed sign-in of {self.name} cannot be written back ({'; '.join(problems)}):"
                 " sign in again if the old one is refused"
             )
-            self._notify(Alerted(text=text))
+        for what in texts.keys() - self._sign_in_told:
+            self._sign_in_told.add(what)
+            self._notify(Alerted(text=texts[what]))
 
     def _execute(
         self,
@@ -266,13 +273,15 @@ class CommandProposer:
         limit_seconds: float,
     ) -> AgentRun:
         program = Path(shutil.which(line[0]) or line[0])
+        environment = self._environment(program)
         policy = Policy(
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
             read_only=program_folders(program, scratch.home),
-            environment=self._environment(program),
+            environment=environment,
             needs_network=True,
+            ports=ports_of(self._config.ports, environment.values()),
         )
         # Codex keeps no helpers in a home that is the temporary folder itself.
         inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *line[1:]]
