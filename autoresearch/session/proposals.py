@@ -187,6 +187,7 @@ def _in_flight(record: Record, experiment: Experiment) -> Proposal:
 SETTLED_SECONDS = 60.0
 """An edit becomes an experiment once it is unchanged for this long."""
 _ABOUT = "hand edit"
+_BASELINE = "baseline"
 
 
 def take_hand_edit(record: Record, program: bytes) -> bool:
@@ -230,6 +231,19 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
     reach("proposal_stored")
     _settle(record)
     return True
+
+
+def take_baseline(record: Record) -> None:
+    """Commit the editable files as they are in the folder: while nothing is measured, they are the baseline."""
+    with record.writing():
+        tip = record.branch_tip()
+        edit = record.worktree.hand_edit(record.editable(), tip, 0.0) if tip else None
+        if tip is None or edit is None:
+            return
+        commit = record.worktree.commit(edit.files, tip, now())
+    names = " and ".join(f"`{path}`" for path in edit.files)
+    text = f"nothing is measured yet, so {names} as it is in the folder is the baseline: committed as {commit[:7]}"
+    record.append(Alerted(text=text, about=_BASELINE, is_over=True))
 
 
 def _settle(record: Record) -> None:
