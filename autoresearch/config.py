@@ -119,7 +119,7 @@ class TaskConfig(_Section):
         "The files an agent may change, relative to the run directory. The first is the one that is run.",
         min_length=1,
     )
-    max_lines: int = setting(630, "Longest editable file in lines.", gt=0)
+    max_lines: int = setting(630, "Longest editable file in lines; 0 is no limit.", ge=0)
 
 
 class DataConfig(_Section):

@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from autoresearch.bootstrap import presets
+from autoresearch.bootstrap import flat, presets
 from autoresearch.config import Loaded, load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.machine import hardware as machine
 from autoresearch.machine.hardware import Hardware
 from autoresearch.paths import RunDirectory, cache_directory, find_run_directory, python_command
+from autoresearch.util.files import read_file
 
 Status = Literal["ok", "warn", "fail", "skip"]
 
@@ -363,6 +364,8 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
     first = state.run_directory.root / state.loaded.config.task.editable[0]
     if not first.is_file():
         yield Finding("train.py", "fail", f"`{first.name}` is missing", "`autoresearch init .`")
+    root = state.run_directory.root
+    flat.check(read_file(first), read_file(root / flat.PREPARE))
 
 
 def _disk(state: _State) -> Iterator[Finding]:

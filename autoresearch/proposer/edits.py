@@ -52,15 +52,12 @@ def identity(files: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_change(
-    context: Context, files: Mapping[str, str], *, max_lines: int | None = None
-) -> Refusal | None:
+def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
     """Return why a change may not be tried in this session, or None.
 
     Args:
         context: What is known; its files are the incumbent's.
         files: Path -> text after the change.
-        max_lines: None takes the context's.
     """
     in_flight = {
         identity({**context.files, **p.files}): clean(p.description, 100) for p in context.in_flight
@@ -68,7 +65,7 @@ def check_change(
     refusal = check_files(
         context.files,
         files,
-        max_lines=context.max_lines if max_lines is None else max_lines,
+        max_lines=context.max_lines,
         tried=context.tried,
         in_flight=in_flight,
     )
@@ -106,7 +103,7 @@ def check_files(
     Args:
         before: Editable path -> text at the incumbent; its keys are the editable files.
         after: Editable path -> text after the change.
-        max_lines: Longest editable file in lines.
+        max_lines: Longest editable file in lines; 0 is no limit.
         tried: Identity -> number of the experiment that tried it.
         in_flight: Identity -> description of what is under trial or waiting.
     """
@@ -152,7 +149,7 @@ def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | 
     if "\0" in after:
         return Refusal("syntax", f"`{path}` holds a null character")
     num_lines = len(after.splitlines())
-    if num_lines > max_lines and num_lines > len(before.splitlines()):
+    if max_lines and num_lines > max_lines and num_lines > len(before.splitlines()):
         return Refusal(
             "too_long", f"`{path}` would have {num_lines} lines, at most {max_lines} are allowed"
         )

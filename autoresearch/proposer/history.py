@@ -240,7 +240,7 @@ What the program owes the lab
 - No network, no files, no new packages: torch, numpy, the standard library and what the program imports now.
 
 What is refused before it is trained
-- A change to anything but {files}, more than {max_lines} lines in a file, what is not valid Python.
+- A change to anything but {files}{longest}, what is not valid Python.
 - What was tried before, what changes only comments or formatting, what changes only a seed: seeds are the lab's.
 
 How to choose
@@ -258,10 +258,13 @@ TRIAL_CONTRACT = """\
 """For a train.py that joins a trial."""
 
 SCRIPT_CONTRACT = """\
-- `model` and its optimizers are made at module level before `make_dataloader` is called: the lab runs the script that
-  far to judge the weights, in eval mode and without gradients.
+- The lab runs the script up to its first batch, takes `model`, and judges the weights in it, in eval mode and without
+  gradients. An autocast is made once, before the loop.
 - `model(idx)` maps (B, T) to logits (B, T, vocab_size), a pure function of idx, for any T up to MAX_SEQ_LEN.
-- `evaluate_bpb(model, ...)` at the end hands the weights in. `prepare.py` and `kernels.py` are the lab's."""
+  `model(idx, targets)` is the loss.
+- `TIME_BUDGET` is the lab's clock: `seconds / TIME_BUDGET` and `seconds >= TIME_BUDGET` leave room for the last step.
+- `evaluate_bpb(model, ...)` returns an estimate from training text; the model of its last call is judged when the
+  script ends. `prepare.py` and `kernels.py` are the lab's."""
 """For a script in the shape of upstream's, beside our prepare.py."""
 
 FORMAT = """\

@@ -92,7 +92,13 @@ class Record(contextlib.AbstractContextManager["Record"]):
         return cls(run_directory, repository, tag)
 
     @classmethod
-    def create(cls, run_directory: RunDirectory, tag: str, paths: Sequence[str]) -> Self:
+    def create(
+        cls,
+        run_directory: RunDirectory,
+        tag: str,
+        paths: Sequence[str],
+        replaced: Sequence[str] = (),
+    ) -> Self:
         """Make branch `autoresearch/<tag>` with the given files of the working tree, or open it where it is.
 
         As `branches.begin_branch` says.
@@ -101,12 +107,13 @@ class Record(contextlib.AbstractContextManager["Record"]):
             run_directory: Where; a repository is made if there is none.
             tag: Name of the session.
             paths: Files to commit, relative to the run directory.
+            replaced: Those of them to commit although the branch has them.
         """
         repository = Repository.init(run_directory.root, tag)
         record = cls(run_directory, repository, tag)
         ensure_state(run_directory)
         with record.writing():
-            begin_branch(repository, tag, paths, now())
+            begin_branch(repository, tag, paths, now(), replaced)
         return record
 
     def close(self) -> None:

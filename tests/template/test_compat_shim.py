@@ -17,12 +17,12 @@ FOLDER = templates_directory() / "compat"
 def judged(monkeypatch):
     """The module as the judge loads it."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("prepare", "kernels", "train", "script"):
+    for name in ("prepare", "kernels", "train"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(SystemExit):
         run_file(str(FOLDER / "train.py"), "train")
     yield sys.modules["train"]
-    for name in ("prepare", "kernels", "train", "script"):
+    for name in ("prepare", "kernels", "train"):
         sys.modules.pop(name, None)
 
 
@@ -37,7 +37,7 @@ def test_judging_builds_the_model_without_training(judged):
 
 def test_a_script_is_told_the_device(judged):
     judged.build_model(100, 32, "cpu:0")
-    assert str(sys.modules["script"].DEVICE) == "cpu:0"
+    assert str(sys.modules["prepare"].DEVICE) == "cpu:0"
     assert str(compat.DEVICE) == "cpu:0"
 
 
@@ -89,11 +89,12 @@ def test_try_gives_a_script_the_files_it_imports(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["init", "lab", "--template", "compat", "--quiet"]) == 0
     lab = tmp_path / "lab"
-    (lab / "prepare.py").write_text("changed = True\n")
+    mine = (lab / "prepare.py").read_bytes() + b"changed = True\n"
+    (lab / "prepare.py").write_bytes(mine)
     (lab / "notes.txt").write_text("mine\n")
     files = working_files(lab, ["train.py"])
     assert {"train.py", "prepare.py", "kernels.py", "autoresearch.toml"} <= set(files)
-    assert files["prepare.py"] == b"changed = True\n"
+    assert files["prepare.py"] == mine
     assert "notes.txt" not in files
     (lab / "train.py").unlink()
     with pytest.raises(UsageError, match="is missing in"):

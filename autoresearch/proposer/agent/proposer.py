@@ -5,6 +5,8 @@ and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standa
 limit, and writes what it meant to `IDEA.md`.
 """
 
+import ast
+import contextlib
 import math
 import os
 import random
@@ -121,9 +123,12 @@ class CommandProposer:
                 run, used = self._run(scratch, text, stop, usage, context.cost_left_usd)
                 usage = usage + used
                 outputs.append(f"## Run {len(outputs) + 1}\n\n{run.output}\n\n{run.errors}")
-                self._raise_unless_done(run, usage)
                 found = scratch.read(context.files)
                 result = self._result(context, found, usage, prompt, outputs)
+                # One that never stops was told to: what it has done by then is its idea.
+                is_edited = isinstance(result, Proposal) and run.ended in ("time", "output")
+                if not is_edited:
+                    self._raise_unless_done(run, usage)
                 if isinstance(result, Proposal):
                     return result
                 refusal = result
@@ -316,12 +321,13 @@ class CommandProposer:
     ) -> "Proposal | edits.Refusal":
         if found.problem:
             return edits.Refusal("edit_failed", found.problem)
-        if found.outside:
-            names = ", ".join(f"`{clean(path, 80)}`" for path in found.outside[:5])
-            more = f" and {len(found.outside) - 5} more" if len(found.outside) > 5 else ""
+        needed = _imported(found)
+        if needed:
+            names = ", ".join(f"`{clean(path, 80)}`" for path in needed[:5])
             allowed = ", ".join(f"`{path}`" for path in context.files)
             return edits.Refusal(
-                "out_of_scope_edit", f"{names}{more} may not be made, only {allowed} changed"
+                "out_of_scope_edit",
+                f"{names} may not be made, only {allowed} changed: put what is imported from there into that",
             )
         refusal = edits.check_change(context, found.files)
         return refusal or self._proposal(context, found.files, found, usage, prompt, outputs)
@@ -336,9 +342,10 @@ class CommandProposer:
         outputs: Sequence[str],
     ) -> Proposal:
         headings = parse_answer(found.idea.replace("<<<<<<<", "<<"), list(context.files)).headings
+        left = [f"(dropped: {clean(', '.join(found.outside[:20]), 400)})"] if found.outside else []
         attachments = {
             "prompt.md": prompt.text.encode("utf-8", "replace"),
-            "reply.md": redact("\n".join([found.idea, *outputs])).encode("utf-8", "replace"),
+            "reply.md": redact("\n".join([found.idea, *left, *outputs])).encode("utf-8", "replace"),
         }
         model = Path(self._config.command[0]).name
         if self._config.model and takes_model(self._config.command):
@@ -366,6 +373,19 @@ class CommandProposer:
             )
             self._notify(Alerted(text=text))
         return usage
+
+
+def _imported(found: Found) -> list[str]:
+    """Return the files an agent made that its program imports; all else it left goes with its scratch folder."""
+    names: set[str] = set()
+    for path, text in found.files.items():
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            for node in ast.walk(ast.parse(text)) if path.endswith(".py") else ():
+                if isinstance(node, ast.Import):
+                    names.update(alias.name.split(".")[0] for alias in node.names)
+                elif isinstance(node, ast.ImportFrom):
+                    names.add((node.module or "").split(".")[0])
+    return [path for path in found.outside if Path(path).parts[0].removesuffix(".py") in names]
 
 
 def _ending(run: AgentRun, limit_seconds: float) -> str:
