@@ -8,8 +8,8 @@ from enum import Enum, auto
 from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
-from autoresearch.paths import PROGRAM_NAME
-from autoresearch.util.files import read_file, write_file
+from autoresearch.paths import PROGRAM_NAME, RunDirectory
+from autoresearch.util.files import is_ours, read_file, write_file
 
 CODE, PREPARE = "train.py", "prepare.py"
 _OURS = b"autoresearch.trial.child"
@@ -89,6 +89,9 @@ def notes(folder: Path, branch: str | None, tag: str, moved: str) -> Iterator[st
     yield f"`{CODE}` is a script of upstream's shape: the lab's `{PREPARE}` feeds it{theirs}"
     if branch is not None:
         yield f"your branch autoresearch/{branch} stays as it is; the session begins at its tip, on autoresearch/{tag}"
+    results = RunDirectory(folder).results
+    if results.is_file() and not is_ours(results):
+        yield f"{results.name} stays as it is, and proposers are told what it says: `autoresearch log`"
     yield "`max_lines = 0`: a file may be of any length"
     program = (read_file(folder / PROGRAM_NAME) or b"").decode("utf-8", "replace")
     if lines := misfits(program):

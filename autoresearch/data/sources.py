@@ -6,8 +6,9 @@ files.
 
 import glob
 import os
+import re
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ HUB_PREFIX = "hf://datasets/"
 BUILTINS = ("builtin:python", "builtin:packages")
 MIN_UNIT_BYTES, MAX_UNIT_BYTES = 1 << 20, 48 << 20
 MIN_PART_BYTES, MIN_GROUPED_PART_BYTES, MAX_PART_BYTES = 4096, 65_536, 1 << 20
+_SHARD = re.compile(r"shard_\d+\.parquet")
 NUM_GROUPED_FILES = 100
 """With fewer text files than this the parts of a file are split apart, else they stay together."""
 
@@ -113,7 +115,20 @@ def list_local(source: str) -> Listing:
             f"the source `{source}` {what}",
             hint=f"set `data.source`, or `--source`, to a file, folder or glob of {SUFFIXES}",
         )
+    if len(files) >= 3 and all(_SHARD.fullmatch(Path(f.path).name) for f in files):
+        return Listing(
+            source,
+            _pinned(files),
+            notes=("shards: the last is validation, the one before it test",),
+        )
     return Listing(source, files)
+
+
+def _pinned(files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+    """Return numbered shards with the splits that those of a hub dataset have."""
+    *others, test, validation = files
+    train = [replace(file, split="train") for file in others]
+    return (*train, replace(test, split="test"), replace(validation, split="validation"))
 
 
 def _is_wanted(path: Path, folder: Path) -> bool:

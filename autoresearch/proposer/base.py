@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Alerted
 from autoresearch.proposer.llm.errors import PAUSE_SECONDS
-from autoresearch.types import Proposal, Session, Usage
+from autoresearch.types import Experiment, Proposal, Session, Usage
 
 if TYPE_CHECKING:
     from autoresearch.proposer.prompt import Preview
@@ -54,6 +54,8 @@ class Context:
     """The session has not found anything for long: ask for a different kind of idea."""
     curves: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     """Experiment number -> `CurvePoint`s of its first trial, for the last few and the incumbent."""
+    past: tuple[Experiment, ...] = ()
+    """What was tried before the session, under another setup: never compared with what is measured."""
     log_tails: Mapping[int, str] = field(default_factory=dict)
     """Experiment number -> end of its output, for the last crashes; untrusted text."""
 

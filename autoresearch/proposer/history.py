@@ -75,6 +75,24 @@ def table(context: Context, cap: int, count: Count) -> str:
     return "\n".join([title, *lines, note, themes])
 
 
+def past(context: Context, cap: int, count: Count) -> str:
+    """Return what was tried before the session, in at most `cap` tokens: what was kept first, then the newest."""
+    title = (
+        "# Tried before this session, under another setup: verdict, val_bpb | what changed. Do not repeat it; these"
+        " numbers compare with each other only, not with those of the session"
+    )
+    cap -= count(title) + 1
+    lines: dict[int, str] = {}
+    newest = sorted(enumerate(context.past), key=lambda p: (p[1].verdict is Verdict.KEEP, p[0]))
+    for place, e in reversed(newest):
+        number = "" if e.val_bpb is None else f" {e.val_bpb:.6f}"
+        line = f"- {e.verdict or e.state}{number} | {clean(e.description, 160)}"
+        if cap < (size := count(line) + 1):
+            break
+        lines[place], cap = line, cap - size
+    return "\n".join([title, *(lines[place] for place in sorted(lines))]) if lines else ""
+
+
 def _choose_rows(
     experiments: Sequence[Experiment],
     by_commit: Mapping[str, Experiment],

@@ -21,7 +21,7 @@ from autoresearch.proposer.base import Context
 
 Count = Callable[[str], int]
 
-_SHARES = {"outcomes": 0.25, "notes": 0.2}
+_SHARES = {"outcomes": 0.25, "notes": 0.2, "past": 0.2}
 """Of what is left after the mandatory parts; the history takes the rest."""
 _PROGRAM_SHARE = 0.3
 _MISFIT = re.compile(
@@ -170,8 +170,10 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
     results = history.outcomes(context, int(left * _SHARES["outcomes"]), count, limits.has_logs)
     remembered = history.notes(context, int(left * _SHARES["notes"]), count)
     used = count(results) + count(remembered)
-    table = history.table(context, left - used, count)
+    before = history.past(context, int(left * _SHARES["past"]), count)
+    table = history.table(context, left - used - count(before), count)
     middle = [
+        ("past", before, True),
         ("history", table, False),
         ("notes", remembered, False),
         ("outcomes", results, False),

@@ -19,6 +19,7 @@ from autoresearch.proposer.base import (
 from autoresearch.proposer.edits import changed_constants, describe
 from autoresearch.record.commits import carry
 from autoresearch.record.git import RefUpdate
+from autoresearch.record.past import past
 from autoresearch.record.record import Record
 from autoresearch.record.refs import hand_ref
 from autoresearch.record.worktree import HandEdit
@@ -163,6 +164,7 @@ def context_of(
         in_flight=tuple(_in_flight(record, e) for e in session.open if e.commit),
         tried={e.identity: e.number for e in session.experiments if e.identity},
         is_stalled=is_plateau(session),
+        past=past(record),
         curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
         log_tails={
             e.number: record.log_tail(e.trials[-1].event)

@@ -88,6 +88,7 @@ def test_what_was_done_is_told(clone: Path, capsys: pytest.CaptureFixture[str]) 
         "yours is kept as `prepare.upstream.py`",
         "your branch autoresearch/mar8 stays as it is",
         "on autoresearch/mar8-lab",
+        "results.tsv stays as it is",
         "`max_lines = 0`",
         "line 5: uv run train.py > run.log",
         "line 7: LOOP FOREVER",
