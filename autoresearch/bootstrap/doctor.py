@@ -347,6 +347,7 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
+    from autoresearch.record.git import Repository
     from autoresearch.record.record import Record
 
     try:
@@ -365,7 +366,9 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
     if not first.is_file():
         yield Finding("train.py", "fail", f"`{first.name}` is missing", "`autoresearch init .`")
     root = state.run_directory.root
-    flat.check(read_file(first), read_file(root / flat.PREPARE))
+    with Repository.open(root) as repository:
+        head = repository.ref("HEAD")
+        flat.check(read_file(first), repository.files_at(head) if head else {}, root)
 
 
 def _disk(state: _State) -> Iterator[Finding]:

@@ -3,7 +3,8 @@
 import ast
 import itertools
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from pathlib import Path
 
@@ -34,23 +35,48 @@ def shape_of(folder: Path) -> Shape:
 
 def shape(code: bytes | None, prepare: bytes | None) -> Shape:
     """Return what a train.py asks of its prepare.py; either may be missing."""
-    try:
-        tree = ast.parse(code or b"")
-    except (SyntaxError, ValueError, RecursionError):
-        return Shape.OTHER
-    names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level}
-    names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    names = _imported(code)
     if "prepare" not in names or "autoresearch" in names:
         return Shape.OTHER
     return Shape.FLAT if _OURS in (prepare or b"") else Shape.STRANGE
 
 
-def check(code: bytes | None, prepare: bytes | None) -> None:
-    """See that a train.py of upstream's shape has the lab's prepare.py.
+def _imported(code: bytes | None) -> set[str]:
+    """Return the modules and packages a program imports, by the first part of their names."""
+    try:
+        nodes = list(ast.walk(ast.parse(code or b"")))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    names |= {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    return {name.split(".")[0] for name in names}
+
+
+def check(code: bytes | None, files: Mapping[str, bytes | None], folder: Path) -> None:
+    """See that a trial of a train.py is given what it imports from its own folder.
+
+    Args:
+        code: Its text.
+        files: Path -> content of what a trial is given.
+        folder: The run directory, which may hold more.
 
     Raises:
-        PrerequisiteError: it has not.
+        PrerequisiteError: git does not know a module of the folder, or the prepare.py of a script of upstream's shape
+            is not the lab's.
     """
+    unknown = [
+        f"{name}.py"
+        for name in sorted(_imported(code) - sys.stdlib_module_names)
+        if (folder / f"{name}.py").is_file() and f"{name}.py" not in files
+    ]
+    if unknown and unknown != [PREPARE]:
+        names = " ".join(name for name in unknown if name != PREPARE)
+        raise PrerequisiteError(
+            f"`{CODE}` imports from {names}, which no commit of the branch holds, so a trial is not given it",
+            hint=f"`git add {names} && git commit`; to let experiments change it, name it in `[task] editable`",
+            kind="record",
+        )
+    prepare = files.get(PREPARE)
     if shape(code, prepare) is Shape.STRANGE:
         what = "that file is missing" if prepare is None else "that file is not the lab's"
         raise PrerequisiteError(

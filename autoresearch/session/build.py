@@ -241,7 +241,7 @@ def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
 
     Raises:
         UsageError: an editable file is missing.
-        PrerequisiteError: train.py is of upstream's shape and has not the lab's prepare.py.
+        PrerequisiteError: a trial would lack what train.py imports, see `flat.check`.
     """
     names = {*editable, PROGRAM_NAME, CONFIG_NAME}
     if is_repository(root):
@@ -255,5 +255,5 @@ def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
                 f"`{name}` is missing in `{root}`",
                 hint="`autoresearch init .` fills in what is missing",
             )
-    flat.check(files[editable[0]], files.get(flat.PREPARE))
+    flat.check(files[editable[0]], files, root)
     return {name: content for name, content in files.items() if content is not None}

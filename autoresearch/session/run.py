@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def run_session(
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
         check_editable(record.repository, record.tag, config.task.editable)
-        _check_shape(record, config.task.editable[0])
+        _check_imports(record, config.task.editable)
         lab = recall(lab, session)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(
@@ -184,13 +185,13 @@ def _look_around(
             others = gpu_processes()
 
 
-def _check_shape(record: "Record", file: str) -> None:
-    tip = record.tip()
-    codes = [record.repository.file_at(tip, file)]
+def _check_imports(record: "Record", editable: Sequence[str]) -> None:
+    files, root = record.repository.files_at(record.tip()), record.run_directory.root
+    codes = [files.get(editable[0])]
     if record.worktree.is_on_branch:  # what is not committed may become the baseline
-        codes.append(read_file(record.run_directory.root / file))
+        codes.append(read_file(root / editable[0]))
     for code in codes:
-        flat.check(code, record.repository.file_at(tip, flat.PREPARE))
+        flat.check(code, {**dict.fromkeys(editable), **files}, root)
 
 
 def _look_at_program(record: "Record", config: Config) -> None:

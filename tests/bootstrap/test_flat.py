@@ -155,14 +155,28 @@ def test_a_script_without_the_labs_prepare_py_is_refused_before_training(
     monkeypatch.chdir(folder)
     from autoresearch.paths import RunDirectory
     from autoresearch.record.record import Record
-    from autoresearch.session.run import _check_shape
+    from autoresearch.session.run import _check_imports
 
     with Record.open(RunDirectory(folder)) as record:
         with pytest.raises(PrerequisiteError):
-            _check_shape(record, "train.py")
+            _check_imports(record, ["train.py"])
         scaffold(folder, preset="cpu")  # as the hint says
-        _check_shape(record, "train.py")
+        _check_imports(record, ["train.py"])
     assert flat.shape_of(folder) is flat.Shape.FLAT
+
+
+def test_a_module_that_git_does_not_know_is_named_before_training(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_in(clone)
+    (clone / "train.py").write_text("import model\nimport random\n" + CODE)
+    (clone / "model.py").write_text("")
+    (clone / "random.py").write_text("")
+    with pytest.raises(PrerequisiteError, match=r"imports from model\.py, which no commit"):
+        working_files(clone, ["train.py"])
+    git(clone, "add", "model.py")
+    git(clone, "commit", "-qm", "model")
+    assert "model.py" in working_files(clone, ["train.py"])
 
 
 def test_json_names_what_was_moved(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -277,3 +277,17 @@ def test_code_that_was_judged_is_not_tried_again(prepared, tmp_path):
     executor._judged.add(executor._code_of(spec))
     assert CHECKED_VARIABLE in executor._told(spec)
     assert CHECKED_VARIABLE not in executor._told(other)
+
+
+def test_a_script_is_tried_and_judged_inside_the_sandbox_of_this_machine(try_script):
+    from autoresearch.errors import PrerequisiteError
+    from autoresearch.sandbox import choose
+
+    try:
+        sandbox = choose()
+    except PrerequisiteError:
+        pytest.skip("no sandbox works here")
+    saved = "torch.save(model.state_dict(), 'checkpoint.pt')\nopen('train.py').close()\n"
+    result = try_script(SCRIPT.replace("val_bpb = ", saved + "val_bpb = "), sandbox=sandbox)
+    assert "AFTER THE LOOP" in passed(result)
+    assert result.sandbox == sandbox.name

@@ -121,7 +121,8 @@ def _check(file: str) -> None:
         line = f" ({file} line {told['line']})" if told["line"] else ""
         words = " ".join(told["message"].split())
         sys.stderr.write(f"\n{told['exception']}: {words}{line}\n")
-        _exit(int(told["kind"] != "oom"))  # judging itself is alone on the device
+        # Judging itself is alone on the device.
+        _exit(int(told["kind"] != "oom" and "busy or unavailable" not in told["message"]))
 
 
 def _tell(error: dict[str, Any]) -> None:
