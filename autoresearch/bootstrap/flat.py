@@ -1,6 +1,5 @@
 """Folders that come from karpathy's autoresearch or a fork of it: seen, moved in, and what does not fit in them."""
 
-import ast
 import itertools
 import os
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
 from autoresearch.paths import PROGRAM_NAME, RunDirectory
+from autoresearch.proposer.edits import imported
 from autoresearch.util.files import is_ours, read_file, write_file
 
 CODE, PREPARE = "train.py", "prepare.py"
@@ -35,21 +35,10 @@ def shape_of(folder: Path) -> Shape:
 
 def shape(code: bytes | None, prepare: bytes | None) -> Shape:
     """Return what a train.py asks of its prepare.py; either may be missing."""
-    names = _imported(code)
+    names = imported(code or b"")
     if "prepare" not in names or "autoresearch" in names:
         return Shape.OTHER
     return Shape.FLAT if _OURS in (prepare or b"") else Shape.STRANGE
-
-
-def _imported(code: bytes | None) -> set[str]:
-    """Return the modules and packages a program imports, by the first part of their names."""
-    try:
-        nodes = list(ast.walk(ast.parse(code or b"")))
-    except (SyntaxError, ValueError, RecursionError):
-        return set()
-    names = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
-    names |= {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
-    return {name.split(".")[0] for name in names}
 
 
 def check(code: bytes | None, files: Mapping[str, bytes | None], folder: Path) -> None:
@@ -66,7 +55,7 @@ def check(code: bytes | None, files: Mapping[str, bytes | None], folder: Path) -
     """
     unknown = [
         f"{name}.py"
-        for name in sorted(_imported(code) - sys.stdlib_module_names)
+        for name in sorted(imported(code or b"") - sys.stdlib_module_names)
         if (folder / f"{name}.py").is_file() and f"{name}.py" not in files
     ]
     if unknown and unknown != [PREPARE]:

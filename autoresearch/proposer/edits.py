@@ -258,3 +258,14 @@ def describe(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         first = next((line for line in lines if line[0] == "+"), lines[0] if lines else "")
         parts.append(f"{path} (+{added} -{len(lines) - added}): {first[1:].strip()}")
     return clean("; ".join(parts), MAX_DESCRIPTION) or "no change"
+
+
+def imported(text: str | bytes) -> set[str]:
+    """Return what a program imports, by the first part of each name; empty if it is not Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    names |= {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    return {name.split(".")[0] for name in names}

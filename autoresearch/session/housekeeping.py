@@ -124,9 +124,7 @@ class Upkeep:
         if there and policy != "none" and experiment.verdict is Verdict.KEEP:
             keep_weights(where, tag, experiment.number, there.pop())
         # Nothing else waits: the rest is of an incumbent run again, or of a lab that was killed.
-        for path in weights_file(where.trials, label_of(experiment, tag)).parent.glob(
-            "*.safetensors"
-        ):
+        for path in weights_file(where.trials, label_of(experiment, tag)).parent.glob("*.safetensors"):
             path.unlink(missing_ok=True)
         drop_weights(where, self._record.session(), policy)
 

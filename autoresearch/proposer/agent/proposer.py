@@ -5,8 +5,6 @@ and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standa
 limit, and writes what it meant to `IDEA.md`.
 """
 
-import ast
-import contextlib
 import math
 import os
 import random
@@ -377,14 +375,12 @@ class CommandProposer:
 
 def _imported(found: Found) -> list[str]:
     """Return the files an agent made that its program imports; all else it left goes with its scratch folder."""
-    names: set[str] = set()
-    for path, text in found.files.items():
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-            for node in ast.walk(ast.parse(text)) if path.endswith(".py") else ():
-                if isinstance(node, ast.Import):
-                    names.update(alias.name.split(".")[0] for alias in node.names)
-                elif isinstance(node, ast.ImportFrom):
-                    names.add((node.module or "").split(".")[0])
+    names = {
+        n
+        for path, text in found.files.items()
+        if path.endswith(".py")
+        for n in edits.imported(text)
+    }
     return [path for path in found.outside if Path(path).parts[0].removesuffix(".py") in names]
 
 
