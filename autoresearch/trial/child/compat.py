@@ -27,6 +27,7 @@ import math
 import opcode
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -123,13 +124,14 @@ def _join(path: Path) -> None:
     _shift_seeds(trial.seed)
 
 
-def _enter_writable() -> None:
+def _enter_writable() -> Path:
     """Work in a folder that can be written, with links to the files of the snapshot: many scripts save checkpoints."""
     _Lab.root = Path.cwd()
     folder = Path(tempfile.mkdtemp(prefix="work-"))
     for path in _Lab.root.iterdir():
         (folder / path.name).symlink_to(path)
     os.chdir(folder)
+    return folder
 
 
 def _shift_seeds(shift: int) -> None:
@@ -616,19 +618,20 @@ def _run_to_first_batch(path: Path) -> dict[str, Any]:
     """Execute a script as `__main__` until it asks for data, and return its variables."""
     module = types.ModuleType("__main__")
     module.__file__ = str(path)
-    kept, folder = sys.modules.get("__main__"), Path.cwd()
+    kept, here = sys.modules.get("__main__"), Path.cwd()
     sys.modules["__main__"] = module
     sys.modules.pop("prepare", None)
     _Lab.is_building = True
+    scratch = _enter_writable()
     try:
-        _enter_writable()
         with _no_compile():
             exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102
     except _BuiltError as exc:
         return exc.variables
     finally:
         _Lab.is_building = False
-        os.chdir(folder)
+        os.chdir(here)
+        shutil.rmtree(scratch, ignore_errors=True)
         if kept is not None:
             sys.modules["__main__"] = kept
     return vars(module)
