@@ -123,7 +123,7 @@ class TaskConfig(_Section):
         "The files an agent may change, relative to the run directory. The first is the one that is run.",
         min_length=1,
     )
-    max_lines: int = setting(630, "Longest editable file in lines.", gt=0)
+    max_lines: int = setting(630, "Longest editable file in lines; 0 is no limit.", ge=0)
     max_bytes: int = setting(
         128_000, "Longest editable file in bytes: no room for data or weights in the code.", gt=0
     )

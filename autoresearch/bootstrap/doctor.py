@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from autoresearch.bootstrap import presets
+from autoresearch.bootstrap import flat, presets
 from autoresearch.config import Loaded, load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.machine import hardware as machine
@@ -31,6 +31,7 @@ from autoresearch.paths import (
     python_command,
 )
 from autoresearch.types import GB, MB_PER_GB
+from autoresearch.util.files import read_file
 from autoresearch.util.text import redact
 
 Status = Literal["ok", "warn", "fail", "skip"]
@@ -358,6 +359,7 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
+    from autoresearch.record.git import Repository
     from autoresearch.record.record import Record
     from autoresearch.rundir.trust import refusal, untrusted
 
@@ -380,6 +382,10 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
     first = state.run_directory.root / state.loaded.config.task.editable[0]
     if not first.is_file():
         yield Finding("train.py", "fail", f"`{first.name}` is missing", "`autoresearch init .`")
+    root = state.run_directory.root
+    with Repository.open(root) as repository:
+        head = repository.ref("HEAD")
+        flat.check(read_file(first), repository.files_at(head) if head else {}, root)
 
 
 def _disk(state: _State) -> Iterator[Finding]:

@@ -19,14 +19,19 @@ def init(
         ),
     ] = "auto",
     template: Annotated[
-        str | None, option("--template NAME", "Which train.py to start from. [gpt]")
+        str | None,
+        option(
+            "--template NAME",
+            "Which train.py to start from: gpt, or compat for one of upstream's shape. [gpt]",
+        ),
     ] = None,
     tag: Annotated[str | None, option("--tag TAG", "Name of the session [today's date].")] = None,
     source: BeginFromOption = None,
 ) -> None:
     """Make a run directory: train.py, program.md, autoresearch.toml and a git repository.
 
-    A second run adds what is missing and overwrites nothing.
+    A second run adds what is missing and overwrites nothing. In a clone of karpathy's autoresearch, or of a fork, it
+    adds the two files that feed such a script, keeps your prepare.py under another name, and leaves your branch alone.
     """
     from autoresearch.bootstrap.scaffold import scaffold
 
@@ -44,6 +49,7 @@ def init(
                 "written": list(made.written),
                 "kept": list(made.kept),
                 "ignored": list(made.ignored),
+                "notes": list(made.notes),
             }
         )
         return
@@ -53,6 +59,8 @@ def init(
         mode.say(f"wrote {', '.join(made.written)} in `{folder}`")
     if made.kept:
         mode.say(f"left as they are: {', '.join(made.kept)}")
+    for sentence in made.notes:
+        mode.say(sentence)
     for sentence in made.ignored:
         mode.warn(sentence)
     if made.outer is not None:

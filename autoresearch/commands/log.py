@@ -103,6 +103,20 @@ def log(
     show_session(
         mode, record.session(), wanted, pager=not is_pager_off, status=record.presence.status()
     )
+    _tell_past(mode, record)
+
+
+def _tell_past(mode: "OutputMode", record: "Record") -> None:
+    """Say what was tried before the session, whose numbers have no place among its own."""
+    from autoresearch.record.past import past
+
+    found = past(record)
+    if not found or mode.is_json:
+        return
+    num_rows, name = sum(bool(e.trials) for e in found), record.run_directory.results.name
+    more = f": `autoresearch log --from {name}`" if num_rows else ""
+    what = f"rows of {name}: {num_rows}, commits: {len(found) - num_rows}{more}"
+    mode.say(f"tried before the session, told to proposers and not compared: {what}")
 
 
 def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:

@@ -22,6 +22,7 @@ from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import NoScoreError, Text
 from autoresearch.paths import weights_file
 from autoresearch.sandbox import Sandbox
+from autoresearch.trial.child.script import BYTES_VARIABLE, CHECKED_VARIABLE
 from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
@@ -98,6 +99,7 @@ class LocalExecutor:
         self._log_directory = log_directory
         self._texts: dict[Split, Text] = {}
         self._packer: Packer | None = None
+        self._judged: set[int] = set()
 
     def run(
         self,
@@ -122,15 +124,17 @@ class LocalExecutor:
                 if suspended_seconds() - slept > _SUSPEND_SECONDS:
                     result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
                     result["detail"] = "the machine slept while judging"
-        is_learnt_from = result["outcome"] is Outcome.OK and spec.purpose.is_of_tip
-        if is_learnt_from and self._caches is not None:
+        is_ok = result["outcome"] is Outcome.OK
+        if is_ok and spec.purpose.is_of_tip and self._caches is not None:
             self._caches.keep(spec.label, is_baseline=spec.purpose is Purpose.BASELINE)
+        if is_ok:
+            self._judged.add(self._code_of(spec))
         if spec.keep_weights and result["outcome"] is Outcome.OK:
             self._save_weights(spec, trained)
         if trained.weights is not None:
             trained.weights.close()
         found = TrialResult(**result, total_seconds=time.monotonic() - began_at)
-        if is_learnt_from:
+        if is_ok and spec.purpose.is_of_tip:
             self.calibration = self.calibration.learnt_from(found)
         return found
 
@@ -152,6 +156,15 @@ class LocalExecutor:
             return _FIRST_ALLOWANCE_SECONDS + _FIRST_ALLOWANCE_SHARE * budget_seconds
         floor = _ALLOWANCE_SECONDS + _ALLOWANCE_SHARE * budget_seconds
         return max(floor, 2 * self.calibration.submit_seconds)
+
+    def _told(self, spec: TrialSpec) -> dict[str, str]:
+        """Return what a script of upstream's shape needs to know: see `trial/child/compat.py`."""
+        train = self._dataset.manifest["splits"]["train"]
+        told = {BYTES_VARIABLE: f"{train['bytes'] / max(1, train['tokens']):.6g}"}
+        return {**told, CHECKED_VARIABLE: "1"} if self._code_of(spec) in self._judged else told
+
+    def _code_of(self, spec: TrialSpec) -> int:
+        return hash(frozenset(spec.files.items()))
 
     def _train(
         self, spec: TrialSpec, on_progress: Callable[[Progress], None] | None, stop: threading.Event
@@ -185,7 +198,7 @@ class LocalExecutor:
                 folder=folder,
                 file=self._file,
                 is_heard=True,
-                environment=self._environment,
+                environment={**self._environment, **self._told(spec)},
                 caches=caches.for_training() if caches else (),
             )
             stack.callback(child.close)

@@ -55,15 +55,12 @@ def identity(files: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_change(
-    context: Context, files: Mapping[str, str], *, max_lines: int | None = None
-) -> Refusal | None:
+def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
     """Return why a change may not be tried in this session, or None.
 
     Args:
         context: What is known; its files are the incumbent's.
         files: Path -> text after the change.
-        max_lines: None takes the context's.
     """
     in_flight = {
         identity({**context.files, **p.files}): clean(p.description, 100) for p in context.in_flight
@@ -71,7 +68,7 @@ def check_change(
     refusal = check_files(
         context.files,
         files,
-        max_lines=context.max_lines if max_lines is None else max_lines,
+        max_lines=context.max_lines,
         max_bytes=context.max_bytes,
         tried=context.tried,
         in_flight=in_flight,
@@ -110,7 +107,7 @@ def check_files(
     Args:
         before: Editable path -> text at the incumbent; its keys are the editable files.
         after: Editable path -> text after the change.
-        max_lines: Longest editable file in lines.
+        max_lines: Longest editable file in lines; 0 is no limit.
         max_bytes: Longest editable file in bytes.
         tried: Identity -> number of the experiment that tried it.
         in_flight: Identity -> description of what is under trial or waiting.
@@ -153,7 +150,7 @@ def _check_one(
     path: str, before: str, after: str, max_lines: int, max_bytes: int
 ) -> Refusal | None:
     lines, size = len(after.splitlines()), len(after.encode("utf-8", "replace"))
-    if lines > max_lines and lines > len(before.splitlines()):
+    if max_lines and lines > max_lines and lines > len(before.splitlines()):
         return refuse(Reason.TOO_LONG, path=path, size=f"{lines} lines", most=max_lines)
     if size > max_bytes and size > len(before.encode("utf-8", "replace")):
         return refuse(Reason.TOO_LONG, path=path, size=f"{size:,} bytes", most=f"{max_bytes:,}")
@@ -326,3 +323,14 @@ def describe(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         first = next((line for line in lines if line[0] == "+"), lines[0] if lines else "")
         parts.append(f"{path} (+{added} -{len(lines) - added}): {first[1:].strip()}")
     return clean("; ".join(parts), MAX_DESCRIPTION) or "no change"
+
+
+def imported(text: str | bytes) -> set[str]:
+    """Return what a program imports, by the first part of each name; empty if it is not Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    names |= {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    return {name.split(".")[0] for name in names}

@@ -95,7 +95,13 @@ class Record(contextlib.AbstractContextManager["Record"]):
         return cls(run_directory, repository, tag)
 
     @classmethod
-    def create(cls, run_directory: RunDirectory, tag: str, paths: Sequence[str]) -> Self:
+    def create(
+        cls,
+        run_directory: RunDirectory,
+        tag: str,
+        paths: Sequence[str],
+        replaced: Sequence[str] = (),
+    ) -> Self:
         """Make branch `autoresearch/<tag>` with the given files of the working tree, or open it where it is.
 
         A repository is made if there is none; the rest is as `branches.begin_branch` says.
@@ -104,7 +110,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
         record = cls(run_directory, repository, tag)
         ensure_state(run_directory)
         with record.writing():
-            begin_branch(repository, tag, paths, now())
+            begin_branch(repository, tag, paths, now(), replaced)
         return record
 
     def close(self) -> None:

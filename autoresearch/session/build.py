@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoresearch.bootstrap import flat
 from autoresearch.config import Config, Loaded, load_config
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Phase
@@ -219,6 +220,7 @@ def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
 
     Raises:
         UsageError: an editable file is missing.
+        PrerequisiteError: a trial would lack what train.py imports, see `flat.check`.
     """
     names = {*editable, PROGRAM_NAME, CONFIG_NAME}
     if is_repository(root):
@@ -232,4 +234,5 @@ def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
                 f"`{name}` is missing in `{root}`",
                 hint="`autoresearch init .` fills in what is missing",
             )
+    flat.check(files[editable[0]], files, root)
     return {name: content for name, content in files.items() if content is not None}

@@ -10,6 +10,7 @@ Trade-offs: one slot, so trials run one after another in this thread; only propo
 import time
 
 from autoresearch.decision import pace, rule
+from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
@@ -18,7 +19,7 @@ from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.session.housekeeping import Upkeep
-from autoresearch.session.proposals import Ideas
+from autoresearch.session.proposals import Ideas, take_baseline
 from autoresearch.session.trials import Trials, label_of
 from autoresearch.types import (
     Decision,
@@ -258,8 +259,11 @@ class Loop:
         """Measure the commit at the tip under the present setup: baseline, revert, a commit of the user.
 
         The first commit measured under a setup gets `baseline_trials`, which give the noise. A baseline that failed, or
-        that a commit of the user overtook, is no baseline: the present tip takes its number.
+        that a commit of the user overtook, is no baseline: the present tip takes its number. While nothing is kept, an
+        edit that is not committed is the baseline.
         """
+        if all(e.verdict is not Verdict.KEEP for e in self._record.session().experiments):
+            take_baseline(self._record)
         session = self._record.session()
         tip = self._record.sync_tip()
         waiting = [e for e in session.open if e.commit == tip]
@@ -303,8 +307,24 @@ class Loop:
         if num_good < needed:
             self._trials.run(experiment, Purpose.INCUMBENT)
             return False
+        best = find(self._record.session(), self._record.session().best)
         self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
+        is_revert = "Autoresearch-Reverts" in self._record.repository.message(experiment.commit)
+        if best is not None and experiment.proposer == "human" and not is_revert:
+            self._tell_worse(self._record.session().experiment(experiment.number), best)
         return True
+
+    def _tell_worse(self, experiment: Experiment, best: Experiment) -> None:
+        """Alert the user whose commit is measured as clearly worse than the best before it."""
+        if experiment.val_bpb is None or best.val_bpb is None or best.setup != experiment.setup:
+            return
+        delta, noise = experiment.val_bpb - best.val_bpb, measure_noise(self._record.session())
+        if delta > 3 * noise.sd:
+            text = f"commit {experiment.commit[:7]} made the branch worse: #{experiment.number} has"
+            text += (
+                f" {delta:+.6f} against #{best.number}, trials of one code differ by {noise.sd:.6f}"
+            )
+            self._record.alert(text, f"autoresearch revert {experiment.number}")
 
     def _check_requests(self) -> None:
         """Act on requests between two trials: wait while paused, leave when asked to stop."""

@@ -20,6 +20,7 @@ from autoresearch.proposer.edits import changed_constants, describe, long_litera
 from autoresearch.record.commits import carry
 from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
+from autoresearch.record.past import past
 from autoresearch.record.record import Record
 from autoresearch.record.refs import hand_ref
 from autoresearch.record.worktree import HandEdit
@@ -168,6 +169,7 @@ def context_of(
         ),
         tried={e.identity: e.number for e in session.experiments if e.identity},
         is_stalled=is_plateau(session),
+        past=past(record),
         curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
         log_tails={
             e.number: record.log_tail(e.trials[-1].event)
@@ -180,6 +182,7 @@ def context_of(
 SETTLED_SECONDS = 60.0
 """An edit becomes an experiment once it is unchanged for this long."""
 _ABOUT = "hand edit"
+_BASELINE = "baseline"
 
 
 def take_hand_edit(record: Record, program: bytes) -> bool:
@@ -219,6 +222,19 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
     reach("proposal_stored")
     record.tell(_ABOUT, "edit conflict resolved", is_over=True)
     return True
+
+
+def take_baseline(record: Record) -> None:
+    """Commit the editable files as they are in the folder: while nothing is measured, they are the baseline."""
+    with record.writing():
+        tip = record.branch_tip()
+        edit = record.worktree.hand_edit(record.editable(), tip, 0.0) if tip else None
+        if tip is None or edit is None:
+            return
+        commit = record.worktree.commit(edit.files, tip, now())
+    names = " and ".join(f"`{path}`" for path in edit.files)
+    text = f"nothing is measured yet, so {names} as it is in the folder is the baseline: committed as {commit[:7]}"
+    record.append(Alerted(text=text, about=_BASELINE, is_over=True))
 
 
 def _collision(edit: HandEdit, kept: str) -> Alerted:

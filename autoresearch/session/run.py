@@ -3,10 +3,12 @@
 import contextlib
 import queue
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoresearch import __version__
+from autoresearch.bootstrap import flat
 from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
@@ -16,6 +18,7 @@ from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit, Limits, Stop
 from autoresearch.session.signals import is_on_battery, kept_awake
 from autoresearch.types import Session, Setup
+from autoresearch.util.files import read_file
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ def run_session(
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
         check_editable(record.repository, record.tag, config.task.editable)
+        _check_imports(record, config.task.editable)
         lab = recall(lab, session)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(
@@ -86,6 +90,7 @@ def run_session(
         record.append(started_event(lab, record, options, first_number), commit=record.tip())
         reach("session_started")
         _look_around(record, options, emit, stop)
+        _look_at_program(record, config)
 
         clock = Clock()
 
@@ -171,6 +176,31 @@ def _look_around(
         while others and not stop.wait(control.LOOK_SECONDS):
             Stop(record.run_directory, stop).wait_while_paused()
             others = gpu_processes()
+
+
+def _check_imports(record: "Record", editable: Sequence[str]) -> None:
+    files, root = record.repository.files_at(record.tip()), record.run_directory.root
+    codes = [files.get(editable[0])]
+    if record.worktree.is_on_branch:  # what is not committed may become the baseline
+        codes.append(read_file(root / editable[0]))
+    for code in codes:
+        flat.check(code, {**dict.fromkeys(editable), **files}, root)
+
+
+def _look_at_program(record: "Record", config: Config) -> None:
+    """Say which lines of program.md tell an agent to do what the lab does; an LLM that answers in text cannot."""
+    from autoresearch.proposer.prompt import misfits
+    from autoresearch.proposer.registry import kinds_of
+
+    program = record.run_directory.program
+    if "command" not in kinds_of(config.proposer) or not program.is_file():
+        return
+    if lines := [number for number, _ in misfits(program.read_text("utf-8", "replace"))]:
+        shown = ", ".join(map(str, lines[:12])) + (", ..." if len(lines) > 12 else "")
+        text = (
+            f"program.md tells the agent to do what the lab does itself (lines {shown}): drop that"
+        )
+        record.append(Alerted(text=text, about="program.md", is_over=True))
 
 
 def preview_next(

@@ -17,6 +17,7 @@ from autoresearch.sandbox import Policy, Profile, Sandbox
 from autoresearch.trial import channel as wire
 from autoresearch.trial import supervisor
 from autoresearch.trial.child import main as child_module
+from autoresearch.trial.child import script as script_module
 from autoresearch.trial.snapshot import Folder
 from autoresearch.types import MB
 
@@ -102,7 +103,7 @@ class Child:
                 memory_mb=config.sandbox.memory_mb,
                 disk_mb=config.sandbox.disk_mb,
             )
-            command = sandbox.wrap(child_module.command(mode, file), policy)
+            command = sandbox.wrap(script_module.command(mode, file), policy)
             script = python_command("-I", "-S", supervisor.__file__, str(their_control.fileno()))
             self._process = subprocess.Popen(
                 [*script, *command.argv],

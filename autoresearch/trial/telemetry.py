@@ -120,6 +120,16 @@ class Curve:
         """Whether the last logged loss was not finite."""
         return self._num_nan > 0
 
+    @property
+    def why_hopeless(self) -> tuple[str, str] | None:
+        """(reason, detail) where the last logged loss explains that a script gave up; None where it does not."""
+        if self.ends_in_nan:
+            return "nan", "the script ended: its loss was not finite"
+        limit, last = self._divergence_loss, self._losses[-1:]
+        if limit is not None and last and last[0] > limit:
+            return "diverged", f"the script ended: its loss was {last[0]:.3g}, above {limit:.3g}"
+        return None
+
     def add(self, values: Mapping[str, Any], seconds: float, num_tokens: int) -> None:
         """Take what was logged `seconds` into the training; what is no number is passed over.
 

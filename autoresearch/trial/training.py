@@ -271,6 +271,7 @@ class Training:
             limit = self._limits.max_weights_bytes / MB
             raise _EndError("exception", f"weights of {told}; at most {limit:.0f} MB are taken")
         self._phase = "submit"
+        self._result.detail = one_line(str(message.get("note", "")), 300)
         try:
             self._result.weights = mmap.mmap(-1, size)
         except OSError as exc:
@@ -397,7 +398,8 @@ class Training:
         """Say why the child ended before its weights were here: perhaps for want of its feeder."""
         self._check_feeder(_FEEDER_SECONDS)
         if self._error is not None:
-            reason, detail = explain_error(self._error)
+            gave_up = self._error.get("exception") == "SystemExit"
+            reason, detail = (gave_up and self._curve.why_hopeless) or explain_error(self._error)
             return _EndError(reason, detail)
         code = self._child.exit_code
         if code is None:

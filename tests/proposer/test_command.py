@@ -35,6 +35,10 @@ EDIT = """
 text = pathlib.Path("train.py").read_text()
 pathlib.Path("train.py").write_text(text.replace("0.04 ", "0.02 "))
 """
+IMPORTING = """
+path = pathlib.Path("train.py")
+path.write_text("import helper\\n" + path.read_text())
+"""
 IDEA = """
 pathlib.Path("IDEA.md").write_text("DESCRIPTION: halve it\\nHYPOTHESIS: because\\nTHEME: Rates\\n")
 """
@@ -108,11 +112,12 @@ def test_the_agent_sees_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names == ["PROMPT.md", "train.py"]
 
 
-def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
+def test_a_module_it_made_and_imports_is_refused_and_told(tmp_path: Path) -> None:
+    made = IMPORTING + "pathlib.Path('helper.py').write_text('x')\n"
     body = EDIT + (
         "if 'may not be made' not in prompt:\n"
-        "    pathlib.Path('helper.py').write_text('x')\n"
-        "else:\n"
+        + "".join(f"    {line}\n" for line in made.strip().splitlines())
+        + "else:\n"
         "    assert '0.04 ' in text and not pathlib.Path('helper.py').exists()\n"
     )
     p = propose(tmp_path, body)
@@ -120,9 +125,34 @@ def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
     with pytest.raises(
         EditFailedError, match=r"`helper.py` may not be made, only `train.py` changed"
     ) as raised:
-        propose(tmp_path, EDIT + "pathlib.Path('helper.py').write_text('x')")
+        propose(tmp_path, EDIT + made)
     assert raised.value.reason == "out_of_scope_edit"
     assert raised.value.proposal.files == {"train.py": TRAIN}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pathlib.Path('run.log').write_text('x'); pathlib.Path('results.tsv').write_text('x')",
+        "pathlib.Path('helper.py').write_text('x')",
+        "pathlib.Path('data').mkdir(); pathlib.Path('data/a.bin').write_text('x')",
+        "pathlib.Path('lib').symlink_to('/etc')",
+    ],
+)
+def test_what_else_it_leaves_is_dropped_and_named(tmp_path: Path, body: str) -> None:
+    p = propose(tmp_path, EDIT + IDEA + body)
+    assert p.files == {"train.py": TRAIN.replace("0.04 ", "0.02 ")}
+    assert p.usage.num_calls == 1
+    assert b"(dropped: " in p.attachments["reply.md"]
+
+
+def test_what_it_commits_is_its_edit(tmp_path: Path) -> None:
+    body = EDIT + (
+        "import subprocess\n"
+        "for line in ('init -q', 'add -A', '-c user.name=a -c user.email=a@b commit -qm mine'):\n"
+        "    subprocess.run(['git', *line.split()], check=True)\n"
+    )
+    assert propose(tmp_path, body).parameters == {"MATRIX_LR": 0.02}
 
 
 def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
@@ -146,8 +176,6 @@ def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
         ),
         ("p = pathlib.Path('train.py'); p.unlink(); os.mkfifo(p)", "edit_failed", "plain file"),
         ("pathlib.Path('train.py').write_bytes(b'\\xff\\xfe')", "edit_failed", "not UTF-8"),
-        (EDIT + "pathlib.Path('lib').symlink_to('/etc')", "out_of_scope_edit", "`lib`"),
-        (EDIT + "pathlib.Path('data').mkdir()", "out_of_scope_edit", "`data/`"),
     ],
 )
 def test_hostile_and_useless_results(tmp_path: Path, body: str, reason: str, message: str) -> None:
@@ -180,6 +208,11 @@ def test_a_failure_is_said_in_its_last_words(
 def test_the_time_limit_ends_it(tmp_path: Path) -> None:
     with pytest.raises(ProposerUnavailableError, match=r"did not finish within 0\.5 s"):
         propose(tmp_path, "time.sleep(600)", timeout_seconds=0.5)
+
+
+def test_one_that_never_stops_leaves_its_edit(tmp_path: Path) -> None:
+    body = EDIT + "pathlib.Path('done').touch()\ntime.sleep(600)"
+    assert propose(tmp_path, body, timeout_seconds=10.0).parameters == {"MATRIX_LR": 0.02}
 
 
 def test_too_much_output_ends_it_and_is_said(

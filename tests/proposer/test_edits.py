@@ -82,6 +82,12 @@ def test_a_tried_tree_names_its_experiment() -> None:
     assert "under trial now (halve it)" in str(check(after, in_flight={mine: "halve it"}))
 
 
+def test_zero_is_no_limit_of_lines() -> None:
+    longer = TRAIN.replace("0.04 ", "0.02 ") + "x = 1\n" * 5000
+    assert check(longer, max_lines=10).startswith("too_long")
+    assert check(longer, max_lines=0) is None
+
+
 def test_shortening_a_file_that_is_too_long_is_allowed() -> None:
     assert check(TRAIN.replace("DEBUG = False\n", ""), max_lines=10, max_bytes=10) is None
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from proposer_sample import TRAIN, context, experiment, session
 
 from autoresearch.proposer.history import curve_digest, fence
-from autoresearch.proposer.prompt import Limits, build_prompt, estimate_tokens
+from autoresearch.proposer.prompt import Limits, build_prompt, estimate_tokens, misfits
 from autoresearch.types import CurvePoint, Decision, Proposal, SessionNote, Verdict
 
 
@@ -195,3 +195,19 @@ def test_untrusted_text_stays_behind_its_marks(text: str) -> None:
 def test_deterministic() -> None:
     given_context = context(past=long_session(30), number=30)
     assert build_prompt(given_context, Limits(9000)) == build_prompt(given_context, Limits(9000))
+
+
+def test_a_program_of_upstream_is_overruled_where_it_does_not_fit() -> None:
+    text = "Lower val_bpb.\nuv run train.py > run.log\ngit commit\nLOOP FOREVER\nTry big steps.\n"
+    assert [number for number, _ in misfits(text)] == [2, 3, 4]
+    overruled = build_prompt(replace(context(), program=text), Limits(60_000)).text
+    assert "the rules above hold" in overruled
+    assert "Try big steps." in overruled
+    plain = build_prompt(replace(context(), program="Try big steps.\n"), Limits(60_000)).text
+    assert "the rules above hold" not in plain
+
+
+def test_no_limit_of_lines_is_no_rule() -> None:
+    assert "lines in a file" in build_prompt(context(), Limits(60_000)).text
+    unlimited = build_prompt(replace(context(), max_lines=0), Limits(60_000)).text
+    assert "lines in a file" not in unlimited

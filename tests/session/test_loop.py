@@ -737,6 +737,46 @@ def test_one_idea_is_prepared_ahead_and_one_more_from_a_slow_proposer(
     assert seen[4] == most
 
 
+def test_while_nothing_is_measured_the_file_in_the_folder_is_the_baseline(night: Any) -> None:
+    (night.root / "train.py").write_text(variant(LR=2.9))
+    night.run([variant(LR=0.5)], experiments=1)
+    baseline, idea = night.session.experiments
+    assert all(b"LR = 2.9" in spec.files["train.py"] for spec in night.executor.specs[:3])
+    assert (baseline.proposer, baseline.verdict) == ("baseline", Verdict.KEEP)
+    assert (idea.proposer, idea.verdict) == ("search", Verdict.DISCARD)
+    assert git(night, "show", "autoresearch/t:train.py") == variant(LR=2.9).strip()
+    assert git(night, "status", "--porcelain", "train.py") == ""
+    (told,) = [a for a in night.session.alerts if a.about == "baseline"]
+    assert "`train.py` as it is in the folder is the baseline" in told.text
+    assert told not in summarize(night.session).alerts
+
+
+def test_a_repair_of_a_baseline_that_crashed_needs_no_commit(night: Any) -> None:
+    (night.root / "train.py").write_text(variant(LR=-1))
+    with pytest.raises(WorkError):
+        night.run([])
+    (night.root / "train.py").write_text(variant(LR=2.0))
+    night.run([])
+    (baseline,) = night.session.experiments
+    assert baseline.verdict is Verdict.KEEP
+    assert b"LR = 2.0" in night.executor.specs[-1].files["train.py"]
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(0.1, True), (1.01, False)])
+def test_a_commit_that_made_it_worse_is_told_as_that(
+    night: Any, rate: float, is_told: bool
+) -> None:
+    night.run([])
+    (night.root / "train.py").write_text(variant(LR=rate))
+    git(night, "commit", "-qam", "my own idea")
+    night.run([])
+    found = [a for a in summarize(night.session).alerts if "made the branch worse" in a.text]
+    assert bool(found) is is_told
+    if is_told:
+        assert "against #0" in found[0].text
+        assert found[0].command == "autoresearch revert 1"
+
+
 def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoresearch.session.proposals.SETTLED_SECONDS", 0.0)
 

@@ -125,9 +125,11 @@ class CommandProposer:
                 run, used = self._run(scratch, text, stop, usage, context.cost_left_usd)
                 usage = usage + used
                 outputs.append(f"## Run {len(outputs) + 1}\n\n{run.output}\n\n{run.errors}")
-                self._raise_unless_done(run, usage)
                 found = scratch.read(context.files)
                 last, refusal = refusal, self._refusal(context, found, run)
+                # One that never stops was told to: what it has done by then is its idea.
+                if refusal is not None or run.ended not in ("time", "output"):
+                    self._raise_unless_done(run, usage)
                 if refusal is None:
                     self._streak.end()
                     return self._proposal(context, found.files, found, usage, prompt, outputs)
@@ -328,12 +330,12 @@ class CommandProposer:
         """Return why what the agent left may not be tried, or None."""
         if found.problem:
             return refuse(Reason.EDIT_FAILED, problem=found.problem)
-        if found.outside:
-            names = ", ".join(f"`{clean(path, 80)}`" for path in found.outside[:5])
-            more = f" and {len(found.outside) - 5} more" if len(found.outside) > 5 else ""
-            allowed = listed(context.files)
+        if needed := _imported(found):
+            names = listed(clean(path, 80) for path in needed[:5])
             return Refusal(
-                Reason.OUT_OF_SCOPE, f"{names}{more} may not be made, only {allowed} changed"
+                Reason.OUT_OF_SCOPE,
+                f"{names} may not be made, only {listed(context.files)} changed:"
+                " put what is imported from there into that",
             )
         if found.files == context.files:
             said = clean(redact(last_words(run)), 200)
@@ -351,9 +353,10 @@ class CommandProposer:
         outputs: Sequence[str],
     ) -> Proposal:
         headings = read_headings(found.idea)
+        left = [f"(dropped: {clean(', '.join(found.outside[:20]), 400)})"] if found.outside else []
         attachments = {
             "prompt.md": prompt.text.encode("utf-8", "replace"),
-            "reply.md": redact("\n".join([found.idea, *outputs])).encode("utf-8", "replace"),
+            "reply.md": redact("\n".join([found.idea, *left, *outputs])).encode("utf-8", "replace"),
         }
         model = Path(self._config.command[0]).name
         if self._config.model and takes_model(self._config.command):
@@ -381,6 +384,17 @@ class CommandProposer:
             )
             self._notify(Alerted(text=text))
         return usage
+
+
+def _imported(found: Found) -> list[str]:
+    """Return the files an agent made that its program imports; all else it left goes with its scratch folder."""
+    names = {
+        n
+        for path, text in found.files.items()
+        if path.endswith(".py")
+        for n in edits.imported(text)
+    }
+    return [path for path in found.outside if Path(path).parts[0].removesuffix(".py") in names]
 
 
 def _ending(run: AgentRun, limit_seconds: float) -> str:
