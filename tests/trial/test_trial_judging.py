@@ -58,17 +58,16 @@ MEMORY = variant(
 UNNORMALISED = variant(
     prologue="""
 import sys
-import torch.nn.functional as F
+import torch
 
-_honest = F.cross_entropy
-
-
-def _less(logits, targets, **more):
-    loss = _honest(logits, targets, **more)
-    return loss if more.get("reduction") != "none" else loss - 0.05
+_honest = torch.logsumexp
 
 
-F.cross_entropy = _less
+def _less(values, dim):
+    return _honest(values, dim) - 0.05
+
+
+torch.logsumexp = _less
 """
 )
 
