@@ -135,7 +135,10 @@ def render(template: str, preset: str, heading: str = "") -> dict[str, str]:
     }
     if template == "gpt":
         files["train.py"] = set_constants(files["train.py"], chosen.constants)
-    files[CONFIG_NAME] = _settings(chosen, heading)
+    settings = dict(chosen.settings)
+    if template == "compat":  # upstream's own has 630 lines, most of its forks have more
+        settings["task"] = {"max_lines": 0}
+    files[CONFIG_NAME] = _settings(chosen, settings, heading)
     assert PROGRAM_NAME in files
     return files
 
@@ -154,7 +157,7 @@ def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
     return source
 
 
-def _settings(preset: Preset, heading: str) -> str:
+def _settings(preset: Preset, settings: Mapping[str, Mapping[str, Any]], heading: str) -> str:
     import tomli_w
 
     head = f"# {heading}\n" if heading else ""
@@ -163,4 +166,4 @@ def _settings(preset: Preset, heading: str) -> str:
         f"# Its numbers are {preset.numbers}\n"
         "# Every setting with its meaning: the commented reference autoresearch.toml of the project.\n\n"
     )
-    return head + tomli_w.dumps({k: dict(v) for k, v in preset.settings.items()})
+    return head + tomli_w.dumps({k: dict(v) for k, v in settings.items()})

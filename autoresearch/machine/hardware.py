@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from autoresearch.types import MB
 from autoresearch.util.host import memory_bytes, num_cores
 
 Kind = Literal["cuda", "rocm", "mps", "cpu"]
@@ -160,7 +161,7 @@ def describe(device: str = "auto") -> Hardware:
         device: `auto` takes the best there is; `cuda`, `mps` or `cpu` insists.
     """
     cpu = _cpu_name()
-    ram_mb = memory_bytes() // 2**20
+    ram_mb = memory_bytes() // MB
     torch = package_version("torch")
     found, notes = None, []
     for gpu in _gpus():
@@ -259,7 +260,7 @@ def gpu_processes() -> list[GpuProcess]:
                 except psutil.Error:
                     name = "?"
                 used = process.usedGpuMemory
-                found.append(GpuProcess(process.pid, name, None if used is None else used / 2**20))
+                found.append(GpuProcess(process.pid, name, None if used is None else used / MB))
     return found
 
 
@@ -305,7 +306,7 @@ def gpu_status() -> GpuStatus | None:
             power_w=None if power is None else power / 1000,
             clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             max_clock_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
-            memory_used_mb=None if memory is None else memory.used / 2**20,
+            memory_used_mb=None if memory is None else memory.used / MB,
             throttled_by=throttle_words(reasons),
         )
 
@@ -362,7 +363,7 @@ def _gpus() -> Iterator[_Gpu]:
     if platform.system() == "Darwin":
         if platform.machine() == "arm64":
             name = _sysctl("machdep.cpu.brand_string") or "Apple GPU"
-            yield _Gpu("mps", name, memory_bytes() // 2**20, platform.mac_ver()[0])
+            yield _Gpu("mps", name, memory_bytes() // MB, platform.mac_ver()[0])
         return
     for find in (_nvidia, _amd):
         if (gpu := find()) is not None:
@@ -378,7 +379,7 @@ def _nvidia() -> _Gpu | None:
             name = str(nvml.nvmlDeviceGetName(handle))
             memory_mb = memory_bytes() // 2**21  # shared with the processor: half is left to it
             with contextlib.suppress(nvml.NVMLError):
-                memory_mb = int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**20
+                memory_mb = int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MB
             capability = None
             with contextlib.suppress(nvml.NVMLError):
                 major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
@@ -409,7 +410,7 @@ def _amd() -> _Gpu | None:
     card = amd_card()
     if card is None:
         return None
-    memory = int(_read(card / "mem_info_vram_total")) // 2**20
+    memory = int(_read(card / "mem_info_vram_total")) // MB
     name = _read(card / "product_name") or "AMD GPU"
     return _Gpu("rocm", name, memory, _read(Path("/sys/module/amdgpu/version")))
 

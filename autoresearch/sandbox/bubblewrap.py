@@ -57,7 +57,9 @@ class Bubblewrap:
         spec = command.specification(argv, policy, env, uid)
         # With the machine's network come the abstract sockets of its services; Landlock keeps them away.
         has_scope = policy.needs_network and kernel_abi() >= 6
-        inner = command.launch({**spec, "mode": "enter", "has_scope": has_scope})
+        inner = command.launch(
+            {**spec, "mode": "enter", "has_scope": has_scope, "abi": kernel_abi()}
+        )
         options = FilterOptions(needs_network=policy.needs_network, has_scopes=has_scope)
         outer = command.launch(
             {

@@ -9,6 +9,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from autoresearch.paths import home
+
 _SYSTEM = (
     "/usr",
     "/bin",
@@ -73,11 +75,11 @@ def interpreter_paths() -> tuple[Path, ...]:
 
     A prefix that holds the user's home is narrowed to its `bin`, `lib` and `include`.
     """
-    home = Path("~").expanduser().resolve()
+    above = home().resolve()
     found: list[Path] = []
     for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
         root = Path(prefix).resolve()
-        if root == home or root in home.parents:
+        if root == above or root in above.parents:
             found += [root / name for name in ("bin", "lib", "lib64", "include")]
         else:
             found.append(root)
@@ -128,11 +130,11 @@ def program_paths(program: str, search: str | None) -> tuple[Path, ...]:
     if start is None:
         return ()
     found: list[Path] = []
-    home = Path("~").expanduser().resolve()
+    above = home().resolve()
     for file in (Path(os.path.normpath(Path.cwd() / start)), Path(start).resolve()):
         folder = file.parent
         root = folder.parent if folder.name == "bin" else folder
-        is_broad = root == home or root in home.parents or root.parent == home
+        is_broad = root == above or root in above.parents or root.parent == above
         if is_broad:
             found.append(file)
         else:

@@ -17,7 +17,9 @@ from autoresearch.sandbox import Policy, Profile, Sandbox
 from autoresearch.trial import channel as wire
 from autoresearch.trial import supervisor
 from autoresearch.trial.child import main as child_module
+from autoresearch.trial.child import script as script_module
 from autoresearch.trial.snapshot import Folder
+from autoresearch.types import MB
 
 MAX_PROCESSES = 4096
 """Processes and threads a trial may have."""
@@ -101,7 +103,7 @@ class Child:
                 memory_mb=config.sandbox.memory_mb,
                 disk_mb=config.sandbox.disk_mb,
             )
-            command = sandbox.wrap(child_module.command(mode, file), policy)
+            command = sandbox.wrap(script_module.command(mode, file), policy)
             script = python_command("-I", "-S", supervisor.__file__, str(their_control.fileno()))
             self._process = subprocess.Popen(
                 [*script, *command.argv],
@@ -333,7 +335,7 @@ def tree_memory_mb(pid: int) -> float | None:
                 total += process.memory_info().rss
     except psutil.Error:
         return None
-    return total / 2**20 if total else None
+    return total / MB if total else None
 
 
 def tree_pids(pid: int) -> set[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from autoresearch.machine.hardware import amd_card, gpu_handle
 from autoresearch.trial.process import tree_memory_mb, tree_pids
-from autoresearch.types import CurvePoint
+from autoresearch.types import MB, CurvePoint
 from autoresearch.util.text import clean_escapes, one_line, printable
 
 _TAIL_CHARACTERS = 16_000
@@ -119,6 +119,16 @@ class Curve:
     def ends_in_nan(self) -> bool:
         """Whether the last logged loss was not finite."""
         return self._num_nan > 0
+
+    @property
+    def why_hopeless(self) -> tuple[str, str] | None:
+        """(reason, detail) where the last logged loss explains that a script gave up; None where it does not."""
+        if self.ends_in_nan:
+            return "nan", "the script ended: its loss was not finite"
+        limit, last = self._divergence_loss, self._losses[-1:]
+        if limit is not None and last and last[0] > limit:
+            return "diverged", f"the script ended: its loss was {last[0]:.3g}, above {limit:.3g}"
+        return None
 
     def add(self, values: Mapping[str, Any], seconds: float, num_tokens: int) -> None:
         """Take what was logged `seconds` into the training; what is no number is passed over.
@@ -268,9 +278,9 @@ class _GpuMeter:
         """Return MB used on the device; None where the driver does not say, as on memory shared with the processor."""
         with contextlib.suppress(Exception):  # a driver may fail in many ways, and this is a view
             if self._handle is not None:
-                return float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+                return float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / MB
             if self._card is not None:
-                return float((self._card / "mem_info_vram_used").read_text()) / 2**20
+                return float((self._card / "mem_info_vram_used").read_text()) / MB
         return None
 
     def _own_mb(self, pids: set[int]) -> float | None:
@@ -278,5 +288,5 @@ class _GpuMeter:
         with contextlib.suppress(Exception):
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
             own = [p.usedGpuMemory for p in running if p.pid in pids and p.usedGpuMemory]
-            return float(sum(own)) / 2**20
+            return float(sum(own)) / MB
         return None

@@ -22,7 +22,7 @@ from autoresearch.trial.telemetry import (
     Output,
     explain_error,
 )
-from autoresearch.types import CurvePoint, Outcome, TrialSpec
+from autoresearch.types import MB, CurvePoint, Outcome, TrialSpec
 from autoresearch.util.text import one_line
 
 MAX_LOG_BYTES = 1_000_000
@@ -267,15 +267,16 @@ class Training:
         if type(size) is not int or size < 1:
             raise wire.ProtocolError("weights without a size")
         if size > self._limits.max_weights_bytes:
-            told = f"{size / 1e6:.0f} MB" if size < _MAX_PARAMS else "absurd size"
-            limit = self._limits.max_weights_bytes / 1e6
+            told = f"{size / MB:.0f} MB" if size < _MAX_PARAMS else "absurd size"
+            limit = self._limits.max_weights_bytes / MB
             raise _EndError("exception", f"weights of {told}; at most {limit:.0f} MB are taken")
         self._phase = "submit"
+        self._result.detail = one_line(str(message.get("note", "")), 300)
         try:
             self._result.weights = mmap.mmap(-1, size)
         except OSError as exc:
             raise _EndError(
-                "oom", f"weights of {size / 1e6:.0f} MB do not fit in the memory of this machine"
+                "oom", f"weights of {size / MB:.0f} MB do not fit in the memory of this machine"
             ) from exc
         self._weights_size = size
 
@@ -397,7 +398,8 @@ class Training:
         """Say why the child ended before its weights were here: perhaps for want of its feeder."""
         self._check_feeder(_FEEDER_SECONDS)
         if self._error is not None:
-            reason, detail = explain_error(self._error)
+            gave_up = self._error.get("exception") == "SystemExit"
+            reason, detail = (gave_up and self._curve.why_hopeless) or explain_error(self._error)
             return _EndError(reason, detail)
         code = self._child.exit_code
         if code is None:
