@@ -28,20 +28,24 @@ from autoresearch.paths import templates_directory
 # a server processor; the rest: assumed until somebody measures it.
 NOISE_BPB = {
     "h100": 0.0005,
+    "80gb": 0.0008,
     "24gb": 0.0008,
     "12gb": 0.001,
     "8gb": 0.001,
+    "turing": 0.002,
     "rocm": 0.001,
     "mps": 0.002,
     "cpu": 0.005,
     "demo": 0.0101,
 }
-# Training tokens a second. h100: others' figure; cpu and demo: measured; the rest: what the preset was sized for.
+# Training tokens a second. cpu and demo: measured; the rest: calculated, what the preset was sized for.
 SPEED = {
-    "h100": 1.65e6,
+    "h100": 1.1e6,
+    "80gb": 5.7e5,
     "24gb": 1e6,
     "12gb": 4e5,
     "8gb": 2e5,
+    "turing": 6e4,
     "rocm": 4e5,
     "mps": 8e4,
     "cpu": 3e4,

@@ -310,7 +310,8 @@ time.sleep(600)
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
     for label, seen in (("0", []), ("1", ["kernel"] if is_baseline else [])):
-        result = run(text, executor=executor, spec={"label": label, "is_baseline": is_baseline})
+        purpose = Purpose.BASELINE if is_baseline else Purpose.CANDIDATE
+        result = run(text, executor=executor, spec={"label": label, "purpose": purpose})
         assert result.reason == "startup_timeout", result
         assert f"seen {seen}" in result.log_tail
     caches = CompileCaches(tmp_path / "cache" / "compile")
@@ -342,7 +343,7 @@ def test_the_first_start_on_a_gpu_may_take_longer(
             cache=cache,
             device=device,
         )
-        spec = TrialSpec({"train.py": b""}, 3, 1.0, label="0", is_baseline=True)
+        spec = TrialSpec({"train.py": b""}, 3, 1.0, label="0", purpose=Purpose.BASELINE)
         executor.run(spec)
         CompileCaches(cache / "compile").keep("0", is_baseline=True)
         executor.run(spec)
