@@ -6,11 +6,11 @@ chooses for it, uniform and targeted positions; "caught" its power; "from" the s
 with 0.99; where that is more than twice the noise the rows of the preset do not suffice. "unknown" is the smallest leak
 that `judge.audit_positions` alone catches: the audit before the noise is known.
 
-Cost: the claim runs every judged token forward, the audit one row for each position. "claim" and "audited" are their time
-as a share of the budget, of a trial that is not audited and of one that is, from the training speed named below and the
-ratio of a forward pass to a training step: measured here on the CPU with the template's model, or taken as a third;
-calculated for GPUs, where judging is not compiled. It leaves out the starts of the two processes: while a GPU trains they
-have imported torch already, on a CPU they take a few seconds each.
+Cost: the claim runs every judged token forward, the audit one row for each position. "claim" and "audited" are their
+time as a share of the budget, of a trial that is not audited and of one that is, from the training speed named below
+and the ratio of a forward pass to a training step: measured here on the CPU with the template's model, or taken as a
+third; calculated for GPUs, where judging is not compiled. It leaves out the starts of the two processes: while a GPU
+trains they have imported torch already, on a CPU they take a few seconds each.
 """
 
 import argparse
@@ -39,8 +39,8 @@ NOISE_BPB = {
     "cpu": 0.005,
     "demo": 0.0101,
 }
-# Training tokens a second. cpu and demo: measured; rocm and mps: what the preset was sized for; the rest: calculated, at a
-# third of the peak of an H100, A100, RTX 4090, RTX 4070 and RTX 3070, and at half of the float32 peak of a T4.
+# Training tokens a second. cpu and demo: measured; rocm and mps: what the preset was sized for; the rest: calculated,
+# at a third of the peak of an H100, A100, RTX 4090, RTX 4070 and RTX 3070, and at half of the float32 peak of a T4.
 SPEED = {
     "h100": 1.1e6,
     "80gb": 5.2e5,
@@ -178,7 +178,9 @@ def main() -> None:
         print("\n".join(markdown(found)))
         return
     how = "taken as" if options.no_measure else "measured on the CPU, the optimizer not counted:"
-    print(f"judging a token costs a share of training on it, {how} {ratio:.2f}; of GPUs as calculated")
+    print(
+        f"judging a token costs a share of training on it, {how} {ratio:.2f}; of GPUs as calculated"
+    )
     head = ("preset", "noise", "K", "caught", "from", "unknown", "claim Mtok", "audit Mtok")
     line = "{:<7} {:>7} {:>13} {:>7} {:>8} {:>8} {:>10} {:>10} {:>7} {:>8}"
     print(line.format(*head, "claim", "audited"))

@@ -145,7 +145,9 @@ def test_what_the_presets_reach_is_documented() -> None:
     # All but the demo catch what is promised. What costs more than a twentieth of the budget is named there.
     assert [f.preset for f in found if f.power < audit.POWER] == ["demo"]
     dear = [f.preset for f in found if f.claim_share > 0.05]
-    assert f"takes more than a twentieth of the budget on {', '.join(dear)}" in text.replace("\n", " ")
+    assert f"takes more than a twentieth of the budget on {', '.join(dear)}" in text.replace(
+        "\n", " "
+    )
     audited = [f.preset for f in found if f.share > 0.05]
     assert f"with an audit on {', '.join(audited)}." in text.replace("\n", " ")
     assert {f.preset for f in found} - set(audited) >= {"cpu", "mps", "turing", "rocm"}

@@ -233,6 +233,7 @@ def test_through_trials_in_the_sandbox(
     executor = LocalExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
+    executor.use_attention("sdpa+flex")  # whose forward pass judging compiles
 
     def trial(name: str, *, is_tip: bool = False) -> TrialResult:
         text = WRITES.replace("NAME", name)
