@@ -1,13 +1,13 @@
 """Measures the train.py template on this machine: speed, memory, start-up, judging and val_bpb, by preset.
 
     python bench/train.py --seconds 60            # every preset that fits the device, and the reference
-    python bench/train.py --seconds 300 --presets h100 --rows public --json
+    python bench/train.py --seconds 300 --presets 24gb --rows preset,public --json
     python bench/train.py --presets cpu --rows preset,recipe --seeds 6    # six pairs of 60 s
 
 Each row is a real trial: sandboxed where a sandbox works, fed and judged by the lab, audit included. No network:
 the text is `builtin:packages` unless `--source` names another; so val_bpb compares rows of one table only.
 Rows: `preset`, the template as the preset sets it; `reference`, bench/reference_trainer.py at the same shape;
-`public`, the template at the shape and constants of the best recipe published for an H100 (GPU presets only);
+`public`, the template at the shape and constants of the best recipe published for an H100, which preset `h100` is;
 `recipe`, the preset with the rates, decays and schedule of that recipe. `start` is the start-up of a
 first trial, `again` that of a second one with the compile caches of the first. `judge %` is what judging takes of
 the budget. With --seeds each row is trained with so many seeds, the rows in turn, and the last lines give the mean
@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="budget of a trial")
     parser.add_argument("--presets", default="", help="comma-separated; default: those that fit")
-    parser.add_argument("--rows", default="", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--rows", default="preset,reference", help=f"of {', '.join(ROWS)}")
     parser.add_argument(
         "--seeds", type=int, default=1, help="trials of a row; 6 show a difference of one noise"
     )
@@ -148,8 +148,7 @@ def main() -> None:
     sandbox = choose(is_unsafe_allowed=options.unsafe_no_sandbox)
     found = []
     is_gpu = hardware.kind in ("cuda", "rocm")
-    usual = ["preset", "public", "reference"] if is_gpu else ["preset", "reference"]
-    kinds = options.rows.split(",") if options.rows else usual
+    kinds = options.rows.split(",")
     if unknown := set(kinds) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     say(f"{hardware.name}, torch {hardware.torch}, {hardware.cores} cores, sandbox {sandbox.name}")
