@@ -6,9 +6,10 @@ chooses for it, uniform and targeted positions; "caught" its power; "from" the s
 with 0.99; where that is more than twice the noise the rows of the preset do not suffice. "unknown" is the smallest leak
 that `judge.audit_positions` alone catches: the audit before the noise is known.
 
-Cost: the claim runs every judged token forward, the audit one row for each position. "judging" is their time as a share
-of the budget, from the training speed named below and the ratio of a forward pass to a training step, measured here
-on the CPU with the template's model, or taken as a third. It leaves out the starts of the two processes: while a GPU
+Cost: the claim runs every judged token forward, the audit one row for each position. "claim" and "audited" are their
+time as a share of the budget, of a trial that is not audited and of one that is, from the training speed named below
+and the ratio of a forward pass to a training step: measured here on the CPU with the template's model, or taken as a
+third; calculated for GPUs, where judging is not compiled. It leaves out the starts of the two processes: while a GPU
 trains they have imported torch already, on a CPU they take a few seconds each.
 """
 
@@ -28,20 +29,25 @@ from autoresearch.paths import templates_directory
 # a server processor; the rest: assumed until somebody measures it.
 NOISE_BPB = {
     "h100": 0.0005,
+    "80gb": 0.0008,
     "24gb": 0.0008,
     "12gb": 0.001,
     "8gb": 0.001,
+    "turing": 0.002,
     "rocm": 0.001,
     "mps": 0.002,
     "cpu": 0.005,
     "demo": 0.0101,
 }
-# Training tokens a second. h100: others' figure; cpu and demo: measured; the rest: what the preset was sized for.
+# Training tokens a second. cpu and demo: measured; rocm and mps: what the preset was sized for; the rest: calculated,
+# at a third of the peak of an H100, A100, RTX 4090, RTX 4070 and RTX 3070, and at half of the float32 peak of a T4.
 SPEED = {
-    "h100": 1.65e6,
-    "24gb": 1e6,
-    "12gb": 4e5,
+    "h100": 1.1e6,
+    "80gb": 5.2e5,
+    "24gb": 2.75e5,
+    "12gb": 2.1e5,
     "8gb": 2e5,
+    "turing": 6e4,
     "rocm": 4e5,
     "mps": 8e4,
     "cpu": 3e4,
@@ -53,6 +59,8 @@ USUAL_BYTES = 4.2
 # Honest differences between claim and audit: bfloat16 arithmetic on a GPU, float32 on a CPU.
 HONEST_NATS = {"gpu": 0.02, "cpu": 1e-4}
 RATIO = 1 / 3
+# Of a GPU, from the bytes that an uncompiled forward pass moves: more where products are faster for the memory's speed.
+GPU_RATIO = {"h100": 0.75, "80gb": 0.75, "24gb": 0.5, "12gb": 0.5, "8gb": 0.5, "rocm": 0.5}
 
 
 class Line(NamedTuple):
@@ -67,6 +75,7 @@ class Line(NamedTuple):
     unknown_bpb: float
     claim_mtok: float
     audit_mtok: float
+    claim_share: float
     share: float
 
     @property
@@ -117,7 +126,7 @@ def lines(ratio: float = RATIO) -> Iterator[Line]:
     """Yield a line for each preset.
 
     Args:
-        ratio: Seconds of judging a token for each of training on it.
+        ratio: Seconds of judging a token for each of training on it, where `GPU_RATIO` has none.
     """
     defaults = JudgeConfig().model_dump()
     for path in sorted((templates_directory() / "presets").glob("*.toml")):
@@ -133,6 +142,7 @@ def lines(ratio: float = RATIO) -> Iterator[Line]:
         least = plan(rows, judge["audit_positions"], spread)
         tokens = judge["eval_tokens"], chosen.num_positions * context
         assert chosen.power is not None
+        cost = GPU_RATIO.get(name, ratio) / SPEED[name] / settings["trial"]["budget_seconds"]
         yield Line(
             name,
             noise,
@@ -143,7 +153,8 @@ def lines(ratio: float = RATIO) -> Iterator[Line]:
             least.smallest_leak / nats,
             tokens[0] / 1e6,
             tokens[1] / 1e6,
-            sum(tokens) * ratio / SPEED[name] / settings["trial"]["budget_seconds"],
+            tokens[0] * cost,
+            sum(tokens) * cost,
         )
 
 
@@ -151,7 +162,7 @@ def markdown(found: list[Line]) -> list[str]:
     """Return the rows of the table in docs/safety.md."""
     return [
         f"| {f.preset} | {f.noise_bpb:.4f} | {f.num_uniform} + {f.num_targeted} | {f.power:.3f} | "
-        f"{f.smallest_bpb:.4f} | {f.claim_mtok:.2f} + {f.audit_mtok:.2f} | {f.share:.1%} |"
+        f"{f.smallest_bpb:.4f} | {f.claim_mtok:.2f} + {f.audit_mtok:.2f} | {f.claim_share:.1%} | {f.share:.1%} |"
         for f in found
     ]
 
@@ -167,14 +178,17 @@ def main() -> None:
         print("\n".join(markdown(found)))
         return
     how = "taken as" if options.no_measure else "measured on the CPU, the optimizer not counted:"
-    print(f"judging a token costs a share of training on it, {how} {ratio:.2f}")
+    print(
+        f"judging a token costs a share of training on it, {how} {ratio:.2f}; of GPUs as calculated"
+    )
     head = ("preset", "noise", "K", "caught", "from", "unknown", "claim Mtok", "audit Mtok")
-    print("{:<7} {:>7} {:>13} {:>7} {:>8} {:>8} {:>10} {:>10} {:>8}".format(*head, "judging"))
+    line = "{:<7} {:>7} {:>13} {:>7} {:>8} {:>8} {:>10} {:>10} {:>7} {:>8}"
+    print(line.format(*head, "claim", "audited"))
     for f in found:
         print(
             f"{f.preset:<7} {f.noise_bpb:>7.4f} {f'{f.num_uniform}+{f.num_targeted}':>13} {f.power:>7.3f}"
             f" {f.smallest_bpb:>8.4f} {f.unknown_bpb:>8.4f} {f.claim_mtok:>10.2f} {f.audit_mtok:>10.2f}"
-            f" {f.share:>8.1%}"
+            f" {f.claim_share:>7.1%} {f.share:>8.1%}"
         )
     print()
     for f in found:

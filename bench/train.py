@@ -1,14 +1,17 @@
 """Measures the train.py template on this machine: speed, memory, start-up, judging and val_bpb, by preset.
 
     python bench/train.py --seconds 60            # every preset that fits the device, and the reference
-    python bench/train.py --seconds 300 --presets h100 --json
+    python bench/train.py --seconds 300 --presets 24gb --rows preset,public --json
+    python bench/train.py --presets cpu --rows preset,recipe --seeds 6    # six pairs of 60 s
 
 Each row is a real trial: sandboxed where a sandbox works, fed and judged by the lab, audit included. No network:
 the text is `builtin:packages` unless `--source` names another; so val_bpb compares rows of one table only.
-Rows: a preset of the template; `reference`, bench/reference_trainer.py at the same shape; `public`, the
-template at the constants of the best published recipe for an H100 (GPU presets only). `start` is the start-up
-of a first trial, `again` that of a second one with the compile caches of the first. `judge %` is what judging
-takes of the budget.
+Rows: `preset`, the template as the preset sets it; `reference`, bench/reference_trainer.py at the same shape;
+`public`, the template at the shape and constants of the best recipe published for an H100, which preset `h100` is;
+`recipe`, the preset with the rates, decays and schedule of that recipe. `start` is the start-up of a
+first trial, `again` that of a second one with the compile caches of the first. `judge %` is what judging takes of
+the budget. With --seeds each row is trained with so many seeds, the rows in turn, and the last lines give the mean
+difference in val_bpb to the first row of the preset at the same seeds, with its 95 % interval.
 """
 
 import argparse
@@ -16,8 +19,11 @@ import json
 import sys
 import tempfile
 import types
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from autoresearch.bootstrap import presets
@@ -25,21 +31,31 @@ from autoresearch.config import Config, load_config
 from autoresearch.data.prepare import open_dataset, prepare
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine.attention import VARIABLE, choose_attention
-from autoresearch.machine.hardware import Hardware, describe, mfu_percent
+from autoresearch.machine.hardware import Hardware, describe, device_of, mfu_percent
 from autoresearch.sandbox import Sandbox, choose
 from autoresearch.types import Purpose, TrialResult, TrialSpec
+from autoresearch.util.stats import student_quantile
 
 REFERENCE = Path(__file__).parent / "reference_trainer.py"
 SHAPE = ("DEPTH", "WIDTH", "NUM_HEADS", "CONTEXT", "ROWS", "ACCUMULATE")
-PUBLIC = {
-    "DEPTH": 9,
+# upstream's branch exp/H100/mar8, the last kept row of its results.tsv.
+RECIPE = {
     "ROPE_BASE": 200_000.0,
-    "EMBED_LR": 0.8,
+    "EMBED_LR": 0.9,
+    "HEAD_LR": 0.005,
+    "EMBED_DECAY": 0.001,
+    "VALUE_DECAY": 0.003,
+    "HEAD_DECAY": 0.01,
+    "FINAL_DECAY": 0.0,
+    "MOMENTUM_STEPS": 200,
+    "SHORTCUT": 0.05,
+    "SHORTCUT_BETA1": 0.96,
     "COOLDOWN": 0.75,
     "FINAL_LR": 0.05,
     "INIT_SCALE": 0.68,
-    "LONG_EVERY": 5,
 }
+PUBLIC = {"DEPTH": 9, "WIDTH": 640, "NUM_HEADS": 5, "HEAD_SIZE": 128, "LONG_EVERY": 5, **RECIPE}
+ROWS = ("preset", "recipe", "public", "reference")
 
 
 def fitting(hardware: Hardware) -> list[str]:
@@ -47,27 +63,30 @@ def fitting(hardware: Hardware) -> list[str]:
     return [preset.name for preset in presets.fitting(hardware)]
 
 
-def rows_of(names: list[str], is_gpu: bool) -> list[tuple[str, str, str]]:
+def rows_of(names: list[str], kinds: list[str], is_gpu: bool) -> list[tuple[str, str, str]]:
     """Return (row name, preset, text of train.py)."""
     rows = []
     for name in names:
         text = presets.render("gpt", name)["train.py"]
         constants = presets.load_preset(name).constants
-        rows.append((name, name, text))
-        if is_gpu:
-            rows.append((f"{name} public", name, presets.set_constants(text, PUBLIC)))
         shape = {key: constants[key] for key in SHAPE}
         if is_gpu:  # without compilation it keeps twice as much
             shape |= {"ROWS": shape["ROWS"] // 2, "ACCUMULATE": 2 * shape["ACCUMULATE"]}
-        plain = presets.set_constants(REFERENCE.read_text(encoding="utf-8"), shape)
-        rows.append((f"{name} reference", name, plain))
+        plain = REFERENCE.read_text(encoding="utf-8")
+        texts = {
+            "preset": text,
+            "recipe": presets.set_constants(text, RECIPE),
+            "public": presets.set_constants(text, PUBLIC),
+            "reference": presets.set_constants(plain, shape),
+        }
+        rows += [(name if k == "preset" else f"{name} {k}", name, texts[k]) for k in kinds]
     return rows
 
 
 def run(
-    config: Config, sandbox: Sandbox, attention: str, text: str, seconds: float, scratch: Path
+    config: Config, sandbox: Sandbox, attention: str, text: str, seed: int, scratch: Path
 ) -> tuple[TrialResult, TrialResult]:
-    """Return the result of a first trial, short where only its start-up counts, and of a second."""
+    """Return the result of a first trial, short where only its start-up counts, and of one with `seed`."""
     executor = LocalExecutor(
         config,
         open_dataset(config),
@@ -75,6 +94,7 @@ def run(
         scratch=scratch / "trials",
         cache=scratch / "cache",
         environment={VARIABLE: attention},
+        device=device_of(describe().kind),
     )
     files = {"train.py": text.encode()}
     cold = TrialSpec(
@@ -84,7 +104,8 @@ def run(
         label="cold",
         purpose=Purpose.BASELINE,
     )
-    warm = TrialSpec(files=files, seed=1, budget_seconds=seconds, label="warm")
+    seconds = config.trial.budget_seconds
+    warm = TrialSpec(files=files, seed=seed, budget_seconds=seconds, label="warm")
     return executor.run(cold), executor.run(warm)
 
 
@@ -113,6 +134,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="budget of a trial")
     parser.add_argument("--presets", default="", help="comma-separated; default: those that fit")
+    parser.add_argument("--rows", default="preset,reference", help=f"of {', '.join(ROWS)}")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="trials of a row; 6 show a difference of one noise"
+    )
     parser.add_argument("--source", default="builtin:packages")
     parser.add_argument("--max-bytes", type=int, default=0, help="text to read; 0 is all")
     parser.add_argument("--unsafe-no-sandbox", action="store_true")
@@ -123,8 +148,12 @@ def main() -> None:
     sandbox = choose(is_unsafe_allowed=options.unsafe_no_sandbox)
     found = []
     is_gpu = hardware.kind in ("cuda", "rocm")
+    kinds = options.rows.split(",")
+    if unknown := set(kinds) - set(ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     say(f"{hardware.name}, torch {hardware.torch}, {hardware.cores} cores, sandbox {sandbox.name}")
-    for row, preset, text in rows_of(names, is_gpu):
+    rows = rows_of(names, kinds, is_gpu)
+    for seed, (row, preset, text) in product(range(1, options.seeds + 1), rows):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             root.chmod(0o755)
@@ -139,7 +168,7 @@ def main() -> None:
             prepare(config)
             unigram = open_dataset(config).unigram_bpb
             attention = choose_attention(hardware, max_seq_len=config.trial.max_seq_len).choice
-            first, second = run(config, sandbox, attention, text, options.seconds, root)
+            first, second = run(config, sandbox, attention, text, seed, root)
         judged = second.judge_seconds
         values = {
             "row": row,
@@ -155,8 +184,26 @@ def main() -> None:
             show(values)
         if not second.ok:
             say(f"{row}: {second.outcome} {second.reason}: {second.detail}")
+    pairs = list(differences(found)) if options.seeds > 1 else []
     if options.json:
-        print(json.dumps({"hardware": hardware.to_json(), "rows": found}, default=str, indent=2))
+        values = {"hardware": hardware.to_json(), "rows": found, "differences": pairs}
+        print(json.dumps(values, default=str, indent=2))
+    else:
+        print("\n".join(pairs))
+
+
+def differences(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each row but the first of its preset: how far apart they are at the same seeds."""
+    by_row: dict[str, dict[int, float]] = {}
+    for values in found:
+        if values["bpb"] is not None:
+            by_row.setdefault(values["row"], {})[values["seed"]] = values["bpb"]
+    for row, scores in by_row.items():
+        first = next(name for name in by_row if name.split()[0] == row.split()[0])
+        pairs = [scores[seed] - by_row[first][seed] for seed in scores if seed in by_row[first]]
+        if row != first and len(pairs) > 1:
+            half = student_quantile(0.975, len(pairs) - 1) * stdev(pairs) / len(pairs) ** 0.5
+            yield f"{row} - {first}: {mean(pairs):+.6f} +- {half:.6f} bpb, {len(pairs)} pairs"
 
 
 def show(values: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ class Preset:
     min_memory_mb: int = 0
     """Memory of the device from which it is chosen."""
     min_tflops: float = 0.0
-    """Peak in bf16 from which it is chosen; a product whose peak is unknown has none."""
+    """Peak in bf16 from which it is chosen; a product whose peak is unknown is judged by its capability alone."""
     min_capability: float = 0.0
     """CUDA compute capability from which it is chosen; 8.0 is the first with bfloat16."""
 
@@ -86,7 +86,7 @@ def fitting(hardware: "Hardware") -> list[Preset]:
         for p in map(load_preset, preset_names())
         if p.device == hardware.kind
         and p.min_memory_mb <= (hardware.memory_mb or 0)
-        and p.min_tflops <= (hardware.peak_tflops or 0.0)
+        and p.min_tflops <= (hardware.peak_tflops or math.inf)
         and p.min_capability <= (hardware.capability or math.inf)
     ]
     found.sort(key=lambda p: (p.min_capability, p.min_memory_mb, p.min_tflops), reverse=True)

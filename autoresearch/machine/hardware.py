@@ -64,6 +64,10 @@ PEAK_TFLOPS: dict[str, float] = {
     "L40S": 362.1,
     "L40": 181.1,
     "L4": 121.0,
+    # An eighth of their figure for sparse FP4.
+    "RTX PRO 6000 Blackwell Server Edition": 500.0,
+    "RTX PRO 6000 Blackwell Workstation Edition": 500.0,
+    "RTX PRO 6000 Blackwell Max-Q Workstation Edition": 438.9,
     "RTX 6000 Ada Generation": 364.2,
     "RTX A6000": 154.8,
     "RTX A5000": 111.1,

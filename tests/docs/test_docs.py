@@ -1,11 +1,13 @@
 """The docs say what the program does: outputs are made by commands, the reference by its script."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
 import sys
 import time
+import types
 from datetime import timedelta
 from pathlib import Path
 
@@ -81,6 +83,61 @@ def test_every_verb_in_the_docs_exists():
         text = path.read_text(encoding="utf-8")
         for verb in re.findall(r"(?:^ {4}|`|\| )autoresearch ([a-z]+)", text, flags=re.MULTILINE):
             assert verb in known, f"{path.name} names `autoresearch {verb}`"
+
+
+def test_the_notebook_is_python_and_its_commands_exist():
+    import typer
+
+    from autoresearch.cli import app
+
+    group = typer.main.get_command(app)
+    book = json.loads((ROOT / "docs" / "colab.ipynb").read_text(encoding="utf-8"))
+    assert (book["nbformat"], {cell["cell_type"] for cell in book["cells"]}) == (
+        4,
+        {"markdown", "code"},
+    )
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    lines = [line.rstrip("\n") for cell in code for line in cell["source"]]
+    assert len(lines) <= 10
+    verbs = []
+    for line in lines:
+        assert line.startswith(("!autoresearch ", "!git ", "!pip ", "%cd ")) or compile(
+            line, "", "exec"
+        )
+        if line.startswith("!autoresearch "):
+            verb, *words = shlex.split(line, comments=True)[1:]
+            group.commands[verb].make_context(verb, words, resilient_parsing=False)
+            verbs.append(verb)
+    assert verbs == ["init", "doctor", "prepare", "run", "log"]
+
+
+def test_commands_of_the_gpu_page_exist(monkeypatch, capsys):
+    text = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    found = re.findall(r"^ {4}python (bench/train.py) (.*?)(?: >.*)?$", text, re.MULTILINE)
+    assert len(found) == 2
+    spec = importlib.util.spec_from_file_location("bench_train", ROOT / "bench" / "train.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    texts = {row: text for row, _, text in bench.rows_of(["cpu", "h100"], list(bench.ROWS), True)}
+    assert len(texts) == 8
+    number = ("200000", "200_000")
+    # The preset is the published recipe.
+    assert texts["h100"].replace(*number) == texts["h100 public"].replace(*number)
+    assert texts["cpu"] != texts["cpu recipe"]
+    rows = [
+        {"row": r, "seed": s, "bpb": b + s}
+        for r, b in (("cpu", 1), ("cpu recipe", 0.5))
+        for s in (1, 2)
+    ]
+    assert list(bench.differences(rows)) == ["cpu recipe - cpu: -0.500000 +- 0.000000 bpb, 2 pairs"]
+    seen = []
+    monkeypatch.setattr(bench, "rows_of", lambda names, kinds, _is_gpu: seen.append(kinds) or [])
+    monkeypatch.setattr(bench, "choose", lambda **_: types.SimpleNamespace(name="none"))
+    for _, words in found:
+        monkeypatch.setattr(sys, "argv", ["train.py", *shlex.split(words)])
+        bench.main()
+    assert seen == [["preset", "reference"], ["preset", "recipe"]]
+    assert (ROOT / "tests" / "template" / "test_gpu.py").is_file()
 
 
 def test_pictures_and_links_of_the_docs_exist():

@@ -123,6 +123,8 @@ A100_SLICES = [
         (card("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97_887, (12, 0)), 97_887, "80gb"),
         (card("NVIDIA H20", 97_871, (9, 0)), 97_871, "80gb"),
         (card("NVIDIA H100 80GB HBM3", 81_559, (9, 0)), 81_559, "h100"),
+        (card("NVIDIA H100 of a kind not listed", 95_830, (9, 0)), 95_830, "h100"),
+        (card("NVIDIA A100 of a kind not listed", 81_920, (8, 0)), 81_920, "80gb"),
         (card("NVIDIA B200", 183_359, (10, 0)), 183_359, "h100"),
         (card("NVIDIA GeForce RTX 4090", 24_564, (8, 9)), 24_564, "24gb"),
         (card("NVIDIA L4", 23_034, (8, 9)), 23_034, "24gb"),

@@ -135,6 +135,9 @@ def nvml(monkeypatch):
     used = {"GPU-slow": 1 << 30, "GPU-fast": 2 << 30}
     fake = types.SimpleNamespace(
         NVMLError=LookupError,
+        NVML_DEVICE_MIG_ENABLE=1,
+        nvmlDeviceGetMigMode=lambda _: [0, 0],
+        nvmlDeviceGetCount=lambda: len(used),
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
         nvmlDeviceGetUUID=lambda handle: handle,

@@ -1,4 +1,4 @@
-"""What only a GPU can show: run with `nox -s gpu`; skipped with a word where there is none."""
+"""What only a GPU can show: run with `python -m pytest -m gpu -s`, no network; skipped where there is none."""
 
 import os
 import sys
@@ -52,7 +52,10 @@ def test_the_kernels_of_this_gpu_agree_and_one_is_chosen(kernels):
     assert "folded" in kernels.windowed
     full, _, windowed = kernels.choice.partition("+")
     assert kernels.full[full] == min(kernels.full.values())
-    assert kernels.windowed[windowed] == min(kernels.windowed.values())
+    fastest = min(
+        kernels.windowed.values()
+    )  # FlexAttention must win clearly: judging compiles it anew
+    assert fastest <= kernels.windowed[windowed] <= 1.12 * fastest
 
 
 def test_numbers_are_equal_on_cpu_and_gpu(kernels):
@@ -147,13 +150,16 @@ def run_on_gpu(tmp_path):
     prepare(config)
     dataset = open_dataset(config)
     attention = choose_attention(HARDWARE, max_seq_len=512).choice
+    sandbox = choose(is_unsafe_allowed=True)  # some rented machines allow none
+    print(f"sandbox: {sandbox.name}")
     executor = LocalExecutor(
         config,
         dataset,
-        choose(),
+        sandbox,
         scratch=tmp_path / "trials",
         cache=tmp_path / "cache",
         environment={VARIABLE: attention},
+        device="cuda",
     )
 
     def run(label, seconds, **constants):

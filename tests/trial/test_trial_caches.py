@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from trial_files import COUNTS, TRAIN, variant
 from autoresearch.execution import local
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.run import judge_weights
+from autoresearch.proposer import history
 from autoresearch.sandbox.launcher.folders import wipe
 from autoresearch.sandbox.select import probe
 from autoresearch.trial.child.main import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
 from autoresearch.trial.compile_cache import CompileCaches
-from autoresearch.types import Outcome, Purpose, TrialResult
+from autoresearch.trial.training import Trained, Training
+from autoresearch.types import Outcome, Purpose, TrialResult, TrialSpec
 
 SHOW = """
 import os, pathlib
@@ -230,6 +233,7 @@ def test_through_trials_in_the_sandbox(
     executor = LocalExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
+    executor.use_attention("sdpa+flex")  # whose forward pass judging compiles
 
     def trial(name: str, *, is_tip: bool = False) -> TrialResult:
         text = WRITES.replace("NAME", name)
@@ -279,6 +283,96 @@ def test_landlock_with_the_labs_own_user_keeps_nothing_twice(
         assert result.outcome is Outcome.OK, result
     folders = CompileCaches(tmp_path / "cache" / "compile").for_training()
     assert [names((folder,)) for folder in folders] == [{"first"}, {"second"}]
+
+
+@pytest.mark.parametrize("is_baseline", [True, False])
+def test_a_start_up_that_took_too_long_leaves_the_baselines_kernels_only(
+    run, configure, dataset, sandbox, tmp_path, monkeypatch, is_baseline
+) -> None:
+    """Else a small machine compiles the same kernels again for ever."""
+    text = f"""{SHOW}
+import time
+print("seen", seen, flush=True)
+if not seen:
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "kernel").write_text("x")
+print("ready", flush=True)
+time.sleep(600)
+"""
+    check = Training._check
+
+    def check_when_ready(self: Training) -> None:
+        if "ready" in self._result.output.text:
+            self._limits = replace(self._limits, startup_seconds=0.0)
+        check(self)
+
+    monkeypatch.setattr(Training, "_check", check_when_ready)
+    executor = LocalExecutor(
+        configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+    for label, seen in (("0", []), ("1", ["kernel"] if is_baseline else [])):
+        purpose = Purpose.BASELINE if is_baseline else Purpose.CANDIDATE
+        result = run(text, executor=executor, spec={"label": label, "purpose": purpose})
+        assert result.reason == "startup_timeout", result
+        assert f"seen {seen}" in result.log_tail
+    caches = CompileCaches(tmp_path / "cache" / "compile")
+    assert caches.is_cold
+    assert caches.for_judging() == ()
+
+
+def test_the_first_start_on_a_gpu_may_take_longer(
+    configure, dataset, sandbox, tmp_path, monkeypatch
+) -> None:
+    """Until the kernels of a code that started are kept; elsewhere nothing is compiled."""
+    limits = []
+
+    class Ended:
+        def __init__(self, *arguments: object, **_: object) -> None:
+            limits.append(arguments[4].startup_seconds)
+
+        def run(self) -> Trained:
+            return Trained(Outcome.CRASH, "exception")
+
+    monkeypatch.setattr(local, "Training", Ended)
+    for device, expected in (("cuda", [900.0, 60.0]), ("cpu", [60.0, 60.0])):
+        cache = tmp_path / device
+        executor = LocalExecutor(
+            configure(trial__device="auto"),
+            dataset,
+            sandbox,
+            scratch=tmp_path / "trials",
+            cache=cache,
+            device=device,
+        )
+        spec = TrialSpec({"train.py": b""}, 3, 1.0, label="0", purpose=Purpose.BASELINE)
+        executor.run(spec)
+        CompileCaches(cache / "compile").keep("0", is_baseline=True)
+        executor.run(spec)
+        assert limits == expected
+        limits.clear()
+
+
+@pytest.mark.parametrize("attention", ["flash+varlen", "flash+flex"])
+def test_judging_copies_caches_only_where_it_compiles(
+    configure, dataset, sandbox, tmp_path, attention
+) -> None:
+    executor = LocalExecutor(
+        configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
+    )
+    baseline = tmp_path / "cache" / "compile" / "baseline"
+    baseline.mkdir(parents=True)
+    executor.use_attention(attention)
+    work = executor._work(TrialSpec({"train.py": b""}, 3, 1.0), threading.Event())
+    assert work.caches == ((baseline,) if "flex" in attention else ())
+
+
+def test_a_hit_of_the_recompile_limit_is_noted_for_the_proposer(run, unjudged) -> None:
+    said = "W torch._dynamo hit config.recompile_limit (64)"
+    text = variant(("    trial.start()\n", f"    print({said!r})\n    trial.start()\n"))
+    result = run(text)
+    assert result.extra["is_partly_uncompiled"] is True
+    assert "ran uncompiled" in history._figures(result)[0]
+    assert "is_partly_uncompiled" not in run(TRAIN).extra
 
 
 COMPILED = TRAIN.replace(

@@ -279,6 +279,7 @@ def test_hanging_in_training(run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hanging_at_start(run) -> None:
     result = run("import time\ntime.sleep(99)\n", trial__startup_seconds=1.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "startup_timeout")
+    assert "`[trial] startup_seconds`" in result.detail
 
 
 def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from autoresearch.trial.channel import Channel, map_file
 from autoresearch.trial.child.client import resolve_device
@@ -108,11 +107,9 @@ class Server:
         parts = []
         for start in range(0, len(rows), step):
             chunk = logits[start : start + step].float()
-            loss = F.cross_entropy(  # one pass where logsumexp takes four
-                chunk.flatten(0, 1), targets[start : start + step].flatten(), reduction="none"
-            )
+            chosen = chunk.gather(2, targets[start : start + step, :, None])[:, :, 0]
             # Rounding must not make a probability above one.
-            parts.append((-loss).clamp(max=0.0).view(chunk.shape[:2]))
+            parts.append((chosen - torch.logsumexp(chunk, dim=2)).clamp(max=0.0))
         answer: np.ndarray = torch.cat(parts).cpu().numpy()
         return answer
 
