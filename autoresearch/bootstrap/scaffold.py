@@ -43,6 +43,8 @@ def scaffold(
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
 
+    Those that the session's branch has are taken from there.
+
     Where train.py exists, files that only the template's own train.py would use are left out.
 
     Args:
@@ -73,12 +75,16 @@ def scaffold(
     wanted_preset, why = preset, ""
     if preset == "auto":
         preset, why = choose_preset(describe())
-    files = render(template or "gpt", preset, heading)
+    files = {n: t.encode() for n, t in render(template or "gpt", preset, heading).items()}
     run_directory = RunDirectory(folder)
     tag = check_tag(tag or (None if source else current_tag(folder)) or default_tag())
     if is_repository(folder):
         with Repository.open(folder) as repository:
-            Record(run_directory, repository, tag).check_fetched()
+            record = Record(run_directory, repository, tag)
+            record.check_fetched()
+            # What the session has and the folder has not: deleted, or left out of a sparse checkout.
+            tip = record.branch_tip() or ""
+            files |= {n: c for n in files if tip and (c := repository.file_at(tip, n)) is not None}
     if source is not None:  # first, so that its files are kept
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +92,7 @@ def scaffold(
     kept = [name for name in files if os.path.lexists(folder / name)]
     written = [n for n in files if n not in kept and (n in COMMON or CODE_NAME not in kept)]
     for name in written:
-        write_file(folder / name, files[name].encode())
+        write_file(folder / name, files[name])
     outer = None if (folder / ".git").exists() else outer_repository(folder)
     with Record.create(run_directory, tag, [n for n in files if n in (*written, *kept)]):
         pass

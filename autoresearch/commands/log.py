@@ -111,7 +111,7 @@ def log(
     if record.is_unfetched:
         from autoresearch.record.refs import FETCH
 
-        mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")
+        mode.say(f"the record here is missing or not whole; fetch it: `{FETCH}`", style="hint")
     if is_tsv:
         _show_tsv(mode, record.session(), wanted)
         return

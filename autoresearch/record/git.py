@@ -18,6 +18,7 @@ from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.paths import CONFIG_NAME, STATE_NAME, is_safe
 from autoresearch.record.git_command import Reader, git_environment, gone, run_git
 from autoresearch.record.refs import FETCH, branch_name, check_tag
+from autoresearch.util.files import read_file
 from autoresearch.util.text import clean_line
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
@@ -351,6 +352,10 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
                 parents.decode().split(),
                 message.decode("utf-8", "replace"),
             )
+
+    def shallow(self) -> set[str]:
+        """Return the commits whose parents were not fetched, because of a depth."""
+        return set((read_file(self.common_dir / "shallow") or b"").decode().split())
 
     # Differences
 

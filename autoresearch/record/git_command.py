@@ -269,12 +269,22 @@ def _missing() -> PrerequisiteError:
 
 def gone(root: Path) -> WorkError:
     """Return the error of a run directory in which git no longer starts."""
+    if any(root.glob(".git/objects/pack/*.promisor")):
+        return _partial(root)
     if (root / ".git").exists():
         message, hint = f"git cannot be started in `{root}`", "look at `git status` there"
     else:
         message = f"the run directory `{root}` was moved or deleted"
         hint = "run `autoresearch run` in its new place: the session continues there"
     return WorkError(message, hint=hint, kind="git")
+
+
+def _partial(root: Path) -> WorkError:
+    return WorkError(
+        f"`{root}` is a partial clone, and what it lacks cannot be fetched from its remote",
+        hint="fetch all of it where the remote answers: `git fetch --refetch --no-filter origin`",
+        kind="git",
+    )
 
 
 _FULL = ("no space left", "quota exceeded", "out of diskspace")
@@ -326,6 +336,8 @@ def explain(verb: str, code: int, stderr: str, root: Path) -> WorkError:
         )
     elif says(("cannot lock ref", "reference already exists")):
         return RefMovedError(f"another process moved a ref: {reason}")
+    elif "promisor remote" in text:
+        return _partial(root)
     elif "not a git repository" in text or not root.is_dir():
         return gone(root)
     elif says(_NOT_WRITTEN):

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from autoresearch.errors import AutoresearchError, WorkError
+from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import SCHEMA, Alerted, Event
 from autoresearch.paths import RunDirectory, is_safe
 from autoresearch.record.fold import Fold, without_gc
 from autoresearch.record.git import REGULAR, Entry, RefUpdate, Repository
 from autoresearch.record.git_command import GitKilledError
-from autoresearch.record.refs import branch_ref, hand_ref, journal_ref, worktree_ref
+from autoresearch.record.refs import FETCH, branch_ref, hand_ref, journal_ref, worktree_ref
 from autoresearch.util.locks import Lock, write_lock_path
 from autoresearch.util.text import clean_json, clean_line
 
@@ -73,10 +73,13 @@ class Journal:
         Raises:
             RefMovedError: one of them does not hold its expected value; nothing was stored.
             WorkError: git or the disk failed; nothing was stored.
+            PrerequisiteError: the beginning of the record was not fetched.
         """
         with self.writing():
             line = _line(event)
             journal = self._repository.ref(self._ref)
+            if self._repository.shallow():
+                self.fold()  # nothing is added to a record whose beginning is missing
             tree = self._tree(files or {})
             if journal is None and commit is not None:  # its first parent must be the chain
                 opened = json.dumps({"v": SCHEMA, "type": "opened", "at": event.at})
@@ -109,7 +112,11 @@ class Journal:
         return self._repository.write_tree(blobs)
 
     def fold(self) -> Fold:
-        """Return the fold of all events there are now; cheap when nothing changed."""
+        """Return the fold of all events there are now; cheap when nothing changed.
+
+        Raises:
+            PrerequisiteError: the beginning of the record was not fetched.
+        """
         tip = self._repository.ref(self._ref)
         if tip == (self._fold.journal or None):
             return self._fold
@@ -136,6 +143,12 @@ class Journal:
             events = list(self._repository.chain(tip))
         if not after:
             fold = Fold(self._tag)
+            if events and events[0][0] in self._repository.shallow():
+                raise PrerequisiteError(
+                    f"the record of session `{self._tag}` was fetched with a depth: its beginning is missing",
+                    hint=f"fetch the rest: `{FETCH} --unshallow`",
+                    kind="record",
+                )
         with without_gc():
             for sha, _, message in events:
                 fold.apply(sha, message)

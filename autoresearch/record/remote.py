@@ -30,11 +30,13 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
         is_interactive: Whether git may ask for a password.
 
     Raises:
+        PrerequisiteError: the record here is not whole.
         UsageError: there is no such remote.
         WorkError: the remote refused or cannot be reached.
     """
     import git
 
+    record.check_fetched()
     refs = [
         r for r in (branch_ref(record.tag), journal_ref(record.tag)) if record.repository.ref(r)
     ]
