@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from autoresearch import __version__
-from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb
+from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb, option
 from autoresearch.errors import (
     EXIT_CODES,
     AutoresearchError,
@@ -35,7 +35,7 @@ EPILOG = f"""Exit codes: {", ".join(f"{code} {text.partition(';')[0]}" for code,
 Start with `autoresearch demo`."""
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "Start": ("demo", "init", "prepare", "doctor"),
+    "Start": ("demo", "init", "trust", "prepare", "doctor"),
     "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
     "Look": ("log", "show", "diff", "report"),
     "Change": ("revert", "export", "push"),
@@ -44,6 +44,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 _MODULES = {
     "try": "try_",
+    "trust": "init",
     **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
     **dict.fromkeys(("push", "export"), "share"),
 }
@@ -101,20 +102,17 @@ def _globals(
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
     is_verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print the traceback of an error too.")
+        bool, option("--verbose -v", "Print the traceback of an error too.")
     ] = False,
-    color: Annotated[
-        str, typer.Option("--color", metavar="WHEN", help="auto, always or never.")
-    ] = "auto",
+    color: Annotated[str, option("--color WHEN", "auto, always or never.")] = "auto",
     is_progress_hidden: Annotated[
-        bool,
-        typer.Option(
-            "--no-progress", envvar="AUTORESEARCH_NO_PROGRESS", help="No bars, no live rows."
-        ),
+        bool, option("--no-progress", "No bars, no live rows.", envvar="AUTORESEARCH_NO_PROGRESS")
     ] = False,
     _version: Annotated[
         bool,
-        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Version."),
+        option(
+            "--version -V", "Print the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     if color not in ("auto", "always", "never"):
@@ -157,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A relative entry would find `git` in the folder of a stranger.
     os.environ["PATH"] = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
+    _dump_no_core()
     if sys.platform == "win32":
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3
@@ -175,6 +174,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as exc:
         drop_broken(f"error: cannot write the output: {exc.strerror}\n")
         return 1
+
+
+def _dump_no_core() -> None:
+    """See that no crash of this process or what it starts writes its memory, keys included, to a file."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        # Of 0 Linux takes no notice where dumps are piped to a program; of 1 byte it makes none at all.
+        limit = int(sys.platform == "linux")
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (limit, resource.getrlimit(resource.RLIMIT_CORE)[1])
+        )
 
 
 def _run(args: list[str]) -> int:
@@ -282,7 +293,7 @@ def _report(error: AutoresearchError, args: Sequence[str]) -> int:
     if given.is_verbose or os.environ.get("AUTORESEARCH_DEBUG"):
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     from autoresearch.ui.console import print_error
 
     # `--json` may stand after the verb too, also where that could not be read.

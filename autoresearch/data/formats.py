@@ -27,8 +27,8 @@ from autoresearch.data.faults import (
 )
 from autoresearch.util.locks import locked
 
-MAX_DOCUMENT_BYTES = 256_000_000
-BIG_BYTES = 16_000_000
+MAX_DOCUMENT_BYTES = 256 << 20
+BIG_BYTES = 16 << 20
 """Documents longer than this are handled by one process at a time, which bounds the memory of all."""
 HEAD_BYTES = 65_536
 SEPARATOR = b"<|endoftext|>"
@@ -180,7 +180,7 @@ class Format(ABC):
 class Text(Format):
     """A document per file, or per part of a long one."""
 
-    suffixes = (".txt", ".md")
+    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".md")
 
     def check(self, path: str, head: bytes, column: str) -> None:  # noqa: ARG002
         """See that it is UTF-8."""

@@ -29,9 +29,12 @@ from autoresearch.data.formats import SUFFIXES, kind_of
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
+from autoresearch.types import GB
 from autoresearch.util.files import file_sha256, read_json, write_json
 
 MAX_DOWNLOADS = 8
+UPSTREAM_DATA = Path("~/.cache/autoresearch/data")
+"""Where karpathy's autoresearch keeps its shards: one that is what the hub lists is not fetched again."""
 REST_BYTES = 200_000_000
 """Space that must stay free after the download."""
 
@@ -190,7 +193,10 @@ def fetch(plan: HubPlan, advance: Callable[[int], None]) -> Listing:
             raise _wrong(file)
         stat = path.stat()
         found.append(SourceFile(str(path), file.kind, stat.st_size, stat.st_mtime_ns, file.split))
-    return Listing(plan.source, tuple(found), revision=plan.sha, notes=plan.notes)
+    folder = str(UPSTREAM_DATA.expanduser())
+    num_theirs = sum(f.path.startswith(folder) for f in found)
+    notes = [f"{num_theirs} files were in `{UPSTREAM_DATA}` already"] if num_theirs else []
+    return Listing(plan.source, tuple(found), revision=plan.sha, notes=(*plan.notes, *notes))
 
 
 def _stored_path(source: str) -> Path:
@@ -202,11 +208,16 @@ def _find_here(name: str, sha: str, file: HubFile) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, file.name, revision=sha, repo_type="dataset")
-    if not isinstance(found, str):
-        return None
-    path = Path(found)
+    if isinstance(found, str) and _size(path := Path(found)) == file.size:
+        return path
+    theirs = UPSTREAM_DATA.expanduser() / Path(file.name).name
+    is_same = file.sha256 and _size(theirs) == file.size and file_sha256(theirs) == file.sha256
+    return theirs if is_same else None
+
+
+def _size(path: Path) -> int | None:
     try:
-        return path if path.stat().st_size == file.size else None
+        return path.stat().st_size
     except OSError:
         return None
 
@@ -219,8 +230,8 @@ def _check_space(size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + REST_BYTES:
         raise AutoresearchError(
-            f"`{folder}` has {free / 1e9:.1f} GB free, the download needs"
-            f" {(size + REST_BYTES) / 1e9:.1f} GB",
+            f"`{folder}` has {free / GB:.1f} GB free, the download needs"
+            f" {(size + REST_BYTES) / GB:.1f} GB",
             hint="make room, set HF_HOME to another disk, or take fewer `--shards`",
             kind="disk",
         )

@@ -8,7 +8,7 @@ import glob
 import os
 import re
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ HUB_PREFIX = "hf://datasets/"
 BUILTINS = ("builtin:python", "builtin:packages")
 MIN_UNIT_BYTES, MAX_UNIT_BYTES = 1 << 20, 48 << 20
 MIN_PART_BYTES, MIN_GROUPED_PART_BYTES, MAX_PART_BYTES = 4096, 65_536, 1 << 20
+_SHARD = re.compile(r"shard_\d+\.parquet")
 NUM_GROUPED_FILES = 100
 """With fewer text files than this the parts of a file are split apart, else they stay together."""
 
@@ -127,6 +128,9 @@ def list_local(source: str) -> Listing:
             kind="data_invalid" if num_empty else "data_missing",
         )
     notes = (f"{num_empty} empty files were left out",) if num_empty else ()
+    if len(files) >= 3 and all(_SHARD.fullmatch(Path(f.path).name) for f in files):
+        files = _pinned(files)
+        notes = (*notes, "shards: the last is validation, the one before it test")
     return Listing(source, files, notes=notes)
 
 
@@ -152,6 +156,13 @@ def usable(listing: Listing, column: str) -> Listing:
         raise odd[0]
     note = f"{len(odd)} of {len(listing.files)} files were left out, the first: {odd[0].message}"
     return replace(listing, files=tuple(good), notes=(*listing.notes, note))
+
+
+def _pinned(files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+    """Return numbered shards with the splits that those of a hub dataset have."""
+    *others, test, validation = files
+    train = [replace(file, split="train") for file in others]
+    return (*train, replace(test, split="test"), replace(validation, split="validation"))
 
 
 def _is_wanted(path: Path, folder: Path) -> bool:

@@ -50,12 +50,8 @@ def stop_on_signals(
 ) -> Iterator[Terminal]:
     """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
 
-    On SIGHUP, detach from the terminal and keep running.
-
-    Args:
-        stop: Set at the first signal.
-        say: Called with a message about it.
-        promise: What becomes of the trial under way.
+    `say` is called with a message that holds `promise`: what becomes of the trial under way. On SIGHUP, detach from
+    the terminal and keep running.
     """
     terminal = Terminal()
 

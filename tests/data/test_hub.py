@@ -75,6 +75,43 @@ def test_shards_are_pinned_to_splits(server, make_config, texts):
     assert downloads[-1].done == downloads[-1].total > 0
 
 
+def test_shards_that_upstream_fetched_are_used_with_the_same_split(
+    server, make_config, texts, tmp_path, monkeypatch
+):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for number in (0, 4):
+        (theirs / f"shard_{number:05d}.parquet").write_bytes(
+            shard(texts[60 * number : 60 * number + 60])
+        )
+    (theirs / "shard_00001.parquet").write_bytes(b"x" * len(shard(texts[60:120])))  # damaged
+    monkeypatch.setattr(hub_module, "UPSTREAM_DATA", theirs)
+    config = make_config(SOURCE, shards=2)
+    summary = prepare(config)
+    assert [num_gets(server, f"shard_{n:05d}.parquet") for n in (0, 1, 3, 4)] == [0, 1, 1, 0]
+    assert any("2 files were in" in note for note in summary.warnings)
+    num_documents = {s: open_dataset(config).store(s).num_documents for s in ("train", "test")}
+    assert num_documents == {"train": 120, "test": 60}
+    assert (theirs / "shard_00001.parquet").read_bytes()[:1] == b"x"
+
+
+def test_a_folder_of_numbered_shards_has_the_split_of_the_hub(make_config, texts, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in (0, 1, 2, 6542):
+        part = texts[60 * min(number, 3) :][:60]
+        (folder / f"shard_{number:05d}.parquet").write_bytes(shard(part))
+    config = make_config(folder)
+    assert any("the last is validation" in note for note in prepare(config).warnings)
+    sizes = open_dataset(config).manifest["splits"]
+    assert [sizes[s]["documents"] for s in ("train", "validation", "test")] == [120, 60, 60]
+    own = (len(text.encode()) for text in texts[180:240])
+    assert sizes["validation"]["bytes"] == sum(own)
+    (folder / "shard_00002.parquet").rename(folder / "more.parquet")
+    prepare(config)
+    assert open_dataset(config).manifest["splits"]["validation"]["documents"] != 60
+
+
 def test_second_call_asks_nothing(server, make_config):
     config = make_config(SOURCE)
     first = prepare(config)
