@@ -82,7 +82,7 @@ def log(
         num = 0
     wanted = Filter(num, is_kept, tuple(verdict or ()), since, theme, sort)
     if foreign:
-        session = read_foreign(Path(foreign))
+        session = read_foreign(mode, Path(foreign))
         if is_tsv:
             _show_tsv(mode, session, wanted)
         else:

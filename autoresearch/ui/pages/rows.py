@@ -95,7 +95,8 @@ def _is_since(experiment: Experiment, since: str, now: datetime | None) -> bool:
 def verdict_text(experiment: Experiment) -> str:
     """Return the verdict in words, with its reason where that says more."""
     if experiment.verdict is None:
-        return experiment.state.value
+        word = f.clean(experiment.reason) if experiment.is_foreign else ""
+        return word or experiment.state.value
     verdict = experiment.verdict
     if verdict is Verdict.KEEP:
         if experiment.number == 0:
