@@ -108,9 +108,14 @@ def log(
 
 def _tell_past(mode: "OutputMode", record: "Record") -> None:
     """Say what was tried before the session, whose numbers have no place among its own."""
+    from autoresearch.errors import WorkError
     from autoresearch.record.past import past
 
-    found = past(record)
+    try:
+        found = past(record)
+    except WorkError as exc:
+        mode.warn(f"what was tried before the session cannot be read: {exc}")
+        return
     if not found or mode.is_json:
         return
     num_rows, name = sum(bool(e.trials) for e in found), record.run_directory.results.name

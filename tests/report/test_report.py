@@ -588,7 +588,7 @@ def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkey
 
     subprocess.run(["git", "clone", "-q", str(lab), str(tmp_path / "clone")], check=True)
     monkeypatch.chdir(tmp_path / "clone")
-    assert "in a clone fetch it" in call("log").stderr
+    assert "missing or not whole; fetch it: `git fetch" in call("log").stderr
     scaffold(tmp_path / "clone", preset="cpu", tag="two")
     assert call("log").stderr == "no experiment yet\n"
     subprocess.run(["git", "push", "-q", "origin", "autoresearch/two"], check=True)
