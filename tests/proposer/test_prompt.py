@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from proposer_sample import TRAIN, context, experiment, session
 
 from autoresearch.proposer.history import curve_digest, fence
-from autoresearch.proposer.prompt import Limits, build_prompt, estimate_tokens, misfits
+from autoresearch.proposer.prompt import (
+    Limits,
+    _program,
+    build_prompt,
+    estimate_tokens,
+    misfits,
+)
 from autoresearch.types import CurvePoint, Decision, Proposal, SessionNote, Verdict
 
 
