@@ -9,9 +9,16 @@ import pytest
 from stand_ins import FormulaExecutor
 
 from autoresearch.cli import main
+from autoresearch.errors import AutoresearchError
+from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine.hardware import describe
+from autoresearch.paths import RunDirectory
+from autoresearch.rundir.control import Request, request
+from autoresearch.rundir.storage import keep_weights
 from autoresearch.session.build import Lab
+from autoresearch.trial.snapshot import Folder
 from autoresearch.types import TrialSpec
+from autoresearch.util.files import write_file
 
 
 def delete(root: Path) -> None:
@@ -78,3 +85,24 @@ def test_a_folder_that_goes_ends_the_session_in_one_sentence(
     if do is move:
         session = type(night)(tmp_path / "elsewhere").session
         assert [e.number for e in session.experiments] == list(range(number + 1))
+
+
+def test_nothing_is_written_where_a_run_directory_was(tmp_path: Path) -> None:
+    run_directory = RunDirectory(tmp_path / "lab")
+    state, spec = run_directory.state, SimpleNamespace(label="t/1-0")
+    executor = SimpleNamespace(_log_directory=state / "logs", _scratch=state / "trials")
+    trained = SimpleNamespace(output=SimpleNamespace(text="x"), weights=b"x")
+    LocalExecutor._write_log(executor, spec, trained)
+    LocalExecutor._save_weights(executor, spec, trained)
+    for write in (
+        lambda: write_file(state / "logs" / "a", b""),
+        lambda: request(run_directory, Request.STOP),
+        lambda: keep_weights(run_directory, "t", 1, tmp_path / "w"),
+        lambda: Folder(state / "trials", "t", {}),
+    ):
+        with pytest.raises(AutoresearchError):
+            write()
+    assert not run_directory.root.exists()
+    run_directory.root.mkdir()
+    write_file(state / "logs" / "a", b"")
+    assert (state / "logs" / "a").exists()
