@@ -4,6 +4,8 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from record_support import Night
 
 from autoresearch.errors import WorkError
@@ -255,3 +257,24 @@ def test_stdin_and_utf_16_are_read(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert (session := read_tsv(Path("-"))).tag == "stdin"
     assert session.experiment(0).val_bpb == 1.5
+
+
+CELLS = st.sampled_from(
+    [*HEADER.split(), "bpb", "gpu", "a1", "1.5", "1.4", "0.0", "nan", "1e999", "-1", "keep", "best", "crash", "odd", "",
+     "baseline", "baseline (2)", "2026-08-03", '"x', "\0", "\n", "#", "\u0661"]
+)  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.booleans(), st.lists(st.lists(CELLS, min_size=3, max_size=6), min_size=1, max_size=9))
+def test_any_table_is_read_or_refused(tmp_path: Path, has_header: bool, rows) -> None:
+    lines = [HEADER] * has_header + ["\t".join(row) for row in rows]
+    (tmp_path / "f.tsv").write_text("\n".join(lines))
+    try:
+        session = read_tsv(tmp_path / "f.tsv")
+    except WorkError:
+        return
+    assert sorted(e.number for e in session.experiments) == list(range(len(session.experiments)))
+    best = session.experiment(session.best)
+    kept = [e.val_bpb for e in (*session.kept, best) if e.setup == best.setup and e.val_bpb]
+    assert best.val_bpb == min(kept, default=None)
