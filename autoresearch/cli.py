@@ -118,6 +118,13 @@ def _globals(
     if color not in ("auto", "always", "never"):
         raise typer.BadParameter(f"`{color}` is not auto, always or never", param_hint="--color")
     chosen: Color = color  # type: ignore[assignment]
+    if ctx.invoked_subcommand not in ("log", "report"):  # which may read a file that is named
+        _check_folder()
+    ctx.obj = State(is_json, is_quiet, is_verbose, chosen, not is_progress_hidden)
+    _GIVEN.set(ctx.obj)
+
+
+def _check_folder() -> None:
     try:
         Path.cwd()
     except FileNotFoundError as exc:
@@ -126,8 +133,6 @@ def _globals(
             hint="go to another one, for example `cd`",
             kind="not_a_run_directory",
         ) from exc
-    ctx.obj = State(is_json, is_quiet, is_verbose, chosen, not is_progress_hidden)
-    _GIVEN.set(ctx.obj)
 
 
 def _register() -> None:
@@ -245,6 +250,10 @@ def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
     verb = next((a for a in args if any(a in verbs for verbs in VERBS.values())), "autoresearch")
     reason = redact(str(problem).strip().partition("\n")[0])[:300]
     if isinstance(problem, OSError):
+        try:
+            _check_folder()
+        except PrerequisiteError as exc:
+            return exc
         places = [f"`{place}`" for place in (problem.filename, problem.filename2) if place]
         at = f" at {' and '.join(places)}" if places else ""
         error = AutoresearchError(

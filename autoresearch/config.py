@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
 
 from autoresearch.errors import ConfigError
 from autoresearch.paths import CONFIG_NAME, RunDirectory
@@ -59,7 +58,7 @@ def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any
 
 def _drawable(mix: dict[str, float]) -> dict[str, float]:
     if mix and not any(mix.values()):
-        raise PydanticCustomError("mix", "No share is above 0")
+        raise ValueError("No share is above 0")
     return mix
 
 
@@ -525,7 +524,7 @@ def _explain(exc: ValidationError, sources: Mapping[str, str]) -> ConfigError:
     first = exc.errors()[0]
     key = ".".join(str(part) for part in first["loc"][:2])
     source = sources.get(key, CONFIG_NAME)
-    message = str(first["msg"])
+    message = str(first["msg"]).removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if source == FLAG:
         return ConfigError(

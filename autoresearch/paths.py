@@ -95,17 +95,24 @@ def find_run_directory(start: Path | None = None) -> RunDirectory:
         if (folder / CONFIG_NAME).is_file() and not (folder / "autoresearch" / "cli.py").is_file():
             return RunDirectory(folder)
     hint = "make one with `autoresearch init myrun`, then `cd myrun`"
-    branch = _session_branch(here)
-    if branch:
-        hint = f"a session's branch is in this repository: `git switch {branch}`; or {hint}"
+    git = next((p / ".git" for p in (here, *here.parents) if (p / ".git").is_dir()), None)
+    branch = _session_branch(git) if git else ""
+    if git and branch:
+        way = f"`git switch {branch}`"
+        with contextlib.suppress(OSError):
+            head = (git / "HEAD").read_text(encoding="utf-8").strip()
+            if head.startswith("ref: refs/heads/autoresearch/"):
+                is_sparse = (git / "info" / "sparse-checkout").is_file()
+                restore = (
+                    "git sparse-checkout disable" if is_sparse else f"git checkout -- {CONFIG_NAME}"
+                )
+                way = f"it is checked out without {CONFIG_NAME}: `{restore}`"
+        hint = f"a session's branch is in this repository: {way}; or {hint}"
     raise PrerequisiteError(f"no run directory at `{here}`", hint=hint, kind="not_a_run_directory")
 
 
-def _session_branch(here: Path) -> str:
-    """Return a session's branch of the repository around `here`, which a clone may have and not show; or nothing."""
-    git = next((p / ".git" for p in (here, *here.parents) if (p / ".git").is_dir()), None)
-    if git is None:
-        return ""
+def _session_branch(git: Path) -> str:
+    """Return a session's branch of a repository, which a clone may have and not show; or nothing."""
     loose = (*git.glob("refs/heads/autoresearch/*"), *git.glob("refs/remotes/*/autoresearch/*"))
     names = [path.relative_to(git).as_posix() for path in loose]
     with contextlib.suppress(OSError):

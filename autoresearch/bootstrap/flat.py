@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from pathlib import Path
 
-from autoresearch.errors import PrerequisiteError
+from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.paths import PROGRAM_NAME, RunDirectory
 from autoresearch.proposer.edits import imported
 from autoresearch.util.files import is_ours, read_file, write_file
@@ -99,6 +99,7 @@ def notes(folder: Path, branch: str | None, tag: str, moved: str) -> Iterator[st
         moved: The name that the user's prepare.py has now, "" if there was none.
     """
     from autoresearch.proposer.prompt import misfits
+    from autoresearch.record.results_tsv import read_tsv
 
     theirs = f"; yours is kept as `{moved}`" if moved else ""
     yield f"`{CODE}` is a script of upstream's shape: the lab's `{PREPARE}` feeds it{theirs}"
@@ -106,7 +107,12 @@ def notes(folder: Path, branch: str | None, tag: str, moved: str) -> Iterator[st
         yield f"your branch autoresearch/{branch} stays as it is; the session begins at its tip, on autoresearch/{tag}"
     results = RunDirectory(folder).results
     if results.is_file() and not is_ours(results):
-        yield f"{results.name} stays as it is, and proposers are told what it says: `autoresearch log`"
+        try:
+            read_tsv(results)
+        except WorkError as exc:
+            yield f"{results.name} stays as it is, and proposers are not told of it: {exc}"
+        else:
+            yield f"{results.name} stays as it is, and proposers are told what it says: `autoresearch log`"
     yield "`max_lines = 0`: a file may be of any length"
     program = (read_file(folder / PROGRAM_NAME) or b"").decode("utf-8", "replace")
     if lines := misfits(program):

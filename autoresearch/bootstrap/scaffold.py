@@ -45,8 +45,9 @@ def scaffold(
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
 
-    Where train.py exists, files that only the template's own train.py would use are left out. One of upstream's shape
-    gets the two files of the template `compat`; a prepare.py that is there keeps its text under another name.
+    Those that the session's branch has are taken from there. Where train.py exists, files that only the template's own
+    train.py would use are left out. One of upstream's shape gets the two files of the template `compat`; a prepare.py
+    that is there keeps its text under another name.
 
     Args:
         folder: Made if missing.
@@ -84,10 +85,17 @@ def scaffold(
     if foreign is not None:
         tag = f"{foreign.replace('/', '-')}-lab"
     tag = check_tag(tag or (None if source else current_tag(folder)) or default_tag())
-    stays = False
+    stays, restored = False, list[str]()
     if is_repository(folder):
         with Repository.open(folder) as repository:
-            Record(run_directory, repository, tag).check_fetched()
+            record = Record(run_directory, repository, tag)
+            record.check_fetched()
+            tip = record.branch_tip() or ""
+            for name in (*COMMON, CODE_NAME, flat.PREPARE) if tip else ():
+                content = repository.file_at(tip, name)
+                if content is not None and not os.path.lexists(folder / name):
+                    write_file(folder / name, content)  # deleted, or left out of a sparse checkout
+                    restored.append(name)
             stays = is_elsewhere(repository, tag)
     if source is not None:  # first, so that its files are kept
         begin_from(run_directory, tag, source).close()
@@ -115,8 +123,8 @@ def scaffold(
         tag=tag,
         preset=preset if is_new else "",
         why=why if is_new else "",
-        written=tuple(written),
-        kept=tuple(kept),
+        written=(*restored, *written),
+        kept=tuple(n for n in kept if n not in restored),
         ignored=tuple(_ignored(wanted_preset, None if is_flat else template, kept)),
         notes=tuple(notes),
         outer=outer,

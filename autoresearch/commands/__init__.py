@@ -45,7 +45,9 @@ TagOption = Annotated[
     option("--tag TAG", "Session; default: the current one.", autocompletion=complete_tag),
 ]
 DryRunOption = Annotated[bool, option("--dry-run -n", "Show what would be done, and do nothing.")]
-FromFileOption = Annotated[str, option("--from FILE", "Read a results.tsv instead of the record.")]
+FromFileOption = Annotated[
+    str, option("--from FILE", "Read a results.tsv, or - for stdin, instead of the record.")
+]
 NoPagerOption = Annotated[bool, option("--no-pager", "Never use a pager.")]
 UnsafeOption = Annotated[
     bool, option("--unsafe-no-sandbox", "Run generated code without a sandbox; reports say so.")

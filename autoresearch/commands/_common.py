@@ -46,26 +46,14 @@ def require_trust(mode: "OutputMode", run_directory: "RunDirectory", loaded: "Lo
     trust(run_directory, loaded)
 
 
-def read_foreign(path: "Path") -> "Session":
-    """Return any results.tsv as a session, with each score's difference to the best before it."""
-    from dataclasses import replace
-
+def read_foreign(mode: "OutputMode", path: "Path") -> "Session":
+    """Return any results.tsv as a session; what is odd in it is said on stderr, unless a screen shows it."""
     from autoresearch.record.results_tsv import read_tsv
-    from autoresearch.types import Decision, Verdict
 
     session = read_tsv(path)
-    best: float | None = None
-    experiments = []
-    for e in session.experiments:
-        score = e.val_bpb
-        is_kept = e.verdict is Verdict.KEEP
-        if score is not None and best is not None:
-            decision = Decision("keep" if is_kept else "discard", e.reason, delta=score - best)
-            e = replace(e, decision=decision)
-        if is_kept and score is not None:
-            best = score
-        experiments.append(e)
-    return replace(session, experiments=tuple(experiments))
+    for alert in () if mode.is_tty else reversed(session.alerts):
+        mode.warn(alert.text)
+    return session
 
 
 def exclude(flags: "Mapping[str, bool]", flag: str, *others: str) -> None:

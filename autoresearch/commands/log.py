@@ -82,7 +82,7 @@ def log(
         num = 0
     wanted = Filter(num, is_kept, tuple(verdict or ()), since, theme, sort)
     if foreign:
-        session = read_foreign(Path(foreign))
+        session = read_foreign(mode, Path(foreign))
         if is_tsv:
             _show_tsv(mode, session, wanted)
         else:
@@ -96,7 +96,7 @@ def log(
     if record.is_unfetched:
         from autoresearch.record.refs import FETCH
 
-        mode.say(f"no record here yet; in a clone fetch it: `{FETCH}`", style="hint")
+        mode.say(f"the record here is missing or not whole; fetch it: `{FETCH}`", style="hint")
     if is_tsv:
         _show_tsv(mode, record.session(), wanted)
         return
@@ -108,9 +108,14 @@ def log(
 
 def _tell_past(mode: "OutputMode", record: "Record") -> None:
     """Say what was tried before the session, whose numbers have no place among its own."""
+    from autoresearch.errors import WorkError
     from autoresearch.record.past import past
 
-    found = past(record)
+    try:
+        found = past(record)
+    except WorkError as exc:
+        mode.warn(f"what was tried before the session cannot be read: {exc}")
+        return
     if not found or mode.is_json:
         return
     num_rows, name = sum(bool(e.trials) for e in found), record.run_directory.results.name

@@ -46,7 +46,7 @@ def report(
         raise UsageError("stdout can be neither opened nor rewritten", hint="give `-o FILE`")
     record: Record | None
     if foreign:
-        session, record = read_foreign(Path(foreign)), None
+        session, record = read_foreign(mode, Path(foreign)), None
     else:
         record = open_record(tag)
         ctx.call_on_close(record.close)

@@ -28,7 +28,7 @@ from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training
 from autoresearch.types import MB, Calibration, Outcome, Purpose, Split, TrialResult, TrialSpec
-from autoresearch.util.files import write_file
+from autoresearch.util.files import make_folder, write_file
 from autoresearch.util.killpoints import reach
 
 HUNG_SECONDS = 120.0
@@ -414,7 +414,7 @@ class LocalExecutor:
             return
         with contextlib.suppress(OSError):
             path = self._log_directory / f"{spec.label}.log"
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             path.write_text(trained.output.text, encoding="utf-8")
 
     def _save_weights(self, spec: TrialSpec, trained: Trained) -> None:
@@ -422,7 +422,7 @@ class LocalExecutor:
         assert trained.weights is not None
         path = weights_file(self._scratch, spec.label)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             with path.open("wb") as file:
                 file.write(trained.weights)
         except OSError:

@@ -86,7 +86,9 @@ def past(context: Context, cap: int, count: Count) -> str:
     newest = sorted(enumerate(context.past), key=lambda p: (p[1].verdict is Verdict.KEEP, p[0]))
     for place, e in reversed(newest):
         number = "" if e.val_bpb is None else f" {e.val_bpb:.6f}"
-        line = f"- {e.verdict or e.state}{number} | {clean(e.description, 160)}"
+        line = (
+            f"- {e.verdict or clean(e.reason, 24) or e.state}{number} | {clean(e.description, 160)}"
+        )
         if cap < (size := count(line) + 1):
             break
         lines[place], cap = line, cap - size

@@ -253,10 +253,17 @@ def _program(program: str, cap: int, count: Count) -> str:
     text = program.strip()
     if not text:
         return "# program.md\n(empty: lower val_bpb)"
-    cut = ""
-    while text and count(text) > max(cap, 200):
-        text = text[: int(len(text) * 0.8)]
-        cut = "\n(cut here: program.md is longer than its share of the prompt)"
+    whole, cap = len(text), max(cap, 200)
+    text = text[
+        : 32 * cap
+    ]  # no text has so many characters per token, and to count them takes time
+    while (size := count(text)) > cap:
+        text = text[: int(len(text) * min(0.98, cap / size))]
+    cut = (
+        "\n(cut here: program.md is longer than its share of the prompt)"
+        if len(text) < whole
+        else ""
+    )
     but = ""
     if misfits(text):
         but = (

@@ -1,6 +1,6 @@
 """Keys, addresses and proxies of the environment: made fit to be sent, or refused by name before anything is sent."""
 
-import importlib
+import importlib.util
 import os
 import re
 import unicodedata
@@ -74,11 +74,16 @@ def check_address(value: str, where: str, hint: str) -> None:
 def check_client() -> None:
     """Check that a client for HTTP can be made here: with these proxies and certificates.
 
+    The package is the one that litellm's clients use today; without it what fails is seen when a model is asked.
+
     Raises:
         PrerequisiteError: it cannot; names the variables to look at.
     """
+    name = next(filter(importlib.util.find_spec, ("httpx", "httpx2")), None)
+    if name is None:
+        return
     try:
-        importlib.import_module("httpx").Client().close()
+        importlib.import_module(name).Client().close()
     except Exception as exc:
         raise PrerequisiteError(
             f"no request can be sent: {exc}", hint=client_hint(str(exc)), kind="proposer"

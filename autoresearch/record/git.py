@@ -16,8 +16,16 @@ from typing import Any, Self
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.paths import CONFIG_NAME, STATE_NAME, is_safe
-from autoresearch.record.git_command import Reader, git_environment, gone, run_git
+from autoresearch.record.git_command import (
+    Reader,
+    git_environment,
+    gone,
+    is_partial,
+    partial,
+    run_git,
+)
 from autoresearch.record.refs import FETCH, branch_name, check_tag
+from autoresearch.util.files import read_file
 from autoresearch.util.text import clean_line
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
@@ -155,8 +163,16 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
         """Return (sha, type, content) of any object name, or None where there is none."""
         found = self._reader.read(name)
         if found is None and not self.git_dir.is_dir():  # or it would seem that nothing was there
-            raise gone(self.root)
+            raise gone(self.root, self._environment)
+        if found is None and ":" in name and self._is_partial:
+            known = self.run("rev-parse", "--verify", "--quiet", name, ok=(0, 1, 128))
+            if known.strip():  # the tree names it, and the file was left at a remote
+                raise partial(self.root)
         return found
+
+    @property
+    def _is_partial(self) -> bool:
+        return is_partial(self._environment["GIT_OBJECT_DIRECTORY"])
 
     # Objects
 
@@ -166,6 +182,8 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
 
     def _object(self, name: str, kind: str) -> bytes:
         found = self._read(name)
+        if found is None and self._is_partial:
+            raise partial(self.root)
         if found is None or found[1] != kind:
             raise WorkError(
                 f"the repository has no {kind} `{name}`",
@@ -339,6 +357,10 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
                 parents.decode().split(),
                 message.decode("utf-8", "replace"),
             )
+
+    def shallow(self) -> set[str]:
+        """Return the commits whose parents were not fetched, because of a depth."""
+        return set((read_file(self.common_dir / "shallow") or b"").decode().split())
 
     # Differences
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.errors import ErrorKind, PrerequisiteError, WorkError
+from autoresearch.record.refs import FETCH
 
 OLDEST_GIT = (2, 32)
 """The first that can be kept from the user's configuration."""
@@ -197,7 +198,7 @@ def _start(
     except OSError as exc:
         if root.is_dir() and shutil.which("git") is None:
             raise _missing() from exc
-        raise gone(root) from exc
+        raise gone(root, environment) from exc
 
 
 class Reader:
@@ -226,7 +227,7 @@ class Reader:
             except (OSError, EOFError) as exc:  # it was killed
                 self.close()
                 if not may_retry:
-                    raise gone(self._root) from exc
+                    raise gone(self._root, self._environment) from exc
                 return self.read(name, may_retry=False)
 
     def _ask(self, name: bytes) -> tuple[str, str, bytes] | None:
@@ -266,14 +267,32 @@ def _missing() -> PrerequisiteError:
     )
 
 
-def gone(root: Path) -> WorkError:
+def gone(root: Path, environment: Mapping[str, str]) -> WorkError:
     """Return the error of a run directory in which git no longer starts."""
-    if (root / ".git").exists():
-        message, hint = f"git cannot be started in `{root}`", "look at `git status` there"
-    else:
+    if not (root / ".git").exists():
         message = f"the run directory `{root}` was moved or deleted"
         hint = "run `autoresearch run` in its new place: the session continues there"
+    elif is_partial(environment.get("GIT_OBJECT_DIRECTORY", "")):
+        return partial(root)
+    else:
+        message, hint = f"git cannot be started in `{root}`", "look at `git status` there"
     return WorkError(message, hint=hint, kind="git")
+
+
+def is_partial(objects: str) -> bool:
+    """Whether a folder of objects holds some whose neighbours git left at a remote."""
+    return any(Path(objects, "pack").glob("*.promisor"))
+
+
+def partial(root: Path) -> WorkError:
+    """Return the error of a clone that lacks objects, which the lab never fetches of its own accord."""
+    return WorkError(
+        f"`{root}` is a partial clone, and lacks files that are needed here",
+        hint="fetch all of it: `git config --unset-all remote.origin.partialclonefilter;"
+        f" {FETCH} '+refs/heads/*:refs/remotes/origin/*' --refetch` (git 2.36 or"
+        " newer; else clone it without a filter)",
+        kind="git",
+    )
 
 
 _FULL = ("no space left", "quota exceeded", "out of diskspace")
@@ -325,8 +344,10 @@ def explain(verb: str, code: int, stderr: str, root: Path) -> WorkError:
         )
     elif says(("cannot lock ref", "reference already exists")):
         return RefMovedError(f"another process moved a ref: {reason}")
+    elif says(("promisor remote", "lazy fetching disabled")):
+        return partial(root)
     elif "not a git repository" in text or not root.is_dir():
-        return gone(root)
+        return gone(root, {})
     elif says(_NOT_WRITTEN):
         message, hint = f"git cannot write in `{root}`: {line}", "is the disk full? `df -h .`"
     else:

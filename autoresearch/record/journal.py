@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from autoresearch.errors import AutoresearchError, WorkError
+from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import SCHEMA, Alerted, Event
 from autoresearch.paths import RunDirectory, is_safe
 from autoresearch.record.fold import Fold, without_gc
@@ -86,10 +86,13 @@ class Journal:
         Raises:
             RefMovedError: one of them does not hold its expected value; nothing was stored.
             WorkError: git or the disk failed; nothing was stored.
+            PrerequisiteError: the beginning of the record was not fetched.
         """
         with self.writing():
             line = _line(event)
             journal = self.tip()
+            if self._repository.shallow():
+                self.fold()  # nothing is added to a record whose beginning is missing
             if journal and self._repository.ref(self._ref) is None:
                 self._repository.update_refs([RefUpdate(self._ref, journal, "")], "restore")
                 text = f"`{self._ref}` was deleted by another program; nothing is lost, it is written again"
@@ -127,7 +130,11 @@ class Journal:
         return self._repository.write_tree(blobs)
 
     def fold(self) -> Fold:
-        """Return the fold of all events there are now; cheap when nothing changed."""
+        """Return the fold of all events there are now; cheap when nothing changed.
+
+        Raises:
+            PrerequisiteError: the beginning of the record was not fetched.
+        """
         tip = self.tip()
         if tip == (self._fold.journal or None):
             return self._fold
@@ -154,6 +161,12 @@ class Journal:
             events = list(self._repository.chain(tip))
         if not after:
             fold = Fold(self._tag)
+            if events and events[0][0] in self._repository.shallow():
+                raise PrerequisiteError(
+                    f"the record of session `{self._tag}` was fetched with a depth: its beginning is missing",
+                    hint=f"fetch the rest: `{FETCH} --unshallow`",
+                    kind="record",
+                )
         with without_gc():
             for sha, _, message in events:
                 fold.apply(sha, message)

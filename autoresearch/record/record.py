@@ -31,7 +31,7 @@ from autoresearch.record.fold import (
     make,
     result_to_json,
 )
-from autoresearch.record.git import RefUpdate, Repository
+from autoresearch.record.git import AUTHOR, RefUpdate, Repository
 from autoresearch.record.git_command import RefMovedError
 from autoresearch.record.journal import Journal
 from autoresearch.record.refs import FETCH, branch_name, branch_ref
@@ -156,20 +156,39 @@ class Record(contextlib.AbstractContextManager["Record"]):
 
     @property
     def is_unfetched(self) -> bool:
-        """Whether this is a clone that has the session's branch, but not its record."""
-        if self._journal.exists or self.worktree.given():  # what began here has no other record
+        """Whether the session's branch is here, or known of a remote, and its record is not, or only an older one."""
+        is_new = not self._journal.exists and not self.worktree.given()
+        if is_new and any(
+            r.endswith(f"/{self.branch}") for r in self.repository.refs("refs/remotes/")
+        ):
+            return True
+        tip = self.branch_tip()
+        if tip is None or (not is_new and tip == self.session().tip):
             return False
-        return any(r.endswith(f"/{self.branch}") for r in self.repository.refs("refs/remotes/"))
+        # A commit of the lab that no record here holds; one that the user picked or rebased has another committer.
+        return bool(
+            self.repository.run(
+                "rev-list",
+                "-1",
+                f"--committer={AUTHOR[1]}",
+                "--grep=^Autoresearch-Experiment: ",
+                f"--grep=^Begin session {self.tag}$",
+                tip,
+                "--not",
+                "--glob=refs/autoresearch/*",
+            )
+        )
 
     def check_fetched(self) -> None:
         """See that what is written here does not begin a second record of the same session.
 
         Raises:
-            PrerequisiteError: this is a clone without the record.
+            PrerequisiteError: this is a clone without the record, or with a part of it.
         """
         if self.is_unfetched:
+            part = "does not hold all experiments of its branch" if self._journal.exists else ""
             raise PrerequisiteError(
-                f"the record of session `{self.tag}` is not in this clone",
+                f"the record of session `{self.tag}` {part or 'is not in this clone'}",
                 hint=f"fetch it: `{FETCH}`; for a new session: `autoresearch init . --tag NEW`",
                 kind="record",
             )

@@ -33,11 +33,13 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
     """Send a session to a remote, by its name or address; git may ask for a password where `is_interactive`.
 
     Raises:
+        PrerequisiteError: the record here is not whole.
         UsageError: there is no such remote, or it came with the run directory.
         WorkError: the remote refused or cannot be reached.
     """
     import git
 
+    record.check_fetched()
     repository = record.repository
     shas = {
         branch_ref(record.tag): record.branch_tip(),

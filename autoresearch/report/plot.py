@@ -12,7 +12,7 @@ from autoresearch.report.assets import last_scored
 from autoresearch.report.canvas import LIGHT, Palette, Place, draw_labels, drawable, new_figure, svg
 from autoresearch.types import CurvePoint, Session, Verdict, said
 from autoresearch.ui.charts import loss_points
-from autoresearch.ui.summary import Summary, summarize
+from autoresearch.ui.summary import Summary, running_best, summarize
 from autoresearch.ui.text import clean, fit
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def staircase(
     """
     figure, axes = new_figure(4.8, palette)
     points = _points(session, x)
-    steps = _staircase_points(points)
+    stairs = {number for number, _ in running_best(session)}
+    steps = [p for p in points if p.is_scored and p.experiment.number in stairs]
     scored = [p for p in points if p.is_scored]
     axes.set_xlabel("experiment" if x == "experiment" else "hours", color=palette.faint)
     what = "validation bits per byte (lower is better)"
@@ -115,14 +116,6 @@ def plot_title(summary: Summary) -> str:
     return text
 
 
-def _staircase_points(points: Sequence[Place]) -> list[Place]:
-    return [
-        p
-        for p in points
-        if p.is_scored and p.experiment.verdict is Verdict.KEEP and not p.experiment.reverted_by
-    ]
-
-
 def _limits(
     steps: Sequence[Place], scored: Sequence[Place], noise: float | None
 ) -> tuple[float, float]:
@@ -163,7 +156,9 @@ def _draw_steps(
 def _draw_points(axes: "Axes", shown: Sequence[Place], palette: Palette) -> dict[str, list[str]]:
     """Draw the scored experiments and return what to say of each, by the id of its group."""
     titles: dict[str, list[str]] = {}
-    standing = _staircase_points(shown)
+    standing = [
+        p for p in shown if p.experiment.verdict is Verdict.KEEP and not p.experiment.reverted_by
+    ]
     groups: list[tuple[str, list[Place], dict[str, Any]]] = [
         (
             "discarded",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
+from autoresearch.util.files import make_folder
 
 LOOK_SECONDS = 1.0
 """Between two looks for a request while nothing else happens."""
@@ -39,7 +40,7 @@ def request(run_directory: RunDirectory, what: Request) -> None:
     """
     folder = _folder(run_directory)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         (folder / what.value).touch()
     except OSError as exc:
         raise WorkError(

@@ -13,6 +13,7 @@ from autoresearch.config import StorageConfig
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
 from autoresearch.types import MB, Session
+from autoresearch.util.files import make_folder
 
 MAX_LOGS_BYTES = 500_000_000
 """Size to which .autoresearch/logs is pruned."""
@@ -32,7 +33,7 @@ def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Pa
     """
     target = weights_path(run_directory, tag, number)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         try:
             written.replace(target)
         except OSError:  # another file system

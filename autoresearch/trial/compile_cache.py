@@ -23,6 +23,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from autoresearch.util.files import make_folder
+
 MAX_BYTES = 1 << 30
 MAX_FILES = 20_000
 MAX_ENTRIES = 100_000
@@ -111,7 +113,7 @@ class CompileCaches:
                 if has_new:
                     pending.rename(baseline)
                 else:
-                    baseline.mkdir(parents=True)
+                    make_folder(baseline)
             elif has_new:
                 number = 1 + max((_number(path) for path in self._kept()), default=0)
                 pending.rename(self._folder / f"kept-{number}")
@@ -194,7 +196,7 @@ class _Harvest:
         if self.num_files > MAX_FILES or self._num_bytes > MAX_BYTES:
             raise OSError("too much")
         target = top / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         # Triton's launchers are shared objects and helper programs.
         mode = 0o755 if found.st_mode & 0o100 else 0o644
         _copy(fd, target, found.st_size, mode)

@@ -17,6 +17,7 @@ from typing import Self
 from autoresearch.errors import AutoresearchError, WorkError
 from autoresearch.paths import is_safe
 from autoresearch.sandbox.launcher.folders import wipe
+from autoresearch.util.files import make_folder
 
 _SHORT_PLACES = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the only short names there are
 
@@ -35,7 +36,7 @@ class Folder:
 
     def __init__(self, scratch: Path, label: str, files: Mapping[str, bytes]) -> None:
         try:
-            scratch.mkdir(parents=True, exist_ok=True)
+            make_folder(scratch)
             safe = "".join(c if c.isalnum() else "-" for c in label)[:40] or "trial"
             with _locked(scratch) as can_lock:
                 if can_lock:

@@ -246,6 +246,7 @@ def num_since_gain(judged: Iterable[Experiment]) -> int:
     since = 0
     for e in judged:
         convincing = e.verdict is Verdict.KEEP and not is_doubtful(e) and e.reason != "simpler"
+        convincing = convincing and not (e.is_foreign and _is_no_step(e))
         since = 0 if convincing and not e.reverted_by else since + 1
     return since
 
@@ -283,10 +284,23 @@ def ladder(session: Session, baseline: Experiment | None) -> tuple[Step, ...]:
 
 
 def running_best(session: Session) -> list[tuple[int, float]]:
-    """Return (number, val_bpb) of the baseline and of each standing keep: the staircase."""
+    """Return (number, val_bpb) of the baseline and of each standing keep: the staircase.
+
+    Of a file of others only keeps that are better than what was kept before, by the baseline's setup.
+    """
     baseline = find(session, 0)
     found = (baseline, *session.kept) if baseline else session.kept
-    return [(e.number, e.val_bpb) for e in found if e.val_bpb is not None]
+    return [
+        (e.number, e.val_bpb)
+        for e in found
+        if e.val_bpb is not None
+        and not (session.is_foreign and e is not baseline and _is_no_step(e))
+    ]
+
+
+def _is_no_step(e: Experiment) -> bool:
+    """Whether a kept row of a file of others is no gain over the best before it, or of a second comparison."""
+    return e.setup != "" or e.decision is None or (e.decision.delta or 0.0) >= 0
 
 
 def wall_seconds(session: Session, now: datetime | None) -> float:

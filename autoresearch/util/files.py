@@ -1,6 +1,7 @@
 """Files written whole: those of the user are never replaced unless the lab wrote them."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,18 @@ def read_file(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, but no run directory: one that was deleted or moved stays away.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    state = next((p for p in (path, *path.parents) if p.name == STATE_NAME), None)
+    if state is not None and not state.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(state.parent))
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def write_ours(path: Path, content: bytes) -> None:
@@ -97,7 +110,7 @@ def write_file(
         WorkError: the disk is full or the folder cannot be written (kind `disk`).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=".autoresearch-", dir=_scratch(path.parent))
         try:
             with os.fdopen(handle, "wb") as file:

@@ -184,3 +184,13 @@ def test_json_names_what_was_moved(clone: Path, capsys: pytest.CaptureFixture[st
     told = json.loads(capsys.readouterr().out)
     assert (told["tag"], "prepare.py" in told["written"]) == ("mar8-lab", True)
     assert any("prepare.upstream.py" in note for note in told["notes"])
+
+
+def test_a_table_of_another_metric_is_not_said_to_be_read(clone: Path, capsys) -> None:
+    (clone / "results.tsv").write_text(
+        "commit\tval_rmse\tstatus\tdescription\na1\t3\tkeep\tbaseline\n"
+    )
+    assert main(["init", str(clone), "--preset", "cpu"]) == 0
+    told = " ".join(" ".join(capsys.readouterr()).split())
+    assert "proposers are not told of it" in told
+    assert "has no column `val_bpb`" in told

@@ -203,6 +203,14 @@ def test_a_folder_that_is_gone(
     assert main([verb]) == 3
     assert "the current folder no longer exists" in capsys.readouterr().err
     assert main(["--version"]) == 0
+    table = tmp_path / "f.tsv"
+    table.write_text(
+        "commit\tval_bpb\tmemory_gb\tstatus\tdescription\na1\t1.5\t1\tkeep\tbaseline\n"
+    )
+    assert main(["log", "--from", str(table)]) == 0
+    assert main(["report", "--from", str(table), "-o", str(tmp_path / "r.html")]) == 0
+    assert main(["report", "--from", str(table)]) == 3
+    assert "the current folder no longer exists" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
 
 
@@ -391,7 +399,7 @@ def test_init_says_what_had_no_effect_on_files_that_stay(
     (tmp_path / "lab" / "autoresearch.toml").unlink()
     assert init(tmp_path / "lab", "--json") == 0
     assert json.loads(capsys.readouterr().out)["ignored"] == [
-        "`--preset cpu` has no effect on train.py: there already; name a new folder to have it"
+        "`--preset cpu` has no effect on train.py and autoresearch.toml: there already; name a new folder to have it"
     ]
 
 

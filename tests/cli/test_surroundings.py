@@ -98,3 +98,9 @@ def test_a_cache_that_is_a_file_is_found_by_doctor(
         (found,) = doctor._disk(doctor._State(is_quick=True))
         assert found.status == "fail"
         assert "is a file" in found.text
+
+
+def test_a_mix_of_nothing_is_told_in_the_words_of_its_check(tmp_path: Path) -> None:
+    (tmp_path / "autoresearch.toml").write_text("[proposer]\nmix = {llm = 0.0}")
+    with pytest.raises(ConfigError, match=r"`proposer.mix`: no share is above 0, got"):
+        load_config(RunDirectory(tmp_path))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from openai_server import Say, serve
@@ -197,3 +198,14 @@ def test_the_certificate_of_a_portal_is_no_outage(tmp_path: Path) -> None:
         with pytest.raises(PrerequisiteError, match=r"certificate .* is not accepted") as raised:
             LlmProposer(plain).check()
         assert "`http://`" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("module", [None, "httpx2"])
+def test_the_http_package_is_no_requirement(module: str | None, monkeypatch) -> None:
+    """It is a dependency of litellm, which may take another one."""
+    made = []
+    client = SimpleNamespace(Client=lambda: SimpleNamespace(close=lambda: made.append(1)))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == module or None)
+    monkeypatch.setattr("importlib.import_module", {"httpx2": client}.__getitem__)
+    variables.check_client()
+    assert len(made) == (module is not None)

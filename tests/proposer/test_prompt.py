@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from proposer_sample import TRAIN, context, experiment, session
 
 from autoresearch.proposer.history import curve_digest, fence
-from autoresearch.proposer.prompt import Limits, build_prompt, estimate_tokens, misfits
+from autoresearch.proposer.prompt import (
+    Limits,
+    _program,
+    build_prompt,
+    estimate_tokens,
+    misfits,
+)
 from autoresearch.types import CurvePoint, Decision, Proposal, SessionNote, Verdict
 
 
@@ -211,3 +217,18 @@ def test_no_limit_of_lines_is_no_rule() -> None:
     assert " lines or " in build_prompt(context(), Limits(60_000)).text
     unlimited = build_prompt(replace(context(), max_lines=0), Limits(60_000)).text
     assert " lines or " not in unlimited
+
+
+@pytest.mark.parametrize("word", ["word ", "x", "é" * 7 + "\n"])
+def test_a_very_long_program_is_not_counted_over_and_over(word: str) -> None:
+    counted: list[int] = []
+
+    def count(text: str) -> int:
+        counted.append(len(text))
+        return len(text) // 4
+
+    told = _program(word * (1_200_000 // len(word)), 2_000, count)
+    assert sum(counted) < 200_000
+    assert told.endswith("(cut here: program.md is longer than its share of the prompt)")
+    assert 1_800 <= len(told) // 4 <= 2_060
+    assert "cut here" not in _program(word * 100, 2_000, count)

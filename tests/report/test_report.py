@@ -501,7 +501,7 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
 
 
 def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
-    from autoresearch.commands._common import read_foreign
+    from autoresearch.record.results_tsv import read_tsv
     from autoresearch.ui.pages.as_json import schema
     from autoresearch.ui.pages.log import render
 
@@ -519,7 +519,7 @@ def test_a_table_of_others_is_not_added_to(tmp_path, monkeypatch):
     assert value["experiments"][0]["proposer"] is None
     assert value["experiments"][0]["lines_added"] is None
     assert value["summary"]["next"] is None
-    lines = [line.plain for line in render(read_foreign(tmp_path / "results.tsv"), width=200)]
+    lines = [line.plain for line in render(read_tsv(tmp_path / "results.tsv"), width=200)]
     assert any("  44.0GB  " in line for line in lines)
     assert lines[-1] == "4 of 4 shown; `--kept` the way to the best"
 
@@ -537,6 +537,37 @@ def test_the_report_of_a_table_of_others_says_only_what_it_says(tmp_path, monkey
     assert "| 1 | increase LR to 0.04 | -0.004700 | -0.004700 | - | 44.2GB | - |" in text
     assert "| crash: unknown | 1 | - | \\#3 |" in text
     assert "How to reproduce" not in text
+
+
+def test_the_order_of_a_table_of_others_is_not_its_value(tmp_path, monkeypatch):
+    from autoresearch.record.results_tsv import read_tsv
+    from autoresearch.ui.pages.as_json import schema
+    from autoresearch.ui.pages.log import render
+
+    monkeypatch.chdir(tmp_path)
+    rows = (
+        "a1\t1.389503\t1\tkeep\tbaseline",
+        "a2\t1.382862\t1\tkeep\tx",
+        "a3\t1.389153\t1\tkeep\ty",
+        "a4\t1.38\t1\ttentative\tz",
+        "b1\t2.1\t1\tkeep\tbaseline",
+        "b2\t2.0\t1\tkeep\tw",
+    )
+    text = "\n".join(["commit\tval_bpb\tmemory_gb\tstatus\tdescription", *rows]) + "\n"
+    (tmp_path / "f.tsv").write_text(text)
+    found = call("log", "--from", "f.tsv", "--json")
+    jsonschema.validate(value := json.loads(found.stdout), schema("log"))
+    assert (value["summary"]["best"], value["summary"]["best_bpb"]) == (1, 1.382862)
+    assert len(value["summary"]["alerts"]) == 3
+    for word in ("#2, is worse than the best", "`tentative` 1", "#4 is another baseline"):
+        assert f"{word}" in found.stderr
+    shown = "\n".join(line.plain for line in render(read_tsv(tmp_path / "f.tsv"), width=160))
+    assert "1.389503 -> 1.382862   -0.006641 (-0.48%)   best #1 a2" in shown
+    assert "tentative" in shown
+    assert "#4 is another baseline" in shown
+    text = call("report", "--from", "f.tsv", "-o", "-", "--format", "md").stdout
+    assert "Better by 0.006641 bits per byte" in text
+    assert "#4 is another baseline" in text.replace("\\", "")
 
 
 def test_another_session_is_reported_by_its_tag(lab):
@@ -557,7 +588,7 @@ def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkey
 
     subprocess.run(["git", "clone", "-q", str(lab), str(tmp_path / "clone")], check=True)
     monkeypatch.chdir(tmp_path / "clone")
-    assert "in a clone fetch it" in call("log").stderr
+    assert "missing or not whole; fetch it: `git fetch" in call("log").stderr
     scaffold(tmp_path / "clone", preset="cpu", tag="two")
     assert call("log").stderr == "no experiment yet\n"
     subprocess.run(["git", "push", "-q", "origin", "autoresearch/two"], check=True)

@@ -34,6 +34,7 @@ class Night:
     listeners: list[Callable[[Event | Progress | Phase], None]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     proposer: ListProposer = field(default_factory=lambda: ListProposer([]))
+    setup: Setup = SETUP
 
     def run(
         self,

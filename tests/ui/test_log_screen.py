@@ -201,6 +201,8 @@ def test_kept_rows_are_chronological_and_end_with_the_best():
         (Filter(theme="ATTENTION"), lambda e: e.theme == "attention"),
         (Filter(since="#100", num=0), lambda e: e.number >= 100),
         (Filter(since="2h", num=0), lambda e: e.number > 100),
+        (Filter(since=".5h", num=0), lambda e: e.number > 100),
+        (Filter(since="999999999999d", num=0), lambda _: True),
         (Filter(since="2026-11-21T06:00:00Z", num=0), lambda e: e.judged_at >= "2026-11-21T06"),
     ],
 )
@@ -226,6 +228,7 @@ def test_sorting_puts_missing_last(sort):
     [
         (Filter(sort="colour"), "colour"),
         (Filter(since="yesterdayish"), "yesterdayish"),
+        *((Filter(since=s), s) for s in ("0h", "-1h", "nanh", "infd", "1e9h", "²", "9" * 5000)),
         (Filter(verdicts=("maybe",)), "maybe"),
     ],
 )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from autoresearch.util.files import make_folder
 from autoresearch.util.text import hide
 
 PROMPT_NAME = "PROMPT.md"
@@ -48,7 +49,7 @@ class Scratch:
 
     def __init__(self, parent: Path | None = None) -> None:
         if parent is not None:
-            parent.mkdir(parents=True, exist_ok=True)
+            make_folder(parent)
         self.home = Path(tempfile.mkdtemp(prefix="proposer-", dir=parent)).resolve()
         self.work = self.home / "work"
         self.temporary = self.home / "tmp"

@@ -1,5 +1,6 @@
 """The experiments of a session as rows: which to show, in which order, in which columns."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -72,17 +73,13 @@ def _sorted(found: list[Experiment], wanted: Filter) -> list[Experiment]:
 
 def _is_since(experiment: Experiment, since: str, now: datetime | None) -> bool:
     text = since.strip()
-    if text.lstrip("#").isdigit():
-        return experiment.number >= int(text.lstrip("#"))
-    units = {"m": 60, "h": 3600, "d": 86_400}
+    if re.fullmatch("#?[0-9]{1,18}", text):
+        return experiment.number >= int(text.removeprefix("#"))
     limit = parse_time(text)
-    if text[-1:] in units:
-        try:
-            seconds = float(text[:-1]) * units[text[-1]]
-        except ValueError:
-            pass
-        else:
-            limit = (now or f.now()) - timedelta(seconds=seconds)
+    if found := re.fullmatch(r"([0-9]*\.?[0-9]+)([mhd])", text):
+        seconds = float(found[1]) * {"m": 60, "h": 3600, "d": 86_400}[found[2]]
+        ago = timedelta(seconds=min(seconds, 3e9))  # a century is before every experiment
+        limit = (now or f.now()) - ago if ago else None
     if limit is None:
         raise UsageError(
             f"cannot read the time `{since}`",
@@ -95,7 +92,8 @@ def _is_since(experiment: Experiment, since: str, now: datetime | None) -> bool:
 def verdict_text(experiment: Experiment) -> str:
     """Return the verdict in words, with its reason where that says more."""
     if experiment.verdict is None:
-        return experiment.state.value
+        word = f.clean(experiment.reason) if experiment.is_foreign else ""
+        return word or experiment.state.value
     verdict = experiment.verdict
     if verdict is Verdict.KEEP:
         if experiment.number == 0:
