@@ -123,11 +123,14 @@ def scope() -> None:
     os.close(ruleset)
 
 
-def install_filter(program: bytes, is_listening: bool) -> int:
+LISTENING, IN_ALL_THREADS = 8, 1 | 16
+
+
+def install_filter(program: bytes, flags: int = 0) -> int:
     """Install the BPF program; return the listener's descriptor, or 0 without one."""
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    return syscall("seccomp", 1, 8 if is_listening else 0, header)
+    return syscall("seccomp", 1, flags, header)
 
 
 def execute(spec: dict[str, Any]) -> NoReturn:

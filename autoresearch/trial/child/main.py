@@ -42,9 +42,9 @@ def main(mode: str, file: str) -> NoReturn:
         mode: `train`, `claim` or `audit`.
         file: Of the snapshot, relative to the working directory.
     """
-    sys.path.insert(0, str(Path.cwd()))
     copy_caches()
     if mode == "train":
+        sys.path.insert(0, str(Path.cwd()))
         _train(file)
     else:
         _judge(mode, file)
@@ -122,8 +122,12 @@ def _tell(error: dict[str, Any]) -> None:
 
 
 def _judge(mode: str, file: str) -> None:
-    import torch  # noqa: F401 - all that may be loaded while the trainer lives
+    # This is all that may be loaded while the trainer lives, and all of it is ours: nothing of the snapshot.
+    from autoresearch.sandbox.launcher.seal import enter_seal
+    from autoresearch.trial.child import judge_worker
 
+    enter_seal()
+    sys.path.insert(0, str(Path.cwd()))
     sock = wire.inherited()
     if sock is None:
         raise SystemExit("this process is started by the lab only")
@@ -133,13 +137,12 @@ def _judge(mode: str, file: str) -> None:
     try:
         load = channel.expect("load")
         (weights,) = channel.take_fds(1)
-        from autoresearch.trial.child import judge_worker
-
+        channel.take_no_fds()
         server = judge_worker.Server(mode, file, load, weights)
         channel.send("ready", batch_rows=server.batch_rows)
-        channel.expect("rows")
+        num_rows = int(channel.expect("rows")["num_rows"])
         has_seen_rows = True
-        server.answer(channel)
+        server.answer(channel, num_rows)
     except BaseException as exc:  # noqa: BLE001 - told by type, or by exit code alone
         if has_seen_rows:
             # Validation text was here: not one word may leave but this number.
