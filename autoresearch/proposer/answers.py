@@ -35,18 +35,49 @@ MAX_TEXT = 1500
 _QUOTED_LINES = 12
 
 _HEADING = re.compile(
-    r"^[#*\s]*(HYPOTHESIS|EXPECTED EFFECT|DESCRIPTION|THEME|NOTE|FILE)\b[*\s]*:[*\s]*(.*)$"
+    r"^[#*\s\ufeff\u200b]*(HYPOTHESIS|EXPECTED EFFECT|DESCRIPTION|THEME|NOTE|FILE)\b[*\s]*:[*\s]*(.*)$"
 )
 _OPEN = re.compile(r"^<{5,9} ?(SEARCH|WHOLE FILE)\s*$")
 _MIDDLE = re.compile(r"^={5,9}\s*$")
 _CLOSE = re.compile(r"^>{5,9} ?(REPLACE|END)\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+_MARKS = "`<<<<<<< SEARCH`, `=======`, `>>>>>>> REPLACE`, each alone at the beginning of a line"
+_NEARLY = re.compile(
+    r"^[\s>|*`+\u200b\ufeff-]*?(?:<{4,}|>{4,}|[<>]{2,}\s*(?:SEARCH|REPLACE|WHOLE FILE|END|UPDATED|ORIGINAL|HEAD)\b)"
+    r"|^\W*(?:SEARCH|REPLACE|WHOLE FILE)\W*$"
+)
+"""A line that is most likely meant as a mark; hardly a line of Python looks so."""
+_OTHER_FORMS = (
+    (re.compile(r"&lt;&lt;|&gt;&gt;"), "HTML entities (`&lt;`) in place of `<`"),
+    (re.compile(r"^\*\*\* (Begin Patch|Update File)", re.MULTILINE), "a patch (`*** Begin Patch`)"),
+    (re.compile(r"^(--- |\+\+\+ |@@ )", re.MULTILINE), "a unified diff"),
+    (re.compile(r"<(tool_call|function_call|invoke)\b|\"tool_calls\""), "a call of a tool"),
+    (re.compile(r"^\s*(```|~~~)", re.MULTILINE), "code in a fence, without marks"),
+)
+_NAMES = (
+    r"think|thinking|thought|thoughts|reasoning|reason|reflection|analysis|scratchpad|seed:think"
+)
+_THOUGHT_OPEN = re.compile(
+    rf"<(?P<a>{_NAMES})(?:\s[^<>]*)?>|\[(?P<b>think|thinking)\]|\u25c1(?P<c>think)\u25b7"
+    r"|<\|(?P<d>begin_of_thought|start_of_thought)\|>|<\|channel\|>(?P<e>analysis|commentary)\b[^\n]*?<\|message\|>"
+    r"|<unused94>(?P<f>thought)?",
+    re.IGNORECASE,
+)
+_THOUGHT_CLOSE = re.compile(
+    rf"</(?:{_NAMES})>|\[/(?:think|thinking)\]|\u25c1/think\u25b7|<\|end_of_thought\|>"
+    r"|<\|channel\|>final\b[^\n]*?<\|message\|>|<unused95>",
+    re.IGNORECASE,
+)
+_AFTER_CHANNEL = re.compile(r"<\|(?:end|return|start)\|>(?:assistant)?")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+\Z")
 
 
 class AnswerError(Exception):
     """An answer nothing can be made of; the message is written for the agent that gave it."""
+
+
+class NoAnswerError(AnswerError):
+    """An answer without any edit."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +118,19 @@ def clean(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def parse_answer(text: str, paths: Sequence[str]) -> Answer:
-    """Read an answer.
+    """Read an answer; what a model thought before it is left out.
 
     Args:
         text: What the agent said.
         paths: Editable paths; the first is meant when no FILE heading is given.
 
     Raises:
-        AnswerError: a block is not closed, or a block is for a file that is not editable.
+        NoAnswerError: it holds no edit; says what it holds instead.
+        AnswerError: it can be read in more than one way, or a mark is missing or wrong; says what was seen, where.
     """
-    lines = _THOUGHT.sub("", text).replace("\r\n", "\n").split("\n")
+    lines = _without_thoughts(text.replace("\r\n", "\n").split("\n"))
     headings: dict[str, list[str]] = {}
+    places: dict[str, int] = {}
     edits: list[Block | WholeFile] = []
     path, current, i = paths[0], "", 0
     while i < len(lines):
@@ -109,23 +142,140 @@ def parse_answer(text: str, paths: Sequence[str]) -> Answer:
         elif match := _HEADING.match(line):
             current, said = match.group(1).lower(), match.group(2)
             if current == "file":
-                path, current = said.strip().strip("`*\"' "), ""
+                path, current = _path_of(said, paths), ""
+            elif current in headings and current != "note":
+                raise AnswerError(
+                    f"the answer holds {current.upper()} twice, at lines {places[current]} and {i + 1}: give one"
+                    " proposal, with each heading once"
+                )
+            elif edits and (not headings or current not in ("note", "theme")):
+                raise AnswerError(
+                    f"an edit stands before {current.upper()} at line {i + 1}: give all headings first, then the edits"
+                    " that belong to them"
+                )
             else:
                 headings.setdefault(current, []).append(said)
+                places[current] = i + 1
         elif _FENCE.match(line):
             current = ""
+        elif _NEARLY.match(line):
+            raise _wrong_mark(i, line)
         elif current:
             headings[current].append(line)
         i += 1
+    if not edits:
+        raise NoAnswerError(
+            f"the answer holds no edit but {_seen(text, lines)}: give at least one SEARCH/REPLACE block, with the marks"
+            f" {_MARKS}"
+        )
     return Answer(tuple(edits), {k: clean("\n".join(v)) for k, v in headings.items()})
+
+
+def read_headings(text: str) -> dict[str, str]:
+    """Return the headings of a description without edits; of one given twice the last."""
+    headings: dict[str, list[str]] = {}
+    current = ""
+    for line in text.splitlines():
+        if match := _HEADING.match(line):
+            current = match.group(1).lower()
+            headings[current] = [match.group(2)]
+        elif current:
+            headings[current].append(line)
+    return {k: clean("\n".join(v)) for k, v in headings.items()}
+
+
+def _without_thoughts(lines: Sequence[str]) -> list[str]:
+    """Return the lines with those emptied, or parts of them, that are between marks of thinking.
+
+    Within a block nothing is a mark: code may hold such words. A closing mark without an opening one ends what was
+    thought since the beginning: some servers keep the opening mark to themselves.
+
+    Raises:
+        AnswerError: a thought has no end.
+    """
+    result = list(lines)
+    i = 0
+    while i < len(result):
+        line = result[i]
+        if _OPEN.match(line):
+            i = _end_of(result, i)
+        elif match := _THOUGHT_OPEN.search(line):
+            rest = [line[match.end() :], *result[i + 1 :]]
+            found = next(
+                ((n, m) for n, r in enumerate(rest) if (m := _THOUGHT_CLOSE.search(r))), None
+            )
+            if found is None and line[: match.start()].strip():
+                i += 1  # A word about thinking, not a thought.
+                continue
+            if found is None:
+                raise NoAnswerError(
+                    f"the thought that begins at line {i + 1} of the answer, `{match.group()}`, has no end: close it,"
+                    " then give the answer"
+                )
+            number, close = found
+            after = rest[number][close.end() :]
+            result[i : i + number + 1] = [line[: match.start()] + after] + [""] * number
+            continue
+        elif match := _THOUGHT_CLOSE.search(line):
+            result[: i + 1] = [""] * i + [line[match.end() :]]
+            continue
+        elif match := _AFTER_CHANNEL.search(line):
+            result[i] = line[: match.start()] + line[match.end() :]
+            continue
+        i += 1
+    return result
+
+
+def _end_of(lines: Sequence[str], start: int) -> int:
+    """Return the line after the block that opens at `start`; the next line where a thought holds half a block."""
+    for i in range(start + 1, len(lines)):
+        if _CLOSE.match(lines[i]):
+            return i + 1
+        if _OPEN.match(lines[i]) or (
+            _THOUGHT_CLOSE.match(lines[i].strip()) and any(map(_OPEN.match, lines[i:]))
+        ):
+            break
+    return start + 1
+
+
+def _path_of(said: str, paths: Sequence[str]) -> str:
+    """Return the editable path a FILE heading means: `./train.py` and `train.py (the only file)` are clear."""
+    said = said.strip().strip("`*\"' ")
+    bare = re.sub(r"\s+[(\[#,-].*$", "", said).strip("`*\"' :")
+    for path in paths:
+        if bare in (path, f"./{path}") or (bare.startswith("/") and bare.endswith(f"/{path}")):
+            return path
+    return bare or said
+
+
+def _wrong_mark(i: int, line: str) -> AnswerError:
+    shown = clean(ascii(line)[1:-1] if not line.isascii() else line, 80)
+    return AnswerError(
+        f"line {i + 1} of the answer, `{shown}`, looks like a mark, but is none that can stand there: the marks are"
+        f" {_MARKS}"
+    )
+
+
+def _seen(text: str, lines: Sequence[str]) -> str:
+    """Return in words what an answer without edits holds."""
+    for pattern, name in _OTHER_FORMS:
+        if pattern.search(text):
+            return name
+    first = next((line for line in lines if line.strip()), "")
+    return f"text that begins with `{clean(first, 80)}`" if first else "nothing"
 
 
 def _read_block(
     lines: Sequence[str], start: int, path: str, kind: str
 ) -> tuple[Block | WholeFile, int]:
     """Read the block that opens at `start`; return it and the index of its last line."""
-    end = next((i for i in range(start + 1, len(lines)) if _CLOSE.match(lines[i])), None)
-    if end is None:
+    end = start
+    for end in range(start + 1, len(lines)):
+        if _CLOSE.match(lines[end]):
+            break
+        if _OPEN.match(lines[end]) or _NEARLY.match(lines[end]):
+            raise _wrong_mark(end, lines[end])
+    else:
         raise AnswerError(
             f"the block that opens at line {start + 1} of the answer is not closed: the answer was cut off,"
             " or the closing mark is missing"
@@ -135,9 +285,15 @@ def _read_block(
         if len(body) > 1 and _FENCE.match(body[0]) and _FENCE.match(body[-1]):
             body = body[1:-1]
         return WholeFile(path, "".join(f"{line}\n" for line in body)), end
-    middle = next((i for i, line in enumerate(body) if _MIDDLE.match(line)), None)
-    if middle is None:
-        raise AnswerError(f"the block at line {start + 1} of the answer has no `=======` line")
+    middles = [i for i, line in enumerate(body) if _MIDDLE.match(line)]
+    exact = [i for i in middles if body[i].strip() == "======="]
+    middles = exact if len(exact) == 1 else middles
+    if len(middles) != 1:
+        raise AnswerError(
+            f"the block at line {start + 1} of the answer has {len(middles) or 'no'} `=======` line"
+            + ("s, not one: give the file whole if it holds such a line" if middles else "")
+        )
+    middle = middles[0]
     return Block(path, tuple(body[:middle]), tuple(body[middle + 1 :])), end
 
 
@@ -147,8 +303,6 @@ def apply_answer(answer: Answer, files: Mapping[str, str]) -> dict[str, str]:
     Raises:
         AnswerError: an edit cannot be made; says all that is wrong, with the nearest lines.
     """
-    if not answer.edits:
-        raise AnswerError("the answer holds no edit: give at least one SEARCH/REPLACE block")
     unknown = sorted({edit.path for edit in answer.edits} - set(files))
     if unknown:
         names, allowed = ", ".join(f"`{p}`" for p in unknown), ", ".join(f"`{p}`" for p in files)

@@ -1,5 +1,6 @@
 """The protocol of proposers: what a proposer is given and what it must answer."""
 
+import random
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -8,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Alerted
-from autoresearch.proposer.llm.errors import PAUSE_SECONDS
-from autoresearch.types import Proposal, Session, Usage
+from autoresearch.proposer.llm.errors import PAUSE_SECONDS, wait_seconds
+from autoresearch.types import Experiment, Proposal, Reason, Session, Usage
+from autoresearch.util.text import one_line
 
 if TYPE_CHECKING:
     from autoresearch.proposer.prompt import Preview
 
 MAX_ROUNDS = 3
 """Rounds in which an answer that cannot be applied may be repaired."""
+MAX_USELESS = 10
+"""So many useless conversations in a row pause a proposer."""
 Notify = Callable[[Alerted], None]
 """Called with an alert for the user."""
 
@@ -39,6 +43,7 @@ class Context:
     """program.md as it is now."""
     max_lines: int
     budget_seconds: float
+    max_bytes: int = 128_000
     startup_seconds: float = 0.0
     """Start-up a trial may take before its clock starts; 0: not known."""
     noise_bpb: float | None = None
@@ -54,6 +59,8 @@ class Context:
     """The session has not found anything for long: ask for a different kind of idea."""
     curves: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     """Experiment number -> `CurvePoint`s of its first trial, for the last few and the incumbent."""
+    past: tuple[Experiment, ...] = ()
+    """What was tried before the session, under another setup: never compared with what is measured."""
     log_tails: Mapping[int, str] = field(default_factory=dict)
     """Experiment number -> end of its output, for the last crashes; untrusted text."""
 
@@ -96,17 +103,30 @@ class Proposer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a change will not be tried; `message` is fit for an agent to act on."""
+
+    reason: Reason
+    message: str
+
+
+def refuse(reason: Reason, **values: object) -> Refusal:
+    """Return a refusal with the sentence of its reason, filled in."""
+    return Refusal(reason, reason.text.format(**values))
+
+
 class EditFailedError(AutoresearchError):
-    """An answer came and was paid for, but gave nothing to try; recorded as a discard.
+    """An answer came and was paid for, but holds no change that may be tried; recorded as a discard.
 
     Args:
-        reason: `edit_failed`, `duplicate`, `no_op`, `seed_only`, `out_of_scope_edit`, `too_long`.
+        reason: Of the refusal.
         proposal: What is known of the idea (description, usage, attachments), files unchanged.
     """
 
     def __init__(self, message: str, *, reason: str, proposal: Proposal) -> None:
-        super().__init__(message, kind="proposer")
-        self.reason = reason
+        super().__init__(one_line(message, 400), kind="proposer")
+        self.reason = Reason.EDIT_FAILED if reason == Reason.SYNTAX else reason
         self.proposal = proposal
 
 
@@ -145,6 +165,70 @@ class CancelledError(AutoresearchError):
     def __init__(self, message: str, *, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.usage = usage or Usage()
+
+
+class Streak:
+    """What a proposer could not give in a row, and how long it is left alone for that.
+
+    Waits grow until a whole proposal succeeded: a call that works in between changes nothing.
+
+    Args:
+        name: The proposer's.
+        advice: What helps where its answers are useless.
+    """
+
+    def __init__(self, name: str, advice: str) -> None:
+        self._name = name
+        self._advice = advice
+        self._num_failures = 0
+        self._num_useless = 0
+        self._rng = random.SystemRandom()
+
+    def end(self) -> None:
+        """Note that a whole proposal succeeded."""
+        self._num_failures = self._num_useless = 0
+
+    def wait(self, *, is_paid: bool, retry_after: float | None = None) -> float:
+        """Note a failure and return the seconds to wait, longer where it may have cost money."""
+        self._num_failures += 1
+        return wait_seconds(self._num_failures + 2 * is_paid, retry_after, self._rng)
+
+    def useless(
+        self, refusal: Refusal, proposal: Proposal, hint: str | None = None
+    ) -> AutoresearchError:
+        """Note a conversation that ended in a refusal and return the error that says so.
+
+        No experiment is made of a proposer that gave nothing at all, or one useless answer after another.
+
+        Args:
+            refusal: Of the last answer.
+            proposal: What is known of the idea, files unchanged.
+            hint: What helps, where that is known better than `advice`.
+        """
+        if refusal.reason is Reason.NO_ANSWER:
+            return ProposerUnavailableError(
+                f"{self._name} gives nothing to try: {one_line(refusal.message, 300)}",
+                hint=hint or self._advice,
+                retry_seconds=self.wait(is_paid=True),
+                usage=proposal.usage,
+            )
+        self._num_useless += 1
+        if self._num_useless < MAX_USELESS:
+            return EditFailedError(refusal.message, reason=refusal.reason, proposal=proposal)
+        self._num_useless = 0
+        return ProposerUnavailableError(
+            f"{self._name} returned {MAX_USELESS} unusable answers in a row, the last:"
+            f" {one_line(refusal.message, 200)}",
+            hint=hint or self._advice,
+            retry_seconds=PAUSE_SECONDS,
+            usage=proposal.usage,
+        )
+
+
+def is_over(last: Refusal | None, refusal: Refusal, rounds_left: int) -> bool:
+    """Return whether a conversation ends here: no round is left, or the answer was empty twice in a row."""
+    is_empty = refusal.reason is Reason.NO_ANSWER
+    return not rounds_left or (is_empty and last is not None and last.reason is Reason.NO_ANSWER)
 
 
 def unforeseen(name: str, error: Exception) -> ProposerUnavailableError:

@@ -5,32 +5,35 @@ only the seed, one that is not Python, one that is too long, and one that was tr
 """
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
 
-from autoresearch.proposer.answers import MAX_DESCRIPTION, clean
-from autoresearch.proposer.base import Context
+from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, split_lines
+from autoresearch.proposer.base import Context, Refusal, refuse
 from autoresearch.proposer.search import constants
-from autoresearch.types import Proposal, ProposerKind, Usage
-
-Reason = Literal[
-    "edit_failed", "out_of_scope_edit", "no_op", "seed_only", "syntax", "too_long", "duplicate"
-]
+from autoresearch.types import Proposal, ProposerKind, Reason, Usage
+from autoresearch.util.text import redact
 
 _SEED = re.compile(r"(?:^|_)seed(?:_|$)", re.IGNORECASE)
 _SEEDERS = {"manual_seed", "manual_seed_all", "seed", "seed_all", "default_rng", "RandomState"}
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a change will not be tried; `message` is one sentence, fit for an agent to act on."""
-
-    reason: Reason
-    message: str
+_COMMENT = re.compile(r"^(?:#|//|/\*|<!--)\s*(.*?)[\s*/>)\]-]*$|^[^\"'#]*#\s*((?:\.{3}|\u2026).*)$")
+_ELIDED = re.compile(
+    r"^[\[(<]?(\.{3}|\u2026)"
+    r"|\b(rest|remainder|remaining|others?|existing|previous|original|everything else|same)\b.{0,60}"
+    r"\b(unchanged|omitted|elided|as (it )?(is|was|before|above)|the same|stays?|remains?|here|continues?)\b"
+    r"|^\W*(and )?(the )?(rest|remainder) of (the )?(\w+ ){0,2}"
+    r"(code|file|script|function|class|method|module|program|constants|loop|implementation|model)\W*$"
+    r"|\bexisting code\b|\b(unchanged|omitted|elided|truncated|snip(ped)?)\W*$",
+    re.IGNORECASE,
+)
+"""Words of a comment that stands for code."""
+_OWED = ("build_model", "Trial.join(", ".submit(", "evaluate_bpb(")
+"""What a program calls or offers by the contract: one that has it must not lose it."""
 
 
 def identity(files: Mapping[str, str]) -> str:
@@ -52,15 +55,12 @@ def identity(files: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_change(
-    context: Context, files: Mapping[str, str], *, max_lines: int | None = None
-) -> Refusal | None:
+def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
     """Return why a change may not be tried in this session, or None.
 
     Args:
         context: What is known; its files are the incumbent's.
         files: Path -> text after the change.
-        max_lines: None takes the context's.
     """
     in_flight = {
         identity({**context.files, **p.files}): clean(p.description, 100) for p in context.in_flight
@@ -68,7 +68,8 @@ def check_change(
     refusal = check_files(
         context.files,
         files,
-        max_lines=context.max_lines if max_lines is None else max_lines,
+        max_lines=context.max_lines,
+        max_bytes=context.max_bytes,
         tried=context.tried,
         in_flight=in_flight,
     )
@@ -78,9 +79,8 @@ def check_change(
     mine = changed_constants(context.files, files)
     for p in context.in_flight:
         if mine and dict(p.parameters) == mine:
-            return Refusal(
-                "duplicate", f"the same change is under trial now: {clean(p.description, 100)}"
-            )
+            which = f"the proposal under trial now ({clean(p.description, 100)}) leads to"
+            return refuse(Reason.DUPLICATE, which=which)
     return None
 
 
@@ -98,6 +98,7 @@ def check_files(
     after: Mapping[str, str],
     *,
     max_lines: int,
+    max_bytes: int,
     tried: Mapping[str, int],
     in_flight: Mapping[str, str] | None = None,
 ) -> Refusal | None:
@@ -106,64 +107,123 @@ def check_files(
     Args:
         before: Editable path -> text at the incumbent; its keys are the editable files.
         after: Editable path -> text after the change.
-        max_lines: Longest editable file in lines.
+        max_lines: Longest editable file in lines; 0 is no limit.
+        max_bytes: Longest editable file in bytes.
         tried: Identity -> number of the experiment that tried it.
         in_flight: Identity -> description of what is under trial or waiting.
     """
-    outside = sorted(set(after) - set(before))
-    if outside:
-        allowed = ", ".join(f"`{path}`" for path in sorted(before))
-        names = ", ".join(f"`{path}`" for path in outside)
-        return Refusal("out_of_scope_edit", f"{names} may not be changed, only {allowed}")
+    if outside := sorted(set(after) - set(before)):
+        return refuse(Reason.OUT_OF_SCOPE, names=listed(outside), allowed=listed(before))
     full = {**before, **after}
-    if all(full[path] == before[path] for path in before):
-        return Refusal("no_op", "the change leaves every file as it is")
-    for path in sorted(before):
-        refusal = _check_one(path, before[path], full[path], max_lines)
+    paths = [path for path in sorted(before) if full[path] != before[path]]
+    for path in paths:
+        refusal = _elided(path, before[path], full[path])
+        refusal = refusal or _check_one(path, before[path], full[path], max_lines, max_bytes)
         if refusal is not None:
             return refusal
-    paths = [path for path in before if full[path] != before[path]]
-    if all(
-        path.endswith(".py") and _skeleton(full[path], False) == _skeleton(before[path], False)
-        for path in paths
-    ):
-        return Refusal(
-            "no_op", "the change touches only comments or formatting: nothing that runs differs"
-        )
-    if all(
-        path.endswith(".py") and _skeleton(full[path], True) == _skeleton(before[path], True)
-        for path in paths
-    ):
-        return Refusal(
-            "seed_only",
-            "the change touches only random seeds: the lab sets those, luck is not a gain",
-        )
+    for is_seedless, reason in ((False, Reason.NO_OP), (True, Reason.SEED_ONLY)):
+        if all(
+            path.endswith(".py")
+            and _skeleton(full[path], is_seedless) == _skeleton(before[path], is_seedless)
+            for path in paths
+        ):
+            return refuse(reason)
+    old, new = ("\n".join(files[path] for path in before) for files in (before, full))
+    if lost := [word for word in _OWED if word in old and word not in new]:
+        problem = f"the program has no {listed(lost)} any more: it cannot be trained or judged"
+        return refuse(Reason.EDIT_FAILED, problem=problem)
     mine = identity(full)
     if mine in tried:
-        return Refusal("duplicate", f"experiment #{tried[mine]} tried exactly these files")
+        return refuse(Reason.DUPLICATE, which=f"experiment #{tried[mine]} tried")
     if in_flight and mine in in_flight:
-        return Refusal("duplicate", f"exactly these files are under trial now: {in_flight[mine]}")
+        which = f"the proposal under trial now ({in_flight[mine]}) leads to"
+        return refuse(Reason.DUPLICATE, which=which)
     return None
 
 
-def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | None:
-    if after == before:
-        return None
+def listed(paths: Iterable[str]) -> str:
+    """Return names in backticks, with commas."""
+    return ", ".join(f"`{path}`" for path in paths)
+
+
+def _check_one(
+    path: str, before: str, after: str, max_lines: int, max_bytes: int
+) -> Refusal | None:
+    lines, size = len(after.splitlines()), len(after.encode("utf-8", "replace"))
+    if max_lines and lines > max_lines and lines > len(before.splitlines()):
+        return refuse(Reason.TOO_LONG, path=path, size=f"{lines} lines", most=max_lines)
+    if size > max_bytes and size > len(before.encode("utf-8", "replace")):
+        return refuse(Reason.TOO_LONG, path=path, size=f"{size:,} bytes", most=f"{max_bytes:,}")
     if "\0" in after:
-        return Refusal("syntax", f"`{path}` holds a null character")
-    num_lines = len(after.splitlines())
-    if num_lines > max_lines and num_lines > len(before.splitlines()):
-        return Refusal(
-            "too_long", f"`{path}` would have {num_lines} lines, at most {max_lines} are allowed"
-        )
+        return refuse(Reason.SYNTAX, path=path, problem=": it holds a null character")
+    if redact(before) == before and redact(after) != after:
+        problem = f"`{path}` would hold a key or password of this machine"
+        return refuse(Reason.EDIT_FAILED, problem=problem)
     if path.endswith(".py"):
         try:
             compile(after, path, "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
             where = f" at line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
             said = exc.msg if isinstance(exc, SyntaxError) else str(exc)
-            return Refusal("syntax", f"`{path}` is not valid Python{where}: {said}")
+            return refuse(Reason.SYNTAX, path=path, problem=f"{where}: {said}")
     return None
+
+
+def _elided(path: str, before: str, after: str) -> Refusal | None:
+    """Return a refusal of new lines that stand for code which is not there."""
+    known = {line.strip() for line in split_lines(before)}
+    last = ""
+    for line in map(str.strip, split_lines(after)):
+        match = _COMMENT.match(line)
+        words = (match.group(1) or match.group(2) or "") if match else ""
+        is_bare = line in ("...", "\u2026", "[...]") and not last.endswith(":")
+        if line not in known and (is_bare or _ELIDED.search(words)):
+            problem = (
+                f"`{path}` would hold `{clean(line, 80)}` in place of code: write out every line"
+            )
+            return refuse(Reason.EDIT_FAILED, problem=problem)
+        last = line or last
+    return None
+
+
+_LONG_LITERAL = 1000
+
+
+def long_literals(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the long literals that a change brings, `train.py line 12: 40,000 bytes`: weights or text fit in one.
+
+    Args:
+        before: Path -> text.
+        after: Path -> text, of the changed files.
+    """
+    found = []
+    for path, text in after.items():
+        known = {key for _, _, key in _literals(before.get(path, ""))}
+        sizes: dict[int, int] = {}
+        for line, size, key in _literals(text):
+            if key not in known:
+                sizes[line] = max(size, sizes.get(line, 0))
+        found += [f"{path} line {line}: {size:,} bytes" for line, size in sorted(sizes.items())]
+    return found
+
+
+def _literals(text: str) -> list[tuple[int, int, str]]:
+    """Return line, bytes and content of long texts, numbers and collections; a number in a collection is 8 bytes."""
+    found = []
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.expr):
+                continue
+            size = 0
+            if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+                size = 8 * sum(isinstance(inner, ast.Constant) for inner in ast.walk(node))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                size = len(node.value)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+                size = node.value.bit_length() // 8
+            if size >= _LONG_LITERAL:
+                found.append((node.lineno, size, ast.get_source_segment(text, node) or ""))
+    return found
 
 
 def _skeleton(text: str, is_seedless: bool) -> str | None:
@@ -178,6 +238,8 @@ def _skeleton(text: str, is_seedless: bool) -> str | None:
             body[0] = ast.Pass()
         if is_seedless:
             _blank_seeds(node)
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            node.value = hex(node.value)  # Python writes no long ones as decimals
     return ast.dump(tree)
 
 
@@ -261,3 +323,14 @@ def describe(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         first = next((line for line in lines if line[0] == "+"), lines[0] if lines else "")
         parts.append(f"{path} (+{added} -{len(lines) - added}): {first[1:].strip()}")
     return clean("; ".join(parts), MAX_DESCRIPTION) or "no change"
+
+
+def imported(text: str | bytes) -> set[str]:
+    """Return what a program imports, by the first part of each name; empty if it is not Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    names |= {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    return {name.split(".")[0] for name in names}

@@ -54,6 +54,7 @@ def specification(
         "seal": policy.seal,
         "sealing_filter": seal.hex(),
         "patient": patient_calls() if seal else [],
+        "ports": None if policy.ports is None else list(policy.ports),
         "uid": uid,
         "groups": node_groups(machine_paths.gpu_nodes()) if policy.needs_gpu else [],
         "capabilities": kept_capabilities() if uid is not None else 0,

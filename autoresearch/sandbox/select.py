@@ -1,5 +1,6 @@
 """Chooses the sandbox backend: which ones work on this machine, found by running them."""
 
+import dataclasses
 import functools
 import os
 import shutil
@@ -37,18 +38,21 @@ elif not refused(os.open, outside + "/new", os.O_CREAT | os.O_WRONLY): print("wr
 elif not refused(_socket.socket, _socket.AF_INET, _socket.SOCK_STREAM): print("opens network sockets")
 elif not refused(os.kill, parent, 0): print("signals processes outside")
 else:
+    if "seal" in sys.argv[3:]:
+        # Before /dev/shm is tried: what Landlock cannot judge is answered by who asks for the seal, from here on.
+        sys.path.append(sys.argv[-1])
+        from launcher.seal import enter_seal
+        enter_seal()
     name = f"/dev/shm/autoresearch-{os.getpid()}"
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
     if sys.platform == "linux" and "shm" in sys.argv[3:]:
         os.close(os.open(name, flags, 0o600))
         os.unlink(name)
     os.close(os.open("written", os.O_CREAT | os.O_WRONLY))
-    if "seal" in sys.argv[3:]:
-        sys.path.append(sys.argv[-1])
-        from launcher.seal import enter_seal
-        enter_seal()
     print("ok", flush=True)
-    while "seal" in sys.argv[3:] and not refused(os.stat, "/"): pass
+    if "seal" in sys.argv[3:]:
+        os.write(int(sys.argv[-2]), b"seal")
+        while not refused(os.stat, "/"): pass
 """
 _CODE_LOOSE = _CODE.replace("elif not refused(os.kill, parent, 0)", "elif False")
 
@@ -92,13 +96,13 @@ def _try(sandbox: Sandbox) -> str:
         argv = [keeper.interpreter(), "-I", "-S", "-c", code, str(outside), str(os.getpid())]
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            is_sealed = sandbox.guarantees["notes"]
-            if is_sealed:
-                flags += ["seal", str(keeper.LAUNCHER.parent)]
-            policy = Policy("train", home, home, seal=theirs.fileno() if is_sealed else None)
+            policy = Policy("train", home, home)
+            if sandbox.guarantees["notes"]:
+                # It asks for its own seal; the answer is for us.
+                flags += ["seal", str(ours.fileno()), str(keeper.LAUNCHER.parent)]
+                sealed = {"inherit": (ours.fileno(),), "seal": theirs.fileno()}
+                policy = dataclasses.replace(policy, **sealed)
             command = sandbox.wrap([*argv, *flags], policy)
-            # One that is sealed waits for it; asked before it has begun, the keeper answers once it can.
-            ours.sendall(b"seal")
             result = subprocess.run(
                 command.argv,
                 env=dict(command.env),
@@ -112,12 +116,14 @@ def _try(sandbox: Sandbox) -> str:
                 errors="replace",
             )
             theirs.close()
-            answer = ours.recv(256).decode() if is_sealed else "ok\n"
-        if result.stdout.strip() == "ok" and result.returncode == 0 and answer == "ok\n":
+            sealing = ours.recv(256).decode() if policy.seal is not None else "ok\n"
+        if result.stdout.strip() == "ok" and result.returncode == 0 and sealing == "ok\n":
             return "ok"
-        said = (result.stdout + result.stderr + answer).strip()
+        said = (result.stdout + result.stderr + sealing).strip()
         return said[-500:] or f"exit {result.returncode}"
-    except (OSError, subprocess.SubprocessError) as error:
+    except subprocess.TimeoutExpired as error:
+        return f"did not answer in {error.timeout:g} s"
+    except OSError as error:
         return str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -25,12 +25,7 @@ PUSH_SECONDS = 60.0
 
 
 class Upkeep:
-    """Keeps a run directory in order while a session runs.
-
-    Args:
-        record: The session.
-        config: Its settings.
-    """
+    """Keeps a run directory in order while a session runs."""
 
     def __init__(self, record: Record, config: Config) -> None:
         self._record = record
@@ -124,7 +119,9 @@ class Upkeep:
         if there and policy != "none" and experiment.verdict is Verdict.KEEP:
             keep_weights(where, tag, experiment.number, there.pop())
         # Nothing else waits: the rest is of an incumbent run again, or of a lab that was killed.
-        for path in weights_file(where.trials, label_of(experiment, tag)).parent.glob("*.safetensors"):
+        for path in weights_file(where.trials, label_of(experiment, tag)).parent.glob(
+            "*.safetensors"
+        ):
             path.unlink(missing_ok=True)
         drop_weights(where, self._record.session(), policy)
 

@@ -26,6 +26,10 @@ class Say:
     tokens_cached: int = 0
     raw: bytes | None = None
     """Sent instead of anything sensible."""
+    kind: str = "application/json"
+    """Content type of what is sent whole."""
+    param: str | None = None
+    """The option an error names."""
     is_broken_off: bool = False
     """The connection ends in the middle of the answer."""
 
@@ -49,6 +53,27 @@ class Server:
             else "".join(p["text"] for p in m["content"])
             for m in self.requests[index]["messages"]
         )
+
+
+def completion(text: str, usage: Any = None, finish: str = "stop") -> bytes:
+    """Return an answer that is not streamed."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    frame = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
+    return json.dumps({**frame, "choices": [choice], "usage": usage}).encode()
+
+
+def events(*deltas: dict[str, Any], finish: str = "stop", usage: Any = None) -> bytes:
+    """Return a stream of these deltas."""
+    frame = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    chunks.append({"index": 0, "delta": {}, "finish_reason": finish})
+    frames: list[dict[str, Any]] = [{**frame, "choices": [chunk]} for chunk in chunks]
+    if usage:
+        frames.append({**frame, "choices": [], "usage": usage})
+    return (
+        b"".join(b"data: " + json.dumps(f).encode() + b"\n\n" for f in frames) + b"data: [DONE]\n\n"
+    )
 
 
 def tokens_of(text: str) -> int:
@@ -79,22 +104,23 @@ class _Handler(BaseHTTPRequestHandler):
         if say.raw is not None:
             self._whole(say.status, say.raw, say)
         elif say.status != 200:
-            error = {"error": {"message": say.error, "type": "error", "code": say.code}}
+            error = {
+                "error": {
+                    "message": say.error,
+                    "type": "error",
+                    "code": say.code,
+                    "param": say.param,
+                }
+            }
             self._whole(say.status, json.dumps(error).encode(), say)
         elif body.get("stream"):
             self._stream(say, body)
         else:
-            choice = {
-                "index": 0,
-                "message": {"role": "assistant", "content": say.text},
-                "finish_reason": say.finish,
-            }
-            answer = self._frame(body, "chat.completion", [choice]) | {"usage": self._usage(say)}
-            self._whole(200, json.dumps(answer).encode(), say)
+            self._whole(200, completion(say.text, self._usage(say), say.finish), say)
 
     def _whole(self, status: int, data: bytes, say: Say) -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", say.kind)
         self.send_header("content-length", str(len(data)))
         for name, value in say.headers:
             self.send_header(name, value)

@@ -35,6 +35,10 @@ EDIT = """
 text = pathlib.Path("train.py").read_text()
 pathlib.Path("train.py").write_text(text.replace("0.04 ", "0.02 "))
 """
+IMPORTING = """
+path = pathlib.Path("train.py")
+path.write_text("import helper\\n" + path.read_text())
+"""
 IDEA = """
 pathlib.Path("IDEA.md").write_text("DESCRIPTION: halve it\\nHYPOTHESIS: because\\nTHEME: Rates\\n")
 """
@@ -108,11 +112,12 @@ def test_the_agent_sees_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names == ["PROMPT.md", "train.py"]
 
 
-def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
+def test_a_module_it_made_and_imports_is_refused_and_told(tmp_path: Path) -> None:
+    made = IMPORTING + "pathlib.Path('helper.py').write_text('x')\n"
     body = EDIT + (
         "if 'may not be made' not in prompt:\n"
-        "    pathlib.Path('helper.py').write_text('x')\n"
-        "else:\n"
+        + "".join(f"    {line}\n" for line in made.strip().splitlines())
+        + "else:\n"
         "    assert '0.04 ' in text and not pathlib.Path('helper.py').exists()\n"
     )
     p = propose(tmp_path, body)
@@ -120,9 +125,34 @@ def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
     with pytest.raises(
         EditFailedError, match=r"`helper.py` may not be made, only `train.py` changed"
     ) as raised:
-        propose(tmp_path, EDIT + "pathlib.Path('helper.py').write_text('x')")
+        propose(tmp_path, EDIT + made)
     assert raised.value.reason == "out_of_scope_edit"
     assert raised.value.proposal.files == {"train.py": TRAIN}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pathlib.Path('run.log').write_text('x'); pathlib.Path('results.tsv').write_text('x')",
+        "pathlib.Path('helper.py').write_text('x')",
+        "pathlib.Path('data').mkdir(); pathlib.Path('data/a.bin').write_text('x')",
+        "pathlib.Path('lib').symlink_to('/etc')",
+    ],
+)
+def test_what_else_it_leaves_is_dropped_and_named(tmp_path: Path, body: str) -> None:
+    p = propose(tmp_path, EDIT + IDEA + body)
+    assert p.files == {"train.py": TRAIN.replace("0.04 ", "0.02 ")}
+    assert p.usage.num_calls == 1
+    assert b"(dropped: " in p.attachments["reply.md"]
+
+
+def test_what_it_commits_is_its_edit(tmp_path: Path) -> None:
+    body = EDIT + (
+        "import subprocess\n"
+        "for line in ('init -q', 'add -A', '-c user.name=a -c user.email=a@b commit -qm mine'):\n"
+        "    subprocess.run(['git', *line.split()], check=True)\n"
+    )
+    assert propose(tmp_path, body).parameters == {"MATRIX_LR": 0.02}
 
 
 def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
@@ -138,7 +168,6 @@ def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason", "message"),
     [
-        ("", "no_op", "leaves every file"),
         ("pathlib.Path('train.py').unlink()", "edit_failed", "is gone"),
         (
             "p = pathlib.Path('train.py'); p.unlink(); p.symlink_to('/etc/passwd')",
@@ -147,8 +176,6 @@ def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
         ),
         ("p = pathlib.Path('train.py'); p.unlink(); os.mkfifo(p)", "edit_failed", "plain file"),
         ("pathlib.Path('train.py').write_bytes(b'\\xff\\xfe')", "edit_failed", "not UTF-8"),
-        (EDIT + "pathlib.Path('lib').symlink_to('/etc')", "out_of_scope_edit", "`lib`"),
-        (EDIT + "pathlib.Path('data').mkdir()", "out_of_scope_edit", "`data/`"),
     ],
 )
 def test_hostile_and_useless_results(tmp_path: Path, body: str, reason: str, message: str) -> None:
@@ -181,6 +208,11 @@ def test_a_failure_is_said_in_its_last_words(
 def test_the_time_limit_ends_it(tmp_path: Path) -> None:
     with pytest.raises(ProposerUnavailableError, match=r"did not finish within 0\.5 s"):
         propose(tmp_path, "time.sleep(600)", timeout_seconds=0.5)
+
+
+def test_one_that_never_stops_leaves_its_edit(tmp_path: Path) -> None:
+    body = EDIT + "pathlib.Path('done').touch()\ntime.sleep(600)"
+    assert propose(tmp_path, body, timeout_seconds=10.0).parameters == {"MATRIX_LR": 0.02}
 
 
 def test_too_much_output_ends_it_and_is_said(
@@ -255,7 +287,8 @@ def test_costs_it_reports_are_counted_and_capped(
     }
     body = f"print({json.dumps(said)!r})\n"
     assert propose(tmp_path, EDIT + body).usage.cost_usd == 0.03
-    proposer = CommandProposer(config(agent(tmp_path, body)))
+    useless = body + "pathlib.Path('helper.py').write_text('x')"
+    proposer = CommandProposer(config(agent(tmp_path, useless)))
     with pytest.raises(CostLimitError) as raised:
         proposer.propose(context(cost_left_usd=0.05), NEVER)
     assert raised.value.usage.cost_usd == pytest.approx(0.06)
@@ -444,23 +477,66 @@ def test_a_script_beside_the_run_is_shown_alone(tmp_path: Path) -> None:
     assert tmp_path not in program_folders(script, tmp_path / "run")
 
 
-def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
+AUTH = {
+    "tokens": {"id_token": "a", "access_token": "b", "account_id": "ada"},
+    "last_refresh": "1",
+    "mode": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_renewal"),
+    [
+        ({"tokens.access_token": "c", "tokens.id_token": "d", "last_refresh": "2"}, True),
+        ({"tokens.access_token": "c", "tokens.account_id": "mallory"}, False),
+        ({"tokens.access_token": "c", "apiBase": "http://evil.example"}, False),
+        ({"tokens.access_token": {"x": 1}}, False),
+        ({"tokens.access_token": None}, False),
+        ({"tokens": {"access_token": "c"}}, False),
+        ({"mode": "evil"}, False),
+    ],
+)
+def test_of_a_sign_in_only_tokens_and_times_come_back(
+    tmp_path: Path, changes: dict[str, Any], is_renewal: bool
+) -> None:
     home = tmp_path / "home"
     (home / ".codex").mkdir(parents=True)
-    auth = home / ".codex" / "auth.json"
-    auth.write_text('{"token": 1}')
+    auth, old = home / ".codex" / "auth.json", home / ".codex" / "auth.json.bak"
+    auth.write_text(json.dumps(AUTH))
     (home / ".codex" / "history").write_text("private")
+    new = json.loads(json.dumps(AUTH))
+    for keys, value in changes.items():
+        *above, last = keys.split(".")
+        inner = new
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
     with Scratch(tmp_path / "s") as private:
         private.bring(home, (".codex/auth.json", ".codex/none.json"))
         inside = private.home / ".codex" / "auth.json"
-        assert inside.read_text() == '{"token": 1}'
+        assert json.loads(inside.read_text()) == AUTH
         assert not (private.home / ".codex" / "history").exists()
-        inside.write_text("not json")
-        private.give_back(home, (".codex/auth.json",))
-        assert auth.read_text() == '{"token": 1}'
-        inside.write_text('{"token": 2}')
-        private.give_back(home, (".codex/auth.json",))
-    assert auth.read_text() == '{"token": 2}'
+        inside.write_text(json.dumps(new))
+        written, problems = private.give_back(home, (".codex/auth.json", ".codex/none.json"))
+    assert json.loads(auth.read_text()) == (new if is_renewal else AUTH)
+    assert (written, len(problems)) == (
+        ["`~/.codex/auth.json`"] if is_renewal else [],
+        not is_renewal,
+    )
+    assert old.exists() == is_renewal
+    if is_renewal:
+        assert json.loads(old.read_text()) == AUTH
+        assert old.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", "[]", "{", "[" * 100_000])
+def test_a_sign_in_that_is_none_any_more_does_not_come_back(tmp_path: Path, text: str) -> None:
+    for before in (json.dumps(AUTH), "not json either"):
+        (tmp_path / "auth.json").write_text(before)
+        with Scratch(tmp_path / "s") as private:
+            (private.home / "auth.json").write_text(text)
+            assert private.give_back(tmp_path, ("auth.json",))[0] == []
+        assert (tmp_path / "auth.json").read_text() == before
 
 
 SIGNED_IN_AGENT = """#!/bin/sh
@@ -488,9 +564,12 @@ def test_a_sign_in_that_is_mounted_alone_is_overwritten(
     with Scratch(tmp_path / "s") as private:
         private.bring(tmp_path, (".claude/.credentials.json",))
         (private.home / ".claude" / ".credentials.json").write_text('{"token": 2}')
-        assert private.give_back(tmp_path, (".claude/.credentials.json",)) == []
+        assert private.give_back(tmp_path, (".claude/.credentials.json",))[1] == []
     assert credentials.read_text() == '{"token": 2}'
-    assert list(credentials.parent.iterdir()) == [credentials]
+    assert {p.name for p in credentials.parent.iterdir()} == {
+        credentials.name,
+        f"{credentials.name}.bak",
+    }
 
 
 def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(
@@ -514,3 +593,68 @@ def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(
     assert len(lost) == 1
     assert "`claude`" in lost[0]
     assert "(`~/.claude/.credentials.json`: Read-only file system)" in lost[0]
+
+
+GEMINI = (
+    '{\n  "response": "",\n  "error": {\n    "type": "Error",\n    "message": "quota"\n  }\n}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ('{"type":"result","subtype":"success","is_error":true,"result":"Invalid API key"}', "Invalid API key"),
+        ('{"type":"result","subtype":"error_max_turns","is_error":false}', "error_max_turns"),
+        ('[{"type":"system"},{"type":"result","is_error":true,"result":"Credit"}]', "Credit"),
+        ('{"type":"turn.started"}\n{"type":"turn.failed","error":{"message":"usage limit"}}', "usage limit"),
+        ('{"type":"turn.started"}\n{"type":"error","message":"stream lost"}', "stream lost"),
+        ('{"type":"turn.started"}\n{"type":"item.completed"}', "begun and not completed"),
+        ("Loaded credentials.\n" + GEMINI, "quota"),
+        ('{"type":"error","error":{"name":"x","data":{"message":"no such model"}}}', "no such model"),
+        ('{"type":"error","message":"Reconnecting"}\n{"type":"turn.completed"}', None),
+        ('{"type":"result","subtype":"success","is_error":false,"result":"Done"}', None),
+        ('{"type":"turn.completed"}\n{"error": null}', None),
+        ("error: only text\n{broken", None),
+        (GEMINI.replace('"error": {', '"stats": {'), None),
+    ],
+)  # fmt: skip
+def test_success_is_what_the_agent_says_not_its_exit_status(
+    tmp_path: Path, output: str, said: str | None
+) -> None:
+    body = EDIT + IDEA + f"print({output!r})"
+    if said is None:
+        assert propose(tmp_path, body).description == "halve it"
+        return
+    with pytest.raises(ProposerUnavailableError, match=rf"says that it failed: .*{said}") as raised:
+        propose(tmp_path, body)
+    assert raised.value.usage.num_calls == 1
+    assert raised.value.retry_seconds is not None
+    assert raised.value.retry_seconds >= 20
+
+
+def test_an_agent_that_changes_nothing_is_asked_once_more_then_left_alone(tmp_path: Path) -> None:
+    body = "print('AuthenticationError: sign in first')"
+    proposer = CommandProposer(config(agent(tmp_path, body)), scratch=tmp_path / "scratch")
+    waits = []
+    for _ in range(3):
+        with pytest.raises(
+            ProposerUnavailableError, match=r"gives nothing to try: .* sign in first"
+        ) as raised:
+            proposer.propose(context(), NEVER)
+        assert raised.value.usage.num_calls == 2
+        waits.append(raised.value.retry_seconds or 0.0)
+    assert waits == sorted(waits)
+    assert waits[0] >= 20
+
+
+def test_an_agent_with_a_bad_key_is_refused_before_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, told = capped(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-\u201cx\u201d")
+    with pytest.raises(PrerequisiteError, match=r"`ANTHROPIC_API_KEY` holds .*LEFT DOUBLE"):
+        CommandProposer(config(["claude"])).check()
+    monkeypatch.setenv("MINE", "a\tb")
+    with pytest.raises(PrerequisiteError, match=r"`MINE` holds the character U\+0009"):
+        CommandProposer(config(["sh", "-c", "true"], pass_env=["MINE"])).check()
+    assert not told

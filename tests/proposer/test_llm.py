@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from openai_server import Say, serve, tokens_of
+from openai_server import Say, completion, events, serve, tokens_of
 from proposer_sample import TRAIN, context, experiment, session
 
 from autoresearch.config import ProposerConfig, load_config
@@ -49,6 +50,7 @@ def reply(old: str, new: str) -> str:
     )
 
 
+USELESS = reply("nothing like it", "x")
 LINE = "EMBEDDING_LR = 6e-1     # AdamW"
 GOOD = reply(LINE, "EMBEDDING_LR = 3e-1     # AdamW")
 
@@ -170,12 +172,14 @@ def test_a_duplicate_names_its_experiment() -> None:
 
 
 def test_ten_useless_answers_in_a_row_pause_the_model() -> None:
-    with serve(Say("no")) as server:
+    with serve(Say(USELESS)) as server:
         proposer = LlmProposer(config(server.url))
         for _ in range(9):
             with pytest.raises(EditFailedError):
                 proposer.propose(context(), NEVER)
-        with pytest.raises(ProposerUnavailableError, match="10 answers in a row") as raised:
+        with pytest.raises(
+            ProposerUnavailableError, match="10 unusable answers in a row"
+        ) as raised:
             proposer.propose(context(), NEVER)
     assert raised.value.retry_seconds == 600
     assert raised.value.usage.num_calls == 4
@@ -192,7 +196,7 @@ def two_models(url: str, **more: Any) -> tuple[Proposer, list[str]]:
 
 
 def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
-    with serve(lambda _, body: Say("no" if body["model"] == "first" else GOOD)) as server:
+    with serve(lambda _, body: Say(USELESS if body["model"] == "first" else GOOD)) as server:
         proposer, told = two_models(server.url)
         for _ in range(9):
             with pytest.raises(EditFailedError):
@@ -203,7 +207,7 @@ def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
     assert p.usage.num_calls == 5
     assert again.usage.num_calls == 1
     assert len(told) == 1
-    assert told[0].startswith("`openai/first` gave 10 answers in a row")
+    assert told[0].startswith("`openai/first` returned 10 unusable answers in a row")
     assert "`openai/second` proposes meanwhile" in told[0]
 
 
@@ -263,7 +267,7 @@ def test_a_fallback_of_another_provider_has_its_own_address_and_key() -> None:
             600.0,
         ),
         (Say(status=404, error="The model `x` does not exist"), "does not exist", 600.0),
-        (Say(raw=b"<html>garbage"), "`openai/loopback`", 5.0),
+        (Say(raw=b"<html><b>garbage</b>"), "something else than a completion: garbage", 20.0),
     ],
 )
 def test_faults_of_the_provider(say: Say, message: str, wait: float) -> None:
@@ -513,3 +517,195 @@ def test_an_error_nobody_knows_is_waited_for() -> None:
     assert errors.find_fault(StrangeError()).action == "wait"
     assert errors.find_fault(ConnectionResetError()).sentence == "`{model}` cannot be reached"
     assert errors.find_fault(TimeoutError()).is_billed
+
+
+def refuse(option: str, words: str, status: int = 400, named: bool = True) -> Callable[..., Say]:
+    """Return a server that answers well unless a request has an option."""
+
+    def answer(_: int, body: dict[str, Any]) -> Say:
+        if body.get(option):
+            return Say(status=status, error=words, param=option if named else None)
+        return Say(GOOD)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "unfit"),
+    [
+        (refuse("stream", "Your organization must be verified to stream this model."), "stream"),
+        (refuse("stream", "streaming is off: set stream to false", 403, False), "stream"),
+        (refuse("stream", "'stream' is not supported", 422, False), "stream"),
+        (refuse("stream_options", "Unknown parameter: 'stream_options'."), "stream_options"),
+        (refuse("stream_options", "stream_options: Extra inputs", 400, False), "stream_options"),
+        (
+            refuse(
+                "max_tokens", "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'"
+            ),
+            "max_tokens",
+        ),
+        (refuse("max_tokens", "max_tokens is not supported", 400, False), "max_tokens"),
+    ],
+)
+def test_a_refused_option_is_left_out_and_remembered(answer: Any, unfit: str) -> None:
+    with serve(answer) as server:
+        proposer = LlmProposer(config(server.url))
+        first = proposer.propose(context(), NEVER)
+        second = proposer.propose(context(), NEVER)
+    assert (first.usage.num_calls, second.usage.num_calls) == (2, 1)
+    assert len(server.requests) == 3
+    assert unfit in server.requests[0]
+    assert all(not request.get(unfit) for request in server.requests[1:])
+    limits = [r.get("max_tokens") or r.get("max_completion_tokens") for r in server.requests]
+    assert limits == [16384] * 3
+    assert first.usage.cost_usd == second.usage.cost_usd
+
+
+def test_an_option_is_left_out_once_and_a_limit_that_is_too_large_is_named() -> None:
+    words = "max_tokens is too large: 16384. This model supports at most 4096 completion tokens"
+    with (
+        serve(Say(status=400, error=words, param="max_tokens")) as server,
+        pytest.raises(ProposerUnavailableError, match="at most 4096") as raised,
+    ):
+        LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert "`[proposer] max_output_tokens`" in str(raised.value.hint)
+    assert len(server.requests) == 3, "the other name of the limit, then without program output"
+
+
+def test_every_option_may_be_refused_in_turn() -> None:
+    def answer(_: int, body: dict[str, Any]) -> Say:
+        for option in ("stream_options", "stream", "max_tokens"):
+            if body.get(option):
+                return Say(status=400, error="unknown", param=option)
+        return Say(GOOD)
+
+    with serve(answer) as server:
+        p = LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert p.usage.num_calls == len(server.requests) == 4
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_server_that_does_not_stream_is_understood(kind: str) -> None:
+    usage = {"prompt_tokens": 70, "completion_tokens": 30, "total_tokens": 100}
+    with serve(Say(raw=completion(GOOD, usage), kind=kind)) as server:
+        p = LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert p.parameters == {"EMBEDDING_LR": 0.3}
+    assert (p.usage.tokens_in, p.usage.tokens_out) == (70, 30)
+    with serve(Say(raw=events({"content": GOOD}), kind=kind)) as server:
+        assert LlmProposer(config(server.url)).propose(context(), NEVER).parameters
+
+
+@pytest.mark.parametrize(
+    ("raw", "said", "wait"),
+    [
+        (b'{"error": {"message": "the pool is drained", "type": "x"}}', "the pool is drained", 20),
+        (b'{"error": "no such deployment"}', "no such deployment", 20),
+        (b'{"error": {"message": "bad key sk-secret-77", "code": 401}}', "bad key <MY_KEY>", 600),
+        (b'{"error": {"message": "x", "code": "insufficient_quota"}}', "no credit: x", 600),
+        (b"<html><style>a{}</style><h1>Sign in to the lounge</h1>", "Sign in to the lounge", 20),
+        (
+            b'data: {"error": {"message": "overloaded words", "code": 529}}\n\n',
+            "overloaded words",
+            5,
+        ),
+        (b"", "nothing", 20),
+    ],
+)
+def test_a_body_that_is_no_answer_is_quoted(
+    raw: bytes, said: str, wait: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret-77")
+    with serve(Say(raw=raw)) as server, pytest.raises(ProposerUnavailableError) as raised:
+        LlmProposer(config(server.url, api_key_env="MY_KEY")).propose(context(), NEVER)
+    assert said in raised.value.message
+    assert raised.value.retry_seconds is not None
+    assert raised.value.retry_seconds >= wait
+    assert len(server.requests) == 1
+
+
+def test_a_key_is_redacted_whatever_its_variable_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "abcdefgh12345")
+    with (
+        serve(Say(status=401, error="Incorrect: abcdefgh12345")) as server,
+        pytest.raises(PrerequisiteError) as raised,
+    ):
+        LlmProposer(config(server.url, api_key_env="MINE")).check()
+    assert "Incorrect: <MINE>" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("say", "is_money"),
+    [
+        (Say(status=400, error="Your credit balance is too low to access the API"), True),
+        (Say(status=429, error="Insufficient balance"), True),
+        (Say(status=403, error="x", code="billing_hard_limit_reached"), True),
+        (Say(status=429, error="You exceeded your current quota: 5 requests per minute"), False),
+        (Say(status=429, error="credits refill each minute", code="rate_limit_exceeded"), False),
+    ],
+)
+def test_no_credit_and_a_limit_of_the_rate_are_told_apart(say: Say, is_money: bool) -> None:
+    with serve(say) as server, pytest.raises(ProposerUnavailableError) as raised:
+        LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert ("no credit" in raised.value.message) is is_money
+    assert say.error in raised.value.message
+    assert (raised.value.retry_seconds == 600) is is_money
+
+
+THOUGHT = {"prompt_tokens": 9, "completion_tokens": 16384, "total_tokens": 16393}
+
+
+@pytest.mark.parametrize(
+    ("raw", "told", "hint"),
+    [
+        (
+            events({"reasoning_content": "hm"}, finish="length", usage=THOUGHT),
+            "thinking used up all 16384 output tokens",
+            "raise `[proposer] max_output_tokens`",
+        ),
+        (
+            events({"content": "<think>hm hm"}, finish="length", usage=THOUGHT),
+            "has no end",
+            "raise `[proposer] max_output_tokens`",
+        ),
+        (events({"content": "I will not."}, usage=THOUGHT), "begins with `I will not.`", "model`"),
+        (
+            events({"content": " "}, finish="content_filter", usage=THOUGHT),
+            "content filter",
+            "model`",
+        ),
+    ],
+)
+def test_an_empty_answer_is_asked_again_once_then_the_model_pauses(
+    raw: bytes, told: str, hint: str
+) -> None:
+    with serve(Say(raw=raw, kind="text/event-stream")) as server:
+        proposer = LlmProposer(config(server.url))
+        waits = []
+        for _ in range(2):
+            with pytest.raises(ProposerUnavailableError, match="nothing to try") as raised:
+                proposer.propose(context(), NEVER)
+            waits.append(raised.value.retry_seconds or 0.0)
+    assert told in raised.value.message
+    assert told in server.prompt(1)
+    assert str(raised.value.hint).endswith(hint)
+    assert raised.value.usage.num_calls == 2
+    assert waits[1] > waits[0] >= 20
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+def test_an_answer_that_was_cut_after_a_whole_block_is_not_tried(finish: str) -> None:
+    with serve(Say(GOOD, finish=finish), Say(GOOD)) as server:
+        p = LlmProposer(config(server.url)).propose(context(), NEVER)
+    assert p.usage.num_calls == 2
+    assert "cut off" in server.requests[1]["messages"][-1]["content"]
+
+
+def test_what_cannot_be_sent_back_is_sent_in_other_characters() -> None:
+    bad = GOOD.replace("EMBEDDING_LR = 6e-1 ", "lone \ud800 and \0 and \x1b[2J")
+    given = context(program="odd \udcff name")
+    with serve(Say(bad), Say(GOOD)) as server:
+        p = LlmProposer(config(server.url)).propose(given, NEVER)
+    assert p.usage.num_calls == 2
+    assert "odd ? name" in server.prompt(0)
+    assert "lone ? and \u2400" in server.requests[1]["messages"][2]["content"]
+    assert b"lone ? and" in p.attachments["reply.md"]

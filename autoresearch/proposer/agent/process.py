@@ -3,18 +3,22 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
+from autoresearch.paths import home
 from autoresearch.sandbox import Command
-from autoresearch.types import Usage
+from autoresearch.types import MB, Usage
 
 MAX_OUTPUT_MB = 64
 """An agent that writes more is killed."""
@@ -75,7 +79,7 @@ def run_agent(
                 ended = "stop"
             elif time.monotonic() - began > limit_seconds:
                 ended = "time"
-            elif size > MAX_OUTPUT_MB * 1e6:
+            elif size > MAX_OUTPUT_MB * MB:
                 ended = "output"
             else:
                 time.sleep(_POLL_SECONDS)
@@ -83,6 +87,27 @@ def run_agent(
         kill_tree(process)
         seconds = time.monotonic() - began
         return AgentRun(code, _tail(output), _tail(errors), seconds, ended)
+
+
+_DNS = 53
+
+
+def ports_of(allowed: Sequence[int], values: Iterable[str]) -> tuple[int, ...] | None:
+    """Return the ports an agent may connect to: `allowed`, DNS, and those of addresses in its environment.
+
+    Args:
+        allowed: `[proposer] ports`; empty is every port, and the answer None.
+        values: Of its environment: of a proxy, of a server of the user's.
+    """
+    if not allowed:
+        return None
+    found = {_DNS, *allowed}
+    for value in values:
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(value)
+            if parts.scheme and parts.hostname:
+                found.add(parts.port or (80 if parts.scheme == "http" else 443))
+    return tuple(sorted(found))
 
 
 def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
@@ -99,7 +124,7 @@ def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
         if "node_modules" in parts:
             found.append(Path(*parts[: parts.index("node_modules") + 1]))
         else:
-            found.append(path if path.parent == Path("~").expanduser() else path.parent)
+            found.append(path if path.parent == home() else path.parent)
     found += [Path(folder).parent for folder in node_folders()]
     found += _python_folders(program)
     system = (Path("/usr"), Path("/bin"), Path("/"))
@@ -156,14 +181,8 @@ def read_usage(output: str, seconds: float) -> Usage:
     """Return what an agent says it used, from the JSON it printed (Claude Code, Codex); else only the time."""
     tokens_in = tokens_out = tokens_cached = 0
     cost: float | None = None
-    for line in output.splitlines():
-        if not line.startswith("{"):
-            continue
-        try:
-            item = json.loads(line)
-        except ValueError:
-            continue
-        used: Any = item.get("usage") if isinstance(item, dict) else None
+    for item in _items(output):
+        used = item.get("usage")
         if not isinstance(used, dict):
             continue
         if item.get("type") == "turn.completed":  # Codex: input includes what was cached.
@@ -182,24 +201,74 @@ def read_usage(output: str, seconds: float) -> Usage:
     return Usage(1, tokens_in, tokens_out, tokens_cached, cost, seconds)
 
 
+def failure_of(output: str) -> str | None:
+    """Return what an agent says went wrong, in the JSON it printed, whatever its exit status; None if nothing did.
+
+    An error on the way counts only where no turn was completed after it.
+    """
+    failure: str | None = None
+    for item in _items(output):
+        kind, words = item.get("type"), _error_in(item)
+        if words or kind in ("turn.failed", "error") or _is_failed(item):
+            failure = words or "an error without words"
+        elif kind in ("turn.completed", "result"):
+            failure = None
+        elif kind == "turn.started":  # Codex: the turn must be completed, too.
+            failure = "the turn was begun and not completed"
+    return failure
+
+
 def last_words(run: AgentRun) -> str:
-    """Return what an agent said went wrong: in the JSON it printed, else its last line of errors or output."""
-    for line in reversed(run.output.splitlines()):
-        with contextlib.suppress(ValueError, AttributeError):
-            item = json.loads(line)
-            error = item.get("error")
-            said = [
-                error.get("message") if isinstance(error, dict) else error,  # Codex, the end.
-                item.get("result") if item.get("is_error") else None,  # Claude Code.
-                item.get("message") if item.get("type") == "error" else None,  # Codex, on the way.
-            ]
-            if words := next((text for text in said if text and isinstance(text, str)), ""):
-                return words
+    """Return what an agent said at last: in the JSON it printed, else its last line of errors or output."""
+    for item in reversed(_items(run.output)):
+        final = item.get("result") or item.get("response") if run.code == 0 else None
+        if words := _error_in(item) or (final if isinstance(final, str) else ""):
+            return words
     for text in (run.errors, run.output):
         lines = [line for line in text.splitlines() if line.strip()]
         if lines:
             return lines[-1]
     return ""
+
+
+def _items(output: str) -> list[dict[str, Any]]:
+    """Return the JSON objects an agent printed: one per line (Codex), or one alone (Claude Code, Gemini)."""
+    items = [item for line in output.splitlines() for item in _objects(line)]
+    start = re.search(r"^{", output, re.MULTILINE)
+    return items if items or not start else _objects(output[start.start() :])
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Return the objects of a JSON text: itself, or those it lists; none where it is no JSON."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return []
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [
+        item for item in (found if isinstance(found, list) else [found]) if isinstance(item, dict)
+    ]
+
+
+def _is_failed(item: Mapping[str, Any]) -> bool:
+    """Whether a result of Claude Code is one of a failure."""
+    return bool(item.get("is_error")) or str(item.get("subtype", "")).startswith("error")
+
+
+def _error_in(item: Mapping[str, Any]) -> str:
+    """Return the words of an error in one of an agent's messages; "" where it is none."""
+    error = item.get("error")
+    if isinstance(error, dict):  # Codex at the end, Gemini, OpenCode.
+        data = error.get("data")
+        error = error.get("message") or (data.get("message") if isinstance(data, dict) else None)
+    failed = item.get("result") or item.get("subtype")  # Claude Code.
+    said = [
+        error,
+        failed if _is_failed(item) else None,
+        item.get("message") if item.get("type") == "error" else None,  # Codex, on the way.
+    ]
+    return next((text for text in said if text and isinstance(text, str)), "")
 
 
 def _whole(value: Any) -> int:

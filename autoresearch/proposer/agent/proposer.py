@@ -7,7 +7,6 @@ limit, and writes what it meant to `IDEA.md`.
 
 import math
 import os
-import random
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.proposer import base, edits
+from autoresearch.paths import home
+from autoresearch.proposer import base, edits, variables
 from autoresearch.proposer.agent.presets import (
     AGENTS,
     agent_of,
@@ -27,28 +27,32 @@ from autoresearch.proposer.agent.presets import (
 from autoresearch.proposer.agent.process import (
     MAX_OUTPUT_MB,
     AgentRun,
+    failure_of,
     last_words,
     node_folders,
+    ports_of,
     program_folders,
     read_usage,
     run_agent,
 )
 from autoresearch.proposer.agent.scratch import PROMPT_NAME, Found, Scratch, read_plain
-from autoresearch.proposer.answers import clean, parse_answer
+from autoresearch.proposer.answers import clean, read_headings
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
     CostLimitError,
-    EditFailedError,
     Notify,
     ProposerUnavailableError,
+    Refusal,
+    Streak,
     ignore_alert,
+    is_over,
+    refuse,
 )
-from autoresearch.proposer.edits import make_proposal
-from autoresearch.proposer.llm.errors import wait_seconds
+from autoresearch.proposer.edits import listed, make_proposal
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
-from autoresearch.types import Proposal, Usage
+from autoresearch.types import Proposal, Reason, Usage
 from autoresearch.util.text import redact
 
 _PROMPT_TOKENS = 60_000
@@ -61,7 +65,7 @@ _NOT_STARTED = (126, 127)
 """Exit codes of a shell and of `env` for a program that cannot be started."""
 _COMMON = (
     *("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *variables.PROXIES,
 )
 
 
@@ -91,26 +95,26 @@ class CommandProposer:
         self._sandbox = sandbox or NoSandbox()
         self._scratch = scratch
         self._notify = notify
-        self._num_failures = 0
         self._dearest_usd = 0.0
         self._is_cost_told = False
-        self._is_sign_in_told = False
-        self._rng = random.SystemRandom()
+        self._sign_in_told: set[str] = set()
         self._agent = agent_of(self._line(None))
         self.name = f"`{config.command[0]}`"
+        self._streak = Streak(self.name, f"run {self.name} by hand: is it signed in?")
 
     def propose(self, context: Context, stop: threading.Event) -> Proposal:
         """Return a proposal; see `Proposer.propose`.
 
         Raises:
             EditFailedError: the agent changed nothing that may be tried, after all rounds.
-            ProposerUnavailableError: the command failed or took too long.
+            ProposerUnavailableError: the command failed, took too long or changed nothing.
             CancelledError: `stop` was set.
         """
         if context.cost_left_usd is not None and context.cost_left_usd <= 0:
             raise CostLimitError("`--max-cost` is spent", retry_seconds=None)
         prompt = self._prompt(context)
         usage, told = Usage(), ""
+        refusal: Refusal | None = None
         outputs: list[str] = []
         with Scratch(self._scratch) as scratch:
             scratch.put(context.files, prompt.text)
@@ -121,20 +125,22 @@ class CommandProposer:
                 run, used = self._run(scratch, text, stop, usage, context.cost_left_usd)
                 usage = usage + used
                 outputs.append(f"## Run {len(outputs) + 1}\n\n{run.output}\n\n{run.errors}")
-                self._raise_unless_done(run, usage)
                 found = scratch.read(context.files)
-                result = self._result(context, found, usage, prompt, outputs)
-                if isinstance(result, Proposal):
-                    return result
-                refusal = result
-                if not rounds_left:
-                    break
-                if result.reason not in ("syntax", "too_long"):
+                last, refusal = refusal, self._refusal(context, found, run)
+                # One that never stops was told to: what it has done by then is its idea.
+                if refusal is not None or run.ended not in ("time", "output"):
+                    self._raise_unless_done(run, usage)
+                if refusal is None:
+                    self._streak.end()
+                    return self._proposal(context, found.files, found, usage, prompt, outputs)
+                if is_over(last, refusal, rounds_left):
+                    files = dict(context.files)
+                    failed = self._proposal(context, files, found, usage, prompt, outputs)
+                    raise self._streak.useless(refusal, failed)
+                if refusal.reason not in _CORRECTED:
                     scratch.put(context.files, text)
-                told = _complaint(result)
-        failed = self._proposal(context, dict(context.files), found, usage, prompt, outputs)
-        reason = "edit_failed" if refusal.reason == "syntax" else refusal.reason
-        raise EditFailedError(clean(refusal.message, 400), reason=reason, proposal=failed)
+                told = _complaint(refusal)
+        raise AssertionError("unreachable")
 
     def preview(self, context: Context) -> Preview:
         """Return the prompt the agent would get; see `Proposer.preview`."""
@@ -152,6 +158,7 @@ class CommandProposer:
         Raises:
             PrerequisiteError: the command is not there, does not run, or is not signed in.
         """
+        variables.tidy((*self._agent.variables, *self._config.pass_env))
         program = self._line(None)[0]
         if shutil.which(program) is None:
             raise PrerequisiteError(
@@ -180,11 +187,11 @@ class CommandProposer:
 
     def _is_signed_in(self, program: str) -> bool:
         """Whether a preset finds its sign-in; True where it is not known."""
-        agent, home = self._agent, Path("~").expanduser()
+        agent = self._agent
         if not agent.status or any(name in os.environ for name in agent.signed_in_by):
             return True
         file, words = agent.provider_line
-        text = read_plain(home / file) if file else None
+        text = read_plain(home() / file) if file else None
         if self._config.pass_env or (text is not None and words.encode() in text):
             return True
         return self._try(program, *agent.status).code == 0
@@ -192,7 +199,7 @@ class CommandProposer:
     def _try(self, program: str, *arguments: str) -> AgentRun:
         """Run the command for a moment, with its sign-in."""
         with Scratch(self._scratch) as scratch:
-            scratch.bring(Path("~").expanduser(), self._agent.files)
+            scratch.bring(home(), self._agent.files)
             never = threading.Event()
             return self._execute(scratch, [program, *arguments], "", never, _CHECK_SECONDS)
 
@@ -222,12 +229,11 @@ class CommandProposer:
             part.replace("{prompt_file}", PROMPT_NAME).replace("{model}", self._config.model)
             for part in self._line(cap)
         ]
-        home = Path("~").expanduser()
-        scratch.bring(home, self._agent.files)
+        scratch.bring(home(), self._agent.files)
         try:
             run = self._execute(scratch, line, prompt, stop, self._config.timeout_seconds)
         finally:
-            self._tell_sign_in(scratch.give_back(home, self._agent.refreshed))
+            self._tell_sign_in(*scratch.give_back(home(), self._agent.refreshed))
         used = self._usage(run, cap)
         if stop.is_set():
             raise CancelledError("the session ended", usage=usage + used)
@@ -244,15 +250,21 @@ class CommandProposer:
         most = min(left, max(_CAP_SHARE * left, 2 * self._dearest_usd))
         return max(_LEAST_USD, math.floor(100 * most) / 100)
 
-    def _tell_sign_in(self, problems: list[str]) -> None:
-        """Say once that a renewed sign-in is lost with the scratch folder."""
-        if problems and not self._is_sign_in_told:
-            self._is_sign_in_told = True
-            text = (
+    def _tell_sign_in(self, written: list[str], problems: list[str]) -> None:
+        """Say once that an agent renewed its sign-in, and once that a renewed one is lost with the scratch folder."""
+        texts = {}
+        if written:
+            texts["written"] = (
+                f"{self.name} renewed its sign-in: {', '.join(written)} is replaced, the one before is in `.bak`"
+            )
+        if problems:
+            texts["lost"] = (
                 f"the renewed sign-in of {self.name} cannot be written back ({'; '.join(problems)}):"
                 " sign in again if the old one is refused"
             )
-            self._notify(Alerted(text=text))
+        for what in texts.keys() - self._sign_in_told:
+            self._sign_in_told.add(what)
+            self._notify(Alerted(text=texts[what]))
 
     def _execute(
         self,
@@ -263,13 +275,15 @@ class CommandProposer:
         limit_seconds: float,
     ) -> AgentRun:
         program = Path(shutil.which(line[0]) or line[0])
+        environment = self._environment(program)
         policy = Policy(
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
             read_only=program_folders(program, scratch.home),
-            environment=self._environment(program),
+            environment=environment,
             needs_network=True,
+            ports=ports_of(self._config.ports, environment.values()),
         )
         # Codex keeps no helpers in a home that is the temporary folder itself.
         inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *line[1:]]
@@ -293,38 +307,41 @@ class CommandProposer:
     # -- what came of it ----------------------------------------------------------------------
 
     def _raise_unless_done(self, run: AgentRun, usage: Usage) -> None:
-        if run.code == 0:
-            self._num_failures = 0
+        failure = failure_of(run.output)
+        if run.code == 0 and failure is None:
             return
-        self._num_failures += 1
-        said = clean(redact(last_words(run)), 300)
-        hint = f"run `{self._config.command[0]}` by hand: is it signed in?"
+        said = clean(redact(failure or last_words(run)), 300)
+        hint = f"run {self.name} by hand: is it signed in?"
         if run.ended == "time":
             hint = "raise `[proposer] timeout_seconds`"
         elif run.ended == "output":
             hint = "have it print less, by a flag in `[proposer] command`"
         what = _ending(run, self._config.timeout_seconds)
+        if run.code == 0:
+            what = "ended with exit code 0, but says that it failed"
         raise ProposerUnavailableError(
             f"{self.name} {what}" + (f": {said}" if said else ""),
             hint=hint,
-            retry_seconds=wait_seconds(self._num_failures + 2, None, self._rng),
+            retry_seconds=self._streak.wait(is_paid=True),
             usage=usage,
         )
 
-    def _result(
-        self, context: Context, found: Found, usage: Usage, prompt: Prompt, outputs: list[str]
-    ) -> "Proposal | edits.Refusal":
+    def _refusal(self, context: Context, found: Found, run: AgentRun) -> Refusal | None:
+        """Return why what the agent left may not be tried, or None."""
         if found.problem:
-            return edits.Refusal("edit_failed", found.problem)
-        if found.outside:
-            names = ", ".join(f"`{clean(path, 80)}`" for path in found.outside[:5])
-            more = f" and {len(found.outside) - 5} more" if len(found.outside) > 5 else ""
-            allowed = ", ".join(f"`{path}`" for path in context.files)
-            return edits.Refusal(
-                "out_of_scope_edit", f"{names}{more} may not be made, only {allowed} changed"
+            return refuse(Reason.EDIT_FAILED, problem=found.problem)
+        if needed := _imported(found):
+            names = listed(clean(path, 80) for path in needed[:5])
+            return Refusal(
+                Reason.OUT_OF_SCOPE,
+                f"{names} may not be made, only {listed(context.files)} changed:"
+                " put what is imported from there into that",
             )
-        refusal = edits.check_change(context, found.files)
-        return refusal or self._proposal(context, found.files, found, usage, prompt, outputs)
+        if found.files == context.files:
+            said = clean(redact(last_words(run)), 200)
+            problem = "no file was changed" + (f"; the last words: {said}" if said else "")
+            return refuse(Reason.NO_ANSWER, problem=problem)
+        return edits.check_change(context, found.files)
 
     def _proposal(
         self,
@@ -335,10 +352,11 @@ class CommandProposer:
         prompt: Prompt,
         outputs: Sequence[str],
     ) -> Proposal:
-        headings = parse_answer(found.idea.replace("<<<<<<<", "<<"), list(context.files)).headings
+        headings = read_headings(found.idea)
+        left = [f"(dropped: {clean(', '.join(found.outside[:20]), 400)})"] if found.outside else []
         attachments = {
             "prompt.md": prompt.text.encode("utf-8", "replace"),
-            "reply.md": redact("\n".join([found.idea, *outputs])).encode("utf-8", "replace"),
+            "reply.md": redact("\n".join([found.idea, *left, *outputs])).encode("utf-8", "replace"),
         }
         model = Path(self._config.command[0]).name
         if self._config.model and takes_model(self._config.command):
@@ -368,6 +386,17 @@ class CommandProposer:
         return usage
 
 
+def _imported(found: Found) -> list[str]:
+    """Return the files an agent made that its program imports; all else it left goes with its scratch folder."""
+    names = {
+        n
+        for path, text in found.files.items()
+        if path.endswith(".py")
+        for n in edits.imported(text)
+    }
+    return [path for path in found.outside if Path(path).parts[0].removesuffix(".py") in names]
+
+
 def _ending(run: AgentRun, limit_seconds: float) -> str:
     """Return how a run that failed ended, in words."""
     if run.ended == "time":
@@ -377,10 +406,14 @@ def _ending(run: AgentRun, limit_seconds: float) -> str:
     return f"ended with exit code {run.code}"
 
 
-def _complaint(refusal: edits.Refusal) -> str:
+_CORRECTED = (Reason.SYNTAX, Reason.TOO_LONG)
+"""Refusals after which the files stay as they are, to be corrected."""
+
+
+def _complaint(refusal: Refusal) -> str:
     state = (
         "The files are as you left them: correct them"
-        if refusal.reason in ("syntax", "too_long")
+        if refusal.reason in _CORRECTED
         else "The folder is as it was at the beginning: try again"
     )
     return (

@@ -7,9 +7,11 @@ or of its HTTP status.
 import contextlib
 import json
 import random
+import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Action = Literal["wait", "pause", "shrink", "simplify"]
 """wait: ask again with growing pauses. pause: you must act; ask again every ten minutes. shrink: build a shorter
@@ -65,6 +67,17 @@ TABLE: Mapping[str, Fault] = {
         "`{model}` names no known provider",
         'write `[proposer] model = "provider/name"`, for example "openai/gpt-5"',
     ),
+    "NotSentError": Fault("pause", "nothing can be sent to `{model}`"),
+    "CertificateError": Fault(
+        "pause",
+        "the certificate of the server of `{model}` is not accepted",
+        "is there a portal to sign in at, or `http://` to write for `https://`? Else name the file of your"
+        " certificates in `SSL_CERT_FILE`",
+    ),
+    "UnreadableAnswerError": Fault(
+        "wait", "`{model}` answered with something else than a completion", is_billed=True
+    ),
+    "EmptyAnswerError": Fault("wait", "`{model}` gave an empty answer", is_billed=True),
     "ContextWindowExceededError": Fault("shrink", "the prompt is too long for `{model}`"),
     "ContentPolicyViolationError": Fault("simplify", "`{model}` refuses the prompt"),
     "BadRequestError": Fault("simplify", "`{model}` rejects the request"),
@@ -76,11 +89,16 @@ UNKNOWN = Fault("wait", "`{model}` cannot be asked", is_billed=True)
 def find_fault(error: BaseException) -> Fault:
     """Return the row of an error: of its class or the nearest class above it; a status says more than a broad class.
 
-    litellm calls it an error of the server, or just an error, when there was none to connect to; its cause says so.
+    litellm calls it an error of the server, or just an error, when there was none to connect to, or when nothing was
+    sent; its cause says so.
     """
+    if any(map(_is_certificate, _chain(error))):
+        return TABLE["CertificateError"]
+    if any(type(e).__name__ in _NOT_SENT for e in _chain(error)):
+        return TABLE["NotSentError"]
     if type(error).__name__ in ("InternalServerError", "APIError") and _is_unconnected(error):
         return TABLE["APIConnectionError"]
-    if any(_NO_CREDIT in (getattr(e, "code", None), _code_in_body(e)) for e in _chain(error)):
+    if any(map(_has_no_credit, _chain(error))):
         return TABLE["PaymentRequiredError"]
     names = [_ALIASES.get(cls.__name__, cls.__name__) for cls in type(error).__mro__]
     name = next((name for name in names if name in TABLE), "")
@@ -92,18 +110,61 @@ def find_fault(error: BaseException) -> Fault:
     return TABLE.get(name, UNKNOWN)
 
 
-_NO_CREDIT = "insufficient_quota"
-"""Code with which OpenAI and others say, at status 429, that the account is empty."""
+_NOT_SENT = {
+    *("LocalProtocolError", "UnsupportedProtocol", "InvalidURL"),  # of the client for HTTP
+    *("ImportError", "ModuleNotFoundError", "UnicodeEncodeError", "IllegalHeader"),
+}
+"""Classes of errors of this machine or of the settings: before a byte goes out."""
 
 
-def _code_in_body(error: BaseException) -> object:
-    """Return `error.code` of the provider's answer, None where there is none."""
+def _is_certificate(error: BaseException) -> bool:
+    """Whether no secure connection was made for what the other side is: a portal, a proxy, plain HTTP."""
+    kind = getattr(error, "reason", None)
+    return isinstance(error, ssl.SSLCertVerificationError) or (
+        isinstance(error, ssl.SSLError) and kind in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+    )
+
+
+_NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits"}
+"""Codes with which OpenAI and others say, at any status, that the account is empty. A quota that was exceeded may as
+well be one of calls per minute: of the words only those about money count."""
+_NO_MONEY = re.compile(
+    r"credit balance is too low|insufficient (account )?(balance|credit|fund)", re.IGNORECASE
+)
+
+
+def _has_no_credit(error: BaseException) -> bool:
+    codes = {str(getattr(error, "code", "")), str(_body(error).get("code"))}
+    return bool(codes & _NO_CREDIT or _NO_MONEY.search(_words(error)))
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "message", "") or error.args).split())
+
+
+OPTIONS = ("stream_options", "stream", "max_completion_tokens", "max_tokens")
+"""What a request says besides the messages, and a provider may refuse."""
+_UNFIT_STATUS = (400, 403, 404, 422, 501)
+
+
+def refused_option(error: BaseException) -> str:
+    """Return which of `OPTIONS` a provider's refusal names, by its `param` or else in its words; "" for none."""
+    if getattr(error, "status_code", None) not in _UNFIT_STATUS:
+        return ""
+    bodies = [_body(e) for e in _chain(error)]
+    named = [str(body.get("param")) for body in bodies if body.get("param") in OPTIONS]
+    found = re.search(rf"\b({'|'.join(OPTIONS)})\b", _words(error))
+    return named[0] if named else found.group() if found else ""
+
+
+def _body(error: BaseException) -> Mapping[str, Any]:
+    """Return `error` of the provider's answer; empty where there is none."""
     body = getattr(error, "body", None)
     if body is None:
         with contextlib.suppress(Exception):
             body = json.loads(error.response.text)  # type: ignore[attr-defined]
     inner = body.get("error", body) if isinstance(body, Mapping) else None
-    return inner.get("code") if isinstance(inner, Mapping) else None
+    return inner if isinstance(inner, Mapping) else {}
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -118,7 +179,7 @@ def _is_unconnected(error: BaseException) -> bool:
     return any(type(e).__name__ in ("APIConnectionError", "ConnectError") for e in _chain(error))
 
 
-_BROAD = {"", "APIError", "BadRequestError", "APIConnectionError"}
+_BROAD = {"", "APIError", "BadRequestError", "APIConnectionError", "UnreadableAnswerError"}
 _BY_STATUS = {
     400: "BadRequestError",
     401: "AuthenticationError",

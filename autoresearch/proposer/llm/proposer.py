@@ -5,37 +5,57 @@ and checked (`edits.py`); the model gets what is wrong, at most `MAX_ROUNDS` tim
 provider are met as `errors.py` says.
 """
 
-import random
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autoresearch.config import ProposerConfig
-from autoresearch.errors import AutoresearchError, PrerequisiteError
+from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
 from autoresearch.proposer import base, edits
 from autoresearch.proposer import cost as money
-from autoresearch.proposer.answers import Answer, AnswerError, apply_answer, clean, parse_answer
+from autoresearch.proposer.answers import (
+    Answer,
+    AnswerError,
+    NoAnswerError,
+    apply_answer,
+    parse_answer,
+)
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
-    EditFailedError,
     Notify,
     ProposerUnavailableError,
+    Refusal,
+    Streak,
     ignore_alert,
+    is_over,
+    refuse,
 )
 from autoresearch.proposer.edits import make_proposal
-from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS, wait_seconds
-from autoresearch.proposer.llm.provider import Provider, ProviderError, StoppedError
+from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS
+from autoresearch.proposer.llm.provider import Provider, ProviderError, Reply, StoppedError
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt, minimal
-from autoresearch.types import Proposal, Usage
+from autoresearch.types import Proposal, Reason, Usage
 
-MAX_FAILED_ANSWERS = 10
-"""So many useless answers in a row pause the model."""
 _CHECK_SECONDS = 60.0
 _CHECK_TOKENS = 1024
 """Room for a model that thinks before it says its one word."""
+
+
+_EMPTY = {
+    "length": "thinking used up all {most} output tokens before the answer began: think less, answer at once",
+    "content_filter": "the provider withheld the answer: its content filter stopped it",
+    "tool_calls": "you called a tool, but there are none: answer in text",
+}
+"""Why an answer ended -> what is said where it holds no word."""
+_CUT = {
+    "length": "the answer was cut off at its longest: give fewer, shorter blocks\n\n",
+    "content_filter": "the answer was cut off by the provider's content filter: say it in other words\n\n",
+}
+"""Why an answer ended -> what is said of one that may lack its end."""
 
 
 @dataclass
@@ -74,18 +94,16 @@ class LlmProposer:
         self.name = f"`{config.model}`"
         self._ledger = ledger or money.Ledger()
         self._notify = notify
-        self._num_failures = 0
-        self._num_failed_answers = 0
+        self._streak = Streak(self.name, "name a stronger model in `[proposer] model`")
         self._first_contact = Usage()
         self._is_price_told = False
-        self._rng = random.SystemRandom()
 
     def propose(self, context: Context, stop: threading.Event) -> Proposal:
         """Return a proposal; see `Proposer.propose`.
 
         Raises:
             EditFailedError: no answer could be used, after all rounds.
-            ProposerUnavailableError: the provider cannot be asked now.
+            ProposerUnavailableError: the provider cannot be asked now, or answers with nothing.
             CostLimitError: the next call could pass `--max-cost`.
             CancelledError: `stop` was set.
         """
@@ -95,16 +113,21 @@ class LlmProposer:
             Usage(),
         )  # Booked with the first idea.
         self._tell_unknown_price()
+        last: Refusal | None = None
         for rounds_left in range(base.MAX_ROUNDS, -1, -1):
-            text, is_cut = self._ask(talk, stop)
-            result = self._read(talk, text, is_cut)
+            reply = self._ask(talk, stop)
+            result = self._read(talk, reply)
             if isinstance(result, Proposal):
-                self._num_failed_answers = 0
+                self._streak.end()
                 return result
-            if not rounds_left:
-                raise self._useless(talk, result)
+            if is_over(last, result, rounds_left):
+                said = {"description": f"unusable answer: {result.message}", **talk.answer.headings}
+                files = dict(talk.context.files)
+                hint = "raise `[proposer] max_output_tokens`" if reply.ending == "length" else None
+                raise self._streak.useless(result, self._proposal(talk, files, said), hint)
+            last = result
             talk.messages += [
-                {"role": "assistant", "content": text or "(empty)"},
+                {"role": "assistant", "content": reply.text or "(empty)"},
                 {"role": "user", "content": _complaint(result.message)},
             ]
         raise AssertionError("unreachable")
@@ -128,6 +151,7 @@ class LlmProposer:
                 hint='name a model in autoresearch.toml, `model = "provider/name"`',
                 kind="proposer",
             )
+        self.provider.check_here()
         missing = self.provider.key_names()
         if missing:
             names = " or ".join(f"`{name}`" for name in missing)
@@ -147,13 +171,10 @@ class LlmProposer:
             )
         except ProviderError as exc:
             self._first_contact = exc.usage
-            hint = self.provider.hint(exc.fault) or None
+            failure = self._unavailable(exc, Usage())
             if exc.fault.action == "wait":
-                wait = wait_seconds(1, exc.retry_after, self._rng)
-                raise ProposerUnavailableError(
-                    self._sentence(exc), hint=hint, retry_seconds=wait
-                ) from exc
-            raise PrerequisiteError(self._sentence(exc), hint=hint, kind="proposer") from exc
+                raise failure from exc
+            raise PrerequisiteError(failure.message, hint=failure.hint, kind="proposer") from exc
         self._first_contact = reply.usage
         price = self.provider.price
         cost = reply.usage.cost_usd
@@ -167,7 +188,7 @@ class LlmProposer:
         messages = prompt.messages(is_marked=self.provider.is_cache_marked)
         return _Talk(context, prompt, limits, messages)
 
-    def _ask(self, talk: _Talk, stop: threading.Event) -> tuple[str, bool]:
+    def _ask(self, talk: _Talk, stop: threading.Event) -> Reply:
         """Make one call, with shorter or simpler prompts where the provider wants them."""
         while True:
             if stop.is_set():
@@ -183,11 +204,10 @@ class LlmProposer:
                 talk.usage = talk.usage + exc.usage
                 if self._adapt(talk, exc):
                     continue
-                raise self._unavailable(talk, exc) from exc
-            self._num_failures = 0
+                raise self._unavailable(exc, talk.usage) from exc
             talk.usage = talk.usage + reply.usage
             talk.replies.append(reply.text)
-            return reply.text, reply.is_cut
+            return reply
 
     def _adapt(self, talk: _Talk, error: ProviderError) -> bool:
         """Make the prompt shorter or simpler after a fault that asks for it; False if it cannot be."""
@@ -210,29 +230,30 @@ class LlmProposer:
         fresh = self._start(talk.context, limits)
         talk.limits, talk.prompt, talk.messages = limits, fresh.prompt, fresh.messages
 
-    def _read(self, talk: _Talk, text: str, is_cut: bool) -> "Proposal | edits.Refusal":
+    def _read(self, talk: _Talk, reply: Reply) -> Proposal | Refusal:
         """Make a proposal of an answer, or say what is wrong with it."""
-        context = talk.context
+        context, most = talk.context, self.provider.max_output
+        if not reply.text.strip():
+            said = _EMPTY.get(reply.ending, "the answer is empty")
+            return refuse(Reason.NO_ANSWER, problem=said.format(most=most))
+        cut = _CUT.get(reply.ending, "")
         try:
-            talk.answer = parse_answer(text, list(context.files))
+            talk.answer = parse_answer(reply.text, list(context.files))
             files = apply_answer(talk.answer, context.files)
+        except NoAnswerError as exc:
+            return refuse(Reason.NO_ANSWER, problem=f"{cut}{exc}")
         except AnswerError as exc:
-            cut = (
-                "the answer was cut off at its longest: give fewer, shorter blocks\n\n"
-                if is_cut
-                else ""
-            )
-            return edits.Refusal("edit_failed", f"{cut}{exc}")
+            return refuse(Reason.EDIT_FAILED, problem=f"{cut}{exc}")
+        if cut:
+            return refuse(Reason.EDIT_FAILED, problem=cut.strip())
         refusal = edits.check_change(context, files)
-        return refusal or make_proposal(
-            "llm",
-            context,
-            files,
-            talk.answer.headings,
-            talk.usage,
-            self._attachments(talk),
-            self.provider.model,
-        )
+        return refusal or self._proposal(talk, files, talk.answer.headings)
+
+    def _proposal(
+        self, talk: _Talk, files: Mapping[str, str], headings: Mapping[str, str]
+    ) -> Proposal:
+        model, attachments = self.provider.model, self._attachments(talk)
+        return make_proposal("llm", talk.context, files, headings, talk.usage, attachments, model)
 
     def _attachments(self, talk: _Talk) -> dict[str, bytes]:
         table = "".join(f"- {p.name}: {p.num_tokens} tokens\n" for p in talk.prompt.parts)
@@ -255,44 +276,18 @@ class LlmProposer:
 
     # -- when it does not work ----------------------------------------------------------------
 
-    def _useless(self, talk: _Talk, refusal: edits.Refusal) -> AutoresearchError:
-        self._num_failed_answers += 1
-        if self._num_failed_answers >= MAX_FAILED_ANSWERS:
-            self._num_failed_answers = 0
-            return ProposerUnavailableError(
-                f"`{self.provider.model}` gave {MAX_FAILED_ANSWERS} answers in a row that cannot be tried,"
-                f" the last: {clean(refusal.message, 200)}",
-                hint="name a stronger model in `[proposer] model`",
-                retry_seconds=PAUSE_SECONDS,
-                usage=talk.usage,
-            )
-        proposal = make_proposal(
-            "llm",
-            talk.context,
-            dict(talk.context.files),
-            {"description": f"unusable answer: {refusal.message}", **talk.answer.headings},
-            talk.usage,
-            self._attachments(talk),
-            self.provider.model,
-        )
-        reason = "edit_failed" if refusal.reason == "syntax" else refusal.reason
-        return EditFailedError(clean(refusal.message, 400), reason=reason, proposal=proposal)
-
-    def _unavailable(self, talk: _Talk, error: ProviderError) -> ProposerUnavailableError:
-        self._num_failures += 1
+    def _unavailable(self, error: ProviderError, usage: Usage) -> ProposerUnavailableError:
+        fault, said = error.fault, str(error)
         wait = PAUSE_SECONDS
-        if error.fault.action == "wait":
-            wait = wait_seconds(self._num_failures, error.retry_after, self._rng)
+        if fault.action == "wait":
+            wait = self._streak.wait(is_paid=fault.is_billed, retry_after=error.retry_after)
+        sentence = fault.sentence.format(model=self.provider.model)
         return ProposerUnavailableError(
-            self._sentence(error),
-            hint=self.provider.hint(error.fault) or None,
+            f"{sentence}: {said}" if said else sentence,
+            hint=self.provider.hint(fault, said) or None,
             retry_seconds=wait,
-            usage=talk.usage,
+            usage=usage,
         )
-
-    def _sentence(self, error: ProviderError) -> str:
-        sentence = error.fault.sentence.format(model=self.provider.model)
-        return f"{sentence}: {error}" if str(error) else sentence
 
     def _tell_unknown_price(self) -> None:
         if self.provider.price is None and not self._is_price_told:

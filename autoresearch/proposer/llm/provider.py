@@ -5,6 +5,7 @@ runs in a separate thread, so that a stop or a deadline ends the wait at once; a
 at the most it can cost.
 """
 
+import json
 import os
 import queue
 import re
@@ -16,8 +17,15 @@ from functools import cached_property
 from typing import Any
 
 from autoresearch.config import ProposerConfig
+from autoresearch.proposer import variables
 from autoresearch.proposer.cost import Price
-from autoresearch.proposer.llm.errors import TABLE, UNKNOWN, Fault, find_fault, retry_after_of
+from autoresearch.proposer.llm.errors import (
+    TABLE,
+    Fault,
+    find_fault,
+    refused_option,
+    retry_after_of,
+)
 from autoresearch.proposer.prompt import estimate_tokens
 from autoresearch.types import Usage
 from autoresearch.util.text import redact
@@ -26,6 +34,8 @@ _DEFAULT_WINDOW = 32_768
 _MARKED_PROVIDERS = ("anthropic", "bedrock", "bedrock_converse", "vertex_ai", "databricks")
 """Providers whose prompt cache must be asked for; for Claude models only."""
 _OLLAMA = ("ollama", "ollama_chat")
+_PREFIXES = {"azure": ("OPENAI_",), "gemini": ("GOOGLE_API_",), "bedrock": ("AWS_",)}
+"""Provider -> beginnings of its variables, besides its name."""
 _LOCAL = (*_OLLAMA, "lm_studio", "llamafile")
 """Providers whose usual address is this machine."""
 _LOOPBACK = re.compile(r"^https?://(localhost|127\.|\[::1\]|0\.0\.0\.0)")
@@ -38,8 +48,8 @@ class Reply:
 
     text: str
     usage: Usage
-    is_cut: bool
-    """It ran into the limit of output tokens."""
+    ending: str = "stop"
+    """Why it ended, as the provider says: `length` at the limit of output tokens, `content_filter`, ..."""
 
 
 class ProviderError(Exception):
@@ -72,7 +82,6 @@ def import_litellm() -> Any:
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
-    litellm.drop_params = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm
@@ -91,6 +100,8 @@ class Provider:
     def __init__(self, config: ProposerConfig) -> None:
         self._config = config
         self.model = config.model
+        self._unfit: set[str] = set()
+        """Of `errors.OPTIONS`, what this provider refuses."""
 
     @cached_property
     def _info(self) -> Mapping[str, Any]:
@@ -157,6 +168,20 @@ class Provider:
             return os.environ.get("OPENAI_API_KEY") or "none"
         return None
 
+    def check_here(self) -> None:
+        """Check that requests can leave this machine: key, address, proxies.
+
+        Raises:
+            PrerequisiteError: one cannot; names the variable or the setting.
+        """
+        prefixes = (f"{self._provider_name.upper()}_", *_PREFIXES.get(self._provider_name, ()))
+        mine = [self._config.api_key_env] if self._config.api_key_env else []
+        variables.tidy([*mine, *(variables.names_of(prefixes) if self._provider_name else ())])
+        if base := self._config.api_base:
+            hint = 'write it whole in autoresearch.toml, `api_base = "http://127.0.0.1:8000/v1"`'
+            variables.check_address(base, "`[proposer] api_base`", hint)
+        variables.check_client()
+
     @property
     def key_name(self) -> str:
         """Return the variable that holds the key, set or not."""
@@ -174,8 +199,13 @@ class Provider:
             return []
         return [str(name) for name in missing]
 
-    def hint(self, fault: Fault) -> str:
-        """Return what the user can do about a fault; names the variable, the line or the command."""
+    def hint(self, fault: Fault, said: str) -> str:
+        """Return what the user can do about a fault; names the variable, the line or the command.
+
+        Args:
+            fault: How the error is met.
+            said: The provider's words.
+        """
         _, _, name = self.model.partition("/")
         is_ollama = self._provider_name in _OLLAMA and is_local(self._config)
         if fault is TABLE["NotFoundError"] and is_ollama:
@@ -184,6 +214,10 @@ class Provider:
             return "start it with `ollama serve`, or name its address in `[proposer] api_base`"
         if fault is TABLE["APIConnectionError"] and self._config.api_base:
             return f"is a server running at `{self._config.api_base}`, the `[proposer] api_base`?"
+        if fault is TABLE["NotSentError"]:
+            return variables.client_hint(said)
+        if "max_tokens" in said or "max_completion_tokens" in said:
+            return "lower `[proposer] max_output_tokens`"
         return fault.hint.format(model=self.model, key=self.key_name)
 
     def most(self, messages: Sequence[Mapping[str, Any]], max_output: int) -> float | None:
@@ -200,7 +234,7 @@ class Provider:
         max_output: int | None = None,
         timeout_seconds: float | None = None,
     ) -> Reply:
-        """Make one call.
+        """Make one call; where the provider refuses an option of it, once more without, which is remembered.
 
         Raises:
             ProviderError: it failed.
@@ -208,6 +242,30 @@ class Provider:
         """
         limit = max_output or self.max_output
         seconds = timeout_seconds or self._config.timeout_seconds
+        spent = Usage()
+        while True:
+            began = time.monotonic()
+            answer = self._wait(messages, stop, limit, seconds)
+            if isinstance(answer, StoppedError):
+                raise StoppedError(spent + self._worst(messages, limit, began))
+            if not isinstance(answer, BaseException):
+                return self._reply(answer, messages, began, spent)
+            error = self._error(answer, messages, limit, began)
+            option = refused_option(answer)
+            if option in ("", *self._unfit):
+                error.usage = spent + error.usage
+                raise error from answer
+            self._unfit.add(option)
+            spent = spent + error.usage
+
+    def _wait(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        stop: threading.Event,
+        limit: int,
+        seconds: float,
+    ) -> Any:
+        """Return what one request brings: litellm's response, or the error."""
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         import_litellm()  # the first time takes seconds, which are not the provider's
         began = time.monotonic()
@@ -222,19 +280,14 @@ class Provider:
         threading.Thread(target=call, name="provider", daemon=True).start()
         while True:
             try:
-                answer = answers.get(timeout=0.1)
-                break
+                return answers.get(timeout=0.1)
             except queue.Empty:
                 if stop.is_set():
                     given_up.set()
-                    raise StoppedError(self._worst(messages, limit, began)) from None
+                    return StoppedError(Usage())
                 if time.monotonic() - began > seconds + 5:
                     given_up.set()
-                    answer = TimeoutError(f"no answer within {seconds:g} s")
-                    break
-        if isinstance(answer, BaseException):
-            raise self._error(answer, messages, limit, began) from answer
-        return self._reply(answer, messages, began)
+                    return TimeoutError(f"no answer within {seconds:g} s")
 
     def _call(
         self,
@@ -243,7 +296,7 @@ class Provider:
         seconds: float,
         given_up: threading.Event,
     ) -> Any:
-        """Stream an answer and return it whole, as litellm's response object."""
+        """Stream an answer, if the provider streams, and return it whole, as litellm's response object."""
         litellm = import_litellm()
         options: dict[str, Any] = {}
         if self._config.api_base:
@@ -252,17 +305,27 @@ class Provider:
             options["api_key"] = key
         if self._provider_name in _OLLAMA and is_local(self._config):
             options["keep_alive"] = 0  # The model leaves the device before the trial begins.
+        limit_name = "max_tokens"
+        if limit_name in self._unfit:
+            limit_name = "max_completion_tokens"
+        options[limit_name] = max_output
+        if "stream" not in self._unfit:
+            options["stream"] = True
+            if "stream_options" not in self._unfit:
+                options["stream_options"] = {"include_usage": True}
+        given = [{**m, "content": _sendable(m["content"])} for m in messages]
         stream = litellm.completion(
             model=self.model,
-            messages=[dict(m) for m in messages],
-            max_tokens=max_output,
+            messages=given,
             timeout=seconds,
-            stream=True,
-            stream_options={"include_usage": True},
             num_retries=0,
             max_retries=0,
             **options,
         )
+        if "stream" not in options:
+            return _checked(stream)
+        if whole := _read_whole(stream):
+            return _checked(litellm.ModelResponse(**whole))
         deadline = time.monotonic() + seconds
         chunks = []
         for chunk in stream:
@@ -271,23 +334,20 @@ class Provider:
                 raise StoppedError(Usage())
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the answer was not complete after {seconds:g} s")
-        whole = litellm.stream_chunk_builder(chunks, messages=[dict(m) for m in messages])
-        if whole is None or not whole.choices:
-            raise EmptyAnswerError("the answer was empty")
-        message, usage = whole.choices[0].message, getattr(whole, "usage", None)
-        if not message.content and not getattr(usage, "completion_tokens", 0):
-            raise EmptyAnswerError("the answer was empty")
-        return whole
+        return _checked(litellm.stream_chunk_builder(chunks, messages=given))
 
-    def _reply(self, whole: Any, messages: Sequence[Mapping[str, Any]], began: float) -> Reply:
+    def _reply(
+        self, whole: Any, messages: Sequence[Mapping[str, Any]], began: float, spent: Usage
+    ) -> Reply:
         usage = getattr(whole, "usage", None)
         tokens_in = int(getattr(usage, "prompt_tokens", 0) or 0) or self._count_messages(messages)
-        text = str(whole.choices[0].message.content or "")
+        text = _text(whole.choices[0].message.content)
         tokens_out = int(getattr(usage, "completion_tokens", 0) or 0) or self.count(text)
         details = getattr(usage, "prompt_tokens_details", None)
         return Reply(
             text,
-            Usage(
+            spent
+            + Usage(
                 num_calls=1,
                 tokens_in=tokens_in,
                 tokens_out=tokens_out,
@@ -295,7 +355,7 @@ class Provider:
                 cost_usd=self._cost(whole, tokens_in, tokens_out),
                 seconds=time.monotonic() - began,
             ),
-            is_cut=whole.choices[0].finish_reason == "length",
+            str(whole.choices[0].finish_reason or "stop"),
         )
 
     def _cost(self, whole: Any, tokens_in: int, tokens_out: int) -> float | None:
@@ -312,14 +372,17 @@ class Provider:
         self, error: BaseException, messages: Sequence[Mapping[str, Any]], limit: int, began: float
     ) -> ProviderError:
         fault = find_fault(error)
-        if isinstance(error, EmptyAnswerError):
-            fault = UNKNOWN
-        elif not self._provider_name:
+        if not self._provider_name:
             fault = TABLE["LiteLLMUnknownProvider"]
         usage = Usage(num_calls=1, seconds=time.monotonic() - began)
         if fault.is_billed:
             usage = self._worst(messages, limit, began)
-        said = redact(str(getattr(error, "message", "") or error) or type(error).__name__)
+        said = str(getattr(error, "message", "") or error) or type(error).__name__
+        if fault is TABLE["NotSentError"]:
+            said = str(_last(error))
+        if (key := self.key()) and key != "none":
+            said = said.replace(key, f"<{self.key_name}>")
+        said = redact(said)
         said = " ".join(_PREFIX.sub("", said).split())
         if fault is TABLE["LiteLLMUnknownProvider"]:
             said = ""  # An advertisement.
@@ -343,4 +406,80 @@ class Provider:
 
 
 class EmptyAnswerError(Exception):
-    """A stream ended without an answer."""
+    """An answer came without a word, and without a token that was paid for."""
+
+
+class UnreadableAnswerError(Exception):
+    """An answer came that is none; says what it holds.
+
+    Args:
+        said: The provider's words.
+        status_code: Its status, as the body says where it says one.
+        body: The body, if it is an object.
+    """
+
+    def __init__(self, said: str, status_code: int | None = None, body: Any = None) -> None:
+        super().__init__(said)
+        self.status_code = status_code
+        self.body = body
+
+
+def _read_whole(stream: Any) -> dict[str, Any] | None:
+    """Return the completion of a server that does not stream though asked to; None where it does.
+
+    Raises:
+        UnreadableAnswerError: its answer is an error, or no completion at all.
+    """
+    response = getattr(getattr(stream, "completion_stream", None), "response", None)
+    if response is None or "event-stream" in response.headers.get("content-type", ""):
+        return None
+    text = response.read().decode("utf-8", "replace").strip()
+    if re.match(r"(data|event|id|retry)?:", text):
+        return None  # Events under another name.
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    if isinstance(body, dict) and body.get("choices"):
+        return body
+    error = body.get("error", body) if isinstance(body, dict) else None
+    said = error.get("message") if isinstance(error, dict) else error
+    status = error.get("code") if isinstance(error, dict) else None
+    words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    raise UnreadableAnswerError(
+        str(said or " ".join(words.split()) or "nothing")[:300],
+        status if isinstance(status, int) and status >= 400 else None,
+        body,
+    )
+
+
+def _checked(whole: Any) -> Any:
+    """Return a response that holds an answer."""
+    choice = whole.choices[0] if whole is not None and whole.choices else None
+    usage = getattr(whole, "usage", None)
+    if choice is None or not (choice.message.content or getattr(usage, "completion_tokens", 0)):
+        calls = getattr(getattr(choice, "message", None), "tool_calls", None)
+        raise EmptyAnswerError("it calls a tool, though it was given none" if calls else "")
+    return whole
+
+
+def _text(content: Any) -> str:
+    """Return the text of a message, which some servers give in parts."""
+    if isinstance(content, list):
+        parts = [p.get("text") if isinstance(p, Mapping) else p for p in content]
+        return "".join(str(part or "") for part in parts)
+    return str(content or "")
+
+
+def _sendable(content: Any) -> Any:
+    """Return content without what UTF-8 or a provider cannot take: lone surrogates, null characters."""
+    if isinstance(content, str):
+        return content.encode("utf-8", "replace").decode().replace("\0", "\u2400")
+    return [{**part, "text": _sendable(part["text"])} for part in content]
+
+
+def _last(error: BaseException) -> BaseException:
+    """Return the error that an error began with."""
+    while following := error.__cause__ or error.__context__:
+        error = following
+    return error
