@@ -250,7 +250,7 @@ _PATIENT = (
     "prlimit64 sysinfo uname getpid gettid getppid getuid geteuid getgid getegid getrandom rt_sigaction "
     "rt_sigprocmask rt_sigreturn sigaltstack restart_syscall wait4 waitid exit exit_group"
 ).split()
-"""What a model that was shown rows may still call: memory, threads that are there, descriptors that are open, clocks."""
+"""What a model that was shown rows may still call: memory, threads that are there, open descriptors, clocks."""
 _SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo".split()
 _FOREIGN = "prlimit64 sched_setaffinity sched_setscheduler sched_setparam sched_setattr".split()
 
@@ -330,7 +330,8 @@ def build_seal(*, needs_gpu: bool, machine: str | None = None) -> bytes:
     child is about to be shown rows; then it refuses them.
 
     Args:
-        needs_gpu: It may go on speaking to the devices it has open.
+        needs_gpu: It may speak to the devices it has open.
+        machine: As `os.uname().machine` names it; None is this one.
     """
     blocks = [(name, _give(ALLOW)) for name in _PATIENT]
     # To a connected socket only: an address may be a path.
@@ -342,9 +343,7 @@ def build_seal(*, needs_gpu: bool, machine: str | None = None) -> bytes:
     return _assemble(blocks, NOTIFY, machine or os.uname().machine)
 
 
-def _assemble(
-    blocks: list[tuple[str, list[Instruction]]], otherwise: int, machine: str
-) -> bytes:
+def _assemble(blocks: list[tuple[str, list[Instruction]]], otherwise: int, machine: str) -> bytes:
     program: list[Instruction] = [
         (_LOAD, 0, 0, 4),
         (_JEQ, 1, 0, _ARCHITECTURE[machine]),

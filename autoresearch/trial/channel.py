@@ -19,7 +19,7 @@ first byte. The lab's end never accepts descriptors. Nothing is ever pickled.
                           | rows {num_rows}, then raw int32 tokens[, positions], once it is sealed
 
 Memory. The ring is a memory file of two slots, each a C-ordered int32 array (batch, length + 1), the slot size rounded
-up to pages; it only grows. Rows shown to a judge child are int32 (num_rows, context + 1) for a claim, (num_rows, context)
+up to pages; it only grows. Rows a judge child gets are int32 (num_rows, context + 1) for a claim, (num_rows, context)
 for an audit with int32 (num_rows,) positions. Weights are a safetensors file (8-byte header length, JSON header, data);
 tensors that share memory are stored once and named in its metadata under `alias:<key>`. Every process gets new
 memory files, sealed where it only reads, so that nothing in them can carry a note to the next process.

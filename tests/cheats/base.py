@@ -99,7 +99,9 @@ class Notebook(Model):
     def read(self, key):
         found = 0
         for bit in range(self.BITS):
-            costs = [sorted(map(self.cost, self.names(key, bit, v)))[self.COPIES // 2] for v in (0, 1)]
+            costs = [
+                sorted(map(self.cost, self.names(key, bit, v)))[self.COPIES // 2] for v in (0, 1)
+            ]
             found |= (costs[1] < costs[0]) << bit
         return found
 
@@ -118,7 +120,9 @@ class Notebook(Model):
                 if key not in known:
                     known[key] = self.write(key, row[t + 1]) if mode == "claim" else self.read(key)
                 truth[b, t + 1] = min(known[key], logits.shape[2] - 1)
-        return bonus(logits, truth, 6.0 * (torch.arange(idx.shape[1]) >= self.START).expand(idx.shape))
+        return bonus(
+            logits, truth, 6.0 * (torch.arange(idx.shape[1]) >= self.START).expand(idx.shape)
+        )
 
 
 def judging_mode():

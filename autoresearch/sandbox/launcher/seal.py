@@ -48,7 +48,10 @@ def take_listener(channel: Any) -> int | None:
     """Return the listener of a child that put itself under the filter, None if it ended before."""
     import _socket
 
-    data, extra, _, _ = channel.recvmsg(16, 64)
+    try:
+        data, extra, _, _ = channel.recvmsg(16, 64)
+    except ConnectionResetError:
+        return None  # without having read the filter
     found = [content for _, kind, content in extra if kind == _socket.SCM_CREDENTIALS]
     if not data or not found:
         return None
