@@ -232,6 +232,8 @@ def _describe(found: Probe) -> str:
         parts.append("under your uid")
     if not getattr(sandbox, "has_broker", True):
         parts.append("without broker: worker processes cannot share tensors")
+    if not sandbox.guarantees["notes"]:
+        parts.append("without seal: a claim can leave notes for the audit")
     return "works, " + ", ".join(parts)
 
 

@@ -121,7 +121,9 @@ class Seal:
         for name in os.listdir(folder):
             try:
                 is_file = os.stat(f"{folder}/{name}").st_mode & 0o170000 == 0o100000
-                if is_file and not os.readlink(f"{folder}/{name}").startswith(_PRIVATE):
+                if is_file and not os.readlink(f"{folder}/{name}").startswith(
+                    (*_PRIVATE, self.home + "/")
+                ):
                     return True
             except FileNotFoundError:
                 continue  # closed meanwhile

@@ -55,17 +55,21 @@ class Server:
             self.batch_rows = self._fit(int(load["batch_rows"]))
 
     def answer(self, channel: Channel, num_rows: int) -> None:
-        """Take the rows and send the answers, batch by batch."""
-        rows = np.zeros((num_rows, self._length), np.int32)
-        positions = np.zeros(num_rows, np.int32)
-        channel.read_all(memoryview(rows.data).cast("B"))
+        """Take the rows and send the answers, batch by batch.
+
+        Each batch has the shape that was tried: sealed, a compiled model cannot be compiled for another one.
+        """
+        num_filled = -(-num_rows // self.batch_rows) * self.batch_rows
+        rows = np.zeros((num_filled, self._length), np.int32)
+        positions = np.zeros(num_filled, np.int32)
+        channel.read_all(memoryview(rows[:num_rows].data).cast("B"))
         if self._mode == "audit":
-            channel.read_all(memoryview(positions.data).cast("B"))
+            channel.read_all(memoryview(positions[:num_rows].data).cast("B"))
         with torch.inference_mode():
             for start in range(0, num_rows, self.batch_rows):
                 end = start + self.batch_rows
                 answer = self._answer(rows[start:end], positions[start:end])
-                channel.send_bytes(answer.data)
+                channel.send_bytes(answer[: num_rows - start].data)
 
     def _answer(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Return the answer to one batch; a claim has no positions."""
