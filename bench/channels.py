@@ -1,7 +1,7 @@
 """Bits per second that pass from one judge process to a later one by names looked up, with and without the seal.
 
 Run: `python bench/channels.py [--bits 2048]`. The first process looks names up that do not exist, one per bit that is
-set; the second tells by the time a look-up takes which the kernel remembers. Sealed, both do so as after rows were shown.
+set; the second tells by the time a look-up takes which the kernel remembers. Sealed, both are as after rows were shown.
 """
 
 import argparse

@@ -390,6 +390,11 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
         ("fcntl", 1, _F_OWNERS),
     ):
         blocks.append((name, _if_equal(index, values, _refuse(errno.EPERM))))
+    # Of one process, never of all that the user has.
+    whose = _unless_zero(1) if options.is_same_user else _give(ALLOW)
+    for name, one in (("setpriority", 0), ("ioprio_set", 1)):
+        refused = _give(_refuse(errno.EPERM))
+        blocks.append((name, [_argument(0), (_JEQ, len(refused), 0, one), *refused, *whose]))
     blocks.append(("prctl", _if_equal(0, (_PR_SET_PDEATHSIG,), _PRETEND)))
     # Another way to see which pages are in memory.
     blocks.append(("preadv2", _if_any(5, _RWF_NOWAIT, _refuse(errno.EOPNOTSUPP))))
@@ -409,7 +414,6 @@ def _landlock_blocks(options: FilterOptions) -> list[tuple[str, list[Instruction
     if options.is_same_user:
         blocks += [(name, _give(_PRETEND)) for name in _METADATA]
         blocks += [(name, _unless_zero(0)) for name in _FOREIGN]
-        blocks += [(name, _unless_zero(1)) for name in ("setpriority", "ioprio_set")]
     if not options.has_truncate:
         blocks.append(("truncate", _give(_refuse(errno.EPERM))))
         blocks.append(("openat2", _give(_refuse(errno.ENOSYS))))

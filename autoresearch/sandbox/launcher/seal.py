@@ -7,6 +7,8 @@ them, no file is open, and every file that is mapped is in memory as a whole, so
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import struct
 import time
@@ -24,7 +26,6 @@ _MAX_SHARE = 0.75
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from mmap import mmap
     from typing import Any
 
 
@@ -67,9 +68,10 @@ class Seal:
     """What must hold of the processes of a child before they are shown rows, and after."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        self.home = spec["home"]
+        self.private = (*_PRIVATE, spec["home"] + "/")
         self.patient = set(spec["patient"])
-        self.files: dict[tuple[int, int], mmap] = {}
+        self.files: dict[tuple[int, int], tuple[int, int]] = {}
+        """Device and inode: descriptor and size."""
 
     def close(self, pids: Iterable[int], wait: Callable[[float], None]) -> str:
         """Make sure that `pids`, whose further calls are refused, leave no note; return what is against it, or ''.
@@ -121,39 +123,52 @@ class Seal:
         for name in os.listdir(folder):
             try:
                 is_file = os.stat(f"{folder}/{name}").st_mode & 0o170000 == 0o100000
-                if is_file and not os.readlink(f"{folder}/{name}").startswith(
-                    (*_PRIVATE, self.home + "/")
-                ):
+                if is_file and not os.readlink(f"{folder}/{name}").startswith(self.private):
                     return True
             except FileNotFoundError:
                 continue  # closed meanwhile
         return False
 
     def hold_mapped(self, pid: int) -> None:
-        """Map what `pid` has mapped of files that others may read too."""
-        import mmap
-
+        """Hold open what `pid` has mapped of files that others may read too."""
         most = os.sysconf("SC_PAGESIZE") * os.sysconf("SC_PHYS_PAGES") * _MAX_SHARE
-        with open(f"/proc/{pid}/maps", "rb") as lines:
-            paths = {line.split(None, 5)[5].rstrip(b"\n") for line in lines if line.count(b"/")}
+        with open(f"/proc/{pid}/maps", errors="surrogateescape") as lines:
+            paths = {line.split(None, 5)[5].rstrip("\n") for line in lines if "/" in line}
         for path in paths:
-            if path.startswith((*(word.encode() for word in _PRIVATE), self.home.encode() + b"/")):
+            if path.startswith(self.private):
                 continue
             try:
                 file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EMFILE:
+                    raise
                 continue  # replaced since, by an update of the system
             found = os.fstat(file)
             identity = (found.st_dev, found.st_ino)
             is_new = found.st_size and identity not in self.files
             if is_new and found.st_mode & 0o170000 == 0o100000:
-                if sum(map(len, self.files.values())) + found.st_size > most:
+                self.files[identity] = (file, found.st_size)
+                if sum(size for _, size in self.files.values()) > most:
                     raise OverflowError
-                self.files[identity] = mmap.mmap(file, found.st_size, prot=mmap.PROT_READ)
-            os.close(file)
+            else:
+                os.close(file)
 
     def touch(self) -> None:
         """Have every page of what is held in memory."""
+        import mmap
+
         page = os.sysconf("SC_PAGESIZE")
-        for data in self.files.values():
-            data[::page]
+        for file, size in self.files.values():
+            if count_in_memory(file, size) < size / page:
+                with mmap.mmap(file, size, prot=mmap.PROT_READ) as data:
+                    data[::page]
+
+
+def count_in_memory(file: int, size: int) -> int:
+    """Return the number of pages of a file in memory; 0 where the kernel does not say (before 6.5, others' files)."""
+    counts = ctypes.create_string_buffer(40)
+    try:
+        syscall("cachestat", file, struct.pack("=QQ", 0, size), counts, 0)
+    except OSError:
+        return 0
+    return int(struct.unpack_from("=Q", counts)[0])
