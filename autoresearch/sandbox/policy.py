@@ -15,7 +15,7 @@ GUARANTEES: Mapping[str, str] = {
     "home": "your home, keys and other files cannot be read",
     "validation": "validation text and the record cannot be read",
     "processes": "sees and signals its own processes only; none survives",
-    "notes": "a model that was shown validation text leaves no note for another process",
+    "notes": "judged on a CPU, a model that was shown validation text leaves no note for another process",
     "quota": "temporary files have a hard limit; elsewhere limits are watched",
 }
 """What a backend may promise, in the order shown."""
