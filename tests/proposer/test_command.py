@@ -287,7 +287,7 @@ def test_costs_it_reports_are_counted_and_capped(
     }
     body = f"print({json.dumps(said)!r})\n"
     assert propose(tmp_path, EDIT + body).usage.cost_usd == 0.03
-    useless = body + "pathlib.Path('helper.py').write_text('x')"
+    useless = body + "pathlib.Path('train.py').write_text('def')"
     proposer = CommandProposer(config(agent(tmp_path, useless)))
     with pytest.raises(CostLimitError) as raised:
         proposer.propose(context(cost_left_usd=0.05), NEVER)
