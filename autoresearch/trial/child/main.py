@@ -7,6 +7,7 @@ waits. The host gets the type of whatever ended train.py.
 """
 
 import contextlib
+import importlib
 import os
 import sys
 import traceback
@@ -138,10 +139,12 @@ def _tell(error: dict[str, Any]) -> None:
 
 def _judge(mode: str, file: str) -> None:
     # This is all that may be loaded while the trainer lives, and all of it is ours: nothing of the snapshot.
-    from autoresearch.sandbox.launcher.seal import enter_seal
     from autoresearch.trial.child import judge_worker
 
-    enter_seal()
+    # By itself, as the keeper runs: its package would bring the lab with it.
+    sys.path.insert(0, str(Path(__file__).parents[2] / "sandbox"))
+    importlib.import_module("launcher.seal").enter_seal()
+    del sys.path[0]
     sys.path.insert(0, str(Path.cwd()))
     sock = wire.inherited()
     if sock is None:
