@@ -393,8 +393,8 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
     # Of one process, never of all that the user has.
     whose = _unless_zero(1) if options.is_same_user else _give(ALLOW)
     for name, one in (("setpriority", 0), ("ioprio_set", 1)):
-        refused = _give(_refuse(errno.EPERM))
-        blocks.append((name, [_argument(0), (_JEQ, len(refused), 0, one), *refused, *whose]))
+        no = _give(_refuse(errno.EPERM))
+        blocks.append((name, [_argument(0), (_JEQ, len(no), 0, one), *no, *whose]))
     blocks.append(("prctl", _if_equal(0, (_PR_SET_PDEATHSIG,), _PRETEND)))
     # Another way to see which pages are in memory.
     blocks.append(("preadv2", _if_any(5, _RWF_NOWAIT, _refuse(errno.EOPNOTSUPP))))
