@@ -147,3 +147,23 @@ def test_an_ordinary_user_keeps_nothing_either(name, place) -> None:
     found = identity(replace(sandbox, changes_user=False), place / "a")
     assert found["rights"] == 0
     assert found["no_new"] == "1"
+
+
+def test_a_child_that_ends_before_it_is_under_the_filter_ends_as_it_does(backend, place) -> None:
+    if not backend.guarantees["notes"]:
+        pytest.skip("nothing is sealed")
+    home = place / "home"
+    home.mkdir()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        policy = Policy("judge", home, home, seal=theirs.fileno())
+        command = backend.wrap([sys.executable, "-c", "raise SystemExit(7)"], policy)
+        done = subprocess.run(
+            command.argv,
+            env=dict(command.env),
+            pass_fds=command.pass_fds,
+            capture_output=True,
+            check=False,
+        )
+        theirs.close()
+        assert (done.returncode, ours.recv(1)) == (7, b""), done.stderr
