@@ -15,7 +15,7 @@ from pathlib import Path
 from autoresearch.sandbox import command, machine_paths
 from autoresearch.sandbox.landlock import kernel_abi
 from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
-from autoresearch.sandbox.seccomp import FilterOptions, build_filter
+from autoresearch.sandbox.seccomp import FilterOptions, build_filter, can_seal
 from autoresearch.types import MB
 
 _BOUND = (Path("/usr"), Path("/bin"), Path("/lib"))
@@ -40,12 +40,14 @@ class Bubblewrap:
     """This bubblewrap can limit a tmpfs (0.7 and later)."""
     changes_user: bool = False
     """The lab is root: no user namespace, but a throw-away uid."""
+    seals: bool = True
+    """The keeper can refuse a judge's child, from when it is shown rows, what could leave a note."""
     name: str = field(default="bubblewrap", init=False)
 
     @property
     def guarantees(self) -> Mapping[str, bool]:
         """Everything."""
-        return {**dict.fromkeys(GUARANTEES, True), "quota": self.has_quota}
+        return {**dict.fromkeys(GUARANTEES, True), "notes": self.seals, "quota": self.has_quota}
 
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
@@ -74,7 +76,7 @@ class Bubblewrap:
                 "wipe": False,
             }
         )
-        return Command(outer, env, policy.inherit, None)
+        return Command(outer, env, command.passed_on(policy), None)
 
     def _arguments(self, argv: Sequence[str], policy: Policy, uid: int | None) -> Iterator[str]:
         yield from (self.program, "--die-with-parent", "--new-session")
@@ -167,4 +169,8 @@ def variants() -> list[Bubblewrap]:
     result = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     has_quota = "--size" in result.stdout + result.stderr
     users = (True, False) if command.can_change_user() else (False,)
-    return [Bubblewrap(program, has_quota=has_quota, changes_user=user) for user in users]
+    return [
+        Bubblewrap(program, has_quota=has_quota, changes_user=user, seals=seals)
+        for user in users
+        for seals in ((True, False) if can_seal() else (False,))
+    ]

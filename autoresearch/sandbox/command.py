@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.sandbox import machine_paths
+from autoresearch.sandbox.launcher.seal import VARIABLE
 from autoresearch.sandbox.policy import Policy
+from autoresearch.sandbox.seccomp import build_seal, patient_calls
 
 LAUNCHER = Path(__file__).with_name("launcher")
 _CODE = (
@@ -42,12 +44,16 @@ def specification(
     argv: Sequence[str], policy: Policy, env: Iterable[str], uid: int | None
 ) -> dict[str, Any]:
     """Return what the launcher has to know of a child under either backend: its limits, its user, its program."""
+    seal = b"" if policy.seal is None else build_seal(needs_gpu=policy.needs_gpu)
     return {
         "max_processes": policy.max_processes,
         "disk_mb": policy.disk_mb,
         "memory_mb": policy.memory_mb,
-        "environment": sorted(env),
+        "environment": sorted({*env, VARIABLE} if seal else env),
         "inherit": list(policy.inherit),
+        "seal": policy.seal,
+        "sealing_filter": seal.hex(),
+        "patient": patient_calls() if seal else [],
         "ports": None if policy.ports is None else list(policy.ports),
         "uid": uid,
         "groups": node_groups(machine_paths.gpu_nodes()) if policy.needs_gpu else [],
@@ -55,6 +61,11 @@ def specification(
         "cwd": str(policy.working_directory),
         "argv": list(argv),
     }
+
+
+def passed_on(policy: Policy) -> tuple[int, ...]:
+    """Return the descriptors that the keeper is started with."""
+    return policy.inherit if policy.seal is None else (*policy.inherit, policy.seal)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from autoresearch.sandbox import command, machine_paths
 from autoresearch.sandbox.policy import GUARANTEES, Command, Policy, child_environment
-from autoresearch.sandbox.seccomp import FilterOptions, build_filter, supports
+from autoresearch.sandbox.seccomp import FilterOptions, build_filter, can_seal, supports
 
 _CREATE_RULESET, _VERSION = 444, 1
 _NEWEST_ABI = 6
@@ -43,12 +43,15 @@ class Landlock:
     has_broker: bool = True
     changes_user: bool = False
     """The lab is root and may drop to a throw-away uid that can run the interpreter."""
+    seals: bool = True
+    """The broker can refuse a judge's child, from when it is shown rows, what could leave a note."""
     name: str = field(default="landlock", init=False)
 
     @property
     def guarantees(self) -> Mapping[str, bool]:
-        """All but a private process tree and a hard quota."""
-        return {**dict.fromkeys(GUARANTEES, True), "processes": False, "quota": False}
+        """All but a private process tree and a hard quota; without a broker notes can be left too."""
+        lacking = {"processes": False, "notes": self.has_broker and self.seals, "quota": False}
+        return {**dict.fromkeys(GUARANTEES, True), **lacking}
 
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""
@@ -66,6 +69,7 @@ class Landlock:
             has_scopes=self.abi >= 6,
             has_truncate=self.abi >= 3,
             is_same_user=uid is None,
+            is_sealed_later=policy.seal is not None,
         )
         spec = {
             **command.specification(argv, policy, env, uid),
@@ -81,7 +85,7 @@ class Landlock:
             "needs_network": policy.needs_network,
             "rules": [*_rules(argv, policy), *self._shared(uid)],
         }
-        return Command(command.launch(spec), env, policy.inherit, None)
+        return Command(command.launch(spec), env, command.passed_on(policy), None)
 
     def _shared(self, uid: int | None) -> list[tuple[str, str]]:
         """Without a broker a throw-away uid may use names in /dev/shm: all it leaves is its own, and goes."""
@@ -143,7 +147,7 @@ def variants() -> list[Landlock]:
         return []
     users = (True, False) if command.can_change_user() else (False,)
     return [
-        Landlock(abi, has_broker=broker, changes_user=user)
+        Landlock(abi, has_broker=broker, changes_user=user, seals=seals)
         for user in users
-        for broker in (True, False)
+        for broker, seals in ((True, can_seal()), (True, False), (False, False))
     ]

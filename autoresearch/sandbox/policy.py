@@ -15,6 +15,7 @@ GUARANTEES: Mapping[str, str] = {
     "home": "your home, keys and other files cannot be read",
     "validation": "validation text and the record cannot be read",
     "processes": "sees and signals its own processes only; none survives",
+    "notes": "judged on a CPU, a model that was shown validation text leaves no note for another process",
     "quota": "temporary files have a hard limit; elsewhere limits are watched",
 }
 """What a backend may promise, in the order shown."""
@@ -42,6 +43,9 @@ class Policy:
     """The whole environment; HOME and TMPDIR are set by the backend."""
     inherit: tuple[int, ...] = ()
     """File descriptors passed on."""
+    seal: int | None = None
+    """Descriptor of a socket of the keeper's on which the lab asks to seal the child, who has `enter_seal` called;
+    for a backend that guarantees `notes`."""
     needs_gpu: bool = False
     needs_network: bool = False
     ports: tuple[int, ...] | None = None

@@ -54,8 +54,9 @@ class Seatbelt:
 
     @property
     def guarantees(self) -> Mapping[str, bool]:
-        """All but a private process tree and a quota."""
-        return {**dict.fromkeys(GUARANTEES, True), "processes": False, "quota": False}
+        """All but a private process tree, a model without notes and a quota."""
+        lacking = dict.fromkeys(("processes", "notes", "quota"), False)
+        return {**dict.fromkeys(GUARANTEES, True), **lacking}
 
     def wrap(self, argv: Sequence[str], policy: Policy) -> Command:
         """Return the command that runs `argv` under `policy`."""

@@ -14,7 +14,9 @@ kernel's own tables (asm/unistd_64.h, asm-generic/unistd.h).
 # Long lists of words read better as words.
 
 import errno
+import functools
 import os
+import re
 import struct
 from dataclasses import dataclass
 
@@ -37,32 +39,64 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "add_key": (248, 217),
     "adjtimex": (159, 171),
     "bpf": (321, 280),
+    "brk": (12, 214),
     "cachestat": (451, 451),
     "chmod": (90, None),
     "chown": (92, None),
     "chroot": (161, 51),
     "clock_adjtime": (305, 266),
+    "clock_getres": (229, 114),
+    "clock_gettime": (228, 113),
+    "clock_nanosleep": (230, 115),
     "clock_settime": (227, 112),
     "clone": (56, 220),
     "clone3": (435, 435),
+    "close": (3, 57),
     "connect": (42, 203),
     "creat": (85, None),
     "delete_module": (176, 106),
+    "dup": (32, 23),
+    "dup2": (33, None),
+    "dup3": (292, 24),
+    "epoll_ctl": (233, 21),
+    "epoll_pwait": (281, 22),
+    "epoll_wait": (232, None),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
     "fanotify_init": (300, 262),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
     "fchmodat2": (452, 452),
     "fchown": (93, 55),
     "fchownat": (260, 54),
+    "fcntl": (72, 25),
     "finit_module": (313, 273),
+    "flock": (73, 32),
     "fremovexattr": (199, 16),
     "fsconfig": (431, 431),
     "fsetxattr": (190, 7),
     "fsmount": (432, 432),
     "fsopen": (430, 430),
     "fspick": (433, 433),
+    "fstat": (5, 80),
+    "futex": (202, 98),
+    "futex_waitv": (449, 449),
     "futimesat": (261, None),
+    "get_mempolicy": (239, 236),
+    "getcpu": (309, 168),
+    "getegid": (108, 177),
+    "geteuid": (107, 175),
+    "getgid": (104, 176),
+    "getpid": (39, 172),
+    "getppid": (110, 173),
+    "getrandom": (318, 278),
+    "getrusage": (98, 165),
+    "gettid": (186, 178),
+    "gettimeofday": (96, 169),
+    "getuid": (102, 174),
     "init_module": (175, 105),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "io_uring_setup": (425, 425),
@@ -81,16 +115,25 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "listmount": (458, 458),
     "lookup_dcookie": (212, 18),
     "lremovexattr": (198, 15),
+    "lseek": (8, 62),
     "lsetxattr": (189, 6),
+    "madvise": (28, 233),
+    "mbind": (237, 235),
+    "membarrier": (324, 283),
     "mincore": (27, 232),
+    "mmap": (9, 222),
     "modify_ldt": (154, None),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
     "move_mount": (429, 429),
+    "mprotect": (10, 226),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
+    "mremap": (25, 216),
     "msgget": (68, 186),
+    "munmap": (11, 215),
     "name_to_handle_at": (303, 264),
+    "nanosleep": (35, 101),
     "nfsservctl": (180, 42),
     "open": (2, None),
     "open_by_handle_at": (304, 265),
@@ -101,28 +144,47 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "pidfd_getfd": (438, 438),
     "pidfd_send_signal": (424, 424),
     "pivot_root": (155, 41),
+    "poll": (7, None),
+    "ppoll": (271, 73),
     "prctl": (157, 167),
+    "pread64": (17, 67),
     "preadv2": (327, 286),
     "prlimit64": (302, 261),
     "process_madvise": (440, 440),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
+    "pselect6": (270, 72),
     "ptrace": (101, 117),
+    "pwrite64": (18, 68),
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
+    "read": (0, 63),
+    "readv": (19, 65),
     "reboot": (169, 142),
+    "recvfrom": (45, 207),
     "removexattr": (197, 14),
     "request_key": (249, 218),
+    "restart_syscall": (219, 128),
+    "rseq": (334, 293),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
     "rt_sigqueueinfo": (129, 138),
+    "rt_sigreturn": (15, 139),
     "rt_tgsigqueueinfo": (297, 240),
+    "sched_getaffinity": (204, 123),
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119),
+    "sched_yield": (24, 124),
+    "select": (23, None),
     "semget": (64, 190),
     "sendmmsg": (307, 269),
     "sendmsg": (46, 211),
     "sendto": (44, 206),
+    "set_mempolicy": (238, 237),
+    "set_robust_list": (273, 99),
+    "set_tid_address": (218, 96),
     "setdomainname": (171, 162),
     "sethostname": (170, 161),
     "setns": (308, 268),
@@ -130,17 +192,23 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "settimeofday": (164, 170),
     "setxattr": (188, 5),
     "shmget": (29, 194),
+    "shutdown": (48, 210),
+    "sigaltstack": (131, 132),
     "socket": (41, 198),
     "socketpair": (53, 199),
     "statmount": (457, 457),
     "swapoff": (168, 225),
     "swapon": (167, 224),
     "sysfs": (139, None),
+    "sysinfo": (99, 179),
     "syslog": (103, 116),
     "tgkill": (234, 131),
+    "time": (201, None),
+    "times": (100, 153),
     "tkill": (200, 130),
     "truncate": (76, 45),
     "umount2": (166, 39),
+    "uname": (63, 160),
     "unlink": (87, None),
     "unlinkat": (263, 35),
     "unshare": (272, 97),
@@ -151,6 +219,10 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "utimensat": (280, 88),
     "utimes": (235, None),
     "vhangup": (153, 58),
+    "wait4": (61, 260),
+    "waitid": (247, 95),
+    "write": (1, 64),
+    "writev": (20, 66),
 }
 
 _REFUSED = (
@@ -170,12 +242,29 @@ _METADATA = (
     "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat "
     "utimensat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
 ).split()
+_PATIENT = (
+    "read write readv writev pread64 pwrite64 lseek close dup dup2 dup3 fstat poll ppoll select pselect6 epoll_wait "
+    "epoll_pwait epoll_ctl recvfrom shutdown brk mmap munmap mremap mprotect mbind set_mempolicy get_mempolicy "
+    "futex futex_waitv membarrier rseq set_robust_list set_tid_address sched_yield sched_getaffinity "
+    "sched_setaffinity getcpu nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage "
+    "prlimit64 sysinfo uname getpid gettid getppid getuid geteuid getgid getegid getrandom rt_sigaction "
+    "rt_sigprocmask rt_sigreturn sigaltstack restart_syscall wait4 waitid exit exit_group"
+).split()
+"""What a model that was shown rows may still call: memory, threads that are there, open descriptors, clocks."""
 _SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo".split()
 _FOREIGN = "prlimit64 sched_setaffinity sched_setscheduler sched_setparam sched_setattr".split()
 
 _NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
+_DESCRIPTOR_CALLS = (0x541B, 0x5421, 0x5450, 0x5451)
+"""FIONREAD, FIONBIO, FIONCLEX, FIOCLEX."""
+_F_OWNERS = (8, 10, 15, 1024, 1026)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY: signals to others, and news of what they do with files."""
+_F_OWN = (0, 1, 2, 3, 4, 1030)
+"""F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC."""
+_SHARED_ADVICE = (9, 14, 20, 21, 25)
+"""MADV_REMOVE, HUGEPAGE, COLD, PAGEOUT, COLLAPSE: what others can measure on pages of a file."""
 _PR_SET_PDEATHSIG = 1
 _RWF_NOWAIT = 8
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
@@ -203,6 +292,16 @@ class FilterOptions:
     """Landlock controls truncation (ABI 3 and later)."""
     is_same_user: bool = False
     """The child has the lab's own uid: it must not touch what that uid owns."""
+    is_sealed_later: bool = False
+    """The broker comes with `build_seal`: until then what is for it is allowed."""
+
+
+@functools.cache
+def can_seal() -> bool:
+    """Whether the kernel lets a filter be put over all threads and ask a broker (Linux 5.7)."""
+    uname = os.uname()
+    release = [int(word) for word in re.findall(r"\d+", uname.release)[:2]]
+    return uname.sysname == "Linux" and supports(uname.machine) and release >= [5, 7]
 
 
 def supports(machine: str) -> bool:
@@ -217,6 +316,34 @@ def build_filter(options: FilterOptions, machine: str | None = None) -> bytes:
         KeyError: there is no filter for this machine.
     """
     machine = machine or os.uname().machine
+    blocks = _blocks(options)
+    if options.is_sealed_later:
+        asks, allows = _give(NOTIFY)[0], _give(ALLOW)[0]
+        blocks = [(name, [allows if code == asks else code for code in b]) for name, b in blocks]
+    return _assemble(blocks, ALLOW, machine)
+
+
+def build_seal(*, needs_gpu: bool, machine: str | None = None) -> bytes:
+    """Return the program that a judge's child puts itself under before it runs code that is not ours.
+
+    It asks the broker for every call that `_PATIENT` does not name. The broker lets them pass, or does them, until the
+    child is about to be shown rows; then it refuses them.
+
+    Args:
+        needs_gpu: It may speak to the devices it has open.
+        machine: As `os.uname().machine` names it; None is this one.
+    """
+    blocks = [(name, _give(ALLOW)) for name in _PATIENT]
+    # To a connected socket only: an address may be a path.
+    blocks.append(("sendto", _if_equal(5, (0,), ALLOW, otherwise=NOTIFY)))
+    blocks.append(("fcntl", _if_equal(1, _F_OWN, ALLOW, otherwise=NOTIFY)))
+    blocks.append(("madvise", _if_equal(2, _SHARED_ADVICE, NOTIFY)))
+    others = ALLOW if needs_gpu else NOTIFY
+    blocks.append(("ioctl", _if_equal(1, _DESCRIPTOR_CALLS, ALLOW, otherwise=others)))
+    return _assemble(blocks, NOTIFY, machine or os.uname().machine)
+
+
+def _assemble(blocks: list[tuple[str, list[Instruction]]], otherwise: int, machine: str) -> bytes:
     program: list[Instruction] = [
         (_LOAD, 0, 0, 4),
         (_JEQ, 1, 0, _ARCHITECTURE[machine]),
@@ -225,12 +352,19 @@ def build_filter(options: FilterOptions, machine: str | None = None) -> bytes:
         (_JGT, 0, 1, _NEWEST),
         (_RETURN, 0, 0, _refuse(errno.ENOSYS)),
     ]
-    for name, block in _blocks(options):
+    for name, block in blocks:
         number = _NUMBERS[name][0 if machine == "x86_64" else 1]
         if number is not None:
             program += [(_JEQ, 0, len(block), number), *block]
-    program.append((_RETURN, 0, 0, ALLOW))
+    program.append((_RETURN, 0, 0, otherwise))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def patient_calls(machine: str | None = None) -> list[int]:
+    """Return the numbers of the calls that a sealed child may make, or wait in."""
+    column = 0 if (machine or os.uname().machine) == "x86_64" else 1
+    names = (*_PATIENT, "fcntl", "ioctl", "madvise", "sendto")
+    return sorted(number for name in names if (number := _NUMBERS[name][column]) is not None)
 
 
 def _refuse(number: int) -> int:
@@ -251,7 +385,16 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
     blocks = [(name, _give(_refuse(errno.EPERM))) for name in _REFUSED]
     blocks += [(name, _give(_refuse(errno.ENOSYS))) for name in _ABSENT]
     blocks.append(("clone", _if_any(0, _NEW_NAMESPACES, _refuse(errno.EPERM))))
-    blocks.append(("ioctl", _if_equal(1, (_TIOCSTI, _TIOCLINUX), _refuse(errno.EPERM))))
+    for name, index, values in (
+        ("ioctl", 1, (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP)),
+        ("fcntl", 1, _F_OWNERS),
+    ):
+        blocks.append((name, _if_equal(index, values, _refuse(errno.EPERM))))
+    # Of one process, never of all that the user has.
+    whose = _unless_zero(1) if options.is_same_user else _give(ALLOW)
+    for name, one in (("setpriority", 0), ("ioprio_set", 1)):
+        no = _give(_refuse(errno.EPERM))
+        blocks.append((name, [_argument(0), (_JEQ, len(no), 0, one), *no, *whose]))
     blocks.append(("prctl", _if_equal(0, (_PR_SET_PDEATHSIG,), _PRETEND)))
     # Another way to see which pages are in memory.
     blocks.append(("preadv2", _if_any(5, _RWF_NOWAIT, _refuse(errno.EOPNOTSUPP))))
@@ -271,7 +414,6 @@ def _landlock_blocks(options: FilterOptions) -> list[tuple[str, list[Instruction
     if options.is_same_user:
         blocks += [(name, _give(_PRETEND)) for name in _METADATA]
         blocks += [(name, _unless_zero(0)) for name in _FOREIGN]
-        blocks += [(name, _unless_zero(1)) for name in ("setpriority", "ioprio_set")]
     if not options.has_truncate:
         blocks.append(("truncate", _give(_refuse(errno.EPERM))))
         blocks.append(("openat2", _give(_refuse(errno.ENOSYS))))

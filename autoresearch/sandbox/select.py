@@ -3,11 +3,12 @@
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import PrerequisiteError
@@ -36,13 +37,23 @@ elif not refused(os.open, outside + "/new", os.O_CREAT | os.O_WRONLY): print("wr
 elif not refused(_socket.socket, _socket.AF_INET, _socket.SOCK_STREAM): print("opens network sockets")
 elif not refused(os.kill, parent, 0): print("signals processes outside")
 else:
+    if "seal" in sys.argv[3:]:
+        # Before /dev/shm is tried: what Landlock cannot judge is answered by who asks for the seal, from here on.
+        sys.path.append(sys.argv[-1])
+        from launcher.seal import enter_seal
+        enter_seal()
     name = f"/dev/shm/autoresearch-{os.getpid()}"
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
     if sys.platform == "linux" and "shm" in sys.argv[3:]:
         os.close(os.open(name, flags, 0o600))
         os.unlink(name)
     os.close(os.open("written", os.O_CREAT | os.O_WRONLY))
-    print("ok")
+    said = "ok"
+    if "seal" in sys.argv[3:]:
+        os.write(int(sys.argv[-2]), b"seal")
+        said = os.read(int(sys.argv[-2]), 256).decode()
+        if not refused(os.stat, "/"): said = "looks up names once it is sealed"
+    print(said)
 """
 _CODE_LOOSE = _CODE.replace("elif not refused(os.kill, parent, 0)", "elif False")
 
@@ -84,18 +95,26 @@ def _try(sandbox: Sandbox) -> str:
         code = _CODE_LOOSE if is_loose else _CODE
         flags = ["shm"] if getattr(sandbox, "has_broker", True) else []
         argv = [keeper.interpreter(), "-I", "-S", "-c", code, str(outside), str(os.getpid())]
-        command = sandbox.wrap([*argv, *flags], Policy("train", home, home))
-        result = subprocess.run(
-            command.argv,
-            env=dict(command.env),
-            cwd=command.cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=20,
-            check=False,
-            text=True,
-            errors="replace",
-        )
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            policy = Policy("train", home, home)
+            if sandbox.guarantees["notes"]:
+                # It asks for its own seal.
+                flags += ["seal", str(ours.fileno()), str(keeper.LAUNCHER.parent)]
+                policy = replace(policy, inherit=(ours.fileno(),), seal=theirs.fileno())
+            command = sandbox.wrap([*argv, *flags], policy)
+            result = subprocess.run(
+                command.argv,
+                env=dict(command.env),
+                cwd=command.cwd,
+                pass_fds=command.pass_fds,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=20,
+                check=False,
+                text=True,
+                errors="replace",
+            )
         if result.stdout.strip() == "ok" and result.returncode == 0:
             return "ok"
         return (result.stdout + result.stderr).strip()[-500:] or f"exit {result.returncode}"
@@ -213,6 +232,8 @@ def _describe(found: Probe) -> str:
         parts.append("under your uid")
     if not getattr(sandbox, "has_broker", True):
         parts.append("without broker: worker processes cannot share tensors")
+    if not sandbox.guarantees["notes"]:
+        parts.append("without seal: a claim can leave notes for the audit")
     return "works, " + ", ".join(parts)
 
 

@@ -16,10 +16,10 @@ first byte. The lab's end never accepts descriptors. Nothing is ever pickled.
     feeder -> train child opened {generation} | ready {generation, slot} | end {} | refused {message}
     judge child -> host   warm {} | ready {batch_rows} | error {...} until it has seen a row, then raw float32 only
     host -> judge child   load {device, vocab_size, max_seq_len, seed, batch_rows, context, fds: weights}
-                          | rows {num_rows, fds: tokens[, positions]}
+                          | rows {num_rows}, then raw int32 tokens[, positions], once it is sealed
 
 Memory. The ring is a memory file of two slots, each a C-ordered int32 array (batch, length + 1), the slot size rounded
-up to pages; it only grows. Rows handed to the judge are int32 (num_rows, context + 1) for a claim, (num_rows, context)
+up to pages; it only grows. Rows a judge child gets are int32 (num_rows, context + 1) for a claim, (num_rows, context)
 for an audit with int32 (num_rows,) positions. Weights are a safetensors file (8-byte header length, JSON header, data);
 tensors that share memory are stored once and named in its metadata under `alias:<key>`. Every process gets new
 memory files, sealed where it only reads, so that nothing in them can carry a note to the next process.
@@ -174,7 +174,7 @@ class Channel:
         """
         return self._next()
 
-    def read_into(self, view: memoryview, timeout: float) -> int:
+    def read_into(self, view: memoryview, timeout: float | None) -> int:
         """Read raw bytes that a message announced, as many as are here or arrive within `timeout`.
 
         Returns:
@@ -190,7 +190,7 @@ class Channel:
             del self._buffer[:count]
             return count
         try:
-            self._sock.settimeout(max(timeout, 1e-6))
+            self._sock.settimeout(None if timeout is None else max(timeout, 1e-6))
             count = self._sock.recv_into(view)
         except TimeoutError:
             raise
@@ -199,6 +199,37 @@ class Channel:
         if count == 0:
             raise ClosedError("the other end is gone")
         return count
+
+    def write_from(self, view: memoryview, timeout: float) -> int:
+        """Send raw bytes that a message announced, as many as the other end has room for within `timeout`.
+
+        Returns:
+            The number of bytes from the start of `view`, at least 1.
+
+        Raises:
+            TimeoutError: it has no room.
+            ClosedError: the other end is gone.
+        """
+        try:
+            self._sock.settimeout(max(timeout, 1e-6))
+            return self._sock.send(view)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            raise ClosedError(str(exc)) from exc
+
+    def read_all(self, view: memoryview) -> None:
+        """Fill `view` with raw bytes that a message announced.
+
+        Raises:
+            ClosedError: the other end is gone.
+        """
+        while view:
+            view = view[self.read_into(view, None) :]
+
+    def take_no_fds(self) -> None:
+        """Accept descriptors no longer."""
+        self._takes_fds = False
 
     def take_fds(self, count: int) -> list[int]:
         """Return the first `count` descriptors that came, in the order they were sent.

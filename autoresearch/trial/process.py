@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.config import Config
@@ -79,11 +79,15 @@ class Child:
         with _starting("a trial process") as opened:
             ours, theirs = map(opened.enter_context, wire.pair())
             control, their_control = map(opened.enter_context, wire.pair())
+            needs_gpu = config.trial.device != "cpu"
+            self._seal, their_seal = None, None
+            # What a GPU's driver calls while a model runs has not been looked at.
+            if mode != "train" and not needs_gpu and sandbox.guarantees["notes"]:
+                self._seal, their_seal = map(opened.enter_context, wire.pair())
             reader, writer = os.pipe() if is_heard else (-1, -1)
             if is_heard:
                 opened.callback(os.close, reader)
                 opened.callback(os.close, writer)
-            needs_gpu = config.trial.device != "cpu"
             if needs_gpu:
                 make_gpu_nodes()
             policy = Policy(
@@ -98,6 +102,7 @@ class Child:
                     **(environment or {}),
                 },
                 inherit=(theirs.fileno(),),
+                seal=None if their_seal is None else their_seal.fileno(),
                 needs_gpu=needs_gpu,
                 max_processes=MAX_PROCESSES,
                 memory_mb=config.sandbox.memory_mb,
@@ -115,8 +120,8 @@ class Child:
                 stderr=writer if is_heard else subprocess.DEVNULL,
                 start_new_session=True,
             )
-        theirs.close()
-        their_control.close()
+        for given in filter(None, (theirs, their_control, their_seal)):
+            given.close()
         if is_heard:
             os.close(writer)
             os.set_blocking(reader, False)
@@ -162,6 +167,34 @@ class Child:
             select.select([self.control], [], [], seconds)
         return self.has_ended()
 
+    def seal(self, patience: Callable[[], float]) -> str:
+        """Refuse the child from now on what could leave a note for another process.
+
+        Args:
+            patience: Returns the seconds to wait at most before it is asked again; it may raise.
+
+        Returns:
+            What is against it; empty when it is done, or the sandbox cannot do it.
+
+        Raises:
+            ClosedError: the child is gone.
+        """
+        if self._seal is None:
+            return ""
+        answer = b""
+        try:
+            self._seal.sendall(b"seal")
+            while not answer.endswith(b"\n"):
+                self._seal.settimeout(patience())
+                with contextlib.suppress(TimeoutError):
+                    part = self._seal.recv(256)
+                    if not part:
+                        raise wire.ClosedError("the keeper is gone")
+                    answer += part
+        except OSError as exc:
+            raise wire.ClosedError(str(exc)) from exc
+        return answer.decode().strip().removesuffix("ok")
+
     def kill(self) -> None:
         """Kill every process of the child and wait until they are gone."""
         if self._report is None:
@@ -183,6 +216,8 @@ class Child:
         self.kill()
         self.channel.close()
         self.control.close()
+        if self._seal is not None:
+            self._seal.close()
         if self.output_fd >= 0:
             os.close(self.output_fd)
 

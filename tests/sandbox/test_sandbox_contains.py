@@ -341,12 +341,17 @@ for pattern in ("environ", "maps", "mem", "cwd", "root", "fd/*", "auxv", "task/*
 def test_signals_do_not_leave(run):
     with bystander() as victim:
         code = """
-import signal
+import fcntl, signal
 pid, parent = int(sys.argv[1]), os.getppid()
+ours, theirs = socket.socketpair()
 results = {
     "victim": attempt(lambda: os.kill(pid, signal.SIGKILL)),
     "tests": attempt(lambda: os.kill(int(sys.argv[2]), signal.SIGUSR1)),
     "priority": attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 19)),
+    "priority of the user": attempt(lambda: os.setpriority(os.PRIO_USER, 0, 0)),
+    "owner": attempt(lambda: fcntl.fcntl(ours, fcntl.F_SETOWN, pid)),
+    "owner by ioctl": attempt(lambda: fcntl.ioctl(ours, 0x8901, pid.to_bytes(4, sys.byteorder))),
+    "signal": attempt(lambda: fcntl.fcntl(ours, 10, signal.SIGKILL)),
     "pidfd": attempt(lambda: signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGKILL)),
 }
 """

@@ -15,7 +15,7 @@ from autoresearch.sandbox.select import BACKENDS, probe
 
 CODE = """
 import json, os, socket, sys
-port, parent, folder, home, data = int(sys.argv[1]), *sys.argv[2:]
+port, parent, folder, home, data = int(sys.argv[1]), *sys.argv[2:6]
 def works(action):
     try:
         return action() is not None
@@ -35,6 +35,13 @@ done = {
     "processes": os.path.exists(f"/proc/{parent}/cmdline"),
     "quota": works(fill),
 }
+if len(sys.argv) > 6:
+    from autoresearch.sandbox.launcher.seal import enter_seal
+    enter_seal()
+    os.stat("/")
+    os.write(int(sys.argv[6]), b"seal")
+    os.read(int(sys.argv[6]), 1)
+done["notes"] = works(lambda: os.stat("/"))
 print(json.dumps(done), flush=True)
 """
 
@@ -61,19 +68,28 @@ def test_each_cell_of_the_table(backend, place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         arguments = [str(port), str(os.getpid()), *map(str, (folder, real_home, data))]
-        command = backend.wrap(
-            [sys.executable, "-c", CODE, *arguments], Policy("train", home, home, disk_mb=16)
-        )
-        done = subprocess.run(
-            command.argv, env=dict(command.env), capture_output=True, text=True, check=False
-        )
+        policy = Policy("train", home, home, disk_mb=16)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            if backend.guarantees["notes"]:
+                policy = replace(policy, inherit=(ours.fileno(),), seal=theirs.fileno())
+                arguments.append(str(ours.fileno()))
+            command = backend.wrap([sys.executable, "-c", CODE, *arguments], policy)
+            done = subprocess.run(
+                command.argv,
+                env=dict(command.env),
+                pass_fds=command.pass_fds,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
     # A limit that is only watched may end it, after the writing or in the middle of it.
     found = json.loads(done.stdout) if done.stdout else {"quota": True}
     found["writes"] = (folder / "new").exists()
     if done.stdout:
         assert {name: not allowed for name, allowed in found.items()} == dict(backend.guarantees)
     else:
-        assert done.returncode == 122
+        assert done.returncode == 122, done.stderr
         assert not backend.guarantees["quota"]
     assert set(backend.guarantees) == set(GUARANTEES)
 
@@ -131,3 +147,23 @@ def test_an_ordinary_user_keeps_nothing_either(name, place) -> None:
     found = identity(replace(sandbox, changes_user=False), place / "a")
     assert found["rights"] == 0
     assert found["no_new"] == "1"
+
+
+def test_a_child_that_ends_before_it_is_under_the_filter_ends_as_it_does(backend, place) -> None:
+    if not backend.guarantees["notes"]:
+        pytest.skip("nothing is sealed")
+    home = place / "home"
+    home.mkdir()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        policy = Policy("judge", home, home, seal=theirs.fileno())
+        command = backend.wrap([sys.executable, "-c", "raise SystemExit(7)"], policy)
+        done = subprocess.run(
+            command.argv,
+            env=dict(command.env),
+            pass_fds=command.pass_fds,
+            capture_output=True,
+            check=False,
+        )
+        theirs.close()
+        assert (done.returncode, ours.recv(1)) == (7, b""), done.stderr

@@ -1,11 +1,13 @@
-"""Answers the calls that Landlock cannot judge."""
+"""Answers the calls that Landlock cannot judge, and those of a judge's child before and after it is sealed."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import select
 import struct
+import time
 
 from .kernel import IS_ARM, LIBC, O_PATH, descendants, syscall
 
@@ -29,12 +31,23 @@ class Broker:
     _BENEATH = 0x08 | 0x04 | 0x02
     _MAX_WAITING = 256
     """Connections that may wait at a time; one whose caller was killed waits on."""
+    _CLONE, _CLONE_THREAD = (220 if IS_ARM else 56), 0x10000
+    _MAX_THREADS = 64
+    """That a sealed child may still start; their number is a note, of six bits."""
 
     def __init__(self, listener: int, root: int, spec: dict[str, Any]) -> None:
         import fcntl
 
         self.ioctl = fcntl.ioctl
         self.listener = listener
+        self.is_sealed = False
+        self.num_threads = 0
+        self.calls: dict[int, Callable[..., Any]] = {}
+        if spec["backend"] == "landlock":
+            self.stand_in(root, spec)
+
+    def stand_in(self, root: int, spec: dict[str, Any]) -> None:
+        """Prepare to do what Landlock cannot judge."""
         self.home = home = spec["home"]
         self.short = spec["temporary"]
         self.root = root
@@ -66,12 +79,28 @@ class Broker:
             return  # the caller died meanwhile
         identity, pid, _, number, _, _, *arguments = struct.unpack("=QIIiIQ6Q", buffer)
         call = self.calls.get(number)
-        if call is None:
+        if self.is_sealed:
+            is_thread = number == self._CLONE and arguments[0] & self._CLONE_THREAD
+            self.num_threads += bool(is_thread)
+            if is_thread and self.num_threads <= self._MAX_THREADS:
+                self.reply(identity, 0, flags=self._CONTINUE)
+            else:
+                self.reply(identity, -errno.EPERM)
+        elif call is None:
             self.reply(identity, 0, flags=self._CONTINUE)
         elif call == self.connect:
             self.answer_aside(identity, pid, number, arguments)
         else:
             self.guard(call, identity, pid, number, arguments)
+
+    def answer_for(self, seconds: float) -> None:
+        """Answer what comes within so many seconds."""
+        deadline = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self.listener, select.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            if any(event & select.POLLIN for _, event in poll.poll(1000 * left)):
+                self.answer()
 
     def answer_aside(self, identity: int, pid: int, number: int, arguments: list[int]) -> None:
         """Connect in a thread: it may block, and then the caller waits, never the keeper."""
@@ -139,10 +168,12 @@ class Broker:
     def open(self, identity: int, pid: int, number: int, arguments: list[int]) -> str | None:
         """Open a name in /dev/shm in the private folder and give the descriptor to the caller."""
         first = 0 if number in self.undirected else 1
+        flags, mode = arguments[first + 1] & 0x7FFFFFFF, arguments[first + 2] & 0o777
+        if not flags & (os.O_CREAT | os.O_NOFOLLOW):
+            return None
         name = self.name(identity, pid, arguments[first])
         if name is None:
             return None
-        flags, mode = arguments[first + 1] & 0x7FFFFFFF, arguments[first + 2] & 0o777
         # Never wait: the folder is the child's, who may have put a fifo there.
         own = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(name, flags | own, mode | 0o600, dir_fd=self.shared)

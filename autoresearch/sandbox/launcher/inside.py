@@ -123,6 +123,9 @@ def scope() -> None:
     os.close(ruleset)
 
 
+LISTENING, IN_ALL_THREADS = 8, 1 | 16
+
+
 def allow_ports(ports: Iterable[int]) -> None:
     """Enter a Landlock domain in which TCP connects to these ports only, and rules over nothing else (ABI 4)."""
     attributes = struct.pack("=QQ", 0, 2)
@@ -133,11 +136,11 @@ def allow_ports(ports: Iterable[int]) -> None:
     os.close(ruleset)
 
 
-def install_filter(program: bytes, is_listening: bool) -> int:
+def install_filter(program: bytes, flags: int = 0) -> int:
     """Install the BPF program; return the listener's descriptor, or 0 without one."""
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    return syscall("seccomp", 1, 8 if is_listening else 0, header)
+    return syscall("seccomp", 1, flags, header)
 
 
 def execute(spec: dict[str, Any]) -> NoReturn:

@@ -9,8 +9,9 @@ import time
 from .broker import Broker, receive_descriptor, send_descriptor
 from .folders import measure, remove_shared, wipe
 from .groups import Group, try_put
-from .inside import confine, drop, execute, install_filter, limit
+from .inside import LISTENING, confine, drop, execute, install_filter, limit
 from .kernel import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, complain, descendants, prctl, usage
+from .seal import VARIABLE, Seal, take_listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,22 +37,33 @@ class Keeper:
         self.broken = ""
         self.group = Group(spec["memory_mb"], spec["max_processes"])
         self.broker: Broker | None = None
+        self.seal: Seal | None = None
+        self.lab: Any = None
+        self.filter_socket: Any = None
         self.child = 0
 
     def run(self) -> int:
         """Run the child to its end; return its wait status."""
+        import _socket
+
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self.stop)
+        if self.spec["seal"] is not None:
+            self.lab = _socket.socket(fileno=self.spec["seal"])
+            os.set_inheritable(self.spec["seal"], False)
         channel = self.start()
         for descriptor in self.spec["inherit"]:
             os.close(descriptor)
-        if channel is not None:
-            listener = receive_descriptor(channel)
-            channel.close()
-            if listener is not None:
-                self.broker = Broker(listener, self.child, self.spec)
+        if channel is not None and self.lab is not None:
+            channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+            channel.send(bytes.fromhex(self.spec["sealing_filter"]))
+            self.filter_socket = channel
+        elif channel is not None:
+            self.serve(receive_descriptor(channel), channel)
         status = self.watch()
+        if self.seal is not None:
+            attempt(self.seal.touch)
         attempt(self.sweep)
         if self.broken and "memory" not in self.broken:
             status = EXIT_LIMIT << 8
@@ -66,6 +78,24 @@ class Keeper:
             complain(f"killed: {self.broken} exceeded")
         return status
 
+    def serve(self, listener: int | None, channel: Any) -> None:
+        """Become the broker of the child."""
+        channel.close()
+        if listener is not None:
+            self.broker = Broker(listener, self.child, self.spec)
+
+    def close_seal(self) -> None:
+        """Refuse the child from now on what could leave a note, and answer the lab: `ok`, or what is against it."""
+        if not self.lab.recv(16):
+            self.lab.close()
+            self.lab = None
+            return
+        assert self.broker is not None
+        self.broker.is_sealed = True
+        self.seal = Seal(self.spec)
+        answer = self.seal.close(descendants(os.getpid()), self.broker.answer_for) or "ok"
+        self.lab.send(answer.encode() + b"\n")
+
     def stop(self, *_: object) -> None:
         """Note that it is over."""
         self.should_stop = True
@@ -73,7 +103,7 @@ class Keeper:
     def start(self) -> Any:
         """Fork the child; return the channel on which it sends the broker's listener."""
         ours = theirs = None
-        if self.spec["backend"] == "landlock" and self.spec["has_broker"]:
+        if self.lab is not None or (self.spec["backend"] == "landlock" and self.spec["has_broker"]):
             import _socket
 
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM, 0)
@@ -89,6 +119,10 @@ class Keeper:
             # When memory runs out, the child goes before the lab.
             try_put("/proc/self/oom_score_adj", 800)
             self.group.join()
+            if theirs is not None and self.lab is not None:
+                os.set_inheritable(theirs.fileno(), True)
+                os.environ[VARIABLE] = str(theirs.detach())
+                theirs = None
             if self.spec["backend"] == "bubblewrap":
                 self.become_bubblewrap()
             else:
@@ -120,7 +154,8 @@ class Keeper:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self.identity:
             os._exit(125)
-        listener = install_filter(bytes.fromhex(spec["filter"]), channel is not None)
+        flags = LISTENING if channel is not None else 0
+        listener = install_filter(bytes.fromhex(spec["filter"]), flags)
         if channel is not None:
             send_descriptor(channel, listener)
             channel.close()
@@ -134,6 +169,8 @@ class Keeper:
         poll.register(process, select.POLLIN)
         if self.broker is not None:
             poll.register(self.broker.listener, select.POLLIN)
+        if self.filter_socket is not None:
+            poll.register(self.filter_socket, select.POLLIN)
         next_look = time.monotonic() + TICK_SECONDS
         is_killed = False
         while True:
@@ -141,7 +178,18 @@ class Keeper:
             for descriptor, event in poll.poll(wait * 1000):
                 if descriptor == process:
                     return os.waitpid(self.child, 0)[1]
-                if self.broker is not None and event & select.POLLIN:
+                if self.filter_socket is not None and descriptor == self.filter_socket.fileno():
+                    poll.unregister(descriptor)
+                    self.serve(take_listener(self.filter_socket), self.filter_socket)
+                    self.filter_socket = None
+                    if self.broker is not None:
+                        poll.register(self.broker.listener, select.POLLIN)
+                        poll.register(self.lab, select.POLLIN)
+                elif self.lab is not None and descriptor == self.lab.fileno():
+                    self.close_seal()
+                    if self.lab is None:
+                        poll.unregister(descriptor)
+                elif self.broker is not None and event & select.POLLIN:
                     self.broker.answer()
                 else:
                     poll.unregister(descriptor)

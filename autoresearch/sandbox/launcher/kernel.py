@@ -17,6 +17,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 _NUMBERS = {
     "capset": (126, 91),
     "seccomp": (317, 277),
+    "cachestat": (451, 451),
     "openat2": (437, 437),
     "pidfd_getfd": (438, 438),
     "landlock_create_ruleset": (444, 444),
@@ -26,7 +27,7 @@ _NUMBERS = {
 """Call: its number on x86-64 and on arm64."""
 
 
-def syscall(name: str, *arguments: int | bytes) -> int:
+def syscall(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) -> int:
     """Call the kernel; raise OSError on failure."""
     number = _NUMBERS[name][1 if IS_ARM else 0]
     result = LIBC.syscall(

@@ -37,6 +37,7 @@ class Server:
         self._mode = mode
         self._vocab_size = int(load["vocab_size"])
         self._context = int(load["context"])
+        self._length = self._context + (mode == "claim")
         self._device = resolve_device(str(load["device"]))
         torch.manual_seed(int(load["seed"]))
         try:
@@ -52,34 +53,34 @@ class Server:
         with torch.inference_mode():
             self.batch_rows = self._fit(int(load["batch_rows"]))
 
-    def answer(self, channel: Channel) -> None:
-        """Take the rows and send the answers, batch by batch."""
-        with torch.inference_mode():
-            self._answer(channel)
+    def answer(self, channel: Channel, num_rows: int) -> None:
+        """Take the rows and send the answers, batch by batch.
 
-    def _answer(self, channel: Channel) -> None:
-        if self._mode == "claim":
-            (fd,) = channel.take_fds(1)
-            rows = np.frombuffer(map_file(fd), np.int32).reshape(-1, self._context + 1)
-            for start in range(0, len(rows), self.batch_rows):
-                answer = self._claim(rows[start : start + self.batch_rows])
-                channel.send_bytes(answer.data)
-            return
-        rows_fd, positions_fd = channel.take_fds(2)
-        rows = np.frombuffer(map_file(rows_fd), np.int32).reshape(-1, self._context)
-        positions = np.frombuffer(map_file(positions_fd), np.int32)
-        for start in range(0, len(rows), self.batch_rows):
-            end = start + self.batch_rows
-            answer = self._audit(rows[start:end], positions[start:end])
-            channel.send_bytes(answer.data)
+        Each batch has the shape that was tried: sealed, a compiled model cannot be compiled for another one.
+        """
+        num_filled = -(-num_rows // self.batch_rows) * self.batch_rows
+        rows = np.zeros((num_filled, self._length), np.int32)
+        positions = np.zeros(num_filled, np.int32)
+        channel.read_all(memoryview(rows[:num_rows].data).cast("B"))
+        if self._mode == "audit":
+            channel.read_all(memoryview(positions[:num_rows].data).cast("B"))
+        with torch.inference_mode():
+            for start in range(0, num_rows, self.batch_rows):
+                end = start + self.batch_rows
+                answer = self._answer(rows[start:end], positions[start:end])
+                channel.send_bytes(answer[: num_rows - start].data)
+
+    def _answer(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Return the answer to one batch; a claim has no positions."""
+        return self._claim(rows) if self._mode == "claim" else self._audit(rows, positions)
 
     def _fit(self, batch_rows: int) -> int:
         """Return the number of rows at a time that memory allows: `batch_rows` or half of it."""
         generator = np.random.default_rng(0)
         for rows in (batch_rows, max(1, batch_rows // 2)):
-            tokens = generator.integers(self._vocab_size, size=(rows, self._context + 1))
+            tokens = generator.integers(self._vocab_size, size=(rows, self._length))
             try:
-                self._claim(tokens.astype(np.int32))
+                self._answer(tokens.astype(np.int32), np.zeros(rows, np.int32))
             except Exception as exc:
                 if not is_out_of_memory(exc) or rows == max(1, batch_rows // 2):
                     raise

@@ -7,6 +7,7 @@ waits. The host gets the type of whatever ended train.py.
 """
 
 import contextlib
+import importlib
 import os
 import sys
 import traceback
@@ -31,13 +32,11 @@ def main(mode: str, file: str) -> NoReturn:
         mode: `train`, `claim` or `audit`; `check`, which a script of upstream's shape starts itself.
         file: Of the snapshot, relative to the working directory.
     """
-    sys.path.insert(0, str(Path.cwd()))
     sys.argv = [file]
     copy_caches()
-    if mode == "train":
-        _train(file)
-    elif mode == "check":
-        _check(file)
+    if mode in ("train", "check"):
+        sys.path.insert(0, str(Path.cwd()))
+        (_train if mode == "train" else _check)(file)
     else:
         _judge(mode, file)
     sys.stdout.flush()
@@ -139,8 +138,14 @@ def _tell(error: dict[str, Any]) -> None:
 
 
 def _judge(mode: str, file: str) -> None:
-    import torch  # noqa: F401 - all that may be loaded while the trainer lives
+    # This is all that may be loaded while the trainer lives, and all of it is ours: nothing of the snapshot.
+    from autoresearch.trial.child import judge_worker
 
+    # By itself, as the keeper runs: its package would bring the lab with it.
+    sys.path.insert(0, str(Path(__file__).parents[2] / "sandbox"))
+    importlib.import_module("launcher.seal").enter_seal()
+    del sys.path[0]
+    sys.path.insert(0, str(Path.cwd()))
     sock = wire.inherited()
     if sock is None:
         raise SystemExit("this process is started by the lab only")
@@ -150,13 +155,12 @@ def _judge(mode: str, file: str) -> None:
     try:
         load = channel.expect("load")
         (weights,) = channel.take_fds(1)
-        from autoresearch.trial.child import judge_worker
-
+        channel.take_no_fds()
         server = judge_worker.Server(mode, file, load, weights)
         channel.send("ready", batch_rows=server.batch_rows)
-        channel.expect("rows")
+        num_rows = int(channel.expect("rows")["num_rows"])
         has_seen_rows = True
-        server.answer(channel)
+        server.answer(channel, num_rows)
     except BaseException as exc:  # noqa: BLE001 - told by type, or by exit code alone
         if has_seen_rows:
             # Validation text was here: not one word may leave but this number.
