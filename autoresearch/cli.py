@@ -1,19 +1,29 @@
 """The Typer app and `main()`, the only place where an error becomes an exit code of `errors.EXIT_CODES`."""
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from autoresearch import __version__
-from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb
-from autoresearch.errors import EXIT_CODES, AutoresearchError, Interrupted, UsageError
+from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb, option
+from autoresearch.errors import (
+    EXIT_CODES,
+    AutoresearchError,
+    Interrupted,
+    PrerequisiteError,
+    UsageError,
+)
+from autoresearch.util.streams import drop_broken, open_closed
 from autoresearch.util.text import redact
 
 HELP = """Turn one GPU into an overnight research lab.
@@ -25,7 +35,7 @@ EPILOG = f"""Exit codes: {", ".join(f"{code} {text.partition(';')[0]}" for code,
 Start with `autoresearch demo`."""
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "Start": ("demo", "init", "prepare", "doctor"),
+    "Start": ("demo", "init", "trust", "prepare", "doctor"),
     "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
     "Look": ("log", "show", "diff", "report"),
     "Change": ("revert", "export", "push"),
@@ -34,6 +44,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 _MODULES = {
     "try": "try_",
+    "trust": "init",
     **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
     **dict.fromkeys(("push", "export"), "share"),
 }
@@ -91,25 +102,30 @@ def _globals(
     is_json: JsonOption = False,
     is_quiet: QuietOption = False,
     is_verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print the traceback of an error too.")
+        bool, option("--verbose -v", "Print the traceback of an error too.")
     ] = False,
-    color: Annotated[
-        str, typer.Option("--color", metavar="WHEN", help="auto, always or never.")
-    ] = "auto",
+    color: Annotated[str, option("--color WHEN", "auto, always or never.")] = "auto",
     is_progress_hidden: Annotated[
-        bool,
-        typer.Option(
-            "--no-progress", envvar="AUTORESEARCH_NO_PROGRESS", help="No bars, no live rows."
-        ),
+        bool, option("--no-progress", "No bars, no live rows.", envvar="AUTORESEARCH_NO_PROGRESS")
     ] = False,
     _version: Annotated[
         bool,
-        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Version."),
+        option(
+            "--version -V", "Print the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     if color not in ("auto", "always", "never"):
         raise typer.BadParameter(f"`{color}` is not auto, always or never", param_hint="--color")
     chosen: Color = color  # type: ignore[assignment]
+    try:
+        Path.cwd()
+    except FileNotFoundError as exc:
+        raise PrerequisiteError(
+            "the current folder no longer exists",
+            hint="go to another one, for example `cd`",
+            kind="not_a_run_directory",
+        ) from exc
     ctx.obj = State(is_json, is_quiet, is_verbose, chosen, not is_progress_hidden)
     _GIVEN.set(ctx.obj)
 
@@ -133,8 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
     _GIVEN.set(State())
+    open_closed()
+    with contextlib.suppress(ValueError):  # not the main thread
+        # Where the parent ignores it, no exit status of a child arrives.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A relative entry would find `git` in the folder of a stranger.
     os.environ["PATH"] = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
+    _dump_no_core()
     if sys.platform == "win32":
         sys.stderr.write("error: native Windows is not supported\n\nhint: run it inside WSL2\n")
         return 3
@@ -148,17 +169,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         return 130
     except BrokenPipeError:
-        _abandon_stdout()
+        drop_broken("")
         return 141
     except OSError as exc:
-        _abandon_stdout()
-        sys.stderr.write(f"error: cannot write to stdout: {exc.strerror}\n")
+        drop_broken(f"error: cannot write the output: {exc.strerror}\n")
         return 1
 
 
-def _abandon_stdout() -> None:
-    """Point stdout elsewhere, so that the interpreter's last flush of what cannot be written is silent."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _dump_no_core() -> None:
+    """See that no crash of this process or what it starts writes its memory, keys included, to a file."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        # Of 0 Linux takes no notice where dumps are piped to a program; of 1 byte it makes none at all.
+        limit = int(sys.platform == "linux")
+        resource.setrlimit(
+            resource.RLIMIT_CORE, (limit, resource.getrlimit(resource.RLIMIT_CORE)[1])
+        )
 
 
 def _run(args: list[str]) -> int:
@@ -222,7 +249,10 @@ def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:
         at = f" at {' and '.join(places)}" if places else ""
         error = AutoresearchError(
             f"`{verb}` failed{at}: {problem.strerror or reason or type(problem).__name__}",
-            hint="fix that and try again; `autoresearch -v ...` shows where it happened",
+            hint="fix that and try again; `autoresearch -v ...` shows where it happened"
+            if places
+            else "is the output, or the file it goes to, full or closed? `autoresearch -v ...` shows"
+            " where it happened",
             kind="system",
         )
     else:
@@ -263,7 +293,7 @@ def _report(error: AutoresearchError, args: Sequence[str]) -> int:
     if given.is_verbose or os.environ.get("AUTORESEARCH_DEBUG"):
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     from autoresearch.ui.console import print_error
 
     # `--json` may stand after the verb too, also where that could not be read.

@@ -7,6 +7,7 @@ Precedence: flags > AUTORESEARCH_<SECTION>_<KEY> > the run directory's autoresea
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from autoresearch.errors import ConfigError
 from autoresearch.paths import CONFIG_NAME, RunDirectory
 from autoresearch.types import ConfiguredProposer
+from autoresearch.util.text import hide
 
 FLAG = "flags"
 """The source in `Loaded.sources` of a value given on the command line."""
@@ -68,7 +70,9 @@ Mix = Annotated[
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=False, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class SessionConfig(_Section):
@@ -119,7 +123,10 @@ class TaskConfig(_Section):
         "The files an agent may change, relative to the run directory. The first is the one that is run.",
         min_length=1,
     )
-    max_lines: int = setting(630, "Longest editable file in lines.", gt=0)
+    max_lines: int = setting(630, "Longest editable file in lines; 0 is no limit.", ge=0)
+    max_bytes: int = setting(
+        128_000, "Longest editable file in bytes: no room for data or weights in the code.", gt=0
+    )
 
 
 class DataConfig(_Section):
@@ -294,6 +301,11 @@ class ProposerConfig(_Section):
         "US dollars per million tokens written; -1 is the price litellm knows, if any.",
         ge=-1,
     )
+    ports: list[Annotated[int, Field(ge=1, le=65_535)]] = setting(
+        [443],
+        "TCP ports a coding-agent command may connect to, with those of addresses in its environment and 53; [] is all:"
+        " services of this machine and its cloud too.",
+    )
     pass_env: list[str] = setting(
         [],
         "Environment variables passed to a coding-agent command, in addition to those its preset names.",
@@ -435,7 +447,16 @@ def load_config(
             f" got {config.judge.context}",
             hint="raise `trial.max_seq_len` or lower `judge.context`",
         )
+    _hide_secrets(config)
     return Loaded(config, sources)
+
+
+def _hide_secrets(config: Config) -> None:
+    """Keep what the settings name out of the record, reports and error messages: keys, addresses to notify."""
+    for name in (config.proposer.api_key_env, *config.proposer.pass_env):
+        hide(os.environ.get(name, ""), name)
+    for address in re.findall(r"\w+://[^\s'\"]+", " ".join(config.session.notify)):
+        hide(address, "session.notify")
 
 
 def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
@@ -448,8 +469,13 @@ def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise ConfigError(
+            f"`{path}` is not UTF-8: byte {exc.start} is 0x{exc.object[exc.start]:02x}",
+            hint="save it as UTF-8 in your editor",
+        ) from exc
+    except (OSError, tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ConfigError(
             f"cannot read `{path}`: {exc}",
             hint="it takes `[section]` lines and `name = value` lines, text in quotes",

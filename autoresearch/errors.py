@@ -20,6 +20,7 @@ ErrorKind = Literal[
     "disk",
     "trial_failed",
     "unsupported_platform",
+    "untrusted",
     "system",
     "bug",
 ]

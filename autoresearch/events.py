@@ -1,16 +1,17 @@
 """What happens in a session: durable events for the journal, passing ones for the screen.
 
 A durable event is one journal commit: its JSON is the commit message, its `files` the tree. `Session` is the
-fold of the durable ones. Passing events (`Progress`, `Phase`) are never stored.
+fold of the durable ones; what both hold is declared once, in `types`. Passing events (`Progress`, `Phase`) are never
+stored.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from autoresearch.types import CurvePoint
+from autoresearch.types import Alert, Candidate, CurvePoint, Run, SessionNote, Usage
 
 SCHEMA = 1
 
@@ -31,23 +32,22 @@ def parse_time(text: str) -> datetime | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base of the durable events. Fields hold JSON values only."""
+    """Base of the durable events. Fields hold JSON values, and `usage` a `Usage`."""
 
     type: ClassVar[str] = ""
     at: str = field(default_factory=now)
 
     def to_json(self) -> dict[str, Any]:
         """Return `{"v": 1, "type": ..., "at": ..., ...}`; absent numbers are left out."""
-        fields = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) is not None
-        }
-        return {"v": SCHEMA, "type": self.type, **fields}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        known = {name: value for name, value in fields.items() if value is not None}
+        if isinstance(known.get("usage"), Usage):
+            known["usage"] = dataclasses.asdict(known["usage"])
+        return {"v": SCHEMA, "type": self.type, "at": self.at, **known}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionStarted(Event):
+class SessionStarted(Event, Run):
     """`run` began: a new session, or a resumed one."""
 
     type: ClassVar[str] = "session_started"
@@ -56,19 +56,6 @@ class SessionStarted(Event):
     """Commit the branch pointed at."""
     setup: Mapping[str, Any]
     """Fields of `types.Setup`."""
-    seed: int
-    proposer: str
-    model: str = ""
-    sandbox: str = ""
-    is_unsafe: bool = False
-    is_validation_visible: bool = False
-    unigram_bpb: float | None = None
-    hardware: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """The settings that differ from the defaults, keys never."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, Any] = field(default_factory=dict)
     is_rebaseline: bool = False
 
 
@@ -86,25 +73,10 @@ class SessionEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposed(Event):
+class Proposed(Event, Candidate):
     """A proposal, stored before it runs so that a paid answer is never lost."""
 
     type: ClassVar[str] = "proposed"
-    number: int
-    commit: str
-    parent: str
-    identity: str
-    proposer: str
-    description: str
-    model: str = ""
-    hypothesis: str = ""
-    expected_effect: str = ""
-    theme: str = ""
-    note: str = ""
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    usage: Mapping[str, Any] = field(default_factory=dict)
-    lines_added: int = 0
-    lines_removed: int = 0
     program: str = ""
     """Blob sha of the program.md the proposer saw; the blob itself is in the event's tree."""
 
@@ -122,6 +94,8 @@ class TrialJudged(Event):
     result: Mapping[str, Any]
     """Fields of `types.TrialResult` less `curve` and `log_tail`, which are files of the event."""
     confirmation: str = ""
+    purpose: str | None = None
+    """A `types.Purpose`; None in records of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +156,11 @@ class TipMoved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noted(Event):
+class Noted(Event, SessionNote):
     """A line for the next proposal."""
 
     type: ClassVar[str] = "note"
-    text: str
-    author: str = "human"
+    author: Literal["human", "agent"] = "human"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,21 +168,15 @@ class Spent(Event):
     """A call to a provider that gave no proposal."""
 
     type: ClassVar[str] = "cost"
-    usage: Mapping[str, Any]
+    usage: Usage
     reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alerted(Event):
+class Alerted(Event, Alert):
     """Something the user should know."""
 
     type: ClassVar[str] = "alert"
-    text: str
-    command: str = ""
-    about: str = ""
-    """Key of an alert: a newer one with the same key replaces the older."""
-    is_over: bool = False
-    """True once the problem is resolved."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,17 @@ def _session_branch(here: Path) -> str:
     return min(found, default="")
 
 
+def expanded(path: str) -> Path:
+    """Return a path with `~` expanded where there is such a home."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - that of pathlib raises where there is no home
+
+
+def home() -> Path:
+    """Return the user's home; where there is none, a path at which nothing is."""
+    found = expanded("~")
+    return found if found.is_absolute() else Path("/nonexistent")
+
+
 def cache_directory() -> Path:
     """Return the cache shared by all run directories.
 
@@ -123,7 +134,9 @@ def cache_directory() -> Path:
     """
     chosen = os.environ.get("AUTORESEARCH_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
+    if not expanded("~").is_absolute() and not os.environ.get("XDG_CACHE_HOME"):
+        return home() / ".cache" / "autoresearch"  # the library raises, or gives a folder `~`
     from platformdirs import user_cache_path
 
     return user_cache_path("autoresearch")

@@ -5,7 +5,7 @@ negative is better.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -53,7 +53,7 @@ class Reason(StrEnum):
     )
     SYNTAX = "syntax", "`{path}` is not valid Python{problem}"
     """Said to the model only: recorded as `edit_failed`."""
-    TOO_LONG = "too_long", "`{path}` would have {lines} lines, at most {most} are allowed"
+    TOO_LONG = "too_long", "`{path}` would have {size}, at most {most} are allowed"
     DUPLICATE = "duplicate", "{which} exactly these files"
     NO_ANSWER = "no_answer", "{problem}"
     """Nothing to try was given. No experiment: the proposer is asked again later."""
@@ -89,10 +89,45 @@ class Outcome(StrEnum):
     TAINTED = "tainted"
 
 
-MB = 1_000_000
-"""Bytes of a MB in every setting of files, disk and memory."""
+class Purpose(StrEnum):
+    """Why a trial is run."""
+
+    CANDIDATE = "candidate"
+    """An idea for the first time; audited where it could be kept, and by chance."""
+    RETEST = "retest"
+    """An idea in doubt on another seed."""
+    BASELINE = "baseline"
+    """The code at the tip while no proposer wrote any of it: judging may use what it compiled."""
+    INCUMBENT = "incumbent"
+    """The code at the tip with kept ideas in it: for its level, under another setup, or for drift."""
+    CHECK = "check"
+    """The incumbent after a slow candidate, to tell whether the machine is what is slow."""
+    PACE = "pace"
+    """The incumbent to its end on a machine that stays slow: the pace from now on."""
+    CONFIRM = "confirm"
+    """On a fresh seed for a confirmation; the loop never looks at it."""
+    TRY = "try"
+    """The files of the working tree, for `autoresearch try`; not recorded."""
+
+    @property
+    def is_of_tip(self) -> bool:
+        """Whether it runs the code at the tip of the branch.
+
+        Compile caches it writes before `start()` are kept, and what all trials are measured by (tolerance,
+        submit time, reference of audits) is learnt from it.
+        """
+        return self in (Purpose.BASELINE, Purpose.INCUMBENT) or self.is_of_speed
+
+    @property
+    def is_of_speed(self) -> bool:
+        """Whether it only answers for the speed of a candidate."""
+        return self in (Purpose.CHECK, Purpose.PACE)
+
+
+MB = 2**20
+"""Bytes of an MB wherever one is set, measured or shown: as memory is sold, and as nvidia-smi and `ls -h` count."""
 MB_PER_GB = 1024
-"""Memory of a device is measured as devices are sold and their tools report it: 2**20 bytes, a GB 1024 of these."""
+GB = MB_PER_GB * MB
 
 Split = Literal["validation", "test"]
 ConfiguredProposer = Literal["search", "llm", "command"]
@@ -124,13 +159,11 @@ class Usage:
         )
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """One idea, ready to be tried: the whole text of every editable file after the change."""
+@dataclass(frozen=True, kw_only=True)
+class Idea:
+    """What a proposer says of a change; declared once for the proposal, its event and the experiment."""
 
     description: str
-    files: Mapping[str, str]
-    """Editable path -> full new text."""
     parent: str
     """Sha of the commit the change was made against."""
     proposer: ProposerKind
@@ -144,8 +177,29 @@ class Proposal:
     parameters: Mapping[str, float] = field(default_factory=dict)
     """Constants a `search` proposal set, by name."""
     usage: Usage = Usage()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal(Idea):
+    """An idea, ready to be tried: the whole text of every editable file after the change."""
+
+    files: Mapping[str, str]
+    """Editable path -> full new text."""
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     """Small files stored with the proposal: `prompt.md`, `reply.md`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate(Idea):
+    """An idea in the record, with its number and its commit."""
+
+    number: int
+    commit: str
+    """The candidate commit, for a kept experiment the one on the branch; `""` if none was made."""
+    identity: str = ""
+    """Hash of the editable files: two ideas with the same one are duplicates."""
+    lines_added: int = 0
+    lines_removed: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,10 +223,9 @@ class TrialSpec:
     seed: int
     budget_seconds: float
     split: Split = "validation"
+    purpose: Purpose = Purpose.CANDIDATE
     audit_below: float | None = None
     """Audit when the claimed bits per byte are below this; None: always."""
-    audit: bool = False
-    """Audit whatever the claim says (a random share)."""
     suspicious_below: float | None = None
     """Below this the audit uses more positions."""
     noise_bpb: float | None = None
@@ -182,11 +235,6 @@ class TrialSpec:
     label: str = ""
     """For logs and folders: `nov21/12-0` is the first trial of experiment 12 of session nov21."""
     keep_weights: bool = False
-    keep_cache: bool = False
-    """The code at the tip of the branch: compile caches written before `start()` are kept, and what all
-    trials are measured by (tolerance, submit time, reference of audits) is learnt from it."""
-    is_baseline: bool = False
-    """With `keep_cache`: no kept experiment is in that code, so judging may use what it compiled."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +265,7 @@ class TrialResult:
     total_seconds: float | None = None
     tokens_per_second: float | None = None
     peak_memory_mb: float | None = None
-    """Device memory on a GPU, resident memory of the process tree on a CPU; an MB is 2**20 bytes."""
+    """Device memory on a GPU, resident memory of the process tree on a CPU."""
     num_params: int | None = None
     curve: tuple[CurvePoint, ...] = ()
     log_tail: str = ""
@@ -230,6 +278,28 @@ class TrialResult:
     def ok(self) -> bool:
         """Whether the trial has a score that counts."""
         return self.outcome is Outcome.OK and self.bpb is not None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What good trials of the code at the tip measured; all trials of their setup are held to it."""
+
+    submit_seconds: float | None = None
+    """What handing over the weights took."""
+    tolerance: float | None = None
+    """Of audits, in nats."""
+    noise_nats: float = 0.0
+    """Standard deviation of honest audited minus claimed."""
+
+    def learnt_from(self, result: TrialResult) -> "Calibration":
+        """Return what is known after one more such trial; what was known stays."""
+        found = self
+        if self.submit_seconds is None:
+            found = replace(found, submit_seconds=result.submit_seconds)
+        if self.tolerance is None and "tolerance" in result.extra:
+            noise = float(result.extra.get("difference_sd", 0.0))
+            found = replace(found, tolerance=float(result.extra["tolerance"]), noise_nats=noise)
+        return found
 
 
 @dataclass(frozen=True)
@@ -312,45 +382,28 @@ class Trial:
     """Sha of the journal commit that holds `curve.json` and `log.txt`."""
     confirmation: str = ""
     """Identity of the confirmation it belongs to; empty for a trial of the loop."""
+    purpose: str = ""
+    """A `Purpose`; empty in records of earlier versions."""
+
+    def is_of_loop(self, setup: str) -> bool:
+        """Whether the loop ran it under `setup`; confirmations are no part of it."""
+        return not self.confirmation and self.setup == setup
 
     def counts(self, setup: str) -> bool:
         """Whether its score counts for its experiment: on validation, under `setup`, of the loop itself."""
-        return (
-            self.result.ok
-            and self.result.split == "validation"
-            and not self.confirmation
-            and self.setup == setup
-        )
+        return self.result.ok and self.result.split == "validation" and self.is_of_loop(setup)
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Candidate):
     """One numbered idea as the record knows it. #0 is the baseline."""
 
-    number: int
-    commit: str
-    """The kept commit on the branch, else the candidate commit; `""` if none was made."""
-    parent: str
     state: State
-    description: str
-    proposer: ProposerKind
-    model: str = ""
-    """The model or the command that proposed it, where it was one."""
     verdict: Verdict | None = None
     reason: str = ""
     decision: Decision | None = None
-    hypothesis: str = ""
-    expected_effect: str = ""
-    theme: str = ""
-    note: str = ""
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    usage: Usage = Usage()
-    identity: str = ""
-    """Hash of the editable files: two ideas with the same one are duplicates."""
     trials: tuple[Trial, ...] = ()
     setup: str = ""
-    lines_added: int = 0
-    lines_removed: int = 0
     started_at: str = ""
     judged_at: str = ""
     event: str = ""
@@ -366,9 +419,12 @@ class Experiment:
     @property
     def val_bpb(self) -> float | None:
         """Mean over the good validation trials of this experiment's own setup."""
-        scores = [
-            t.result.bpb for t in self.trials if t.counts(self.setup) and t.result.bpb is not None
-        ]
+        return self.bpb_under(self.setup)
+
+    def bpb_under(self, setup: str) -> float | None:
+        """Return the mean val_bpb of its good trials under a setup."""
+        known = [t.result.bpb for t in self.trials if t.counts(setup)]
+        scores = [bpb for bpb in known if bpb is not None]
         return sum(scores) / len(scores) if scores else None
 
     @property
@@ -400,13 +456,24 @@ class Experiment:
         return [value for value in found if value is not None]
 
 
-@dataclass(frozen=True)
-class Confirmation:
-    """Two versions of the program on the same fresh seeds, scored on the test split."""
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Which two versions of the program a confirmation compares."""
 
     reference: int
     """Experiment number of the reference (0: the baseline); for `each` the change that is left out of it."""
     candidate: int
+    budget_seconds: float
+    kind: str = "session"
+    """`session` (best against baseline), `pair`, `each` (one kept change left out), `longer`, `larger`."""
+    note: str = ""
+    """Shown to the user; for `larger` the constants that were set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation(Question):
+    """Its answer, by trials of both on the same fresh seeds, scored on the test split."""
+
     split: Split
     delta: float
     """Mean bpb of the candidate minus the reference."""
@@ -418,19 +485,19 @@ class Confirmation:
     """Of each of the two."""
     reference_bpb: float
     candidate_bpb: float
-    budget_seconds: float
     setup: str
     at: str
-    kind: str = "session"
-    """`session` (best against baseline), `pair`, `each` (one kept change left out), `longer`, `larger`."""
-    note: str = ""
-    """Shown to the user; for `larger` the constants that were set."""
     validation_delta: float | None = None
     """What validation, which was selected on, said of the same two, luck taken off; None where it said nothing."""
     is_alarm: bool = False
     """The two intervals do not meet: what was gained on validation does not carry over."""
     p_carries: float | None = None
     """For `each`: the probability that the change is a gain, by what it was kept for and by this; None for others."""
+
+    @property
+    def question(self) -> Question:
+        """What it answers; the same for every answer to it."""
+        return Question(**{f.name: getattr(self, f.name) for f in fields(Question)})
 
     @property
     def gap(self) -> float | None:
@@ -483,8 +550,31 @@ class Busy:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Under which conditions a run goes; declared once for its event and the session."""
+
+    seed: int = 0
+    proposer: str = ""
+    model: str = ""
+    sandbox: str = ""
+    is_unsafe: bool = False
+    """Some trial ran without a sandbox."""
+    is_validation_visible: bool = False
+    """The source can be read inside the sandbox; promise 1 excludes such sessions."""
+    unigram_bpb: float | None = None
+    """What token frequencies alone give: the floor to beat."""
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that differ from the defaults, keys never."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """What ends the present run: `seconds`, `experiments`, `max_cost_usd`, `first_number`."""
+
+
 @dataclass(frozen=True)
-class Session:
+class Session(Run):
     """A session as the fold of its journal. What every screen and file is made from."""
 
     tag: str
@@ -499,22 +589,6 @@ class Session:
     setup: Setup | None = None
     """The current one."""
     setups: Mapping[str, Setup] = field(default_factory=dict)
-    seed: int = 0
-    proposer: str = ""
-    model: str = ""
-    sandbox: str = ""
-    is_unsafe: bool = False
-    """Some trial ran without a sandbox."""
-    is_validation_visible: bool = False
-    """The source can be read inside the sandbox; promise 1 excludes such sessions."""
-    unigram_bpb: float | None = None
-    """What token frequencies alone give: the floor to beat."""
-    hardware: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    """What ends the present run: `seconds`, `experiments`, `max_cost_usd`, `first_number`."""
     best: int = 0
     """Number of the incumbent: the experiment at the tip of the branch."""
     tip: str = ""

@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 
 from autoresearch.config import load_config  # noqa: E402
 from autoresearch.data.dataset import Dataset  # noqa: E402
-from autoresearch.data.formats import cut_utf8  # noqa: E402
+from autoresearch.data.faults import cut_utf8  # noqa: E402
 from autoresearch.data.packing import Packer  # noqa: E402
 from autoresearch.data.sources import list_local  # noqa: E402
 from autoresearch.data.tokenizer import PATTERN, Tokenizer, train  # noqa: E402

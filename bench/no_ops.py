@@ -29,7 +29,9 @@ import numpy as np
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.config import load_config
 from autoresearch.data.prepare import prepare
-from autoresearch.decision.rule import decide, is_incumbent_due, measure_noise, trial_seed
+from autoresearch.decision.replay import measure_noise
+from autoresearch.decision.rule import decide, is_incumbent_due
+from autoresearch.decision.scores import trial_seed
 from autoresearch.session.build import Lab, assemble
 from autoresearch.types import (
     Decision,
@@ -118,7 +120,6 @@ class Trials:
                 files={"train.py": self.texts[number].encode()},
                 seed=seed,
                 budget_seconds=self.seconds,
-                audit=True,
                 label=f"no-ops/{key}",
             )
             result = self.lab.executor.run(spec)

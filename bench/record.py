@@ -153,7 +153,7 @@ def build(root: Path, num_experiments: int) -> None:
                 identity=f"{chance.getrandbits(64):016x}",
                 proposer="llm", description=description, hypothesis=_text(chance, 40),
                 expected_effect=_text(chance, 6), theme=chance.choice(WORDS),
-                usage=asdict(Usage(1, 20_000, 900, 15_000, 0.012, 21.5)),
+                usage=Usage(1, 20_000, 900, 15_000, 0.012, 21.5),
                 lines_added=1, lines_removed=1, program="0" * 40,
             ),
             event_files, [f":{candidate}"],

@@ -128,12 +128,12 @@ def experiment(
     outcome = Outcome.OK if bpb is not None else Outcome.CRASH
     trial = Trial(TrialResult(seed=1, outcome=outcome, bpb=bpb), "", "", "")
     return Experiment(
-        number,
-        str(number),
-        parent,
-        State.JUDGED,
-        "",
-        "search",
+        number=number,
+        commit=str(number),
+        parent=parent,
+        state=State.JUDGED,
+        description="",
+        proposer="search",
         verdict=verdict,
         parameters=changes,
         trials=(trial,),

@@ -27,7 +27,7 @@ from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine.attention import VARIABLE, choose_attention
 from autoresearch.machine.hardware import Hardware, describe, mfu_percent
 from autoresearch.sandbox import Sandbox, choose
-from autoresearch.types import TrialResult, TrialSpec
+from autoresearch.types import Purpose, TrialResult, TrialSpec
 
 REFERENCE = Path(__file__).parent / "reference_trainer.py"
 SHAPE = ("DEPTH", "WIDTH", "NUM_HEADS", "CONTEXT", "ROWS", "ACCUMULATE")
@@ -82,8 +82,7 @@ def run(
         seed=0,
         budget_seconds=2.0,
         label="cold",
-        keep_cache=True,
-        is_baseline=True,
+        purpose=Purpose.BASELINE,
     )
     warm = TrialSpec(files=files, seed=1, budget_seconds=seconds, label="warm")
     return executor.run(cold), executor.run(warm)

@@ -82,36 +82,30 @@ def dark() -> object:
 
 def live(session: Session) -> list[Text]:
     """Return the rows of the live view as they were during the last scored experiment."""
-    from autoresearch.events import Progress, VerdictGiven
-    from autoresearch.types import State, Verdict
+    from autoresearch.events import Progress
+    from autoresearch.types import State
     from autoresearch.ui.live.rows import live_rows, verdict_line
-    from autoresearch.ui.live.state import Tally
+    from autoresearch.ui.live.state import LiveState
 
     done = [e for e in session.experiments if e.verdict is not None and e.number]
     last = next(e for e in reversed(done) if e.val_bpb is not None)
     before = tuple(e for e in session.experiments if e.number < last.number)
-    running = replace(last, verdict=None, state=State.RUNNING)
-    tally = Tally.of(replace(session, experiments=(*before, running)), lambda: 0.0)
-    lines = []
-    for e in [e for e in done if e.number < last.number][-7:]:
-        decision = {"delta": e.decision.delta, "p_real": e.decision.p_real} if e.decision else {}
-        assert isinstance(e.verdict, Verdict)
-        event = VerdictGiven(number=e.number, verdict=e.verdict, reason=e.reason, decision=decision)
-        lines.append(verdict_line(tally.finished(event), 100))
-    tally.idea(last.number).num_trials = 0
+    running = replace(last, verdict=None, state=State.RUNNING, trials=())
+    state = LiveState(replace(session, experiments=(*before, running)), lambda: 0.0)
+    lines = [verdict_line(e, 100) for e in done if e.number < last.number][-7:]
     result = last.trials[0].result
     budget = session.setup.budget_seconds if session.setup else 300.0
     points = [p for p in result.curve if p.seconds <= 0.61 * budget]
     for p in points:
-        tally.handle(
+        state.handle(
             Progress(
                 number=last.number, label="picture", phase="train", seconds=p.seconds,
                 budget_seconds=budget, num_steps=(result.num_steps or 0) * 61 // 100,
                 tokens_per_second=result.tokens_per_second, memory_mb=result.peak_memory_mb, point=p,
             )
         )  # fmt: skip
-    tally.started = -0.9 * session.wall_seconds
-    return lines + live_rows(tally, width=100, utf8=True, clock=0.0)
+    state.started = -0.9 * session.wall_seconds
+    return lines + live_rows(state, width=100, utf8=True, clock=0.0)
 
 
 def main() -> None:

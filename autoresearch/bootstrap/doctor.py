@@ -17,12 +17,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from autoresearch.bootstrap import presets
+from autoresearch.bootstrap import flat, presets
 from autoresearch.config import Loaded, load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.machine import hardware as machine
+from autoresearch.machine.environment import outside_environment
 from autoresearch.machine.hardware import Hardware
-from autoresearch.paths import RunDirectory, cache_directory, find_run_directory, python_command
+from autoresearch.paths import (
+    CONFIG_NAME,
+    RunDirectory,
+    cache_directory,
+    find_run_directory,
+    python_command,
+)
+from autoresearch.types import GB, MB_PER_GB
+from autoresearch.util.files import read_file
+from autoresearch.util.text import redact
 
 Status = Literal["ok", "warn", "fail", "skip"]
 
@@ -89,6 +99,7 @@ class _State:
     is_quick: bool
     run_directory: RunDirectory | None = None
     loaded: Loaded | None = None
+    is_trusted: bool = True
     hardware: Hardware | None = None
     torch: dict[str, Any] = field(default_factory=dict)
 
@@ -120,9 +131,11 @@ def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Fi
         try:
             yield from check(state)
         except AutoresearchError as exc:
-            yield Finding(name, "fail", exc.message, exc.hint or "")
+            yield Finding(name, "fail", redact(exc.message), exc.hint or "")
         except Exception as exc:  # noqa: BLE001 - a check that breaks is a finding, not an end
-            yield Finding(name, "fail", f"could not be checked: {type(exc).__name__}: {exc}")
+            yield Finding(
+                name, "fail", redact(f"could not be checked: {type(exc).__name__}: {exc}")
+            )
 
 
 # ------------------------------------------------------------------------------------ checks
@@ -144,7 +157,7 @@ def _torch(state: _State) -> Iterator[Finding]:
     try:
         done = subprocess.run(
             python_command("-c", _ASK_TORCH),
-            env={**machine.COUNTED_LIKE_NVML, **os.environ},
+            env=outside_environment(),
             capture_output=True,
             text=True,
             timeout=_TORCH_SECONDS,
@@ -166,13 +179,13 @@ def _torch(state: _State) -> Iterator[Finding]:
         build = f"CUDA {found['cuda']} build"
     elif found["hip"]:
         build = f"ROCm {found['hip']} build"
-    text = f"{found['version']}, {build}, first product after {seconds:.1f} s"
+    text = f"{found['version']}, {build}, first matmul took {seconds:.1f} s"
     yield Finding("torch", "ok", text, data={**found, "seconds": round(seconds, 2)})
 
 
 def _device(state: _State) -> Iterator[Finding]:
     found = state.hardware = machine.describe()
-    memory = f"{(found.memory_mb or 0) / 1024:.0f} GB"
+    memory = f"{(found.memory_mb or 0) / MB_PER_GB:.0f} GB"
     data = found.to_json()
     if found.note:
         hint = "to use it, install a torch built for it: https://pytorch.org/get-started/locally/"
@@ -346,7 +359,9 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
+    from autoresearch.record.git import Repository
     from autoresearch.record.record import Record
+    from autoresearch.rundir.trust import refusal, untrusted
 
     try:
         state.run_directory = find_run_directory(start)
@@ -360,9 +375,17 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
     num_changed = len(state.loaded.changed())
     text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"
     yield Finding("run directory", "ok", text, data={"path": str(state.run_directory.root)})
+    if lines := untrusted(state.run_directory, state.loaded):
+        state.is_trusted = False
+        error = refusal(lines)
+        yield Finding("trust", "fail", error.message, error.hint or "", {"lines": lines})
     first = state.run_directory.root / state.loaded.config.task.editable[0]
     if not first.is_file():
         yield Finding("train.py", "fail", f"`{first.name}` is missing", "`autoresearch init .`")
+    root = state.run_directory.root
+    with Repository.open(root) as repository:
+        head = repository.ref("HEAD")
+        flat.check(read_file(first), repository.files_at(head) if head else {}, root)
 
 
 def _disk(state: _State) -> Iterator[Finding]:
@@ -373,10 +396,13 @@ def _disk(state: _State) -> Iterator[Finding]:
         there = path
         while not there.exists():
             there = there.parent
-        free = shutil.disk_usage(there).free / 1e9
+        free = shutil.disk_usage(there).free / GB
         data = {"path": str(path), "free_gb": round(free, 1)}
         text = f"{free:.0f} GB free at {path}"
-        if not os.access(there, os.W_OK):
+        if not there.is_dir():
+            hint = "delete it, or set AUTORESEARCH_CACHE_DIR to another folder"
+            yield Finding(name, "fail", f"{there} is a file, not a folder", hint, data)
+        elif not os.access(there, os.W_OK):
             hint = "make it writable, or set AUTORESEARCH_CACHE_DIR"
             yield Finding(name, "fail", f"{path} cannot be written", hint, data)
         elif free < least:
@@ -423,6 +449,9 @@ def _proposer(state: _State) -> Iterator[Finding]:
         return
     from autoresearch.proposer.registry import KINDS, kinds_of, make_proposer
 
+    if not state.is_trusted:
+        yield Finding("proposer", "skip", f"not asked: `{CONFIG_NAME}` is not trusted")
+        return
     kinds = kinds_of(state.loaded.config.proposer)
     kind = " and ".join(kinds)
     if state.is_quick and not all(KINDS[name].is_free for name in kinds):

@@ -4,6 +4,7 @@ A preset is one TOML file in `templates/presets` with the fields of `Preset`: `[
 `[settings.<section>]` of autoresearch.toml, and the device and memory it is chosen for.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -44,6 +45,10 @@ class Preset:
     """Kind of device it is for, as `Hardware.kind`; empty: never chosen by the hardware."""
     min_memory_mb: int = 0
     """Memory of the device from which it is chosen."""
+    min_tflops: float = 0.0
+    """Peak in bf16 from which it is chosen; a product whose peak is unknown has none."""
+    min_capability: float = 0.0
+    """CUDA compute capability from which it is chosen; 8.0 is the first with bfloat16."""
 
 
 def preset_names() -> list[str]:
@@ -75,11 +80,17 @@ def _folder() -> Path:
 
 
 def fitting(hardware: "Hardware") -> list[Preset]:
-    """Return the presets a device can run, the one for most memory first."""
-    presets = map(load_preset, preset_names())
-    memory = hardware.memory_mb or 0
-    found = [p for p in presets if p.device == hardware.kind and p.min_memory_mb <= memory]
-    return sorted(found, key=lambda p: p.min_memory_mb, reverse=True)
+    """Return the presets a device can run, the largest first."""
+    found = [
+        p
+        for p in map(load_preset, preset_names())
+        if p.device == hardware.kind
+        and p.min_memory_mb <= (hardware.memory_mb or 0)
+        and p.min_tflops <= (hardware.peak_tflops or 0.0)
+        and p.min_capability <= (hardware.capability or math.inf)
+    ]
+    found.sort(key=lambda p: (p.min_capability, p.min_memory_mb, p.min_tflops), reverse=True)
+    return found
 
 
 def choose_preset(hardware: "Hardware") -> Choice:
@@ -124,7 +135,10 @@ def render(template: str, preset: str, heading: str = "") -> dict[str, str]:
     }
     if template == "gpt":
         files["train.py"] = set_constants(files["train.py"], chosen.constants)
-    files[CONFIG_NAME] = _settings(chosen, heading)
+    settings = dict(chosen.settings)
+    if template == "compat":  # upstream's own has 630 lines, most of its forks have more
+        settings["task"] = {"max_lines": 0}
+    files[CONFIG_NAME] = _settings(chosen, settings, heading)
     assert PROGRAM_NAME in files
     return files
 
@@ -143,7 +157,7 @@ def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
     return source
 
 
-def _settings(preset: Preset, heading: str) -> str:
+def _settings(preset: Preset, settings: Mapping[str, Mapping[str, Any]], heading: str) -> str:
     import tomli_w
 
     head = f"# {heading}\n" if heading else ""
@@ -152,4 +166,4 @@ def _settings(preset: Preset, heading: str) -> str:
         f"# Its numbers are {preset.numbers}\n"
         "# Every setting with its meaning: the commented reference autoresearch.toml of the project.\n\n"
     )
-    return head + tomli_w.dumps({k: dict(v) for k, v in preset.settings.items()})
+    return head + tomli_w.dumps({k: dict(v) for k, v in settings.items()})

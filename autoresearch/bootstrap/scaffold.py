@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from autoresearch.errors import UsageError
-from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, expanded
 
 CODE_NAME = "train.py"
 COMMON = (".gitignore", CONFIG_NAME, PROGRAM_NAME)
@@ -28,6 +28,8 @@ class Scaffold:
     """Files that were there already and were left as they are."""
     ignored: tuple[str, ...]
     """What was asked for and had no effect, one sentence each."""
+    notes: tuple[str, ...]
+    """What the user should know of a folder that came from elsewhere, one sentence each."""
     outer: Path | None
     """The repository the new one nests in, if any."""
 
@@ -43,13 +45,15 @@ def scaffold(
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
 
-    Where train.py exists, files that only the template's own train.py would use are left out.
+    Where train.py exists, files that only the template's own train.py would use are left out. One of upstream's shape
+    gets the two files of the template `compat`; a prepare.py that is there keeps its text under another name.
 
     Args:
         folder: Made if missing.
         preset: `auto` chooses from the hardware.
-        template: Folder under templates/; None is `gpt`.
-        tag: Name of the session; None takes today's date, `nov21`.
+        template: Folder under templates/; None is `gpt`, or `compat` where train.py is of upstream's shape.
+        tag: Name of the session; None takes that of the current branch, else today's date, `nov21`. A branch
+            `autoresearch/TAG` that no session began stays as it is: the session is `TAG-lab`, from its tip.
         source: Begin the session with this tag's best, experiment or commit of the same directory.
         heading: First comment line of autoresearch.toml, if any.
 
@@ -58,38 +62,54 @@ def scaffold(
         PrerequisiteError: this is a clone that has such a session, without its record.
         AutoresearchError: git is missing or fails.
     """
+    from autoresearch.bootstrap import flat
     from autoresearch.bootstrap.presets import choose_preset, render
     from autoresearch.machine.hardware import describe
-    from autoresearch.record.branches import current_tag
+    from autoresearch.record.branches import current_tag, foreign_branch, is_elsewhere
     from autoresearch.record.git import Repository, is_repository
     from autoresearch.record.record import Record
     from autoresearch.record.refs import check_tag
     from autoresearch.record.sessions import begin_from
     from autoresearch.util.files import write_file
 
-    folder = folder.expanduser().resolve()
+    folder = expanded(str(folder)).resolve()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"`{folder}` is a file", hint="name a folder")
     wanted_preset, why = preset, ""
     if preset == "auto":
         preset, why = choose_preset(describe())
-    files = render(template or "gpt", preset, heading)
+    render(template or "gpt", preset, heading)  # refuses what it does not know
     run_directory = RunDirectory(folder)
+    foreign = None if tag or source else foreign_branch(folder, CONFIG_NAME)
+    if foreign is not None:
+        tag = f"{foreign.replace('/', '-')}-lab"
     tag = check_tag(tag or (None if source else current_tag(folder)) or default_tag())
+    stays = False
     if is_repository(folder):
         with Repository.open(folder) as repository:
             Record(run_directory, repository, tag).check_fetched()
+            stays = is_elsewhere(repository, tag)
     if source is not None:  # first, so that its files are kept
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
+    shape = flat.shape_of(folder)
+    is_flat = shape is not flat.Shape.OTHER and template in (None, "compat")
+    files = render("compat" if is_flat else template or "gpt", preset, heading)
     is_new = not (folder / CONFIG_NAME).exists()
+    moved = "" if not is_flat or stays else flat.make_room(folder)
     kept = [name for name in files if os.path.lexists(folder / name)]
-    written = [n for n in files if n not in kept and (n in COMMON or CODE_NAME not in kept)]
+    written = [
+        n for n in files if n not in kept and (n in COMMON or is_flat or CODE_NAME not in kept)
+    ]
+    if moved:
+        kept, written = [n for n in kept if n != flat.PREPARE], [*written, flat.PREPARE]
     for name in written:
         write_file(folder / name, files[name].encode())
     outer = None if (folder / ".git").exists() else outer_repository(folder)
-    with Record.create(run_directory, tag, [n for n in files if n in (*written, *kept)]):
+    paths = [*(n for n in files if n in (*written, *kept)), *filter(None, [moved])]
+    with Record.create(run_directory, tag, paths, [flat.PREPARE] if moved else []):
         pass
+    notes = list(flat.notes(folder, foreign, tag, moved)) if is_flat else []
     return Scaffold(
         run_directory=run_directory,
         tag=tag,
@@ -97,7 +117,8 @@ def scaffold(
         why=why if is_new else "",
         written=tuple(written),
         kept=tuple(kept),
-        ignored=tuple(_ignored(wanted_preset, template, kept)),
+        ignored=tuple(_ignored(wanted_preset, None if is_flat else template, kept)),
+        notes=tuple(notes),
         outer=outer,
     )
 

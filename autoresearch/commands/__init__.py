@@ -17,53 +17,59 @@ if TYPE_CHECKING:
 
 Color = Literal["auto", "always", "never"]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print less.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+def option(flags: str, text: str, **more: Any) -> Any:
+    """Return an option of a verb.
+
+    Args:
+        flags: As help and docs show it, `--num -n N`; a word without a dash names the value.
+        text: Help.
+        **more: Other arguments of `typer.Option`.
+    """
+    *names, last = flags.split()
+    if last.startswith("-"):
+        return typer.Option(*names, last, help=text, **more)
+    return typer.Option(*names, metavar=last, help=text, **more)
+
+
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    """Return an argument of a verb, by the name that the help shows, with its help."""
+    return typer.Argument(metavar=metavar, help=text, **more)
+
+
+JsonOption = Annotated[bool, option("--json", "Print JSON on stdout.")]
+QuietOption = Annotated[bool, option("--quiet -q", "Print less.")]
+YesOption = Annotated[bool, option("--yes -y", "Do not ask for confirmation.")]
 TagOption = Annotated[
     str | None,
-    typer.Option(
-        "--tag", metavar="TAG", help="Session; default: the current one.",
-        autocompletion=complete_tag,
-    ),
-]  # fmt: skip
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Show what would be done, and do nothing.")
+    option("--tag TAG", "Session; default: the current one.", autocompletion=complete_tag),
 ]
-FromFileOption = Annotated[
-    str, typer.Option("--from", metavar="FILE", help="Read a results.tsv instead of the record.")
-]
-NoPagerOption = Annotated[bool, typer.Option("--no-pager", help="Never use a pager.")]
+DryRunOption = Annotated[bool, option("--dry-run -n", "Show what would be done, and do nothing.")]
+FromFileOption = Annotated[str, option("--from FILE", "Read a results.tsv instead of the record.")]
+NoPagerOption = Annotated[bool, option("--no-pager", "Never use a pager.")]
 UnsafeOption = Annotated[
-    bool,
-    typer.Option(
-        "--unsafe-no-sandbox", help="Run unread code without isolation; reports say so."
-    ),
-]  # fmt: skip
+    bool, option("--unsafe-no-sandbox", "Run generated code without a sandbox; reports say so.")
+]
 BeginFromOption = Annotated[
     str | None,
-    typer.Option(
-        "--from", metavar="RESULT",
-        help="Begin the new session, --tag, from a tag's best, an experiment or a commit.",
+    option(
+        "--from RESULT",
+        "Begin the new session, --tag, from a tag's best, an experiment or a commit.",
     ),
-]  # fmt: skip
+]
 
 
 def experiment_argument(metavar: str = "EXPERIMENT") -> Any:
     """Return the argument that names an experiment, under the name that the help calls it."""
-    return typer.Argument(
-        metavar=metavar,
-        help="A number, baseline, best, last or the beginning of a commit.",
-        autocompletion=complete_experiment,
-    )
+    text = "A number, baseline, best, last or the beginning of a commit."
+    return argument(metavar, text, autocompletion=complete_experiment)
 
 
 def option_of(key: str) -> Any:
     """Return the option that sets a setting, as `config.py` declares it; help is the first sentence of its meaning."""
     declared = next(d for d in described() if d.key == key)
-    name, metavar = declared.flag.split()
     text = declared.meaning.partition(". ")[0].removesuffix(".")
-    return typer.Option(name, metavar=metavar, help=f"{text}.")
+    return option(declared.flag, f"{text}.")
 
 
 @dataclass(frozen=True)

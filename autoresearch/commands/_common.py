@@ -1,14 +1,19 @@
 """Shared by the verbs: open the record, read its files, complete ids in the shell."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from autoresearch.config import Loaded
+    from autoresearch.paths import RunDirectory
     from autoresearch.record.record import Record
     from autoresearch.types import Experiment, Session
+    from autoresearch.ui.console import OutputMode
     from autoresearch.ui.pages.as_json import Details
+
+T = TypeVar("T")
 
 
 def open_record(tag: str | None = None) -> "Record":
@@ -17,6 +22,28 @@ def open_record(tag: str | None = None) -> "Record":
     from autoresearch.record.record import Record
 
     return Record.open(find_run_directory(), tag)
+
+
+def require_trust(mode: "OutputMode", run_directory: "RunDirectory", loaded: "Loaded") -> None:
+    """Ask about settings of autoresearch.toml that start programs and the like, once for their present text.
+
+    Raises:
+        PrerequisiteError: there is no terminal to ask on.
+        Abort: the answer was no.
+    """
+    import sys
+
+    import typer
+
+    from autoresearch.rundir.trust import refusal, trust, untrusted
+
+    if not (lines := untrusted(run_directory, loaded)):
+        return
+    if mode.is_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise refusal(lines)
+    question = "\n  ".join([f"`{run_directory.config}` was not trusted yet. It says:", *lines])
+    typer.confirm(f"{question}\nIs each line as you want it?", abort=True, err=True)
+    trust(run_directory, loaded)
 
 
 def read_foreign(path: "Path") -> "Session":
@@ -57,34 +84,43 @@ def exclude(flags: "Mapping[str, bool]", flag: str, *others: str) -> None:
 
 
 def complete_experiment(incomplete: str) -> list[tuple[str, str]]:
-    """Return ids that begin with what was typed, with their descriptions; never fails."""
+    """Return ids that begin with what was typed, with their descriptions."""
     from autoresearch.ui.pages.rows import verdict_text
     from autoresearch.ui.text import clean, fit
 
-    try:
-        with open_record() as record:
-            session = record.session()
-    except Exception:  # noqa: BLE001 - a completion that fails must be silent
-        return []
-    names = [("baseline", "experiment 0"), ("best", f"experiment {session.best}")]
-    names.append(("last", "the newest experiment"))
-    names += [
-        (str(e.number), fit(f"{verdict_text(e)}: {clean(e.description)}", 60))
-        for e in reversed(session.experiments)
-    ]
-    return [(name, text) for name, text in names if name.startswith(incomplete)]
+    def names(record: "Record") -> list[tuple[str, str]]:
+        session = record.session()
+        found = [("baseline", "experiment 0"), ("best", f"experiment {session.best}")]
+        found.append(("last", "the newest experiment"))
+        return found + [
+            (str(e.number), fit(f"{verdict_text(e)}: {clean(e.description)}", 60))
+            for e in reversed(session.experiments)
+        ]
+
+    return [pair for pair in _quietly(names) if pair[0].startswith(incomplete)]
 
 
 def complete_tag(incomplete: str) -> list[str]:
-    """Return the tags of the sessions here that begin with what was typed; never fails."""
+    """Return the tags of the sessions here that begin with what was typed."""
     from autoresearch.record.branches import session_tags
 
+    tags = _quietly(lambda record: list(session_tags(record.repository)))
+    return [tag for tag in tags if tag.startswith(incomplete)]
+
+
+def complete_theme(incomplete: str) -> list[str]:
+    """Return the themes of the session that begin with what was typed."""
+    themes = _quietly(lambda record: sorted({e.theme for e in record.session().experiments}))
+    return [theme for theme in themes if theme and theme.startswith(incomplete)]
+
+
+def _quietly(read: "Callable[[Record], list[T]]") -> "list[T]":
+    """Return what is read from the record; nothing where that fails, for a completion must be silent."""
     try:
         with open_record() as record:
-            tags = session_tags(record.repository)
-    except Exception:  # noqa: BLE001 - a completion that fails must be silent
+            return read(record)
+    except Exception:  # noqa: BLE001 - see above
         return []
-    return [tag for tag in tags if tag.startswith(incomplete)]
 
 
 def complete_verdict(incomplete: str) -> list[str]:
@@ -95,20 +131,10 @@ def complete_verdict(incomplete: str) -> list[str]:
 
 
 def complete_sort(incomplete: str) -> list[str]:
-    """Return the keys of `log --sort`, also turned round, that begin with what was typed."""
+    """Return the keys of `log --sort`, also reversed, that begin with what was typed."""
     from autoresearch.ui.pages.rows import SORTS
 
     return [key for name in SORTS for key in (name, f"-{name}") if key.startswith(incomplete)]
-
-
-def complete_theme(incomplete: str) -> list[str]:
-    """Return the themes of the session that begin with what was typed; never fails."""
-    try:
-        with open_record() as record:
-            themes = sorted({e.theme for e in record.session().experiments if e.theme})
-    except Exception:  # noqa: BLE001 - a completion that fails must be silent
-        return []
-    return [theme for theme in themes if theme.startswith(incomplete)]
 
 
 def details_of(record: "Record", experiment: "Experiment") -> "Details":

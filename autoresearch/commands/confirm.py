@@ -4,38 +4,34 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import TagOption, UnsafeOption, experiment_argument, state
+from autoresearch.commands import TagOption, UnsafeOption, experiment_argument, option, state
 
 
 def confirm(
     ctx: typer.Context,
     reference: Annotated[str, experiment_argument("A")] = "baseline",
     candidate: Annotated[str, experiment_argument("B")] = "best",
-    trials: Annotated[
-        int | None,
-        typer.Option("--trials", "-n", metavar="N", min=2, help="Trials of each."),
-    ] = None,
+    trials: Annotated[int | None, option("--trials -n N", "Trials of each version.", min=2)] = None,
     is_each: Annotated[
-        bool, typer.Option("--each", help="Leave one kept change out at a time.")
+        bool, option("--each", "Leave each kept change out of the best, one at a time.")
     ] = False,
     minutes: Annotated[
-        float | None,
-        typer.Option("--minutes", metavar="M", min=0.01, help="Train M minutes each."),
+        float | None, option("--minutes M", "Train each trial for M minutes.", min=0.01)
     ] = None,
     changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=NUMBER", help="Set a constant in both; repeatable."),
+        list[str] | None, option("--set NAME=NUMBER", "Set a constant in both; repeatable.")
     ] = None,
     tag: TagOption = None,
     is_unsafe: UnsafeOption = False,
 ) -> int:
-    """Train A and B on the same fresh seeds, in turns, and compare them on the test split.
+    """Train A and B in turns on the same fresh seeds, and compare them on the test split.
 
-    Nothing was selected on those numbers, so they are not lucky. `--minutes 30` and `--set DEPTH=12` ask whether the
-    gain holds for a longer training or a larger model.
+    No decision has used that split, so no luck was selected into its numbers. `--minutes 30` and `--set DEPTH=12`
+    ask whether the gain holds for a longer training or a larger model.
     """
     import threading
 
+    from autoresearch.commands._common import require_trust
     from autoresearch.errors import Interrupted, UsageError, WorkError
     from autoresearch.record.record import Record
     from autoresearch.session.build import assemble, open_run_directory
@@ -54,6 +50,7 @@ def confirm(
     )
     mode = state(ctx).mode
     run_directory, loaded = open_run_directory()
+    require_trust(mode, run_directory, loaded)
     record = Record.open(run_directory, tag)
     record.check_fetched()
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)

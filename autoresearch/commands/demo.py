@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import state
+from autoresearch.commands import argument, option, state
 
 MARK = "A demo, made by `autoresearch demo`; an ordinary run directory otherwise."
 """First line of a demo's autoresearch.toml: `demo` continues only what it made itself."""
@@ -13,15 +13,10 @@ MARK = "A demo, made by `autoresearch demo`; an ordinary run directory otherwise
 
 def demo(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")] = Path(
-        "autoresearch-demo"
-    ),
-    experiments: Annotated[
-        int, typer.Option("--experiments", metavar="N", min=1, help="Experiments to run.")
-    ] = 5,
+    folder: Annotated[Path, argument("FOLDER", "Folder to make.")] = Path("autoresearch-demo"),
+    experiments: Annotated[int, option("--experiments N", "Experiments to run.", min=1)] = 5,
     seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", metavar="S", min=1, help="Training seconds per trial."),
+        float | None, option("--seconds S", "Training seconds per trial.", min=1)
     ] = None,
 ) -> int:
     """See it work in under 3 minutes: no GPU, no API key, no network.
@@ -86,7 +81,7 @@ def demo(
         for line in (
             f"cd {folder}",
             "autoresearch diff            # what the kept changes are",
-            "autoresearch run --experiments 10",
+            f"autoresearch run {'--rebaseline ' if seconds else ''}--experiments 10",
             "autoresearch init my-lab     # your own lab",
         ):
             mode.say(f"  {line}", style="command")

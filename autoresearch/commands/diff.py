@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import NoPagerOption, TagOption, experiment_argument, state
+from autoresearch.commands import NoPagerOption, TagOption, experiment_argument, option, state
 
 
 def diff(
     ctx: typer.Context,
     a: Annotated[str, experiment_argument("A")] = "baseline",
     b: Annotated[str, experiment_argument("B")] = "best",
-    is_stat: Annotated[bool, typer.Option("--stat", help="Show line counts per file.")] = False,
-    is_words: Annotated[bool, typer.Option("--words", help="Mark words instead of lines.")] = False,
+    is_stat: Annotated[bool, option("--stat", "Show line counts per file.")] = False,
+    is_words: Annotated[bool, option("--words", "Mark words instead of lines.")] = False,
     is_pager_off: NoPagerOption = False,
     tag: TagOption = None,
 ) -> None:
@@ -24,6 +24,7 @@ def diff(
     from autoresearch.commands._common import exclude, open_record
     from autoresearch.ui import console
     from autoresearch.ui.pages import diffs
+    from autoresearch.ui.tables import folded
 
     mode = state(ctx).mode
     exclude({"--stat": is_stat, "--words": is_words}, "--stat", "--words")
@@ -32,7 +33,7 @@ def diff(
     session = record.session()
     one, two = record.resolve(a), record.resolve(b)
     first, second = record.commit_of(a), record.commit_of(b)
-    text = record.diff(first, second)
+    text = record.diff(first, second, is_words=is_words and not mode.is_json)
     if mode.is_json:
         mode.json(diffs.to_json(session, one, two, text))
         return
@@ -46,5 +47,5 @@ def diff(
         mode.out.file.write(text)
         return
     if mode.is_tty:
-        lines = [diffs.header(session, one, two), *lines]
+        lines = [*folded(diffs.header(session, one, two), mode.out.width, 4), *lines]
     console.show(mode, lines, pager=not is_pager_off)

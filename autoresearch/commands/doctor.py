@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import state
+from autoresearch.commands import option, state
 
 
 def doctor(
     ctx: typer.Context,
     is_quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Leave out measuring attention and asking the provider."),
+        bool, option("--quick", "Leave out measuring attention and asking the provider.")
     ] = False,
 ) -> int:
     """Check everything a session needs: one line each, with what to do.
@@ -28,7 +27,8 @@ def doctor(
     for finding in examine(is_quick=is_quick):
         found.append(finding)
         if not mode.is_json and (not mode.is_quiet or finding.status == "fail"):
-            mode.data(screen.render(finding))
+            for line in screen.render(finding, mode.out.width if mode.is_tty else 0):
+                mode.data(line)
     is_ready = all(finding.status != "fail" for finding in found)
     code = 0 if is_ready else PrerequisiteError.exit_code
     if mode.is_json:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import FromFileOption, NoPagerOption, TagOption, state
+from autoresearch.commands import FromFileOption, NoPagerOption, TagOption, option, state
 from autoresearch.commands._common import complete_sort, complete_theme, complete_verdict
 
 if TYPE_CHECKING:
@@ -23,60 +23,45 @@ _GOING_ON = ("running", "paused")
 
 def log(
     ctx: typer.Context,
-    num: Annotated[
-        int, typer.Option("-n", "--num", metavar="N", min=0, help="Rows to show; 0 is all.")
-    ] = 20,
-    is_kept: Annotated[
-        bool, typer.Option("--kept", help="Only what was kept, oldest first.")
-    ] = False,
+    num: Annotated[int, option("-n --num N", "Rows to show; 0 is all.", min=0)] = 20,
+    is_kept: Annotated[bool, option("--kept", "Only what was kept, oldest first.")] = False,
     verdict: Annotated[
         list[str] | None,
-        typer.Option(
-            "--verdict",
-            metavar="NAME",
-            help="keep, discard, crash or invalid; repeatable.",
+        option(
+            "--verdict NAME",
+            "keep, discard, crash or invalid; repeatable.",
             autocompletion=complete_verdict,
         ),
     ] = None,
     since: Annotated[
-        str, typer.Option("--since", metavar="WHEN", help="2h, 30m, 1d, an experiment, or a time.")
+        str, option("--since WHEN", "Only those since 2h, 30m or 1d ago, an experiment or a time.")
     ] = "",
     theme: Annotated[
-        str,
-        typer.Option(
-            "--theme",
-            metavar="WORD",
-            help="Only themes that contain WORD.",
-            autocompletion=complete_theme,
-        ),
+        str, option("--theme WORD", "Only themes that contain WORD.", autocompletion=complete_theme)
     ] = "",
     sort: Annotated[
         str,
-        typer.Option(
-            "--sort",
-            metavar="KEY",
-            help="number, val_bpb, delta, p_real, memory, speed, took or cost; prefix with - to reverse.",
+        option(
+            "--sort KEY",
+            "number, val_bpb, delta, p_real, memory, speed, took or cost; prefix with - to reverse.",
             autocompletion=complete_sort,
         ),
     ] = "",
-    is_watching: Annotated[
-        bool, typer.Option("--watch", help="Redraw while the session runs.")
-    ] = False,
+    is_watching: Annotated[bool, option("--watch", "Redraw while the session runs.")] = False,
     is_tsv: Annotated[
         bool,
-        typer.Option(
-            "--tsv",
-            help="The five columns of results.tsv, oldest first; all rows unless -n is given.",
+        option(
+            "--tsv", "The five columns of results.tsv, oldest first; all rows unless -n is given."
         ),
     ] = False,
     is_list: Annotated[
-        bool, typer.Option("--sessions", help="List the sessions of this run directory.")
+        bool, option("--sessions", "List the sessions of this run directory.")
     ] = False,
     is_pager_off: NoPagerOption = False,
     foreign: FromFileOption = "",
     tag: TagOption = None,
 ) -> None:
-    """Show the session: is it alive, how much better, is that real, what it cost, what to do next.
+    """Show the session: its state, the gain and how certain it is, its cost, and what to do next.
 
     Then the experiments, newest first. In a pipe: a header and one tab-separated row per experiment.
     """
@@ -118,6 +103,20 @@ def log(
     show_session(
         mode, record.session(), wanted, pager=not is_pager_off, status=record.presence.status()
     )
+    _tell_past(mode, record)
+
+
+def _tell_past(mode: "OutputMode", record: "Record") -> None:
+    """Say what was tried before the session, whose numbers have no place among its own."""
+    from autoresearch.record.past import past
+
+    found = past(record)
+    if not found or mode.is_json:
+        return
+    num_rows, name = sum(bool(e.trials) for e in found), record.run_directory.results.name
+    more = f": `autoresearch log --from {name}`" if num_rows else ""
+    what = f"rows of {name}: {num_rows}, commits: {len(found) - num_rows}{more}"
+    mode.say(f"tried before the session, told to proposers and not compared: {what}")
 
 
 def _show_tsv(mode: "OutputMode", session: "Session", wanted: "Filter") -> None:
@@ -179,8 +178,7 @@ def show_session(
     wanted = wanted or Filter()
     now = f.now()
     present = doing(status, now)
-    if present is not None or session.state != "running":
-        session = at_present(session, present)
+    session = at_present(session, present)
     shown, _ = select(session, wanted, now)
     if mode.is_json:
         from autoresearch.ui.pages.as_json import log_json

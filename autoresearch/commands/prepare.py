@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import DryRunOption, option_of, state
+from autoresearch.commands import DryRunOption, option, option_of, state
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
@@ -21,19 +21,17 @@ def prepare(
     max_bytes: Annotated[int | None, option_of("data.max_bytes")] = None,
     vocab_size: Annotated[int | None, option_of("data.vocab_size")] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what is cached; never the network.")
+        bool, option("--offline", "Use only what is cached; never the network.")
     ] = False,
     is_check: Annotated[
-        bool, typer.Option("--check", help="Verify the checksums of what was prepared, and exit.")
+        bool, option("--check", "Verify the checksums of what was prepared, and exit.")
     ] = False,
     is_list: Annotated[
-        bool, typer.Option("--list", help="Show what was prepared, with its size, and exit.")
+        bool, option("--list", "Show what was prepared, with its size, and exit.")
     ] = False,
     remove: Annotated[
         list[str] | None,
-        typer.Option(
-            "--remove", metavar="KEY", help="Remove a dataset that `--list` shows; repeatable."
-        ),
+        option("--remove KEY", "Remove a dataset that `--list` shows; repeatable."),
     ] = None,
     is_dry_run: DryRunOption = False,
 ) -> None:
@@ -42,7 +40,9 @@ def prepare(
     Done once for all run directories with the same settings: a second call only lists what is there, and an
     interrupted one continues where it stopped.
     """
+    from autoresearch.commands._common import require_trust
     from autoresearch.config import load_config
+    from autoresearch.data.sources import normalise
     from autoresearch.errors import PrerequisiteError
     from autoresearch.paths import find_run_directory
 
@@ -52,13 +52,14 @@ def prepare(
     except PrerequisiteError:
         run_directory = None
     flags: dict[str, Any] = {
-        "data.source": _absolute(source),
+        "data.source": source and normalise(source, Path.cwd()),
         "data.text_column": text_column,
         "data.shards": shards,
         "data.max_bytes": max_bytes,
         "data.vocab_size": vocab_size,
     }
-    config = load_config(run_directory, flags).config
+    loaded = load_config(run_directory, flags)
+    config = loaded.config
     if is_list or remove:
         _manage(mode, config, remove or [], is_dry_run=is_dry_run)
         return
@@ -68,6 +69,8 @@ def prepare(
     if is_dry_run:
         _show_plan(mode, config, offline=offline)
         return
+    if run_directory is not None:
+        require_trust(mode, run_directory, loaded)
     prepare_and_show(mode, config, offline=offline)
     stored = load_config(run_directory).config.data.model_dump()
     changed = {
@@ -124,7 +127,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
     mode.say(f"prepared {summary.source}{revision} {did}")
     for split, counts in summary.splits.items():
         rows = summary.eval_rows.get(split)
-        judged = f"  {rows:,} rows to judge on" if rows else ""
+        judged = f"  {rows:,} rows to score" if rows else ""
         mode.say(
             f"  {split:<11} {f.count(counts['tokens']):>7} tokens  {f.size(counts['bytes']):>9}"
             f"  {counts['documents']:,} documents{judged}"
@@ -138,7 +141,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
         f" {f.size(summary.disk_bytes)} in `{summary.path}`"
     )
     mode.say(
-        f"  token frequencies alone give {f.bpb(summary.unigram_bpb)} val_bpb: the floor to beat"
+        f"  token frequencies alone give {f.bpb(summary.unigram_bpb)} val_bpb: a model has to beat that"
     )
     for warning in summary.warnings:
         mode.warn(warning)
@@ -215,12 +218,6 @@ def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_r
         )
     total = sum(one.disk_bytes for one in found)
     mode.say(f"{len(found)} in the cache, {f.size(total)}; `--remove KEY` removes one")
-
-
-def _absolute(source: str | None) -> str | None:
-    if source is None or source.startswith(("builtin:", "hf:")):
-        return source
-    return str(Path.cwd() / Path(source).expanduser())
 
 
 def _toml(value: object) -> str:

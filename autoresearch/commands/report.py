@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import FromFileOption, TagOption, state
+from autoresearch.commands import FromFileOption, TagOption, option, state
 
 if TYPE_CHECKING:
     from autoresearch.record.record import Record
@@ -19,21 +19,13 @@ WATCH_SECONDS = 5.0
 def report(
     ctx: typer.Context,
     output: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to write it; - is stdout. [report.html]"
-        ),
+        str, option("--output -o FILE", "Where to write it; - is stdout. [report.html]")
     ] = "",
     kind: Annotated[
-        str,
-        typer.Option(
-            "--format", metavar="FORMAT", help="html, md, png or svg; default: FILE's extension."
-        ),
+        str, option("--format FORMAT", "html, md, png or svg; default: FILE's extension.")
     ] = "",
-    is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
-    is_watching: Annotated[
-        bool, typer.Option("--watch", help="Rewrite it while the session runs.")
-    ] = False,
+    is_opened: Annotated[bool, option("--open", "Open it in the browser.")] = False,
+    is_watching: Annotated[bool, option("--watch", "Rewrite it while the session runs.")] = False,
     foreign: FromFileOption = "",
     tag: TagOption = None,
 ) -> None:
@@ -44,6 +36,7 @@ def report(
     """
     from autoresearch.commands._common import exclude, open_record, read_foreign
     from autoresearch.errors import UsageError
+    from autoresearch.ui import text as f
 
     mode = state(ctx).mode
     flags = {"--from": bool(foreign), "--watch": is_watching, "--tag": tag is not None}
@@ -68,7 +61,7 @@ def report(
     if mode.is_json:
         mode.json({"path": str(path.resolve()), "format": kind, "bytes": path.stat().st_size})
     elif mode.is_tty:
-        mode.say(f"wrote `{path}` ({path.stat().st_size / 1000:.0f} kB)")
+        mode.say(f"wrote `{path}` ({f.size(path.stat().st_size)})")
     elif not mode.is_quiet:
         mode.data(str(path))
     if is_watching and record is not None:

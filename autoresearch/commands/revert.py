@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import DryRunOption, TagOption, YesOption, experiment_argument, state
+from autoresearch.commands import (
+    DryRunOption,
+    TagOption,
+    YesOption,
+    experiment_argument,
+    option,
+    state,
+)
 
 if TYPE_CHECKING:
     from autoresearch.record.revert import RevertPlan
@@ -16,11 +23,7 @@ def revert(
     name: Annotated[str | None, experiment_argument()] = None,
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to",
-            metavar="EXPERIMENT",
-            help="Return the files to an experiment or commit instead.",
-        ),
+        option("--to EXPERIMENT", "Restore the files of an experiment or commit instead."),
     ] = None,
     is_dry: DryRunOption = False,
     is_sure: YesOption = False,

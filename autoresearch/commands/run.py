@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import BeginFromOption, State, TagOption, UnsafeOption, option_of, state
+from autoresearch.commands import (
+    BeginFromOption,
+    State,
+    TagOption,
+    UnsafeOption,
+    option,
+    option_of,
+    state,
+)
 
 if TYPE_CHECKING:
     from autoresearch.config import ProposerConfig
@@ -16,9 +24,7 @@ if TYPE_CHECKING:
 def run(
     ctx: typer.Context,
     hours: Annotated[float | None, option_of("session.hours")] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="HH:MM", help="Stop at this time of day.")
-    ] = None,
+    until: Annotated[str | None, option("--until HH:MM", "Stop at this time of day.")] = None,
     experiments: Annotated[int | None, option_of("session.experiments")] = None,
     max_cost: Annotated[float | None, option_of("session.max_cost")] = None,
     tag: TagOption = None,
@@ -27,26 +33,24 @@ def run(
     model: Annotated[str | None, option_of("proposer.model")] = None,
     ahead: Annotated[int | None, option_of("proposer.ahead")] = None,
     is_rebaseline: Annotated[
-        bool,
-        typer.Option("--rebaseline", help="Measure the best again after hardware or data changed."),
+        bool, option("--rebaseline", "Measure the best again after hardware or data changed.")
     ] = False,
     is_unconfirmed: Annotated[
-        bool, typer.Option("--no-confirm", help="Skip the confirmation at the end.")
+        bool, option("--no-confirm", "Skip the confirmation at the end.")
     ] = False,
     is_unsafe: UnsafeOption = False,
     is_waiting_for_gpu: Annotated[
-        bool, typer.Option("--wait-gpu", help="Wait until no other process uses the GPU.")
+        bool, option("--wait-gpu", "Wait until no other process uses the GPU.")
     ] = False,
     notify: Annotated[str | None, option_of("session.notify")] = None,
     is_config_shown: Annotated[
         bool,
-        typer.Option(
-            "--show-config",
-            help="Print each setting, its source and, piped, its meaning, and exit.",
+        option(
+            "--show-config", "Print each setting, its source and, piped, its meaning, and exit."
         ),
     ] = False,
     is_dry: Annotated[
-        bool, typer.Option("--dry-run", help="Print what the proposer would be asked, and exit.")
+        bool, option("--dry-run", "Print what the proposer would be asked, and exit.")
     ] = False,
 ) -> int:
     """Start or resume the session: propose, train, judge, keep or discard, all night.
@@ -83,6 +87,7 @@ def run(
 
         print_settings(shared.mode, loaded)
         return 0
+    from autoresearch.commands._common import require_trust
     from autoresearch.record.record import Record
     from autoresearch.record.sessions import begin_from
     from autoresearch.session.build import assemble
@@ -90,6 +95,8 @@ def run(
     from autoresearch.session.run import RunOptions
 
     config = loaded.config
+    if not is_dry:
+        require_trust(shared.mode, run_directory, loaded)
     if source is not None:
         if is_dry:
             raise UsageError(
@@ -206,7 +213,7 @@ def run_and_show(
         display.handle(event)
 
     with stop_on_signals(stop, mode.say) as terminal:
-        terminal.guard(display.start)(record.session())
+        terminal.guard(display.start)(record.session)
         try:
             reason = run_session(lab, record, options, emit=terminal.guard(show), stop=stop)
         finally:

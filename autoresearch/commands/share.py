@@ -6,20 +6,18 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import TagOption, experiment_argument, state
+from autoresearch.commands import TagOption, argument, experiment_argument, option, state
 
 
 def push(
     ctx: typer.Context,
-    remote: Annotated[
-        str, typer.Argument(metavar="REMOTE", help="Name of a git remote, or an address.")
-    ] = "origin",
+    remote: Annotated[str, argument("REMOTE", "Name of a git remote, or an address.")] = "origin",
     tag: TagOption = None,
 ) -> None:
     """Send the session to a git remote: the branch, and the journal with every experiment.
 
-    In a clone, `git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'` and `git switch autoresearch/TAG` make
-    `autoresearch log` work there.
+    In a clone, `git fetch --no-prune origin 'refs/autoresearch/*:refs/autoresearch/*'` and
+    `git switch autoresearch/TAG` make `autoresearch log` work there.
     """
     from autoresearch.commands._common import open_record
     from autoresearch.record.refs import FETCH
@@ -43,8 +41,7 @@ def export(
     ctx: typer.Context,
     name: Annotated[str, experiment_argument()] = "best",
     folder: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where to; a new or empty folder."),
+        Path | None, option("--output -o DIR", "Folder to write to, new or empty.")
     ] = None,
     tag: TagOption = None,
 ) -> None:

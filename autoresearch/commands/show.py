@@ -13,7 +13,7 @@ def show(
     is_pager_off: NoPagerOption = False,
     tag: TagOption = None,
 ) -> None:
-    """Show one experiment: idea, verdict, trials, loss curve against its parent's, change, end of its output."""
+    """Show one experiment: idea, verdict, trials, loss curve next to its parent's, change, and end of its output."""
     from autoresearch.commands._common import details_of, open_record
     from autoresearch.ui import console
     from autoresearch.ui import text as f

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import State, TagOption, state
+from autoresearch.commands import State, TagOption, argument, option, state
 
 if TYPE_CHECKING:
     from autoresearch.paths import RunDirectory
@@ -17,12 +17,9 @@ _LOOK_SECONDS = 0.2
 def stop(
     ctx: typer.Context,
     is_now: Annotated[
-        bool,
-        typer.Option("--now", help="End the trial under way too; the next `run` repeats it."),
+        bool, option("--now", "End the trial under way too; the next `run` repeats it.")
     ] = False,
-    is_waiting: Annotated[
-        bool, typer.Option("--wait", help="Return when the session has ended.")
-    ] = False,
+    is_waiting: Annotated[bool, option("--wait", "Return when the session has ended.")] = False,
 ) -> None:
     """End the session after the current trial; resume with `autoresearch run`."""
     from autoresearch.rundir.control import Request, request
@@ -103,13 +100,10 @@ MAX_LENGTH = 2000
 
 def note(
     ctx: typer.Context,
-    text: Annotated[
-        str,
-        typer.Argument(metavar="TEXT", help="The note; - reads standard input."),
-    ],
+    text: Annotated[str, argument("TEXT", "The note; - reads standard input.")],
     tag: TagOption = None,
 ) -> None:
-    """Add a note that the agent sees with every later question.
+    """Add a note that the agent or LLM reads with every later request for ideas.
 
     Works while `run` is under way. For lasting instructions edit program.md, which is read again for each proposal.
     """
@@ -139,4 +133,7 @@ def note(
     if mode.is_json:
         mode.json({"session": record.tag, "note": line, "at": event.at, "event": sha})
     else:
-        mode.say(f"noted in session `{record.tag}`: the agent sees it with its next question")
+        is_read = record.session().proposer != "search"
+        reader = "the proposer reads it with its next request"
+        reads = f": {reader}" if is_read else ", but its proposer, `search`, reads no notes"
+        mode.say(f"noted in session `{record.tag}`{reads}")

@@ -4,15 +4,13 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.commands import UnsafeOption, state
+from autoresearch.commands import UnsafeOption, option, state
 
 
 def try_(
     ctx: typer.Context,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed.")] = 0,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", metavar="S", min=0.1, help="Training seconds.")
-    ] = None,
+    seed: Annotated[int, option("--seed N", "Random seed of the trial.", min=0)] = 0,
+    seconds: Annotated[float | None, option("--seconds S", "Training seconds.", min=0.1)] = None,
     is_unsafe: UnsafeOption = False,
 ) -> int:
     """Train and judge the files as they are in the folder, once, and record nothing.
@@ -21,6 +19,7 @@ def try_(
     """
     import threading
 
+    from autoresearch.commands._common import require_trust
     from autoresearch.errors import Interrupted, WorkError
     from autoresearch.session.build import assemble, open_run_directory, try_working_tree
     from autoresearch.session.signals import stop_on_signals
@@ -29,6 +28,7 @@ def try_(
 
     mode = state(ctx).mode
     run_directory, loaded = open_run_directory({"trial.budget_seconds": seconds})
+    require_trust(mode, run_directory, loaded)
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     stop = threading.Event()
     display = make_display(mode, is_single=True)

@@ -8,7 +8,6 @@ order, however the file is cut. A new format is a subclass of `Format` and a row
 import gzip
 import io
 import json
-import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -17,16 +16,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
-from autoresearch.errors import AutoresearchError
+from autoresearch.data.faults import (
+    READ_BYTES,
+    changed,
+    check_utf8,
+    decoding,
+    is_utf8,
+    missing_column,
+    odd_file,
+)
 from autoresearch.util.locks import locked
 
-MAX_DOCUMENT_BYTES = 256_000_000
-BIG_BYTES = 16_000_000
+MAX_DOCUMENT_BYTES = 256 << 20
+BIG_BYTES = 16 << 20
 """Documents longer than this are handled by one process at a time, which bounds the memory of all."""
-READ_BYTES = 1 << 20
+HEAD_BYTES = 65_536
 SEPARATOR = b"<|endoftext|>"
 BOM = b"\xef\xbb\xbf"
 PARQUET_BATCH_BYTES = 256 << 10
+_POINTERS = {
+    b"version https://git-lfs.github.com/spec/": ("Git LFS", "git lfs pull"),
+    b"/annex/objects/": ("git-annex", "git annex get ."),
+}
+"""How a file begins that only says where the real one is -> whose it is, and what fetches the real one."""
 Cut = tuple[int, int, int]
 """First byte or row group, the one after the last, and about how many bytes of text are between."""
 
@@ -92,13 +104,11 @@ class Reader:
             AutoresearchError: the file is damaged, changed, or lacks the column.
         """
         part.check_unchanged()
-        try:
+        with decoding(part.path):
             for data in FORMATS[part.kind].documents(part, self):
                 if self._is_good(data, part):
                     yield data
                 del data
-        except (OSError, EOFError, zlib.error) as exc:
-            raise _damaged(part.path, exc) from exc
         part.check_unchanged()
 
     def alone(self) -> AbstractContextManager[None]:
@@ -123,33 +133,19 @@ class Reader:
             return True
         return False
 
-    def text_of(self, line: bytes, place: str, *, must_parse: bool) -> bytes | None:
-        """Return the text of a JSON line; what is wrong in the first of a file is an error, later it is counted.
-
-        A text that is there and null says nothing against the column and is counted anywhere.
-        """
+    def text_of(self, line: bytes, place: str) -> bytes | None:
+        """Return the text of a JSON line; None, and counted, where it has none."""
         try:
             record = json.loads(line)
-        except ValueError as exc:
-            if must_parse:
-                raise AutoresearchError(
-                    f"`{place}`: not a line of JSON ({exc})",
-                    hint="each line of a .jsonl file must be one JSON object",
-                    kind="data_invalid",
-                ) from exc
-            self.skip("not JSON", place)
-            return None
-        keys = list(record) if isinstance(record, dict) else []
-        value = record[self.text_column] if self.text_column in keys else None
-        if isinstance(value, str):
-            try:
+            value = record.get(self.text_column) if isinstance(record, dict) else None
+            if isinstance(value, str):
                 return value.encode()
-            except UnicodeEncodeError:
-                self.skip("not UTF-8", place)
-                return None
-        if must_parse and (value is not None or self.text_column not in keys):
-            raise _missing_column(place, self.text_column, keys)
-        self.skip("without text", place)
+            reason = "without text"
+        except UnicodeEncodeError:
+            reason = "not UTF-8"
+        except (ValueError, RecursionError):
+            reason = "not JSON"
+        self.skip(reason, place)
         return None
 
 
@@ -164,6 +160,14 @@ class Format(ABC):
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
         """Yield the texts of a range, good or not."""
 
+    @abstractmethod
+    def check(self, path: str, head: bytes, column: str) -> None:
+        """See that a file, which begins with `head`, is of this format and has text in `column`.
+
+        Raises:
+            AutoresearchError: it is not; a decoder may raise anything else.
+        """
+
     def cuts(self, whole: Range, target: int, column: str) -> Iterator[Cut]:  # noqa: ARG002
         """Yield the cuts of a file into ranges of about `target` bytes of text, at multiples of a part."""
         size, part = whole.size, whole.part_bytes
@@ -176,7 +180,11 @@ class Format(ABC):
 class Text(Format):
     """A document per file, or per part of a long one."""
 
-    suffixes = (".txt", ".md")
+    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".md")
+
+    def check(self, path: str, head: bytes, column: str) -> None:  # noqa: ARG002
+        """See that it is UTF-8."""
+        check_utf8(path, head)
 
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:  # noqa: ARG002
         """Yield the file, or its parts that begin in the range."""
@@ -195,8 +203,10 @@ class Text(Format):
                 start = stop
 
 
-class Separated(Format):
+class Separated(Text):
     """A text file in which `SEPARATOR` ends the documents; found by its content."""
+
+    suffixes = ()
 
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:  # noqa: ARG002
         """Yield the documents that begin in the range: at 0, or right after a separator."""
@@ -241,6 +251,28 @@ class JsonLines(Format):
         """Open the file, unpacked."""
         return Path(path).open("rb")
 
+    def check(self, path: str, head: bytes, column: str) -> None:  # noqa: ARG002
+        """See that its first line is a JSON object with text, or null, under the key."""
+        line = b"\n"
+        with self.open(path) as file:
+            while line and not line.strip():
+                line = file.readline(BIG_BYTES)
+        if len(line) == BIG_BYTES:
+            return
+        if not line:
+            raise odd_file(f"`{path}` is empty")
+        check_utf8(path, line)
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as exc:
+            hint = "each line of a .jsonl file must be one JSON object"
+            raise odd_file(f"`{path}`: not a line of JSON ({exc})", hint) from exc
+        names = {str: "text", list: "a list", dict: "an object", bool: "a boolean"}
+        found = record if isinstance(record, dict) else {}
+        if column not in found or not isinstance(found[column], str | None):
+            kinds = {key: names.get(type(value), "no text") for key, value in found.items()}
+            raise missing_column(path, column, kinds)
+
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
         """Yield the texts of the lines that begin in the range."""
         with self.open(part.path) as file:
@@ -248,7 +280,6 @@ class JsonLines(Format):
             if part.start:
                 file.seek(part.start - 1)
                 position += _skip_line(file) - 1
-            is_first = part.start == 0
             while self.is_packed or position < part.stop:
                 line = file.readline(BIG_BYTES)
                 if not line:
@@ -259,18 +290,15 @@ class JsonLines(Format):
                     with reader.alone():
                         line += file.readline(2 * MAX_DOCUMENT_BYTES)
                         position += len(line) - BIG_BYTES
-                        text = reader.text_of(line, place, must_parse=is_first)
+                        text = reader.text_of(line, place)
                         del line
                         if text is not None:
                             yield text
                         del text
                 elif line.strip():
-                    text = reader.text_of(line, place, must_parse=is_first)
+                    text = reader.text_of(line, place)
                     if text is not None:
                         yield text
-                else:
-                    continue
-                is_first = False
 
 
 class GzipLines(JsonLines):
@@ -312,42 +340,39 @@ class Parquet(Format):
         import pyarrow as pa
 
         with _open_parquet(part.path, reader.text_column) as file:
-            try:
-                for group in range(part.start, part.stop):
-                    metadata = file.metadata.row_group(group)
-                    mean = max(1, metadata.total_byte_size // max(1, metadata.num_rows))
-                    batches = file.iter_batches(
-                        batch_size=max(1, min(1024, PARQUET_BATCH_BYTES // mean)),
-                        row_groups=[group],
-                        columns=[reader.text_column],
-                        use_threads=False,
-                    )
-                    for batch in batches:
-                        column = batch.column(0)
-                        del batch
-                        if not pa.types.is_string(column.type):
-                            column = column.cast(pa.large_string())
-                        kind = pa.large_binary() if pa.types.is_large_string(column.type) else None
-                        texts = column.cast(kind or pa.binary())
-                        del column
-                        with reader.alone() if texts.nbytes > BIG_BYTES else nullcontext():
-                            rows = texts.to_pylist()
-                            del texts
-                            while rows:  # What was read is not held while it is worked on.
-                                if rows[0] is None:
-                                    reader.skip("without text", part.path)
-                                    del rows[0]
-                                else:
-                                    yield rows.pop(0)
-            except (pa.ArrowException, OSError) as exc:
-                raise _damaged(part.path, exc) from exc
+            for group in range(part.start, part.stop):
+                metadata = file.metadata.row_group(group)
+                mean = max(1, metadata.total_byte_size // max(1, metadata.num_rows))
+                batches = file.iter_batches(
+                    batch_size=max(1, min(1024, PARQUET_BATCH_BYTES // mean)),
+                    row_groups=[group],
+                    columns=[reader.text_column],
+                    use_threads=False,
+                )
+                for batch in batches:
+                    column = batch.column(0)
+                    del batch
+                    if not pa.types.is_string(column.type):
+                        column = column.cast(pa.large_string())
+                    kind = pa.large_binary() if pa.types.is_large_string(column.type) else None
+                    texts = column.cast(kind or pa.binary())
+                    del column
+                    with reader.alone() if texts.nbytes > BIG_BYTES else nullcontext():
+                        rows = texts.to_pylist()
+                        del texts
+                        while rows:  # What was read is not held while it is worked on.
+                            if rows[0] is None:
+                                reader.skip("without text", part.path)
+                                del rows[0]
+                            else:
+                                yield rows.pop(0)
+
+    def check(self, path: str, head: bytes, column: str) -> None:  # noqa: ARG002
+        """See that it can be opened and has the column."""
+        _open_parquet(path, column).close()
 
     def cuts(self, whole: Range, target: int, column: str) -> Iterator[Cut]:
-        """Yield ranges of row groups.
-
-        Raises:
-            AutoresearchError: the file is damaged or lacks the column.
-        """
+        """Yield ranges of row groups."""
         with _open_parquet(whole.path, column) as table:
             metadata = table.metadata
             index = table.schema_arrow.get_field_index(column)
@@ -425,51 +450,44 @@ def _part_start(file: IO[bytes], number: int, size: int, end: int) -> int:
     return nominal + skip
 
 
-def cut_utf8(data: bytes, length: int) -> bytes:
-    """Return at most `length` bytes from the start of a UTF-8 text, ending between two characters."""
-    if len(data) <= length:
-        return data
-    while length and data[length] & 0xC0 == 0x80:
-        length -= 1
-    return data[:length]
+def check(path: str, kind: str, column: str) -> None:
+    """See from its beginning that a file is what its name says and has text in `column`.
 
-
-def is_utf8(data: bytes) -> bool:
-    """Tell whether `data` is UTF-8, in pieces, so that a long text is not copied whole."""
-    start = 0
-    while start < len(data):
-        stop = min(len(data), start + READ_BYTES)
-        while stop < len(data) and data[stop] & 0xC0 == 0x80 and stop > start:
-            stop -= 1
-        try:
-            data[start:stop].decode()
-        except UnicodeDecodeError:
-            return False
-        if stop == start:
-            return False
-        start = stop
-    return True
+    Raises:
+        AutoresearchError: it is not.
+    """
+    with decoding(path):
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        for mark, (whose, command) in _POINTERS.items():
+            if head.startswith(mark):
+                message = f"`{path}` is a pointer of {whose}, not the file itself"
+                raise odd_file(message, f"fetch the file: `{command}` in its folder")
+        FORMATS[kind].check(path, head, column)
 
 
 def _open_parquet(path: str, text_column: str) -> Any:
-    """Open a parquet file and see that it has a column of text with that name.
+    """Open a parquet file and see that it has one column of text with that name.
 
     Raises:
-        AutoresearchError: it is damaged, or lacks the column.
+        AutoresearchError: it has not.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        # With a buffer a column is read as a stream, without it a row group at a time.
-        file = pq.ParquetFile(path, buffer_size=READ_BYTES, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as exc:
-        raise _damaged(path, exc) from exc
-    texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
-    if text_column not in texts:
-        file.close()
-        raise _missing_column(path, text_column, texts)
-    return file
+    # With a buffer a column is read as a stream, without it a row group at a time.
+    file = pq.ParquetFile(path, buffer_size=READ_BYTES, page_checksum_verification=True)
+    fields = list(file.schema_arrow)
+    kinds = {f.name: "text" if _is_text(f.type) else str(f.type) for f in fields}
+    count = sum(f.name == text_column for f in fields)
+    if kinds.get(text_column) == "text" and count == 1:
+        return file
+    file.close()
+    if count > 1:
+        message = f"`{path}` has {count} columns `{text_column}`"
+        raise odd_file(
+            message, "write it again with one of them, or name another by `--text-column`"
+        )
+    raise missing_column(path, text_column, kinds)
 
 
 def _is_text(kind: Any) -> bool:
@@ -478,32 +496,3 @@ def _is_text(kind: Any) -> bool:
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
-def _missing_column(place: str, name: str, others: list[str]) -> AutoresearchError:
-    """Return the error for a file without the text column."""
-    known = ", ".join(f"`{o}`" for o in others[:8])
-    return AutoresearchError(
-        f"`{place}` has no text in `{name}`" + (f"; it has {known}" if known else ""),
-        hint=f"name it with `--text-column {others[0] if others else 'NAME'}`",
-        kind="data_invalid",
-    )
-
-
-def changed(path: str) -> AutoresearchError:
-    """Return the error for a file that is not what it was when it was listed or scanned."""
-    return AutoresearchError(
-        f"`{path}` changed while it was read",
-        hint="when nothing writes to it any more, run `autoresearch prepare` again",
-        kind="data_invalid",
-    )
-
-
-def _damaged(path: str, exc: Exception) -> AutoresearchError:
-    """Return the error for a file that cannot be read to its end."""
-    reason = str(exc).splitlines()[0][:200] if str(exc) else type(exc).__name__
-    return AutoresearchError(
-        f"cannot read `{path}`: {reason}",
-        hint="it may be cut short; fetch or write it again, or take it out of the source",
-        kind="data_invalid",
-    )

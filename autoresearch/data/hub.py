@@ -9,8 +9,11 @@ as its files are in the hub's cache.
 """
 
 import errno
+import json
+import os
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +29,12 @@ from autoresearch.data.formats import SUFFIXES, kind_of
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory
+from autoresearch.types import GB
 from autoresearch.util.files import file_sha256, read_json, write_json
 
 MAX_DOWNLOADS = 8
+UPSTREAM_DATA = Path("~/.cache/autoresearch/data")
+"""Where karpathy's autoresearch keeps its shards: one that is what the hub lists is not fetched again."""
 REST_BYTES = 200_000_000
 """Space that must stay free after the download."""
 
@@ -61,9 +67,11 @@ def parse(source: str) -> tuple[str, str]:
     """
     name, _, revision = source.removeprefix(HUB_PREFIX).partition("@")
     if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"cannot read the source `{source}`", hint=f"write it as `{HUB_PREFIX}OWNER/NAME`"
-        )
+        inside = re.match(rf"({_NAME.pattern})/.", name)
+        hint = f"write it as `{HUB_PREFIX}{inside[1] if inside else 'OWNER/NAME'}`"
+        if inside:
+            hint += ": a dataset is taken whole, `--shards` and `--max-bytes` say how much of it"
+        raise UsageError(f"cannot read the source `{source}`", hint=hint)
     return name, revision or "main"
 
 
@@ -133,9 +141,10 @@ def plan_hub(source: str, shards: int, *, offline: bool) -> HubPlan:
         PrerequisiteError: no access, or offline and not all here.
         AutoresearchError: the network failed.
     """
+    name, revision = parse(source)
+    _check_settings()
     from huggingface_hub import constants
 
-    name, revision = parse(source)
     offline = offline or constants.HF_HUB_OFFLINE
     stored = read_json(_stored_path(source))
     if offline and not stored:
@@ -184,7 +193,10 @@ def fetch(plan: HubPlan, advance: Callable[[int], None]) -> Listing:
             raise _wrong(file)
         stat = path.stat()
         found.append(SourceFile(str(path), file.kind, stat.st_size, stat.st_mtime_ns, file.split))
-    return Listing(plan.source, tuple(found), revision=plan.sha, notes=plan.notes)
+    folder = str(UPSTREAM_DATA.expanduser())
+    num_theirs = sum(f.path.startswith(folder) for f in found)
+    notes = [f"{num_theirs} files were in `{UPSTREAM_DATA}` already"] if num_theirs else []
+    return Listing(plan.source, tuple(found), revision=plan.sha, notes=(*plan.notes, *notes))
 
 
 def _stored_path(source: str) -> Path:
@@ -196,11 +208,16 @@ def _find_here(name: str, sha: str, file: HubFile) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, file.name, revision=sha, repo_type="dataset")
-    if not isinstance(found, str):
-        return None
-    path = Path(found)
+    if isinstance(found, str) and _size(path := Path(found)) == file.size:
+        return path
+    theirs = UPSTREAM_DATA.expanduser() / Path(file.name).name
+    is_same = file.sha256 and _size(theirs) == file.size and file_sha256(theirs) == file.sha256
+    return theirs if is_same else None
+
+
+def _size(path: Path) -> int | None:
     try:
-        return path if path.stat().st_size == file.size else None
+        return path.stat().st_size
     except OSError:
         return None
 
@@ -213,8 +230,8 @@ def _check_space(size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + REST_BYTES:
         raise AutoresearchError(
-            f"`{folder}` has {free / 1e9:.1f} GB free, the download needs"
-            f" {(size + REST_BYTES) / 1e9:.1f} GB",
+            f"`{folder}` has {free / GB:.1f} GB free, the download needs"
+            f" {(size + REST_BYTES) / GB:.1f} GB",
             hint="make room, set HF_HOME to another disk, or take fewer `--shards`",
             kind="disk",
         )
@@ -314,29 +331,92 @@ RETRY_SECONDS = 1.0
 
 
 def patiently(call: Callable[[], Any], what: str) -> Any:
-    """Call again after failures that pass: network, 429, 5xx; others become errors in words.
+    """Call huggingface_hub again after failures that pass: network, 429, 5xx; others become errors in words.
 
-    huggingface_hub lets errors of its HTTP package through, and which package that is depends on its version. The bases
-    of its own error are the base of those errors and OSError. hf_xet raises a RuntimeError after minutes of tries, so
-    that is not tried again.
+    It lets errors of its HTTP package through. An AttributeError, or a RuntimeError about a closed client, comes from a
+    connection error in another thread, after which it replaces the client that all threads share. hf_xet raises a
+    RuntimeError after minutes of tries, so that is not tried again.
 
     Raises:
         OSError: a file or disk of this machine failed.
+        PrerequisiteError: a setting of this machine is wrong, and nothing was sent.
     """
-    from huggingface_hub import errors
-
+    http = _http_package()
+    unsent = (http.InvalidURL, http.UnsupportedProtocol, http.LocalProtocolError)
     pauses = [RETRY_SECONDS * 2**i for i in range(MAX_ATTEMPTS - 1)]
     while True:
         try:
             return call()
-        except (*errors.HfHubHTTPError.__bases__, RuntimeError) as exc:
+        except (
+            http.HTTPError,
+            *unsent,
+            *_NO_NETWORK,
+            OSError,
+            RuntimeError,
+            AttributeError,
+        ) as exc:
             if isinstance(exc, InterruptedError) or _is_local(exc):
                 raise
             status = _status(exc)
+            if status is None and isinstance(exc, (*unsent, *_NO_NETWORK)):
+                raise _not_asked(exc, what) from exc
             is_passing = status is None or status in {408, 429} or status >= 500
-            if not is_passing or isinstance(exc, RuntimeError) or not pauses:
+            if isinstance(exc, RuntimeError):
+                is_passing = "has been closed" in str(exc)
+            if not is_passing or not pauses:
                 raise _explain(exc, status, what) from exc
             time.sleep(max(pauses.pop(0), _asked_pause(exc)))
+
+
+_NO_NETWORK = (ImportError, ValueError)
+"""Of a proxy, a token or an answer that cannot be understood: asking again does not help."""
+
+
+def _http_package() -> Any:
+    """Return the HTTP package of huggingface_hub, `httpx` or `httpx2`: where the base of its own errors is from."""
+    from huggingface_hub import errors
+
+    return sys.modules[errors.HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]
+
+
+def _check_settings() -> None:
+    """See that what the environment says to huggingface_hub can be sent.
+
+    Raises:
+        PrerequisiteError: names the variable.
+    """
+    try:
+        from huggingface_hub import constants, get_token
+    except ValueError as exc:  # a number that is none
+        named = [n for n, v in os.environ.items() if n.startswith("HF_") and v and v in str(exc)]
+        wrong, problem = named[0] if named else "HF_...", str(exc)
+    else:
+        token = get_token() or ""
+        if re.match(r"https?://[^/]", constants.ENDPOINT) is None:
+            wrong, problem = "HF_ENDPOINT", f"`{constants.ENDPOINT}` does not begin with https://"
+        elif not (token.isascii() and token.isprintable() and " " not in token):
+            wrong, problem = "HF_TOKEN", "the token holds a character that no token has"
+        else:
+            return
+    raise PrerequisiteError(
+        f"`{wrong}` is wrong: {problem}", hint=f"correct or unset `{wrong}`", kind="config"
+    )
+
+
+def _not_asked(exc: Exception, what: str) -> AutoresearchError:
+    """Return the error for a failure of this machine's settings, or of an answer that is not the hub's."""
+    names = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    given = [n for name in names for n in (name, name.lower()) if os.environ.get(n)]
+    look = ", ".join(f"`{n}`" for n in given) or "the network"
+    if isinstance(exc, json.JSONDecodeError):
+        return PrerequisiteError(
+            f"what answers for `{what}` is not the hub: no JSON",
+            hint=f"look at {look}: does a page to sign in to the network answer?",
+        )
+    reason = str(exc).strip().partition("\n")[0][:200] or type(exc).__name__
+    return PrerequisiteError(
+        f"`{what}` cannot be asked for: {reason}", hint=f"correct or unset {look}", kind="config"
+    )
 
 
 def _is_local(exc: BaseException) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from autoresearch.data.documents import SPLITS
-from autoresearch.data.formats import Range, Reader, changed, cut_utf8
+from autoresearch.data.faults import changed, cut_utf8
+from autoresearch.data.formats import Range, Reader
 from autoresearch.data.shards import ShardWriter
 from autoresearch.data.sources import Unit
 from autoresearch.data.splits import DROPPED

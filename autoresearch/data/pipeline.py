@@ -35,7 +35,7 @@ from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.events import now
 from autoresearch.paths import cache_directory
-from autoresearch.types import MB
+from autoresearch.types import GB, MB
 from autoresearch.util.files import file_sha256, write_file, write_json
 from autoresearch.util.host import memory_bytes, num_cores
 
@@ -213,6 +213,7 @@ def build(run: Run, listing: Listing) -> Dataset:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_file(stamp, mark.encode())
+    listing = sources.usable(listing, run.data.text_column)
     units = sources.plan_units(listing, run.data)
     with Pool(_num_workers(run, listing, len(units))) as pool:
         skipped = _scan(run, listing, units, pool)
@@ -296,7 +297,7 @@ def _check_space(num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise AutoresearchError(
-            f"`{folder}` has {free / 1e9:.1f} GB free, the shards need about {needed / 1e9:.1f} GB",
+            f"`{folder}` has {free / GB:.1f} GB free, the shards need about {needed / GB:.1f} GB",
             hint="make room, set AUTORESEARCH_CACHE_DIR to another disk, or lower `data.max_bytes`",
             kind="disk",
         )

@@ -40,6 +40,7 @@ from autoresearch.data.pool import explain
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
 from autoresearch.errors import PrerequisiteError
 from autoresearch.paths import cache_directory, find_run_directory
+from autoresearch.types import MB
 from autoresearch.util.files import file_sha256, read_json, write_json
 from autoresearch.util.locks import locked
 
@@ -240,7 +241,7 @@ def _list(run: Run, *, offline: bool) -> Listing:
 
         plan = plan_hub(run.source, run.data.shards, offline=offline)
         size = plan.missing_bytes
-        detail = f"{len(plan.missing)} files, {size / 1e6:,.0f} MB" if plan.missing else ""
+        detail = f"{len(plan.missing)} files, {size / MB:,.0f} MB" if plan.missing else ""
         listing = fetch(plan, run.begin("download", size, detail) if size else lambda _: None)
         if size:
             run.end("download", size)

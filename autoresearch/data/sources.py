@@ -6,20 +6,23 @@ files.
 
 import glob
 import os
+import re
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoresearch.config import DataConfig
 from autoresearch.data.documents import DataSplit
-from autoresearch.data.formats import FORMATS, SUFFIXES, Range, is_separated, kind_of
-from autoresearch.errors import PrerequisiteError, UsageError
+from autoresearch.data.formats import FORMATS, SUFFIXES, Range, check, is_separated, kind_of
+from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
+from autoresearch.paths import expanded
 
 HUB_PREFIX = "hf://datasets/"
 BUILTINS = ("builtin:python", "builtin:packages")
 MIN_UNIT_BYTES, MAX_UNIT_BYTES = 1 << 20, 48 << 20
 MIN_PART_BYTES, MIN_GROUPED_PART_BYTES, MAX_PART_BYTES = 4096, 65_536, 1 << 20
+_SHARD = re.compile(r"shard_\d+\.parquet")
 NUM_GROUPED_FILES = 100
 """With fewer text files than this the parts of a file are split apart, else they stay together."""
 
@@ -75,13 +78,19 @@ def normalise(source: str, base: Path) -> str:
         raise UsageError(
             f"unknown source `{source}`", hint="use `builtin:python` or `builtin:packages`"
         )
-    if source.startswith("hf:") and not source.startswith(HUB_PREFIX):
+    if re.match(r"[\w+.-]+://|hf:", source) and not source.startswith(HUB_PREFIX):
+        page = re.fullmatch(
+            r"https?://(?:huggingface\.co|hf\.co)/datasets/([^/]+/[^/?#]+).*", source
+        )
         raise UsageError(
-            f"cannot read the source `{source}`", hint=f"write it as `{HUB_PREFIX}OWNER/NAME`"
+            f"cannot read the source `{source}`",
+            hint=f"write it as `{HUB_PREFIX}{page[1] if page else 'OWNER/NAME'}`"
+            if page or source.startswith("hf:")
+            else "fetch it, and give the path of the file or folder",
         )
     if source.startswith(("builtin:", HUB_PREFIX)):
         return source
-    return str(base / Path(source).expanduser())
+    return str(base / expanded(source))
 
 
 def list_local(source: str) -> Listing:
@@ -92,28 +101,68 @@ def list_local(source: str) -> Listing:
         UsageError: the file is of no known kind.
     """
     if source in BUILTINS:
-        return Listing(source, tuple(_files(_python_files(source))), revision=_python_version())
+        return Listing(source, _files(_python_files(source))[0], revision=_python_version())
     path = Path(source)
+    if path.is_file() and not kind_of(path):
+        raise UsageError(
+            f"`{path}` is of no kind that can be read",
+            hint=f"kinds are {SUFFIXES}",
+            kind="data_invalid",
+        )
     if path.is_file():
-        if not kind_of(path):
-            raise UsageError(
-                f"`{path}` is of no kind that can be read",
-                hint=f"kinds are {SUFFIXES}",
-                kind="data_invalid",
-            )
-        return Listing(source, tuple(_files([path])))
-    if path.is_dir():
+        found = [path]
+    elif path.is_dir():
         found = sorted(p for p in path.rglob("*") if _is_wanted(p, path))
     else:
         found = sorted(Path(p) for p in glob.glob(source, recursive=True) if kind_of(Path(p)))  # noqa: PTH207
-    files = tuple(_files(found))
+    files, num_empty = _files(found)
     if not files:
-        what = "has no file of text in it" if path.is_dir() else "does not exist"
-        raise PrerequisiteError(
+        what = "does not exist"
+        if num_empty:
+            what = "is empty" if found == [path] else f"has {num_empty} files, all of them empty"
+        elif path.is_dir():
+            what = "has no file of text in it"
+        raise (UsageError if num_empty else PrerequisiteError)(
             f"the source `{source}` {what}",
             hint=f"set `data.source`, or `--source`, to a file, folder or glob of {SUFFIXES}",
+            kind="data_invalid" if num_empty else "data_missing",
         )
-    return Listing(source, files)
+    notes = (f"{num_empty} empty files were left out",) if num_empty else ()
+    if len(files) >= 3 and all(_SHARD.fullmatch(Path(f.path).name) for f in files):
+        files = _pinned(files)
+        notes = (*notes, "shards: the last is validation, the one before it test")
+    return Listing(source, files, notes=notes)
+
+
+def usable(listing: Listing, column: str) -> Listing:
+    """Return the files that can be read, with a note about the others.
+
+    Raises:
+        AutoresearchError: the only file cannot be read, none can, or one that is pinned to a split.
+    """
+    good, odd = [], []
+    for file in listing.files:
+        try:
+            if listing.source not in BUILTINS:
+                check(file.path, file.kind, column)
+            good.append(file)
+        except AutoresearchError as exc:
+            if file.split:
+                raise
+            odd.append(exc)
+    if not odd:
+        return listing
+    if not good:
+        raise odd[0]
+    note = f"{len(odd)} of {len(listing.files)} files were left out, the first: {odd[0].message}"
+    return replace(listing, files=tuple(good), notes=(*listing.notes, note))
+
+
+def _pinned(files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+    """Return numbered shards with the splits that those of a hub dataset have."""
+    *others, test, validation = files
+    train = [replace(file, split="train") for file in others]
+    return (*train, replace(test, split="test"), replace(validation, split="validation"))
 
 
 def _is_wanted(path: Path, folder: Path) -> bool:
@@ -121,17 +170,22 @@ def _is_wanted(path: Path, folder: Path) -> bool:
     return not hidden and bool(kind_of(path)) and path.is_file()
 
 
-def _files(paths: Iterable[Path]) -> Iterator[SourceFile]:
+def _files(paths: Iterable[Path]) -> tuple[tuple[SourceFile, ...], int]:
+    """Return the files that hold something, and how many hold nothing."""
+    files, num_empty = [], 0
     for path in paths:
         try:
             stat = path.stat()
         except OSError:
             continue
-        if stat.st_size:
-            kind = kind_of(path) or "text"
-            if kind == "text" and path.suffix == ".txt" and is_separated(path):
-                kind = "separated"
-            yield SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns)
+        if not stat.st_size:
+            num_empty += 1
+            continue
+        kind = kind_of(path) or "text"
+        if kind == "text" and path.suffix == ".txt" and is_separated(path):
+            kind = "separated"
+        files.append(SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns))
+    return tuple(files), num_empty
 
 
 def _python_files(source: str) -> list[Path]:
@@ -165,11 +219,7 @@ def _python_version() -> str:
 
 
 def plan_units(listing: Listing, config: DataConfig) -> list[Unit]:
-    """Cut the files into units, the same ones whatever the number of processes.
-
-    Raises:
-        AutoresearchError: a parquet file is damaged or lacks the column.
-    """
+    """Cut the files into units, the same ones whatever the number of processes."""
     total = listing.num_bytes
     if config.max_bytes:
         total = min(total, config.max_bytes)

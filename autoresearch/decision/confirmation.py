@@ -10,7 +10,7 @@ from typing import Literal
 
 from autoresearch.config import SessionConfig
 from autoresearch.decision.scores import confirm_seed
-from autoresearch.types import Confirmation, Decision, Reason, Session, TrialResult
+from autoresearch.types import Confirmation, Decision, Question, Reason, Session, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 
 CONFIRM_SHARE = 0.15
@@ -38,11 +38,7 @@ def confirmation_reserve_seconds(
 
     The smaller of what `confirm_trials` of each side take and `CONFIRM_SHARE` of the time there is; 0 where there is
     no confirmation, or where that share is too short for one: the session then ends unconfirmed.
-
-    Args:
-        settings: With the number of trials of the confirmation.
-        trial_seconds: What a trial takes.
-        limit_seconds: The session's time; 0 is no limit.
+    A limit of 0 is none.
     """
     needed = 2 * settings.confirm_trials * trial_seconds
     if limit_seconds <= 0:
@@ -122,32 +118,17 @@ def paired(
 def confirm(
     reference_trials: Sequence[TrialResult],
     candidate_trials: Sequence[TrialResult],
+    question: Question,
     *,
-    reference: int,
-    candidate: int,
     setup: str,
     at: str,
-    budget_seconds: float,
-    kind: str = "session",
-    note: str = "",
-    confidence: float = 0.95,
 ) -> Confirmation:
-    """Compare two experiments by their trials on the same fresh seeds.
+    """Answer a question by the trials of both on the same fresh seeds, all under `setup`.
 
     Nothing is taken from the session: no prior, no noise, so the difference is unbiased and its interval
     (Student's, over the differences of pairs) holds whatever the search did.
 
-    Args:
-        reference_trials: Of one split and one setup; what failed is left out with its partner.
-        candidate_trials: Likewise.
-        reference: Number of the experiment compared against.
-        candidate: Number of the experiment in question.
-        setup: Key of the setup of all these trials.
-        at: UTC time, ISO 8601.
-        budget_seconds: Of these trials.
-        kind: See `types.Confirmation`.
-        note: A sentence for the user.
-        confidence: Of the interval.
+    A trial that failed is left out with its partner.
 
     Raises:
         ValueError: fewer than two pairs, or trials of different splits.
@@ -162,13 +143,12 @@ def confirm(
     n = len(deltas)
     delta = sum(deltas) / n
     error = math.sqrt(sum((d - delta) ** 2 for d in deltas) / (n - 1) / n)
-    half = student_quantile(0.5 + confidence / 2, n - 1) * error
+    half = student_quantile(0.975, n - 1) * error
     p_real = 0.5 if delta == 0 else float(delta < 0)
     if error > 0:
         p_real = student_cdf(-delta / error, n - 1)
     return Confirmation(
-        reference=reference,
-        candidate=candidate,
+        **vars(question),
         split=splits.pop(),
         delta=delta,
         low=delta - half,
@@ -177,11 +157,8 @@ def confirm(
         num_trials=n,
         reference_bpb=sum(ours for ours, _ in pairs) / n,
         candidate_bpb=sum(theirs for _, theirs in pairs) / n,
-        budget_seconds=budget_seconds,
         setup=setup,
         at=at,
-        kind=kind,
-        note=note,
     )
 
 
@@ -221,8 +198,7 @@ def further(session: Session) -> tuple[Confirmation, ...]:
 
 def newest(confirmations: Iterable[Confirmation]) -> tuple[Confirmation, ...]:
     """Return the last confirmation of each question, in the order the questions were first asked."""
-    found = {(c.kind, c.reference, c.candidate, c.budget_seconds, c.note): c for c in confirmations}
-    return tuple(found.values())
+    return tuple({c.question: c for c in confirmations}.values())
 
 
 def _of_best(session: Session) -> list[Confirmation]:

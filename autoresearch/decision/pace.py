@@ -67,9 +67,7 @@ def next_step(candidate: Experiment, incumbent: Experiment, setup: str) -> Step:
         return Step("try")
     beside = f"{candidate.number}-{len(candidate.trials) - 1}"
     checks = [
-        t.result
-        for t in incumbent.trials
-        if t.setup == setup and not t.confirmation and BESIDE in t.result.extra
+        t.result for t in incumbent.trials if t.is_of_loop(setup) and BESIDE in t.result.extra
     ]
     own = [check for check in checks if check.extra[BESIDE] == beside]
     if not own:

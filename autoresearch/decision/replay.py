@@ -6,6 +6,7 @@ Pure: reads `types.Session`, returns numbers.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,9 +68,19 @@ class Fold:
     estimates: Mapping[int, Estimate]
     noise: Noise
 
+    def effect(self, trials: Sequence[TrialResult]) -> Effect:
+        """Return what trials of a candidate say of its effect on the incumbent."""
+        return self.knowledge.effect(*sample(trials, self.seeds))
 
-@dataclass(frozen=True)
-class Sample:
+    def where_stands(self, experiment: Experiment, setup: str) -> "Fold":
+        """Return the same with this experiment as the incumbent, by its own trials and all else learned."""
+        if experiment.number == self.incumbent:
+            return self
+        own = sample(good_results(experiment, setup), self.seeds)
+        return replace(self, incumbent=experiment.number, knowledge=_measured(self.knowledge, own))
+
+
+class Sample(NamedTuple):
     """Trials of one experiment in the form the posterior takes."""
 
     scores: Floats
@@ -138,8 +149,8 @@ def _as_judged(
 ) -> list[tuple[Experiment, list[Trial]]]:
     """Put steps in the order of their verdicts: by number, but none before the one it was made from.
 
-    A tip that moved while proposals waited is measured first, under a higher number than theirs. Not told
-    by the clock, which may be set back.
+    A tip that moved while proposals waited is measured first, under a higher number than theirs. The
+    clock is not asked: it may be set back.
     """
     to_come = {experiment.commit for experiment, _ in steps}
     held: dict[str, list[tuple[Experiment, list[Trial]]]] = {}
@@ -186,31 +197,24 @@ class _Walk:
         """Take a commit that stands already as the incumbent, by its own trials."""
         now, self.later = split_at_verdict(experiment, trials)
         own = sample([t.result for t in now], self.seeds)
-        known = self.knowledge.forget_level(float(own.scores[0]))
-        self.knowledge = known.observe(own.scores, own.seeds, own.audit)
+        self.knowledge = _measured(self.knowledge, own)
         self._stand(experiment, trials, None)
         self.num_repeats += len(now) - 1
 
     def _stand(self, experiment: Experiment, trials: list[Trial], effect: Effect | None) -> None:
-        self.incumbent = experiment
+        self.incumbent, number = experiment, experiment.number
         self.commits[experiment.commit] = (experiment, trials)
-        self.estimates[experiment.number] = self._standing(experiment.number, effect)
+        found = Estimate(number, None, None, 0.0)
+        if effect is not None:
+            found = estimate_of(number, effect, float(self.knowledge.noise))
+            if self.has_intervals:
+                found = replace(found, low=effect.quantile(0.05), high=effect.quantile(0.95))
+        self.estimates[number] = self._with_level(found)
 
-    def _standing(self, number: int, effect: Effect | None) -> Estimate:
-        is_shown = effect is not None and self.has_intervals
-        return Estimate(
-            number=number,
-            p_real=float(effect.below(0.0)) if effect is not None else None,
-            p_clear=self._clear(effect) if effect is not None else None,
-            effect=float(effect.mean) if effect is not None else 0.0,
-            low=effect.quantile(0.05) if effect is not None and is_shown else None,
-            high=effect.quantile(0.95) if effect is not None and is_shown else None,
-            level=float(self.knowledge.level),
-            level_sd=float(self.knowledge.level_sd),
-        )
-
-    def _clear(self, effect: Effect) -> float:
-        return float(effect.below(-CLEAR_SHARE * float(self.knowledge.noise)))
+    def _with_level(self, estimate: Estimate) -> Estimate:
+        """Return the incumbent's estimate with what is known of its level now."""
+        level, level_sd = float(self.knowledge.level), float(self.knowledge.level_sd)
+        return replace(estimate, level=level, level_sd=level_sd)
 
     def step(self, experiment: Experiment, trials: list[Trial]) -> None:
         """Take in one judged experiment."""
@@ -223,9 +227,9 @@ class _Walk:
         self._sentinels(trials[0].started_at)
         now, later = split_at_verdict(experiment, trials)
         own = sample([t.result for t in now], self.seeds)
-        effect = self.knowledge.effect(own.scores, own.seeds, own.audit)
+        effect = self.knowledge.effect(*own)
         is_kept = experiment.verdict is Verdict.KEEP
-        self.knowledge = self.knowledge.absorb(own.scores, own.seeds, own.audit, effect, is_kept)
+        self.knowledge = self.knowledge.absorb(*own, effect, is_kept)
         self.num_repeats += len(now) - 1
         if is_kept:
             self.later = later
@@ -239,7 +243,7 @@ class _Walk:
         due = [t for t in self.later if before is None or t.started_at < before]
         for trial in due:
             own = sample([trial.result], self.seeds)
-            self.knowledge = self.knowledge.observe_later(own.scores, own.seeds, own.audit)
+            self.knowledge = self.knowledge.observe_later(*own)
         self.num_repeats += len(due)
         self.later = self.later[len(due) :]
 
@@ -247,11 +251,7 @@ class _Walk:
         """Return what is known now."""
         self._sentinels(None)
         number = self.incumbent.number
-        self.estimates[number] = replace(
-            self.estimates[number],
-            level=float(self.knowledge.level),
-            level_sd=float(self.knowledge.level_sd),
-        )
+        self.estimates[number] = self._with_level(self.estimates[number])
         noise = _noise(self.knowledge, float(self.num_repeats))
         return Fold(self.knowledge, number, self.seeds, self.estimates, noise)
 
@@ -262,29 +262,21 @@ def estimate_of(number: int, effect: Effect, noise: float) -> Estimate:
     return Estimate(number, float(effect.below(0.0)), p_clear, float(effect.mean))
 
 
-def return_to(
-    knowledge: Knowledge, trials: Sequence[TrialResult], seeds: Mapping[int, int]
-) -> Knowledge:
-    """Return what is known when an earlier state stands again: its own trials, and all else learned."""
-    own = sample(trials, seeds)
-    return knowledge.forget_level(float(own.scores[0])).observe(own.scores, own.seeds, own.audit)
+def _measured(knowledge: Knowledge, own: Sample) -> Knowledge:
+    """Return what is known once these trials alone tell the level."""
+    return knowledge.forget_level(float(own.scores[0])).observe(*own)
 
 
 def estimates(session: Session, *, has_intervals: bool = False) -> dict[int, Estimate]:
-    """Return what is believed of every measured experiment of the current setup, by number.
-
-    Args:
-        session: The record.
-        has_intervals: Work out the intervals of kept effects too.
-    """
-    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    """Return what is believed of every measured experiment of the current setup, by number."""
+    setup = setup_of(session)
     fold = read(session, setup, has_intervals=has_intervals)
     return dict(fold.estimates) if fold is not None else {}
 
 
 def measure_noise(session: Session) -> Noise:
     """Return the noise of the session's current setup with its uncertainty."""
-    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    setup = setup_of(session)
     fold = read(session, setup)
     if fold is not None:
         return fold.noise

@@ -2,7 +2,7 @@
 
 Three policies over one posterior (`decision/posterior.py`). `greedy` keeps whatever measured lower, as the field
 does; `balanced` keeps what is probably better; `strict` tests the doubtful again and keeps what is almost
-surely better. What they cost and find is measured by `bench/keep_rule.py` and told in docs/keep-rule.md.
+surely better. What they cost and find is measured by `bench/keep_rule.py`, see docs/keep-rule.md.
 
 Pure: no clock, no disk, no randomness.
 """
@@ -13,24 +13,8 @@ from typing import Literal
 from autoresearch.config import DecisionConfig
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
-from autoresearch.decision.replay import (
-    Estimate,
-    Fold,
-    estimate_of,
-    estimates,
-    measure_noise,
-    read,
-    return_to,
-    sample,
-)
-from autoresearch.decision.scores import (
-    Noise,
-    bpb_under,
-    confirm_seed,
-    good_results,
-    setup_of,
-    trial_seed,
-)
+from autoresearch.decision.replay import Fold, estimate_of, read
+from autoresearch.decision.scores import good_results, scores_of, setup_of, trial_seed
 from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
     Decision,
@@ -39,23 +23,9 @@ from autoresearch.types import (
     Reason,
     Session,
     State,
-    Trial,
     TrialResult,
     Verdict,
 )
-
-__all__ = [
-    "Estimate",
-    "Noise",
-    "confirm_seed",
-    "decide",
-    "estimates",
-    "is_incumbent_due",
-    "is_sentinel_due",
-    "keep_threshold",
-    "measure_noise",
-    "trial_seed",
-]
 
 
 @dataclass(frozen=True)
@@ -131,18 +101,26 @@ def decide(
     """
     setup = setup_of(session, incumbent)
     trials = good_results(candidate, setup)
-    reference = bpb_under(incumbent, setup)
-    if reference is None:
+    reference, fold = incumbent.bpb_under(setup), read(session, setup, candidate=candidate)
+    if reference is None or fold is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
-    effect, fold = _effect(candidate, incumbent, session, setup, trials)
-    noise = fold.noise
-    delta = sum(t.bpb for t in trials if t.bpb is not None) / len(trials) - reference
+    effect = fold.where_stands(incumbent, setup).effect(trials)
+    noise, num_trials = fold.noise.sd, len(trials)
+    delta = sum(scores_of(trials)) / num_trials - reference
     price = price_of(candidate, incumbent, setup, noise, config)
     p_real = float(effect.below(0.0))
-    p_worth = float(effect.below(-price.total))
-    action, reason = _rule(config.policy, p_real, p_worth, delta, price, effect, len(trials))
+    action, reason = _rule(config.policy, p_real, delta, price, effect, num_trials)
+    seen = f"measured {delta:+.6f} with noise {noise:.6f}"
+    if num_trials > 1:
+        seen += f" over {num_trials} trials"
+    own = scores_of(good_results(incumbent, setup))
+    apart = max(own) - min(own)
+    if apart > max(abs(delta), ODD_SPREAD * noise):
+        seen += f", while trials of its incumbent alone lie {apart:.6f} apart"
+    chance = f"better with probability {p_real:.2f}"
+    mine = estimate_of(candidate.number, effect, noise)
     return Decision(
         action=action,
         reason=reason,
@@ -151,41 +129,19 @@ def decide(
         low=effect.quantile(0.05),
         high=effect.quantile(0.95),
         delta=float(delta),
-        noise=noise.sd,
-        num_trials=len(trials),
-        explanation=_explain(
-            reason, p_real, delta, noise.sd, price, len(trials), _apart(incumbent, setup)
-        ),
+        noise=noise,
+        num_trials=num_trials,
+        explanation=f"{seen}: {reason.text.format(chance=chance, memory=price.memory)}",
         mark=speed_mark(candidate, incumbent, setup),
         p_find=finding_probability(
-            session,
-            {**fold.estimates, candidate.number: estimate_of(candidate.number, effect, noise.sd)},
-            judging=candidate.number,
+            session, {**fold.estimates, candidate.number: mine}, judging=candidate.number
         ),
     )
-
-
-def _effect(
-    candidate: Experiment,
-    incumbent: Experiment,
-    session: Session,
-    setup: str,
-    trials: list[TrialResult],
-) -> tuple[Effect, Fold]:
-    fold = read(session, setup, candidate=candidate)
-    if fold is None:
-        raise ValueError(f"nothing has a score in setup `{setup}`")
-    knowledge = fold.knowledge
-    if fold.incumbent != incumbent.number:
-        knowledge = return_to(knowledge, good_results(incumbent, setup), fold.seeds)
-    own = sample(trials, fold.seeds)
-    return knowledge.effect(own.scores, own.seeds, own.audit), fold
 
 
 def _rule(
     policy: str,
     p_real: float,
-    p_worth: float,
     delta: float,
     price: Price,
     effect: Effect,
@@ -196,7 +152,7 @@ def _rule(
     if policy == "greedy":
         action, is_gain = ("keep" if delta < -price.total else "discard"), delta < 0
     else:
-        action = POLICIES[policy].verdict(p_worth, num_trials)
+        action = POLICIES[policy].verdict(float(effect.below(-price.total)), num_trials)
         is_gain = POLICIES[policy].verdict(p_real, num_trials) == "keep"
     if action == "keep":
         return action, Reason.GAIN if is_gain else Reason.SIMPLER
@@ -211,55 +167,20 @@ def price_of(
     candidate: Experiment,
     incumbent: Experiment,
     setup: str,
-    noise: Noise,
+    noise: float,
     config: DecisionConfig,
 ) -> Price:
     """Return the gain a candidate must show for its memory, less what its fewer lines allow."""
-    net = candidate.lines_added - candidate.lines_removed
-    is_simpler = config.prefer_simpler and net < 0
-    return Price(
-        memory=_memory_price(candidate, incumbent, setup),
-        tie=TIE_SHARE * noise.sd if is_simpler else 0.0,
+    is_simpler = config.prefer_simpler and candidate.lines_added < candidate.lines_removed
+    mine, theirs = (
+        max((t.peak_memory_mb or 0.0 for t in good_results(e, setup)), default=0.0)
+        for e in (candidate, incumbent)
     )
-
-
-def _memory_price(candidate: Experiment, incumbent: Experiment, setup: str) -> float:
-    mine, theirs = _peak_memory(candidate, setup), _peak_memory(incumbent, setup)
-    if mine is None or not theirs:
-        return 0.0
-    return MEMORY_PRICE * max(mine / theirs - 1 - MEMORY_SLACK, 0.0) / 0.1
-
-
-def _peak_memory(experiment: Experiment, setup: str) -> float | None:
-    known = [
-        t.peak_memory_mb for t in good_results(experiment, setup) if t.peak_memory_mb is not None
-    ]
-    return max(known) if known else None
-
-
-def _apart(experiment: Experiment, setup: str) -> float:
-    """Return how far the scores of an experiment's own trials lie apart."""
-    scores = [t.bpb for t in good_results(experiment, setup) if t.bpb is not None]
-    return max(scores) - min(scores)
-
-
-def _explain(
-    reason: Reason,
-    p_real: float,
-    delta: float,
-    noise: float,
-    price: Price,
-    num_trials: int,
-    apart: float,
-) -> str:
-    seen = f"measured {delta:+.6f} with noise {noise:.6f}"
-    if num_trials > 1:
-        seen += f" over {num_trials} trials"
-    if apart > max(abs(delta), ODD_SPREAD * noise):
-        seen += f", while trials of its incumbent alone lie {apart:.6f} apart"
-    chance = f"better with probability {p_real:.2f}"
-    words = reason.text.format(chance=chance, memory=price.memory)
-    return f"{seen}: {words}"
+    growth = mine / theirs - 1 if theirs else 0.0
+    return Price(
+        memory=MEMORY_PRICE * max(growth - MEMORY_SLACK, 0.0) / 0.1,
+        tie=TIE_SHARE * noise if is_simpler else 0.0,
+    )
 
 
 def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
@@ -270,45 +191,36 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
     Returns:
         None while nothing is measured: then everything is audited.
     """
-    setup = setup_of(session, session.experiments[0] if session.experiments else None)
+    setup = setup_of(session)
     fold = read(session, setup)
     if fold is None:
         return None
     best = session.experiment(session.best)
-    reference = bpb_under(best, setup)
+    reference = best.bpb_under(setup)
     if reference is None:
         return None
-    noise = fold.noise
-    tie = TIE_SHARE * noise.sd if config.prefer_simpler else 0.0
-    slack = THRESHOLD_SLACK * noise.sd
+    noise = fold.noise.sd
+    tie = TIE_SHARE * noise if config.prefer_simpler else 0.0
     if config.policy == "greedy":
-        return reference + tie + slack
-    return _last_doubtful(fold, best, session, setup, config, tie, noise.sd) + slack
+        line = reference + tie
+    else:
+        seed = trial_seed(session.seed, 0)
+        line = _last_doubtful(fold.where_stands(best, setup), seed, config, tie, noise)
+    return line + THRESHOLD_SLACK * noise
 
 
 def _last_doubtful(
-    fold: Fold,
-    best: Experiment,
-    session: Session,
-    setup: str,
-    config: DecisionConfig,
-    tie: float,
-    noise: float,
+    fold: Fold, seed: int, config: DecisionConfig, tie: float, noise: float
 ) -> float:
     """Return the score at which the probability of being worth it crosses the policy's lower line."""
-    knowledge = fold.knowledge
-    if fold.incumbent != best.number:
-        knowledge = return_to(knowledge, good_results(best, setup), fold.seeds)
     rule = POLICIES[config.policy]
     line = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
-    level = float(knowledge.level)
-    reach = 20 * max(noise, float(knowledge.level_sd), 1e-6)
+    level = float(fold.knowledge.level)
+    reach = 20 * max(noise, float(fold.knowledge.level_sd), 1e-6)
     low, high = level - 100 * reach, level + reach
     for _ in range(40):
         middle = 0.5 * (low + high)
-        trial = TrialResult(seed=trial_seed(session.seed, 0), outcome=Outcome.OK, bpb=middle)
-        own = sample([trial], fold.seeds)
-        effect = knowledge.effect(own.scores, own.seeds, own.audit)
+        effect = fold.effect([TrialResult(seed=seed, outcome=Outcome.OK, bpb=middle)])
         if float(effect.below(tie)) > line:
             low = middle
         else:
@@ -327,7 +239,7 @@ def is_sentinel_due(session: Session) -> bool:
     if best is None or best.verdict is not Verdict.KEEP:
         return False
     setup = setup_of(session, best)
-    last = max((t.started_at for t in best.trials if _is_of_loop(t, setup)), default=None)
+    last = max((t.started_at for t in best.trials if t.is_of_loop(setup)), default=None)
     if last is None:
         return False
     since = [
@@ -335,7 +247,7 @@ def is_sentinel_due(session: Session) -> bool:
         for e in sorted(session.experiments, key=lambda e: e.number)
         if e.number != best.number
         and e.state is State.JUDGED
-        and any(t.started_at > last and _is_of_loop(t, setup) for t in e.trials)
+        and any(t.started_at > last and t.is_of_loop(setup) for t in e.trials)
     ]
     marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
@@ -352,10 +264,6 @@ def is_incumbent_due(
     """
     if decision.action != "keep" or not decision.mark:
         return False
-    first = min((t.started_at for t in candidate.trials if _is_of_loop(t, setup)), default="")
-    last = max((t.started_at for t in incumbent.trials if _is_of_loop(t, setup)), default="")
+    first = min((t.started_at for t in candidate.trials if t.is_of_loop(setup)), default="")
+    last = max((t.started_at for t in incumbent.trials if t.is_of_loop(setup)), default="")
     return last < first
-
-
-def _is_of_loop(trial: Trial, setup: str) -> bool:
-    return not trial.confirmation and trial.setup == setup

@@ -29,17 +29,11 @@ def good_trials(experiment: Experiment, setup: str | None = None) -> list[Trial]
     return [t for t in experiment.trials if t.counts(setup)]
 
 
-def bpb_under(experiment: Experiment, setup: str) -> float | None:
-    """Return the mean val_bpb of the experiment's good trials under one setup."""
-    scores = [t.result.bpb for t in good_trials(experiment, setup) if t.result.bpb is not None]
-    return sum(scores) / len(scores) if scores else None
-
-
 def comparable(a: Experiment, b: Experiment, session: Session) -> tuple[float, float] | None:
     """Return val_bpb of both under one setup, the current one if possible; None if there is none."""
     setups = [session.setup.key] if session.setup else []
     for setup in [*setups, b.setup, a.setup]:
-        one, two = bpb_under(a, setup), bpb_under(b, setup)
+        one, two = a.bpb_under(setup), b.bpb_under(setup)
         if one is not None and two is not None:
             return one, two
     return None
@@ -101,10 +95,11 @@ def _derive(stream: str, session_seed: int, index: int) -> int:
 
 
 def setup_of(session: Session, experiment: Experiment | None = None) -> str:
-    """Return the key of the setup whose numbers count now."""
+    """Return the key of the setup whose numbers count now; that of an experiment where no run began."""
     if session.setup is not None:
         return session.setup.key
-    return experiment.setup if experiment is not None else ""
+    known = experiment or next(iter(session.experiments), None)
+    return known.setup if known is not None else ""
 
 
 def good_results(experiment: Experiment, setup: str) -> list[TrialResult]:
@@ -122,7 +117,7 @@ def split_at_verdict(
 ) -> tuple[list[Trial], list[Trial]]:
     """Return the trials the verdict rests on, and those run later as sentinels.
 
-    Told by the number of trials the verdict names, else by the clock.
+    By the number of trials the verdict names, else by the clock.
     """
     judged = experiment.judged_at
     known = experiment.decision.num_trials if experiment.decision is not None else 0

@@ -13,6 +13,7 @@ case is a twentieth to a fifth more experiments; `Kill` is the seam for it.
 import threading
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import NamedTuple
 
 from autoresearch.decision.scores import good_results
 from autoresearch.events import Progress
@@ -54,12 +55,7 @@ def _speeds(experiment: Experiment, setup: str) -> list[float]:
 
 
 def collapse(progress: Progress, reference_tokens_per_second: float | None) -> Kill | None:
-    """Return why the trial should end now, None if it may go on.
-
-    Args:
-        progress: Of the training phase, by the lab's own clock and count.
-        reference_tokens_per_second: The incumbent's; None: nothing to compare with.
-    """
+    """Return why the trial should end now, None if it may continue; without a reference it may."""
     if progress.phase != "train" or not reference_tokens_per_second:
         return None
     if progress.seconds < COLLAPSE_AFTER * progress.budget_seconds or progress.seconds <= 0:
@@ -114,10 +110,7 @@ class Watch:
 
         watch = Watch(session_stop, speed_of(incumbent, setup))
         result = watch.settle(executor.run(spec, on_progress=watch.hear, stop=watch.stop))
-
-    Args:
-        session_stop: Stops the trial too, and then nothing is settled.
-        reference_tokens_per_second: The incumbent's.
+    Where the session is stopped meanwhile, nothing is settled.
     """
 
     def __init__(
@@ -150,14 +143,11 @@ def speed_mark(candidate: Experiment, incumbent: Experiment, setup: str) -> str:
     The same number of parameters, tokens a step and memory are taken to mean that the change has nothing to do
     with speed. What the incumbent's own trials vary by is tolerated where it is more than 1 %.
     """
-    mine, theirs = good_results(candidate, setup), good_results(incumbent, setup)
-    ours, usual = speed_of(candidate, setup), speed_of(incumbent, setup)
-    if not mine or not theirs or not ours or not usual or not _is_alike(mine[-1], theirs[-1]):
+    ours, usual = speed_of(candidate, setup), _usual(incumbent, setup)
+    if not ours or not usual or not _is_alike(good_results(candidate, setup)[-1], usual.last):
         return ""
-    speeds = _speeds(incumbent, setup)
-    own_spread = (max(speeds) - min(speeds)) / usual
-    change = ours / usual - 1
-    if abs(change) <= max(SPEED_TOLERANCE, 2 * own_spread):
+    change = ours / usual.speed - 1
+    if abs(change) <= max(SPEED_TOLERANCE, 2 * usual.spread):
         return ""
     return f"tokens/s {change:+.1%} from the incumbent's without a cause in the change: was the machine shared?"
 
@@ -167,14 +157,27 @@ def is_contended(result: TrialResult, incumbent: Experiment, setup: str) -> bool
 
     `CONTENDED_SHARE`, or three times what the incumbent's own trials vary by where that is more.
     """
-    theirs, usual = good_results(incumbent, setup), speed_of(incumbent, setup)
-    if not result.ok or not result.tokens_per_second or not theirs or not usual:
+    usual = _usual(incumbent, setup)
+    if not result.ok or not result.tokens_per_second or not usual:
         return False
-    if not _is_alike(result, theirs[-1]):
-        return False
-    speeds = _speeds(incumbent, setup)
-    spread = (max(speeds) - min(speeds)) / usual
-    return 1 - result.tokens_per_second / usual > max(CONTENDED_SHARE, 3 * spread)
+    short = 1 - result.tokens_per_second / usual.speed
+    return _is_alike(result, usual.last) and short > max(CONTENDED_SHARE, 3 * usual.spread)
+
+
+class _Usual(NamedTuple):
+    last: TrialResult
+    speed: float
+    spread: float
+    """Of the latest trials, relative to `speed`."""
+
+
+def _usual(experiment: Experiment, setup: str) -> _Usual | None:
+    """Return how fast an experiment's latest trials that count were; None where none says it."""
+    speeds = _speeds(experiment, setup)
+    if not speeds:
+        return None
+    speed = median(speeds)
+    return _Usual(good_results(experiment, setup)[-1], speed, (max(speeds) - min(speeds)) / speed)
 
 
 def _is_alike(a: TrialResult, b: TrialResult) -> bool:

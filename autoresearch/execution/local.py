@@ -22,18 +22,23 @@ from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import NoScoreError, Text
 from autoresearch.paths import weights_file
 from autoresearch.sandbox import Sandbox
+from autoresearch.trial.child.script import BYTES_VARIABLE, CHECKED_VARIABLE
 from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training
-from autoresearch.types import MB, Outcome, Split, TrialResult, TrialSpec
+from autoresearch.types import MB, Calibration, Outcome, Purpose, Split, TrialResult, TrialSpec
 from autoresearch.util.files import write_file
 from autoresearch.util.killpoints import reach
 
 HUNG_SECONDS = 120.0
 """A trial that takes no batch for so long counts as hung."""
-MAX_WEIGHTS_BYTES = 20_000_000_000
+MAX_WEIGHTS_BYTES = 20 << 30
 _SUSPEND_SECONDS = 2.0
+# Start-up of a GPU trial before there are compile caches: two cores compile the first kernels for several minutes.
+_COLD_SECONDS = 900.0
+# What torch logs when it gives up compiling a function for yet another kind of input.
+_RECOMPILE_LIMIT = "config.recompile_limit"
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
 _ALLOWANCE_SECONDS = 1.0
 _ALLOWANCE_SHARE = 0.005
@@ -58,11 +63,9 @@ class LocalExecutor:
         cache: Folder of what outlives a trial under one setup (compile caches, the baseline's claim); None keeps none.
         environment: Added to that of every process of a trial: what was chosen once for the setup.
         device: What `[trial] device = "auto"` means on this machine; None lets every trial look for itself.
-        submit_seconds: The baseline's own submit time, for the allowance; None: not known yet.
-        tolerance: Calibrated tolerance in nats; None: not known yet.
-        noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
+        calibration: What an earlier run measured.
 
-    What is not known yet is measured on the first good trial of the code at the tip (`TrialSpec.keep_cache`).
+    What is not known yet is measured on the first good trial of the code at the tip (`Purpose.is_of_tip`).
     """
 
     def __init__(
@@ -76,14 +79,10 @@ class LocalExecutor:
         cache: Path | None = None,
         environment: Mapping[str, str] | None = None,
         device: str | None = None,
-        submit_seconds: float | None = None,
-        tolerance: float | None = None,
-        noise_nats: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        self.submit_seconds = submit_seconds
-        self.tolerance = tolerance
+        self.calibration = calibration or Calibration()
         self.hung_seconds = HUNG_SECONDS
-        self.noise_nats = noise_nats
         self._cache = cache
         # A quarter of what a child may write: it copies them.
         max_bytes = min(MAX_BYTES, config.sandbox.disk_mb * MB // 4)
@@ -100,6 +99,7 @@ class LocalExecutor:
         self._log_directory = log_directory
         self._texts: dict[Split, Text] = {}
         self._packer: Packer | None = None
+        self._judged: set[int] = set()
 
     def run(
         self,
@@ -124,16 +124,19 @@ class LocalExecutor:
                 if suspended_seconds() - slept > _SUSPEND_SECONDS:
                     result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
                     result["detail"] = "the machine slept while judging"
-        if result["outcome"] is Outcome.OK and spec.keep_cache:
-            if self.submit_seconds is None:
-                self.submit_seconds = trained.submit_seconds
-            if self._caches is not None:
-                self._caches.keep(spec.label, is_baseline=spec.is_baseline)
+        is_ok = result["outcome"] is Outcome.OK
+        if is_ok and spec.purpose.is_of_tip and self._caches is not None:
+            self._caches.keep(spec.label, is_baseline=spec.purpose is Purpose.BASELINE)
+        if is_ok:
+            self._judged.add(self._code_of(spec))
         if spec.keep_weights and result["outcome"] is Outcome.OK:
             self._save_weights(spec, trained)
         if trained.weights is not None:
             trained.weights.close()
-        return TrialResult(**result, total_seconds=time.monotonic() - began_at)
+        found = TrialResult(**result, total_seconds=time.monotonic() - began_at)
+        if is_ok and spec.purpose.is_of_tip:
+            self.calibration = self.calibration.learnt_from(found)
+        return found
 
     def use_attention(self, choice: str) -> None:
         """Pass this choice of attention kernels to every process from now on."""
@@ -149,24 +152,36 @@ class LocalExecutor:
 
         Twice the baseline's own submit time, and at least what finishing one step takes.
         """
-        if self.submit_seconds is None:
+        if self.calibration.submit_seconds is None:
             return _FIRST_ALLOWANCE_SECONDS + _FIRST_ALLOWANCE_SHARE * budget_seconds
         floor = _ALLOWANCE_SECONDS + _ALLOWANCE_SHARE * budget_seconds
-        return max(floor, 2 * self.submit_seconds)
+        return max(floor, 2 * self.calibration.submit_seconds)
+
+    def _told(self, spec: TrialSpec) -> dict[str, str]:
+        """Return what a script of upstream's shape needs to know: see `trial/child/compat.py`."""
+        train = self._dataset.manifest["splits"]["train"]
+        told = {BYTES_VARIABLE: f"{train['bytes'] / max(1, train['tokens']):.6g}"}
+        return {**told, CHECKED_VARIABLE: "1"} if self._code_of(spec) in self._judged else told
+
+    def _code_of(self, spec: TrialSpec) -> int:
+        return hash(frozenset(spec.files.items()))
 
     def _train(
         self, spec: TrialSpec, on_progress: Callable[[Progress], None] | None, stop: threading.Event
     ) -> tuple[Trained, JudgeProcess | None]:
         trial = self._config.trial
+        caches = self._caches
+        startup_seconds = trial.startup_seconds
+        if caches and caches.is_cold and trial.device == "cuda":
+            startup_seconds = max(startup_seconds, _COLD_SECONDS)
         limits = Limits(
-            startup_seconds=trial.startup_seconds,
+            startup_seconds=startup_seconds,
             budget_seconds=spec.budget_seconds,
             allowance_seconds=self.allowance_seconds(spec.budget_seconds),
             hung_seconds=self.hung_seconds,
             max_weights_bytes=MAX_WEIGHTS_BYTES,
             divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
         )
-        caches = self._caches
         if caches:
             caches.drop()
         with contextlib.ExitStack() as stack:
@@ -183,7 +198,7 @@ class LocalExecutor:
                 folder=folder,
                 file=self._file,
                 is_heard=True,
-                environment=self._environment,
+                environment={**self._environment, **self._told(spec)},
                 caches=caches.for_training() if caches else (),
             )
             stack.callback(child.close)
@@ -223,6 +238,8 @@ class LocalExecutor:
                 for process in early:
                     process.close()
                 raise
+            if trained.reason == "startup_timeout" and spec.purpose.is_of_tip and caches:
+                caches.keep_partial(spec.label)
             if trained.weights is not None:
                 reach("weights_in")
             return trained, early[0] if early else None
@@ -287,12 +304,9 @@ class LocalExecutor:
         return {**fields, "judge_seconds": time.monotonic() - began_at}
 
     def _learn(self, spec: TrialSpec, judged: Judged) -> None:
-        """Keep what an audited trial of the code at the tip says about all others."""
-        if not spec.keep_cache or not judged.score.num_audited:
+        """Keep the claim of an audited trial of the code at the tip, for the audits of all others."""
+        if not spec.purpose.is_of_tip or not judged.score.num_audited:
             return
-        if self.tolerance is None:
-            self.tolerance = float(judged.extra["tolerance"])
-            self.noise_nats = float(judged.extra["difference_sd"])
         if self._reference is None and spec.split == "validation":
             self._reference = (-judged.log_p).astype(np.float16)
             if self._cache is not None:
@@ -324,13 +338,14 @@ class LocalExecutor:
             vocab_size=self._dataset.vocab_size,
             text=self._text(spec.split),
             training=self._training_rows,
-            tolerance=max(TOLERANCE, self.tolerance or 0.0),
-            is_calibrating=spec.keep_cache and self.tolerance is None,
-            noise_nats=self.noise_nats or 0.0,
+            tolerance=max(TOLERANCE, self.calibration.tolerance or 0.0),
+            is_calibrating=spec.purpose.is_of_tip and self.calibration.tolerance is None,
+            noise_nats=self.calibration.noise_nats,
             reference=self._known_reference(spec.split),
             stop=stop,
             environment=self._environment,
-            caches=self._caches.for_judging() if self._caches else (),
+            # Kernels compiled for training serve no forward pass; FlexAttention's own do.
+            caches=self._caches.for_judging() if self._caches and "flex" in self._attention else (),
         )
 
     @property
@@ -365,6 +380,7 @@ class LocalExecutor:
             "epoch": trained.epoch,
             "num_log_bytes": trained.output.num_bytes,
             **({"attention": self._attention} if self._attention else {}),
+            **({"is_partly_uncompiled": True} if _RECOMPILE_LIMIT in trained.output.text else {}),
         }
 
     def _result(self, spec: TrialSpec, trained: Trained) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
             "claim_seconds": round(claimed_at - started_at, 3),
         }
         below = work.spec.audit_below
-        if not work.spec.audit and below is not None and claimed.claimed_bpb >= below:
+        if below is not None and claimed.claimed_bpb >= below:
             return Judged(claimed, extra, log_p)
         work.on_phase("audit")
         if work.is_calibrating:

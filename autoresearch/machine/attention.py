@@ -9,19 +9,25 @@ import dataclasses
 import hashlib
 import json
 import os
+import select
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autoresearch.errors import AutoresearchError, WorkError
-from autoresearch.machine.hardware import COUNTED_LIKE_NVML, Hardware, package_version
+from autoresearch.machine.environment import outside_environment
+from autoresearch.machine.hardware import Hardware, package_version
 from autoresearch.paths import cache_directory, python_command
 from autoresearch.util.files import write_json
 
 VARIABLE = "AUTORESEARCH_ATTENTION"
 DEFAULT = "sdpa+folded"
-_TIMEOUT_SECONDS = 300.0
+KERNEL_SECONDS = 180.0
+"""A measuring process that says nothing for so long hangs in the kernel it tries."""
+_MAX_STARTS = 8
+_MODULE = ("-m", "autoresearch.trial.child.attention")
 _PACKAGES = ("flash-attn-3", "flash-attn-4", "nvidia-cutlass-dsl")
 """What the kernels `fa3` and `fa4` come from: installed, changed or removed, another choice may be the right one."""
 
@@ -56,7 +62,7 @@ def choose_attention(
         shape: Fields of `trial.attention.Shape` that differ from its defaults; for tests.
 
     Raises:
-        AutoresearchError: measuring failed; trials would fail too.
+        AutoresearchError: torch cannot be started; trials would fail too.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen:
@@ -108,23 +114,58 @@ def _load(path: Path) -> Attention | None:
 
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
-    """Measure in a separate process, which a crashing kernel may take down."""
-    argv = python_command("-m", "autoresearch.trial.child.attention", json.dumps(values))
-    try:
-        done = subprocess.run(
-            argv,
-            env={**COUNTED_LIKE_NVML, **os.environ},
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=True,
-        )
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as exc:
-        detail = getattr(exc, "stderr", "") or str(exc)
-        last = str(detail).strip().splitlines()[-1:] or ["no output"]
-        raise AutoresearchError(
-            f"attention kernels cannot be measured: {last[0]}",
-            hint=f"`autoresearch doctor` shows what works; `{VARIABLE}={DEFAULT}` skips measuring",
-            kind="hardware",
-        ) from exc
+    """Measure in a separate process, and in another without it after each kernel that ended or hung one.
+
+    Raises:
+        AutoresearchError: it ended before a kernel was tried.
+    """
+    report: dict[str, Any] = {}
+    for _ in range(_MAX_STARTS):
+        said, why = _watch(values, report)
+        if not said:
+            raise AutoresearchError(
+                f"attention kernels cannot be measured: {why}",
+                hint=f"`autoresearch doctor` shows what works; `{VARIABLE}={DEFAULT}` skips measuring",
+                kind="hardware",
+            )
+        report = said
+        if not report["trying"]:
+            break
+        report["refused"].setdefault(report["trying"], why)
+    return report
+
+
+def _watch(values: dict[str, Any], known: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the last report of one measuring process, and why it ended."""
+    argv = [*_MODULE, json.dumps(values), json.dumps(known)]
+    last, buffer, why = b"", b"", ""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                python_command(*argv),
+                env=outside_environment(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        except OSError as exc:
+            return {}, str(exc)
+        with process:
+            assert process.stdout is not None
+            while True:
+                if not select.select([process.stdout], [], [], KERNEL_SECONDS)[0]:
+                    why = f"it hung for {KERNEL_SECONDS:g} s"
+                    break
+                data = os.read(process.stdout.fileno(), 65_536)
+                if not data:
+                    break
+                *lines, buffer = (buffer + data).split(b"\n")
+                last = lines[-1] if lines else last
+            process.kill()
+        errors.seek(0)
+        tail = errors.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+    if not why and process.returncode < 0:
+        why = f"it ended the process with signal {-process.returncode}"
+    report = {}
+    with contextlib.suppress(ValueError):
+        report = dict(json.loads(last or b"{}"))
+    return report, (why or (tail[0][:200] if tail else "the process ended"))

@@ -15,15 +15,33 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from autoresearch.types import MB
 from autoresearch.util.host import memory_bytes, num_cores
 
 Kind = Literal["cuda", "rocm", "mps", "cpu"]
-_Gpu = tuple[Kind, str, int | None, str]
-"""Kind, name, memory in MB, driver."""
+
+
+_DEVICES = Path("/dev")
+_KFD = Path("/dev/kfd")
+_DRM = Path("/sys/class/drm")
+_DEVICE_TREE = Path("/proc/device-tree")
+_AMD_VENDOR = "0x1002"
+
+
+class _Gpu(NamedTuple):
+    kind: Kind
+    name: str
+    memory_mb: int
+    driver: str
+    capability: float | None = None
+
 
 PEAK_TFLOPS: dict[str, float] = {
+    "GB300": 2500.0,
+    "GB200": 2500.0,
+    "B300": 2250.0,
     "B200": 2250.0,
     "H200": 989.4,
     "GH200 480GB": 989.4,
@@ -31,6 +49,7 @@ PEAK_TFLOPS: dict[str, float] = {
     "H800": 989.4,
     "H100 NVL": 835.5,
     "H100 PCIe": 756.5,
+    "H20": 148.0,
     "A100-SXM4-80GB": 312.0,
     "A100-SXM4-40GB": 312.0,
     "A100-SXM-80GB": 312.0,
@@ -41,6 +60,7 @@ PEAK_TFLOPS: dict[str, float] = {
     "A40": 149.7,
     "A30": 165.0,
     "A10": 125.0,
+    "A10G": 70.0,
     "L40S": 362.1,
     "L40": 181.1,
     "L4": 121.0,
@@ -50,10 +70,14 @@ PEAK_TFLOPS: dict[str, float] = {
     "RTX A4000": 76.7,
     "GeForce RTX 5090": 209.5,
     "GeForce RTX 5080": 112.6,
+    "GeForce RTX 5070 Ti": 87.9,
+    "GeForce RTX 5070": 61.7,
     "GeForce RTX 4090": 165.2,
     "GeForce RTX 4080 SUPER": 104.4,
     "GeForce RTX 4080": 97.5,
+    "GeForce RTX 4070 Ti SUPER": 88.2,
     "GeForce RTX 4070 Ti": 80.2,
+    "GeForce RTX 4070 SUPER": 71.0,
     "GeForce RTX 4070": 58.3,
     "GeForce RTX 4060 Ti": 44.1,
     "GeForce RTX 4060": 30.2,
@@ -61,6 +85,7 @@ PEAK_TFLOPS: dict[str, float] = {
     "GeForce RTX 3090": 71.0,
     "GeForce RTX 3080 Ti": 68.2,
     "GeForce RTX 3080": 59.5,
+    "GeForce RTX 3070 Ti": 43.5,
     "GeForce RTX 3070": 40.6,
     "GeForce RTX 3060 Ti": 32.4,
     "GeForce RTX 3060": 25.5,
@@ -71,14 +96,6 @@ PEAK_TFLOPS: dict[str, float] = {
 """Dense bf16 matrix TFLOPS with float32 accumulation, from the makers' data sheets, by exact product name.
 
 A name that is not here has no peak: a laptop part shares its number with a desktop part, not its speed.
-"""
-
-
-COUNTED_LIKE_NVML = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Environment of every process that uses torch, unless the user set it: GPUs are numbered by their place.
-
-CUDA itself puts the fastest first, NVML and nvidia-smi do not: of two different GPUs the lab would describe and watch
-one while the other trains.
 """
 
 
@@ -112,7 +129,7 @@ class Hardware:
     name: str
     """Product name of the GPU, else of the processor."""
     memory_mb: int | None
-    """Of the device; of the machine for `mps` and `cpu`."""
+    """Of the device; of the machine for `mps` and `cpu`, half of that where an NVIDIA GPU shares it."""
     driver: str
     """Driver of the GPU; empty on a CPU."""
     torch: str
@@ -126,6 +143,8 @@ class Hardware:
     python: str
     peak_tflops: float | None
     """Dense bf16 peak; None when the product is not in the table."""
+    capability: float | None = None
+    """CUDA compute capability; None elsewhere and where the driver does not say."""
     note: str = ""
     """Why a GPU that is there is not used; empty otherwise."""
 
@@ -142,30 +161,33 @@ def describe(device: str = "auto") -> Hardware:
         device: `auto` takes the best there is; `cuda`, `mps` or `cpu` insists.
     """
     cpu = _cpu_name()
-    ram_mb = memory_bytes() // 2**20
+    ram_mb = memory_bytes() // MB
     torch = package_version("torch")
     found, notes = None, []
     for gpu in _gpus():
-        if device not in ("auto", device_of(gpu[0])):
+        if device not in ("auto", device_of(gpu.kind)):
             continue
-        why = _unusable(gpu[0], gpu[1], torch)
+        why = _unusable(gpu.kind, gpu.name, torch)
         if not why:
             found = gpu
             break
         notes.append(why)
-    kind, name, memory_mb, driver = found or ("cpu", cpu, ram_mb, "")
+    if found is None and not notes and device in ("auto", "cuda") and (why := _unseen()):
+        notes.append(why)
+    used = found or _Gpu("cpu", cpu, ram_mb, "")
     return Hardware(
-        kind=kind,
-        name=name,
-        memory_mb=memory_mb,
-        driver=driver,
+        kind=used.kind,
+        name=used.name,
+        memory_mb=used.memory_mb,
+        driver=used.driver,
         torch=torch,
         cores=num_cores(),
         cpu=cpu,
         ram_mb=ram_mb,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        peak_tflops=peak_tflops(name),
+        peak_tflops=peak_tflops(used.name),
+        capability=used.capability,
         note="; ".join(notes) if found is None else "",
     )
 
@@ -177,7 +199,7 @@ def device_of(kind: Kind) -> str:
 
 def peak_tflops(name: str) -> float | None:
     """Return the dense bf16 peak of a product by its exact name, None when unknown."""
-    return PEAK_TFLOPS.get(name.removeprefix("NVIDIA ").strip())
+    return PEAK_TFLOPS.get(name.removeprefix("NVIDIA ").removesuffix(" OAM").strip())
 
 
 def mfu_percent(
@@ -238,7 +260,7 @@ def gpu_processes() -> list[GpuProcess]:
                 except psutil.Error:
                     name = "?"
                 used = process.usedGpuMemory
-                found.append(GpuProcess(process.pid, name, None if used is None else used / 2**20))
+                found.append(GpuProcess(process.pid, name, None if used is None else used / MB))
     return found
 
 
@@ -250,6 +272,17 @@ def gpu_uuid() -> str | None:
             with contextlib.suppress(nvml.NVMLError):
                 return str(nvml.nvmlDeviceGetUUID(handle))
     return None
+
+
+def own_gpu() -> dict[str, str]:
+    """Return the variable by which torch sees the first of several GPUs alone; empty where there is but one."""
+    visible = os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES")
+    if _KFD.exists() and not os.environ.get("ROCR_VISIBLE_DEVICES"):
+        return {"HIP_VISIBLE_DEVICES": (visible or "0").split(",")[0].strip()}
+    with _nvml() as nvml:
+        if nvml is not None and nvml.nvmlDeviceGetCount() > 1 and (uuid := gpu_uuid()):
+            return {"CUDA_VISIBLE_DEVICES": uuid}
+    return {}
 
 
 def gpu_status() -> GpuStatus | None:
@@ -266,14 +299,14 @@ def gpu_status() -> GpuStatus | None:
                 return None
 
         power = ask(nvml.nvmlDeviceGetPowerUsage)
-        memory = ask(nvml.nvmlDeviceGetMemoryInfo)
+        memory = ask(nvml.nvmlDeviceGetMemoryInfo)  # not on unified memory
         reasons = ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
         return GpuStatus(
             temperature_c=ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
             power_w=None if power is None else power / 1000,
             clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             max_clock_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
-            memory_used_mb=None if memory is None else memory.used / 2**20,
+            memory_used_mb=None if memory is None else memory.used / MB,
             throttled_by=throttle_words(reasons),
         )
 
@@ -281,18 +314,34 @@ def gpu_status() -> GpuStatus | None:
 def gpu_handle(nvml: Any) -> Any | None:
     """Return NVML's handle of the GPU torch uses first, None when there is none.
 
-    It is the first that CUDA_VISIBLE_DEVICES allows, an index or a UUID. Indices are those of NVML for torch too,
-    where it was started with `COUNTED_LIKE_NVML`.
+    It is the first that CUDA_VISIBLE_DEVICES allows, an index or a UUID. Indices are those of NVML for torch too, in
+    the environment that `environment.torch_environment` makes. Of a GPU that is cut into slices (MIG), CUDA takes the
+    first slice.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     first = "0" if visible is None else visible.split(",")[0].strip()
     try:
         if first.isdigit():
-            return nvml.nvmlDeviceGetHandleByIndex(int(first))
+            return _first_slice(nvml, nvml.nvmlDeviceGetHandleByIndex(int(first)))
         if re.match(r"(GPU|MIG)-", first):
-            return nvml.nvmlDeviceGetHandleByUUID(first)
+            handle = nvml.nvmlDeviceGetHandleByUUID(first)
+            return handle if first.startswith("MIG") else _first_slice(nvml, handle)
     except nvml.NVMLError:
         return None
+    return None
+
+
+def _first_slice(nvml: Any, handle: Any) -> Any | None:
+    """Return the first MIG slice of a GPU, None where it is cut into none; the GPU itself where MIG is off."""
+    try:
+        if nvml.nvmlDeviceGetMigMode(handle)[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+            return handle
+        count = nvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    except nvml.NVMLError:  # a product without it
+        return handle
+    for index in range(count):
+        with contextlib.suppress(nvml.NVMLError):  # places of slices may be empty
+            return nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
     return None
 
 
@@ -314,7 +363,7 @@ def _gpus() -> Iterator[_Gpu]:
     if platform.system() == "Darwin":
         if platform.machine() == "arm64":
             name = _sysctl("machdep.cpu.brand_string") or "Apple GPU"
-            yield "mps", name, memory_bytes() // 2**20, platform.mac_ver()[0]
+            yield _Gpu("mps", name, memory_bytes() // MB, platform.mac_ver()[0])
         return
     for find in (_nvidia, _amd):
         if (gpu := find()) is not None:
@@ -324,30 +373,66 @@ def _gpus() -> Iterator[_Gpu]:
 def _nvidia() -> _Gpu | None:
     with _nvml() as nvml:
         handle = None if nvml is None else gpu_handle(nvml)
-        if nvml is not None and handle is not None:
+        if nvml is None or handle is None:
+            return _jetson()
+        with contextlib.suppress(nvml.NVMLError):
+            name = str(nvml.nvmlDeviceGetName(handle))
+            memory_mb = memory_bytes() // 2**21  # shared with the processor: half is left to it
             with contextlib.suppress(nvml.NVMLError):
-                name = str(nvml.nvmlDeviceGetName(handle))
-                memory = nvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20
-                return "cuda", name, int(memory), str(nvml.nvmlSystemGetDriverVersion())
+                memory_mb = int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MB
+            capability = None
+            with contextlib.suppress(nvml.NVMLError):
+                major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+                capability = major + minor / 10
+            driver = str(nvml.nvmlSystemGetDriverVersion())
+            return _Gpu("cuda", name, memory_mb, driver, capability)
     return None
+
+
+def _jetson() -> _Gpu | None:
+    """The GPU of NVIDIA's boards without NVML, by the name in the device tree."""
+    name = _read(_DEVICE_TREE / "model").rstrip("\0")
+    if _is_hidden() or not re.search("NVIDIA|Jetson", name):
+        return None
+    return _Gpu("cuda", name, memory_bytes() // 2**21, "")
+
+
+def amd_card() -> Path | None:
+    """Return the folder in /sys of the AMD GPU with most memory, which is not the one in the processor."""
+    if not _KFD.exists():
+        return None
+    cards = [c for c in _DRM.glob("card[0-9]*/device") if _read(c / "vendor") == _AMD_VENDOR]
+    sizes = {c: size for c in sorted(cards) if (size := _read(c / "mem_info_vram_total")).isdigit()}
+    return max(sizes, key=lambda card: int(sizes[card]), default=None)
 
 
 def _amd() -> _Gpu | None:
-    if not Path("/dev/kfd").exists():
+    card = amd_card()
+    if card is None:
         return None
-    for card in sorted(Path("/sys/class/drm").glob("card[0-9]*/device")):
-        with contextlib.suppress(OSError, ValueError):
-            if (card / "vendor").read_text(encoding="ascii").strip() != "0x1002":
-                continue
-            memory = int((card / "mem_info_vram_total").read_text(encoding="ascii")) // 2**20
-            name = "AMD GPU"
-            with contextlib.suppress(OSError):
-                name = (card / "product_name").read_text(encoding="utf-8").strip() or name
-            driver = ""
-            with contextlib.suppress(OSError):
-                driver = Path("/sys/module/amdgpu/version").read_text(encoding="ascii").strip()
-            return "rocm", name, memory, driver
-    return None
+    memory = int(_read(card / "mem_info_vram_total")) // MB
+    name = _read(card / "product_name") or "AMD GPU"
+    return _Gpu("rocm", name, memory, _read(Path("/sys/module/amdgpu/version")))
+
+
+def _unseen() -> str:
+    """Say that an NVIDIA GPU has a device node, but its driver does not answer; empty where there is none."""
+    if _is_hidden() or not any(_DEVICES.glob("nvidia[0-9]*")):
+        return ""
+    return "an NVIDIA GPU is there, but its driver does not describe it: see `nvidia-smi`"
+
+
+def _is_hidden() -> bool:
+    """Whether the user lets CUDA see no GPU."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+
+
+def _read(path: Path) -> str:
+    """Return what a small file of the kernel says, stripped; empty where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _unusable(kind: Kind, name: str, torch: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from autoresearch.errors import AutoresearchError
 from autoresearch.events import Alerted
 from autoresearch.proposer.llm.errors import PAUSE_SECONDS, wait_seconds
-from autoresearch.types import Proposal, Reason, Session, Usage
+from autoresearch.types import Experiment, Proposal, Reason, Session, Usage
 from autoresearch.util.text import one_line
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Context:
     """program.md as it is now."""
     max_lines: int
     budget_seconds: float
+    max_bytes: int = 128_000
     startup_seconds: float = 0.0
     """Start-up a trial may take before its clock starts; 0: not known."""
     noise_bpb: float | None = None
@@ -58,6 +59,8 @@ class Context:
     """The session has not found anything for long: ask for a different kind of idea."""
     curves: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     """Experiment number -> `CurvePoint`s of its first trial, for the last few and the incumbent."""
+    past: tuple[Experiment, ...] = ()
+    """What was tried before the session, under another setup: never compared with what is measured."""
     log_tails: Mapping[int, str] = field(default_factory=dict)
     """Experiment number -> end of its output, for the last crashes; untrusted text."""
 

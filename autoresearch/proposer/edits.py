@@ -5,6 +5,7 @@ only the seed, one that is not Python, one that is too long, and one that was tr
 """
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import re
@@ -14,6 +15,7 @@ from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, split_lines
 from autoresearch.proposer.base import Context, Refusal, refuse
 from autoresearch.proposer.search import constants
 from autoresearch.types import Proposal, ProposerKind, Reason, Usage
+from autoresearch.util.text import redact
 
 _SEED = re.compile(r"(?:^|_)seed(?:_|$)", re.IGNORECASE)
 _SEEDERS = {"manual_seed", "manual_seed_all", "seed", "seed_all", "default_rng", "RandomState"}
@@ -53,15 +55,12 @@ def identity(files: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_change(
-    context: Context, files: Mapping[str, str], *, max_lines: int | None = None
-) -> Refusal | None:
+def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
     """Return why a change may not be tried in this session, or None.
 
     Args:
         context: What is known; its files are the incumbent's.
         files: Path -> text after the change.
-        max_lines: None takes the context's.
     """
     in_flight = {
         identity({**context.files, **p.files}): clean(p.description, 100) for p in context.in_flight
@@ -69,7 +68,8 @@ def check_change(
     refusal = check_files(
         context.files,
         files,
-        max_lines=context.max_lines if max_lines is None else max_lines,
+        max_lines=context.max_lines,
+        max_bytes=context.max_bytes,
         tried=context.tried,
         in_flight=in_flight,
     )
@@ -98,6 +98,7 @@ def check_files(
     after: Mapping[str, str],
     *,
     max_lines: int,
+    max_bytes: int,
     tried: Mapping[str, int],
     in_flight: Mapping[str, str] | None = None,
 ) -> Refusal | None:
@@ -106,7 +107,8 @@ def check_files(
     Args:
         before: Editable path -> text at the incumbent; its keys are the editable files.
         after: Editable path -> text after the change.
-        max_lines: Longest editable file in lines.
+        max_lines: Longest editable file in lines; 0 is no limit.
+        max_bytes: Longest editable file in bytes.
         tried: Identity -> number of the experiment that tried it.
         in_flight: Identity -> description of what is under trial or waiting.
     """
@@ -116,7 +118,7 @@ def check_files(
     paths = [path for path in sorted(before) if full[path] != before[path]]
     for path in paths:
         refusal = _elided(path, before[path], full[path])
-        refusal = refusal or _check_one(path, before[path], full[path], max_lines)
+        refusal = refusal or _check_one(path, before[path], full[path], max_lines, max_bytes)
         if refusal is not None:
             return refusal
     for is_seedless, reason in ((False, Reason.NO_OP), (True, Reason.SEED_ONLY)):
@@ -144,12 +146,19 @@ def listed(paths: Iterable[str]) -> str:
     return ", ".join(f"`{path}`" for path in paths)
 
 
-def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | None:
-    num_lines = len(after.splitlines())
-    if num_lines > max_lines and num_lines > len(before.splitlines()):
-        return refuse(Reason.TOO_LONG, path=path, lines=num_lines, most=max_lines)
+def _check_one(
+    path: str, before: str, after: str, max_lines: int, max_bytes: int
+) -> Refusal | None:
+    lines, size = len(after.splitlines()), len(after.encode("utf-8", "replace"))
+    if max_lines and lines > max_lines and lines > len(before.splitlines()):
+        return refuse(Reason.TOO_LONG, path=path, size=f"{lines} lines", most=max_lines)
+    if size > max_bytes and size > len(before.encode("utf-8", "replace")):
+        return refuse(Reason.TOO_LONG, path=path, size=f"{size:,} bytes", most=f"{max_bytes:,}")
     if "\0" in after:
         return refuse(Reason.SYNTAX, path=path, problem=": it holds a null character")
+    if redact(before) == before and redact(after) != after:
+        problem = f"`{path}` would hold a key or password of this machine"
+        return refuse(Reason.EDIT_FAILED, problem=problem)
     if path.endswith(".py"):
         try:
             compile(after, path, "exec", dont_inherit=True)
@@ -177,6 +186,46 @@ def _elided(path: str, before: str, after: str) -> Refusal | None:
     return None
 
 
+_LONG_LITERAL = 1000
+
+
+def long_literals(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the long literals that a change brings, `train.py line 12: 40,000 bytes`: weights or text fit in one.
+
+    Args:
+        before: Path -> text.
+        after: Path -> text, of the changed files.
+    """
+    found = []
+    for path, text in after.items():
+        known = {key for _, _, key in _literals(before.get(path, ""))}
+        sizes: dict[int, int] = {}
+        for line, size, key in _literals(text):
+            if key not in known:
+                sizes[line] = max(size, sizes.get(line, 0))
+        found += [f"{path} line {line}: {size:,} bytes" for line, size in sorted(sizes.items())]
+    return found
+
+
+def _literals(text: str) -> list[tuple[int, int, str]]:
+    """Return line, bytes and content of long texts, numbers and collections; a number in a collection is 8 bytes."""
+    found = []
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.expr):
+                continue
+            size = 0
+            if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+                size = 8 * sum(isinstance(inner, ast.Constant) for inner in ast.walk(node))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                size = len(node.value)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+                size = node.value.bit_length() // 8
+            if size >= _LONG_LITERAL:
+                found.append((node.lineno, size, ast.get_source_segment(text, node) or ""))
+    return found
+
+
 def _skeleton(text: str, is_seedless: bool) -> str | None:
     """The program without comments, formatting, docstrings and, when asked, seeds."""
     try:
@@ -189,6 +238,8 @@ def _skeleton(text: str, is_seedless: bool) -> str | None:
             body[0] = ast.Pass()
         if is_seedless:
             _blank_seeds(node)
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            node.value = hex(node.value)  # Python writes no long ones as decimals
     return ast.dump(tree)
 
 
@@ -272,3 +323,14 @@ def describe(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         first = next((line for line in lines if line[0] == "+"), lines[0] if lines else "")
         parts.append(f"{path} (+{added} -{len(lines) - added}): {first[1:].strip()}")
     return clean("; ".join(parts), MAX_DESCRIPTION) or "no change"
+
+
+def imported(text: str | bytes) -> set[str]:
+    """Return what a program imports, by the first part of each name; empty if it is not Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    names |= {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    return {name.split(".")[0] for name in names}

@@ -75,6 +75,24 @@ def table(context: Context, cap: int, count: Count) -> str:
     return "\n".join([title, *lines, note, themes])
 
 
+def past(context: Context, cap: int, count: Count) -> str:
+    """Return what was tried before the session, in at most `cap` tokens: what was kept first, then the newest."""
+    title = (
+        "# Tried before this session, under another setup: verdict, val_bpb | what changed. Do not repeat it; these"
+        " numbers compare with each other only, not with those of the session"
+    )
+    cap -= count(title) + 1
+    lines: dict[int, str] = {}
+    newest = sorted(enumerate(context.past), key=lambda p: (p[1].verdict is Verdict.KEEP, p[0]))
+    for place, e in reversed(newest):
+        number = "" if e.val_bpb is None else f" {e.val_bpb:.6f}"
+        line = f"- {e.verdict or e.state}{number} | {clean(e.description, 160)}"
+        if cap < (size := count(line) + 1):
+            break
+        lines[place], cap = line, cap - size
+    return "\n".join([title, *(lines[place] for place in sorted(lines))]) if lines else ""
+
+
 def _choose_rows(
     experiments: Sequence[Experiment],
     by_commit: Mapping[str, Experiment],
@@ -194,6 +212,8 @@ def _figures(result: TrialResult) -> list[str]:
         parts.append(f"{result.num_params / 1e6:.1f} M parameters")
     if result.startup_seconds:
         parts.append(f"start-up {result.startup_seconds:.0f} s")
+    if result.extra.get("is_partly_uncompiled"):
+        parts.append("torch hit its recompile limit, so some of it ran uncompiled and slowly")
     return ["; ".join(parts)] if parts else []
 
 
@@ -240,7 +260,7 @@ What the program owes the lab
 - No network, no files, no new packages: torch, numpy, the standard library and what the program imports now.
 
 What is refused before it is trained
-- A change to anything but {files}, more than {max_lines} lines in a file, what is not valid Python.
+- A change to anything but {files}, more than {longest} in a file, what is not valid Python.
 - What was tried before, what changes only comments or formatting, what changes only a seed: seeds are the lab's.
 
 How to choose
@@ -258,10 +278,13 @@ TRIAL_CONTRACT = """\
 """For a train.py that joins a trial."""
 
 SCRIPT_CONTRACT = """\
-- `model` and its optimizers are made at module level before `make_dataloader` is called: the lab runs the script that
-  far to judge the weights, in eval mode and without gradients.
+- The lab runs the script up to its first batch, takes `model`, and judges the weights in it, in eval mode and without
+  gradients. An autocast is made once, before the loop.
 - `model(idx)` maps (B, T) to logits (B, T, vocab_size), a pure function of idx, for any T up to MAX_SEQ_LEN.
-- `evaluate_bpb(model, ...)` at the end hands the weights in. `prepare.py` and `kernels.py` are the lab's."""
+  `model(idx, targets)` is the loss.
+- `TIME_BUDGET` is the lab's clock: `seconds / TIME_BUDGET` and `seconds >= TIME_BUDGET` leave room for the last step.
+- `evaluate_bpb(model, ...)` returns an estimate from training text; the model of its last call is judged when the
+  script ends. `prepare.py` and `kernels.py` are the lab's."""
 """For a script in the shape of upstream's, beside our prepare.py."""
 
 FORMAT = """\

@@ -10,6 +10,7 @@ bounded.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,9 +21,13 @@ from autoresearch.proposer.base import Context
 
 Count = Callable[[str], int]
 
-_SHARES = {"outcomes": 0.25, "notes": 0.2}
+_SHARES = {"outcomes": 0.25, "notes": 0.2, "past": 0.2}
 """Of what is left after the mandatory parts; the history takes the rest."""
 _PROGRAM_SHARE = 0.3
+_MISFIT = re.compile(
+    r"\bgit (?:checkout|commit|reset|branch|push)\b|\buv (?:run|sync)\b|\bpython\d? (?:train|prepare)\.py"
+    r"|LOOP FOREVER|NEVER STOP|results\.tsv|run\.log"
+)
 
 
 @dataclass(frozen=True)
@@ -165,8 +170,10 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
     results = history.outcomes(context, int(left * _SHARES["outcomes"]), count, limits.has_logs)
     remembered = history.notes(context, int(left * _SHARES["notes"]), count)
     used = count(results) + count(remembered)
-    table = history.table(context, left - used, count)
+    before = history.past(context, int(left * _SHARES["past"]), count)
+    table = history.table(context, left - used - count(before), count)
     middle = [
+        ("past", before, True),
         ("history", table, False),
         ("notes", remembered, False),
         ("outcomes", results, False),
@@ -189,7 +196,8 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
     rules = history.RULES.format(
         files=names,
         budget=context.budget_seconds,
-        max_lines=context.max_lines,
+        longest=f"{context.max_lines} lines or " * bool(context.max_lines)
+        + f"{context.max_bytes:,} bytes",
         contract=_contract(context.files),
     )
     answer_format = (
@@ -249,7 +257,19 @@ def _program(program: str, cap: int, count: Count) -> str:
     while text and count(text) > max(cap, 200):
         text = text[: int(len(text) * 0.8)]
         cut = "\n(cut here: program.md is longer than its share of the prompt)"
-    return f"# program.md, written by the person who runs this lab\n{text}{cut}"
+    but = ""
+    if misfits(text):
+        but = (
+            "\n(Where it says otherwise than the rules above, about git, running the program, results.tsv, or never"
+            " stopping, the rules above hold: the lab does all that.)"
+        )
+    return f"# program.md, written by the person who runs this lab{but}\n{text}{cut}"
+
+
+def misfits(program: str) -> list[tuple[int, str]]:
+    """Return the lines of a program.md, by number, that tell an agent to do what the lab does; upstream's has such."""
+    lines = enumerate(program.splitlines(), 1)
+    return [(number, clean(line.strip(), 80)) for number, line in lines if _MISFIT.search(line)]
 
 
 def _files(files: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from autoresearch.record.refs import (
     branch_ref,
     check_tag,
     journal_ref,
+    spare_ref,
     worktree_ref,
 )
 from autoresearch.types import Experiment, Session
@@ -54,27 +55,50 @@ def choose_tag(repository: Repository, tag: str | None) -> str:
     return check_tag(chosen)
 
 
-def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str) -> None:
-    """Make a session's branch with files of the working tree, and put HEAD on it; the caller may write.
+def is_elsewhere(repository: Repository, tag: str) -> bool:
+    """Whether the session's branch exists and the user is on another commit of another branch."""
+    existing = repository.ref(branch_ref(tag))
+    return (
+        existing is not None
+        and repository.ref("HEAD") != existing
+        and repository.head() != branch_ref(tag)
+    )
 
-    The index gets the files, nothing in the working tree changes. May be killed and called again.
+
+def foreign_branch(root: Path, file: str) -> str | None:
+    """Return the tag of the current branch where it has `autoresearch/` as its name and is not of a session of ours.
 
     Args:
-        repository: Where.
-        tag: Name of the session.
-        paths: Files to commit, relative to the run directory.
-        at: Date of the commit.
+        root: A folder.
+        file: A file that each session of ours has on its branch.
     """
+    tag = current_tag(root)
+    if tag is None:
+        return None
+    with Repository.open(root) as repository:
+        tip = repository.ref(f"{BRANCHES}{tag}")
+        is_ours = bool(repository.ref(journal_ref(tag)) or repository.ref(worktree_ref(tag)))
+        return tag if tip and not is_ours and file not in repository.entries(tip) else None
+
+
+def begin_branch(
+    repository: Repository, tag: str, paths: Sequence[str], at: str, replaced: Sequence[str] = ()
+) -> None:
+    """Make a session's branch with files of the working tree, and put HEAD on it; the caller may write.
+
+    Files in `replaced` are committed although the branch has them. The index gets the files,
+    nothing in the working tree changes. May be killed and called again.
+    """
+    if is_elsewhere(repository, tag):
+        return  # the user stays there
     branch = branch_ref(tag)
     existing, here = repository.ref(branch), repository.ref("HEAD")
-    if existing and here != existing and repository.head() != branch:
-        return  # the user is elsewhere and stays there
     parent = existing or here
     entries = repository.entries(parent) if parent else {}
     missing: dict[str, Entry] = {}
     for path in paths:
         content = read_file(repository.root / path)
-        if content is not None and path not in entries:
+        if content is not None and (path not in entries or path in replaced):
             blob = repository.write_blob(content.replace(b"\r\n", b"\n"))
             is_executable = os.access(repository.root / path, os.X_OK)
             missing[path] = Entry(EXECUTABLE if is_executable else REGULAR, blob)
@@ -89,12 +113,19 @@ def begin_branch(repository: Repository, tag: str, paths: Sequence[str], at: str
     assert commit is not None
     given = worktree_ref(tag)
     if commit != existing or not repository.ref(given):
-        updates = [RefUpdate(given, commit, None)]
+        updates = [RefUpdate(given, commit, None), *forget_spare(repository, tag)]
         if commit != existing:
             updates.append(RefUpdate(branch, commit, existing or ""))
         repository.update_refs(updates, "init")
     if repository.head() != branch:
         repository.set_head(branch)
+
+
+def forget_spare(repository: Repository, tag: str) -> list[RefUpdate]:
+    """Return what deletes the spare ref of an earlier session of this name, which the user deleted."""
+    spare = repository.ref(spare_ref(tag))
+    is_deleted = not (repository.ref(branch_ref(tag)) or repository.ref(journal_ref(tag)))
+    return [RefUpdate(spare_ref(tag), "0" * len(spare), None)] if spare and is_deleted else []
 
 
 def check_editable(repository: Repository, tag: str, editable: Sequence[str]) -> None:
@@ -150,12 +181,7 @@ _SHA = frozenset("0123456789abcdef")
 def resolve(
     session: Session, name: str, candidate: Callable[[int], str] = lambda _: ""
 ) -> Experiment:
-    """Return the experiment `name` means.
-
-    Args:
-        session: Whose experiments.
-        name: As the user types it.
-        candidate: Number -> sha of the candidate commit, for experiments whose kept commit is another.
+    """Return the experiment `name` means; `candidate` gives the sha of an experiment's candidate commit.
 
     Raises:
         UsageError: none, or more than one.

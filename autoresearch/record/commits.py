@@ -8,17 +8,11 @@ from autoresearch.errors import WorkError
 from autoresearch.paths import is_safe
 from autoresearch.record.git import EXECUTABLE, REGULAR, Entry, Repository
 from autoresearch.types import Decision, Experiment, Proposal, Session
-from autoresearch.util.text import clean_line, clean_text
+from autoresearch.util.text import clean_line, clean_text, redact
 
 
 def write_candidate(repository: Repository, proposal: Proposal, number: int, at: str) -> str:
     """Store a proposal's commit and return its sha; no ref moves.
-
-    Args:
-        repository: Where.
-        proposal: Whole texts of the files it changes.
-        number: Of the experiment, for the message.
-        at: Date of the commit.
 
     Returns:
         The sha; where nothing changes the parent, or "" for a proposer that was to change something.
@@ -29,7 +23,12 @@ def write_candidate(repository: Repository, proposal: Proposal, number: int, at:
     entries = repository.entries(proposal.parent)
     changed = dict(entries)
     for path, text in proposal.files.items():
-        _check_path(path)
+        if not is_safe(path):
+            raise WorkError(
+                f"`{clean_line(path)}` is no path inside the run directory",
+                hint="name files relative to it, as `[task] editable` does",
+                kind="record",
+            )
         is_executable = path in entries and entries[path].mode == EXECUTABLE
         blob = repository.write_blob(text.encode("utf-8", "replace"))
         changed[path] = Entry(EXECUTABLE if is_executable else REGULAR, blob)
@@ -57,15 +56,6 @@ def carry(
     return carried
 
 
-def _check_path(path: str) -> None:
-    if not is_safe(path):
-        raise WorkError(
-            f"`{clean_line(path)}` is no path inside the run directory",
-            hint="name files relative to it, as `[task] editable` does",
-            kind="record",
-        )
-
-
 _SUBJECT = 72
 _MAGIC = re.compile(
     r"^(?=---|diff |Index: |\*\*\* |@@ |#|>8|[A-Za-z][A-Za-z0-9-]*:|\(cherry picked)", re.MULTILINE
@@ -88,15 +78,7 @@ def kept_message(
     decision: Decision | None,
     setup: str,
 ) -> str:
-    """Return the message of a kept experiment's commit.
-
-    Args:
-        experiment: With all its trials.
-        session: As it was before the keep; its best is the reference.
-        reason: Why it is kept.
-        decision: The keep rule's answer.
-        setup: Key of the setup it was measured in.
-    """
+    """Return the message of a kept experiment's commit; the best of `session` is the reference."""
     bpb = experiment.val_bpb
     outcome = []
     if bpb is not None:
@@ -131,7 +113,7 @@ def revert_message(description: str, numbers: list[int], to: str) -> str:
 
 
 def _subject(text: str) -> str:
-    line = clean_line(text, 1000)
+    line = clean_line(redact(text), 1000)
     if len(line) > _SUBJECT:
         line = line[: _SUBJECT - 3].rsplit(" ", 1)[0] + "..."
     return _MAGIC.sub(" ", line).strip() or "change"
@@ -139,7 +121,7 @@ def _subject(text: str) -> str:
 
 def _body(text: str) -> str:
     paragraphs = []
-    for line in clean_text(text, 4000).split("\n"):
+    for line in clean_text(redact(text), 4000).split("\n"):
         paragraphs.extend(textwrap.wrap(line, 88, break_on_hyphens=False) or [""])
     return _MAGIC.sub("  ", "\n".join(paragraphs).strip("\n"))
 

@@ -28,23 +28,13 @@ class Exported:
 
 
 def export(record: Record, name: str = "best", folder: Path | None = None) -> Exported:
-    """Write an experiment to a folder.
-
-    Args:
-        record: The session.
-        name: As `Record.resolve` takes it.
-        folder: None: `export-<tag>-<number>` in the run directory.
+    """Write an experiment to a folder, by default `export-<tag>-<number>` in the run directory.
 
     Raises:
         UsageError: no such experiment, or the folder is not empty.
         WorkError: the folder cannot be written (kind `disk`).
     """
-    experiment = record.resolve(name)
-    if not experiment.commit:
-        raise UsageError(
-            f"experiment {experiment.number} made no commit ({experiment.reason})",
-            hint=f"see `autoresearch show {experiment.number}`",
-        )
+    experiment = record.with_commit(name)
     session = record.session()
     folder = folder or record.run_directory.root / f"export-{record.tag}-{experiment.number}"
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):

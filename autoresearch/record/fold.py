@@ -15,16 +15,18 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar, cast
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.events import SCHEMA, Proposed, SessionStarted, parse_time
+from autoresearch.events import SCHEMA, parse_time
 from autoresearch.types import (
     Alert,
     Busy,
+    Candidate,
     Confirmation,
     CurvePoint,
     Decision,
     Experiment,
     Outcome,
     Revert,
+    Run,
     Session,
     SessionNote,
     Setup,
@@ -44,7 +46,7 @@ class _Draft:
     def __init__(self, fields: dict[str, Any], trials: list[list[Any]]) -> None:
         self.fields = fields
         self.trials = trials
-        """`[result, setup, started_at, event, confirmation]` each."""
+        """`[result, setup, started_at, event, confirmation, purpose]` each."""
         self.built: Experiment | None = None
 
     def build(self) -> Experiment:
@@ -91,16 +93,11 @@ class Fold:
         self._best = 0
         self._tip = ""
 
-    _STATE = (
-        "journal", "num_events", "is_open", "_session", "_setups", "_confirmations", "_notes",
-        "_alerts", "_busy", "_open_busy", "_other", "_clock", "_reverts", "_best", "_tip",
-    )  # fmt: skip
-
     def dump(self) -> dict[str, Any]:
         """Return the whole state as JSON values."""
-        state = {name.lstrip("_"): getattr(self, name) for name in self._STATE}
         drafts = [[d.fields, d.trials] for d in self._experiments.values()]
-        return {"version": FOLD_VERSION, "tag": self.tag, **state, "experiments": drafts}
+        state = {name.lstrip("_"): value for name, value in vars(self).items()}
+        return {**state, "version": FOLD_VERSION, "experiments": drafts}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> "Fold | None":
@@ -108,18 +105,13 @@ class Fold:
         if state.get("version") != FOLD_VERSION:
             return None
         fold = cls(str(state["tag"]))
-        for name in cls._STATE:
-            setattr(fold, name, state[name.lstrip("_")])
-        for fields, trials in state["experiments"]:
-            fold._experiments[int(fields["number"])] = _Draft(fields, trials)
+        vars(fold).update({name: state[name.lstrip("_")] for name in vars(fold)})
+        drafts = state["experiments"]
+        fold._experiments = {int(fields["number"]): _Draft(fields, t) for fields, t in drafts}
         return fold
 
     def apply(self, sha: str, line: str) -> None:
-        """Take in the journal's next event.
-
-        Args:
-            sha: The journal commit.
-            line: Its message: one line of JSON.
+        """Take in the journal's next event: a commit and its message, one line of JSON.
 
         Raises:
             PrerequisiteError: a newer version of autoresearch wrote it.
@@ -223,7 +215,7 @@ class Fold:
             self._busy = self._all_busy()
         self._open_busy = {}
         is_unsafe = self._session.get("is_unsafe") or event.get("is_unsafe", False)
-        names = (shape_of(Session).names & shape_of(SessionStarted).names) - {"tag", "tip"}
+        names = {"setup", *shape_of(Run).names}
         self._session |= {name: event[name] for name in names & event.keys()}
         self._session |= {"is_unsafe": bool(is_unsafe), "ended_at": ""}
         self._session.setdefault("started_at", event["at"])
@@ -243,13 +235,9 @@ class Fold:
 
     def _on_proposed(self, sha: str, event: dict[str, Any]) -> None:
         number = int(event["number"])
-        names = shape_of(Experiment).names & shape_of(Proposed).names
-        fields = {name: event[name] for name in names if event.get(name)}
+        idea = shape_of(Candidate)
+        fields = {n: event[n] for n in idea.names if n in idea.required or event.get(n)}
         fields |= {
-            "number": number,
-            "commit": event["commit"],
-            "parent": event["parent"],
-            "description": event["description"],
             "candidate": event["commit"],
             "state": State.PROPOSED.value,
             "usage": event.get("usage", {}),
@@ -271,7 +259,10 @@ class Fold:
         result = event["result"]
         outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
-        draft.trials.append([result, event["setup"], event["started_at"], sha, confirmation])
+        purpose = event.get("purpose", "")
+        draft.trials.append(
+            [result, event["setup"], event["started_at"], sha, confirmation, purpose]
+        )
         if self.is_open:
             self._add_busy(result, is_confirmation=bool(confirmation))
         if confirmation:

@@ -1,7 +1,7 @@
 """The only door to git: objects, refs, diffs, merges and the index of one repository, by plumbing commands.
 
 How a command runs, and what of the user's configuration it does not see, is in `git_command.py`. Free text goes in
-on standard input. Only `remote.push` sees the user's configuration, because it needs addresses and keys.
+on standard input. Only `remote.push` sees the user's configuration, because it needs keys and proxies.
 
 A `Repository` may be used from several threads.
 """
@@ -224,11 +224,11 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
 
     def files_at(self, commit: str) -> dict[str, bytes]:
         """Return every regular file of a commit: path -> content."""
-        return {
-            path: self.blob(entry.sha)
-            for path, entry in self.entries(commit).items()
-            if entry.is_file
-        }
+        return self.contents(self.entries(commit))
+
+    def contents(self, entries: Mapping[str, Entry]) -> dict[str, bytes]:
+        """Return the regular files among entries: path -> content."""
+        return {path: self.blob(entry.sha) for path, entry in entries.items() if entry.is_file}
 
     def file_at(self, commit: str, path: str) -> bytes | None:
         """Return one file of a commit, None where it has none."""
@@ -273,14 +273,7 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
         return self._line("hash-object", "-w", "-t", "tree", "--stdin", stdin=content)
 
     def write_commit(self, tree: str, parents: Iterable[str], message: str, at: str) -> str:
-        """Store a commit and return its sha; no ref moves.
-
-        Args:
-            tree: Sha of its tree.
-            parents: Shas, the first one first.
-            message: Any text without NUL.
-            at: UTC time, ISO 8601; the date of author and committer.
-        """
+        """Store a commit and return its sha; no ref moves. `message` holds no NUL, `at` is UTC, ISO 8601."""
         args = [tree, *(f"-p{parent}" for parent in parents), "-F-"]
         who = dict(zip(("NAME", "EMAIL", "DATE"), (*AUTHOR, at), strict=True))
         identity = {
@@ -335,12 +328,7 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
     # History
 
     def chain(self, tip: str, after: str | None = None) -> Iterator[tuple[str, list[str], str]]:
-        """Yield (sha, parents, message) along first parents, oldest first.
-
-        Args:
-            tip: The newest commit.
-            after: A commit of the chain; only what came after it.
-        """
+        """Yield (sha, parents, message) along first parents, oldest first, of what came after a commit."""
         commits = [tip, f"^{after}"] if after else [tip]
         how = ("--first-parent", "--reverse", "--format=%P%x00%B%x00")
         parts = self.run("rev-list", *how, *commits).split(b"\0")
@@ -354,9 +342,13 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
 
     # Differences
 
-    def diff(self, a: str, b: str, paths: Sequence[str] = ()) -> str:
-        """Return the unified diff from commit `a` to commit `b`; `git apply` takes it."""
-        how = ("-p", "-U3", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+    def diff(self, a: str, b: str, paths: Sequence[str] = (), *, is_words: bool = False) -> str:
+        """Return the unified diff from commit `a` to commit `b`; `git apply` takes it.
+
+        With `is_words` it shows changed words as `[-old-]{+new+}` within the lines, and cannot be applied.
+        """
+        how = ["-p", "-U3", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+        how += ["--word-diff-regex=[[:alnum:]_.]+|[^[:space:]]"] if is_words else []
         return self._diff_tree(how, a, b, paths).decode("utf-8", "replace")
 
     def count_lines(self, a: str, b: str, paths: Sequence[str] = ()) -> tuple[int, int]:

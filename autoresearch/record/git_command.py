@@ -1,8 +1,9 @@
 """Runs git commands: their environment, their errors, and the helper process that reads objects.
 
 Every command runs with an explicit repository and index, the configuration of user and system off, no hooks, no
-replace refs, no external diffs, no signing, and everything fsynced before it is reported as done (before git 2.36,
-objects only). Repository settings that could still matter are overridden one by one.
+replace refs, no external diffs, no signing, no transport to anywhere, an allow-list of variables, and everything
+fsynced before it is reported as done (before git 2.36, objects only). Repository settings that could still matter are
+overridden one by one.
 
 Why not GitPython, which `remote.push` uses: its objects, refs and index, and its `get_object_data`, fail in a SHA-256
 repository; `Git.execute` passes every `GIT_*` variable of the process on and cannot unset one; its helper process is
@@ -26,6 +27,9 @@ OLDEST_GIT = (2, 32)
 _OLDEST = ".".join(map(str, OLDEST_GIT))
 FLUSHING_GIT = (2, 36)
 """The first that flushes refs too; it warns about the setting of those before."""
+
+_PASSED = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DEVELOPER_DIR")
+"""All that git sees of the environment: no keys, should a repository make it start something after all."""
 
 _FLUSH = {"core.fsync": "all", "core.fsyncMethod": "fsync"}
 _FLUSH_OBJECTS = {"core.fsyncObjectFiles": "true"}
@@ -103,7 +107,7 @@ def _version_of(path: str | None) -> tuple[int, ...]:
 def git_environment(
     root: Path, git_dir: Path | None = None, common_dir: Path | None = None
 ) -> dict[str, str]:
-    """Return the whole environment of a git command: the user's, less everything git would read.
+    """Return the whole environment of a git command: nothing that git would read of the user's.
 
     Args:
         root: Its working tree.
@@ -114,7 +118,10 @@ def git_environment(
         PrerequisiteError: git is missing or too old.
     """
     fixed = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},
+        **{name: os.environ[name] for name in _PASSED if name in os.environ},
+        # A missing object may name a remote to fetch it from, and that a command to run.
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_SYSTEM": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -151,15 +158,7 @@ def run_git(
     ok: Iterable[int] = (0,),
     kept_open: Sequence[int] = (),
 ) -> tuple[int, bytes]:
-    """Run git in `root` and return its exit code, one of `ok`, and what it printed.
-
-    Args:
-        args: Of git.
-        stdin: Its input.
-        environment: As `git_environment` gives it.
-        root: Where it runs.
-        ok: Exit codes that are no failure.
-        kept_open: Descriptors that it inherits.
+    """Run git in `root` and return its exit code, one of `ok`, and what it printed; it inherits `kept_open`.
 
     Raises:
         PrerequisiteError: git is missing.

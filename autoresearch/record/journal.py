@@ -1,7 +1,8 @@
 """The journal of one session in git: appended events under a write lock, with an index for fast reading.
 
 `refs/autoresearch/<tag>/journal` is a chain of commits with one event each: one line of JSON as the message, the
-event's small files as the tree, the experiment's commit as a second parent.
+event's small files as the tree, the experiment's commit as a second parent. `refs/autoresearch-spare/<tag>` moves with
+it and stands in where it was deleted.
 
 Guarantees: when `append` returns, the event is on the disk and the refs that move with it have moved; or it raises, and
 none of that happened. Errors of the listener do not affect the write.
@@ -20,9 +21,16 @@ from autoresearch.paths import RunDirectory, is_safe
 from autoresearch.record.fold import Fold, without_gc
 from autoresearch.record.git import REGULAR, Entry, RefUpdate, Repository
 from autoresearch.record.git_command import GitKilledError
-from autoresearch.record.refs import branch_ref, hand_ref, journal_ref, worktree_ref
+from autoresearch.record.refs import (
+    FETCH,
+    branch_ref,
+    hand_ref,
+    journal_ref,
+    spare_ref,
+    worktree_ref,
+)
 from autoresearch.util.locks import Lock, write_lock_path
-from autoresearch.util.text import clean_json, clean_line
+from autoresearch.util.text import clean_json, clean_line, redact
 
 _MAX_EVENT_BYTES = 900_000
 _MAX_FILE_BYTES = 1_000_000
@@ -47,7 +55,12 @@ class Journal:
     @property
     def exists(self) -> bool:
         """Whether anything is recorded; a clone has nothing before the record is fetched."""
-        return self._repository.ref(self._ref) is not None
+        return self.tip() is not None
+
+    def tip(self) -> str | None:
+        """Return the newest event's commit: by the ref, else by the spare one, else as this process read it."""
+        refs = (self._ref, spare_ref(self._tag), self._fold.journal)
+        return next(filter(None, map(self._repository.ref, filter(None, refs))), None)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -76,7 +89,11 @@ class Journal:
         """
         with self.writing():
             line = _line(event)
-            journal = self._repository.ref(self._ref)
+            journal = self.tip()
+            if journal and self._repository.ref(self._ref) is None:
+                self._repository.update_refs([RefUpdate(self._ref, journal, "")], "restore")
+                text = f"`{self._ref}` was deleted by another program; nothing is lost, it is written again"
+                journal = self.append(Alerted(text=text, command=FETCH))
             tree = self._tree(files or {})
             if journal is None and commit is not None:  # its first parent must be the chain
                 opened = json.dumps({"v": SCHEMA, "type": "opened", "at": event.at})
@@ -86,7 +103,8 @@ class Journal:
             parents = [sha for sha in (journal, commit) if sha]
             sha = self._repository.write_commit(tree, parents, line + "\n", event.at)
             update = RefUpdate(self._ref, sha, journal or "")
-            self._repository.update_refs([update, *moves], event.type)
+            spare = RefUpdate(spare_ref(self._tag), sha, None)
+            self._repository.update_refs([update, spare, *moves], event.type)
             if self._fold.journal == (journal or ""):
                 self._fold.apply(sha, line)
             self._tell(event)
@@ -110,7 +128,7 @@ class Journal:
 
     def fold(self) -> Fold:
         """Return the fold of all events there are now; cheap when nothing changed."""
-        tip = self._repository.ref(self._ref)
+        tip = self.tip()
         if tip == (self._fold.journal or None):
             return self._fold
         if tip is None:
@@ -144,7 +162,7 @@ class Journal:
 
 def _line(event: Event) -> str:
     payload = clean_json(event.to_json())
-    line = json.dumps(payload, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    line = redact(json.dumps(payload, ensure_ascii=True, separators=(",", ":"), allow_nan=False))
     if len(line) > _MAX_EVENT_BYTES:
         raise WorkError(
             f"an event of kind `{event.type}` has {len(line)} bytes, more than {_MAX_EVENT_BYTES}",
@@ -154,7 +172,8 @@ def _line(event: Event) -> str:
 
 
 def _cut(content: bytes) -> bytes:
-    """Return the small file of an event, cut in the middle if it is not small."""
+    """Return the small file of an event without secrets, cut in the middle if it is not small."""
+    content = redact(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     if len(content) <= _MAX_FILE_BYTES:
         return content
     half = _MAX_FILE_BYTES // 2
@@ -270,29 +289,22 @@ def _unmark(mark: Path) -> None:
         mark.unlink(missing_ok=True)
 
 
-def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
+def clear_wreck(repository: Repository, tag: str, mark: Path) -> None:
     """Remove the lock files a killed writer of ours left; the caller holds the write lock.
 
-    Args:
-        repository: Where.
-        tag: Whose refs.
-        mark: If it exists, a writer died in the middle, and the locks of the branch, of HEAD and of the index that
-            are younger than the mark are its own.
-
-    Returns:
-        What was removed.
+    If `mark` exists, a writer died in the middle, and the locks of the branch, of HEAD and of the index that are
+    younger than the mark are its own.
 
     Raises:
         WorkError: a wreck is in a folder that cannot be written (kind `disk`).
     """
     common, own = repository.common_dir, repository.git_dir
-    ours = [common / f"{ref(tag)}.lock" for ref in (journal_ref, worktree_ref, hand_ref)]
+    ours = [common / f"{ref(tag)}.lock" for ref in (journal_ref, spare_ref, worktree_ref, hand_ref)]
     shared = [common / f"{branch_ref(tag)}.lock", own / "HEAD.lock", own / "index.lock"]
     marked_at = _modified(mark)
     candidates = [(path, _OLD_SECONDS if marked_at is None else _ORPHAN_SECONDS) for path in ours]
     if marked_at is not None:
         candidates += [(p, _ORPHAN_SECONDS) for p in shared if (_modified(p) or 0) >= marked_at]
-    removed = []
     for path, limit in candidates:
         while (at := _modified(path)) is not None:
             if abs(time.time() - at) >= limit:
@@ -300,10 +312,8 @@ def clear_wreck(repository: Repository, tag: str, mark: Path) -> list[Path]:
                     path.unlink(missing_ok=True)
                 except OSError as exc:
                     raise _cannot_write(path.parent, exc) from exc
-                removed.append(path)
                 break
             time.sleep(0.05)
-    return removed
 
 
 def _modified(path: Path) -> float | None:

@@ -28,6 +28,7 @@ from autoresearch.record.fold import (
     PROGRAM_FILE,
     curve_from_bytes,
     curve_to_bytes,
+    make,
     result_to_json,
 )
 from autoresearch.record.git import RefUpdate, Repository
@@ -41,6 +42,7 @@ from autoresearch.types import (
     Decision,
     Experiment,
     Proposal,
+    Purpose,
     Session,
     TrialResult,
     Verdict,
@@ -62,6 +64,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
         self._journal = Journal(run_directory, repository, tag)
         self._lock = self._journal.lock
         self.writing, self.append = self._journal.writing, self._journal.append
+        self.journal_tip = self._journal.tip
         self.files, self.diff = repository.files_at, repository.diff
         self._editable: tuple[str, ...] | None = None
         self._built: tuple[object, Session] | None = None
@@ -92,21 +95,22 @@ class Record(contextlib.AbstractContextManager["Record"]):
         return cls(run_directory, repository, tag)
 
     @classmethod
-    def create(cls, run_directory: RunDirectory, tag: str, paths: Sequence[str]) -> Self:
+    def create(
+        cls,
+        run_directory: RunDirectory,
+        tag: str,
+        paths: Sequence[str],
+        replaced: Sequence[str] = (),
+    ) -> Self:
         """Make branch `autoresearch/<tag>` with the given files of the working tree, or open it where it is.
 
-        As `branches.begin_branch` says.
-
-        Args:
-            run_directory: Where; a repository is made if there is none.
-            tag: Name of the session.
-            paths: Files to commit, relative to the run directory.
+        A repository is made if there is none; the rest is as `branches.begin_branch` says.
         """
         repository = Repository.init(run_directory.root, tag)
         record = cls(run_directory, repository, tag)
         ensure_state(run_directory)
         with record.writing():
-            begin_branch(repository, tag, paths, now())
+            begin_branch(repository, tag, paths, now(), replaced)
         return record
 
     def close(self) -> None:
@@ -230,18 +234,23 @@ class Record(contextlib.AbstractContextManager["Record"]):
             UsageError: neither.
         """
         try:
-            experiment = self.resolve(name)
+            self.resolve(name)
         except UsageError:
             commit = self.repository.rev_parse(name)
             if commit is None:
                 raise
             return commit
+        return self.with_commit(name).commit
+
+    def with_commit(self, name: str) -> Experiment:
+        """Return the experiment the user means, as `resolve` does; refuses one that made no commit."""
+        experiment = self.resolve(name)
         if not experiment.commit:
             raise UsageError(
                 f"experiment {experiment.number} made no commit ({experiment.reason})",
                 hint=f"see `autoresearch show {experiment.number}`",
             )
-        return experiment.commit
+        return experiment
 
     # Writing
 
@@ -253,13 +262,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
         *,
         moves: Sequence[RefUpdate] = (),
     ) -> Experiment:
-        """Store a proposal before it is tried: its commit, then its event.
-
-        Args:
-            proposal: Whole texts of the files it changes.
-            number: The next free one.
-            program: program.md as the proposer saw it.
-            moves: Further refs to move in the transaction of the event.
+        """Store a proposal before it is tried: its commit, then its event, and `moves` with it.
 
         Raises:
             WorkError: the number is taken.
@@ -274,27 +277,10 @@ class Record(contextlib.AbstractContextManager["Record"]):
             return self.session().experiment(number)
 
     def rebase(self, number: int, files: Mapping[str, str], onto: str) -> None:
-        """Store a proposal again on a parent: its number and cost stay, its trials so far no longer count.
-
-        Args:
-            number: Of the experiment.
-            files: Whole texts of the editable files, carried over.
-            onto: The new parent.
-        """
+        """Store a proposal again on parent `onto`: number and cost stay, its trials so far no longer count."""
         with self._lock:
-            old = self.session().experiment(number)
-            proposal = Proposal(
-                description=old.description,
-                files=files,
-                parent=onto,
-                proposer=old.proposer,
-                model=old.model,
-                hypothesis=old.hypothesis,
-                expected_effect=old.expected_effect,
-                theme=old.theme,
-                parameters=old.parameters,
-                usage=old.usage,
-            )
+            said = vars(self.session().experiment(number))
+            proposal = make(Proposal, said, files=files, parent=onto, note="")
             self._store(proposal, number, {}, b"", ())
 
     def _store(
@@ -311,21 +297,17 @@ class Record(contextlib.AbstractContextManager["Record"]):
         added = removed = 0
         if commit and commit != proposal.parent:
             added, removed = self.repository.count_lines(proposal.parent, commit)
-        event = Proposed(
+        event = make(
+            Proposed,
+            vars(proposal),
             at=at,
             number=number,
             commit=commit,
-            parent=proposal.parent,
             identity=self.identity(self.editable_files(commit)) if commit else "",
-            proposer=proposal.proposer,
             model=clean_line(proposal.model),
             description=clean_line(proposal.description),
-            hypothesis=proposal.hypothesis,
-            expected_effect=proposal.expected_effect,
             theme=clean_line(proposal.theme),
             note=clean_text(proposal.note, 2000),
-            parameters=dict(proposal.parameters),
-            usage=asdict(proposal.usage),
             lines_added=added,
             lines_removed=removed,
             program=self.repository.write_blob(program) if program else "",
@@ -350,6 +332,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
         setup: str,
         started_at: str,
         confirmation: str = "",
+        purpose: Purpose = Purpose.CANDIDATE,
     ) -> str:
         """Store a trial's result, its curve and the end of its log; returns the journal commit."""
         files = {}
@@ -365,6 +348,7 @@ class Record(contextlib.AbstractContextManager["Record"]):
                 started_at=started_at,
                 result=result_to_json(result),
                 confirmation=confirmation,
+                purpose=purpose,
             )
             return self.append(event, files=files)
 
@@ -444,6 +428,14 @@ class Record(contextlib.AbstractContextManager["Record"]):
     def alert(self, text: str, command: str = "") -> str:
         """Record something the user should know."""
         return self.append(Alerted(text=clean_line(text, 1000), command=clean_line(command)))
+
+    def tell(self, about: str, text: str, command: str = "", *, is_over: bool = False) -> bool:
+        """Record an alert under a key once until it is over, and its end once; whether it did."""
+        told = [alert for alert in self.session().alerts if alert.about == about]
+        is_new = is_over == (bool(told) and not told[-1].is_over)
+        if is_new:
+            self.append(Alerted(text=text, command=command, about=about, is_over=is_over))
+        return is_new
 
     # The user's side
 

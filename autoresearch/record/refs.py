@@ -6,8 +6,8 @@ from autoresearch.errors import UsageError
 
 REFS = "refs/autoresearch/"
 BRANCHES = "refs/heads/autoresearch/"
-FETCH = "git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'"
-"""What makes the record visible in a clone."""
+FETCH = "git fetch --no-prune origin 'refs/autoresearch/*:refs/autoresearch/*'"
+"""What makes the record visible in a clone; with `fetch.prune` it would delete the sessions that were not pushed."""
 
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -45,6 +45,11 @@ def branch_ref(tag: str) -> str:
 def journal_ref(tag: str) -> str:
     """Return the full ref of a session's journal."""
     return f"{REFS}{tag}/journal"
+
+
+def spare_ref(tag: str) -> str:
+    """Return the second ref on the journal, out of reach of a `fetch` that prunes."""
+    return f"refs/autoresearch-spare/{tag}"
 
 
 def worktree_ref(tag: str) -> str:

@@ -26,40 +26,26 @@ from autoresearch.util.text import clean_line
 
 COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 _ALIASES = {
-    "commit_hash": "commit",
-    "sha": "commit",
-    "hash": "commit",
-    "bpb": "val_bpb",
-    "score": "val_bpb",
-    "memory": "memory_gb",
-    "mem_gb": "memory_gb",
-    "peak_memory_gb": "memory_gb",
-    "peak_vram_gb": "memory_gb",
-    "vram_gb": "memory_gb",
-    "peak_vram_mb": "memory_mb",
-    "peak_memory_mb": "memory_mb",
-    "memory_mb": "memory_mb",
-    "verdict": "status",
-    "result": "status",
-    "desc": "description",
-    "change": "description",
+    alias: name
+    for name, aliases in {
+        "commit": "commit_hash sha hash",
+        "val_bpb": "bpb score",
+        "memory_gb": "memory mem_gb peak_memory_gb peak_vram_gb vram_gb",
+        "memory_mb": "peak_vram_mb peak_memory_mb memory_mb",
+        "status": "verdict result",
+        "description": "desc change",
+    }.items()
+    for alias in aliases.split()
 }
 _STATUS = {
-    "keep": Verdict.KEEP,
-    "kept": Verdict.KEEP,
-    "baseline": Verdict.KEEP,
-    "discard": Verdict.DISCARD,
-    "discarded": Verdict.DISCARD,
-    "revert": Verdict.DISCARD,
-    "reverted": Verdict.DISCARD,
-    "crash": Verdict.CRASH,
-    "crashed": Verdict.CRASH,
-    "fail": Verdict.CRASH,
-    "failed": Verdict.CRASH,
-    "error": Verdict.CRASH,
-    "oom": Verdict.CRASH,
-    "timeout": Verdict.CRASH,
-    "invalid": Verdict.INVALID,
+    word: verdict
+    for verdict, words in {
+        Verdict.KEEP: "keep kept baseline",
+        Verdict.DISCARD: "discard discarded revert reverted",
+        Verdict.CRASH: "crash crashed fail failed error oom timeout",
+        Verdict.INVALID: "invalid",
+    }.items()
+    for word in words.split()
 }
 
 
@@ -70,10 +56,7 @@ def to_tsv(session: Session) -> str:
         if experiment.verdict is None:
             continue
         bpb = experiment.val_bpb
-        memory = max(
-            (t.result.peak_memory_mb or 0.0 for t in experiment.trials if not t.confirmation),
-            default=0.0,
-        )
+        memory = experiment.peak_memory_mb or 0.0
         status = "crash" if experiment.verdict is Verdict.INVALID else str(experiment.verdict)
         is_scored = bpb is not None and experiment.verdict in (Verdict.KEEP, Verdict.DISCARD)
         rows.append(

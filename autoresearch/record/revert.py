@@ -17,8 +17,6 @@ from autoresearch.record.record import Record
 from autoresearch.record.refs import branch_ref
 from autoresearch.types import Experiment, Session, Verdict
 
-Files = dict[str, Entry]
-
 
 @dataclass(frozen=True)
 class RevertPlan:
@@ -54,7 +52,7 @@ def plan(record: Record, name: str | None = None, *, to: str | None = None) -> R
     if to is not None:
         return _plan_to(record, session, tip, to)
     experiment = _kept(record, name or "best")
-    state = _inverse(record.repository, experiment, record.repository.entries(tip))
+    state = inverse(record.repository, experiment, record.repository.entries(tip))
     if state is None:
         raise _conflict(record, session, experiment, tip)
     if state == record.repository.entries(tip):
@@ -162,10 +160,10 @@ def _kept(record: Record, name: str) -> Experiment:
     return experiment
 
 
-def _inverse(
+def inverse(
     repository: Repository, experiment: Experiment, state: Mapping[str, Entry]
-) -> Files | None:
-    """Return `state` without the change an experiment made, None if they collide."""
+) -> dict[str, Entry] | None:
+    """Return the files of `state` without the change an experiment made, None if they collide."""
     parent = repository.parents(experiment.commit)[0]
     after, before = repository.entries(experiment.commit), repository.entries(parent)
     result = dict(state)
@@ -213,7 +211,7 @@ def dependents(record: Record, session: Session, experiment: Experiment, tip: st
     while True:
         state = repository.entries(tip)
         for item in [*sorted(found, key=lambda e: -e.number), experiment]:
-            undone = _inverse(repository, item, state)
+            undone = inverse(repository, item, state)
             if undone is None:
                 culprit = _first_in_the_way(repository, item, [e for e in later if e not in found])
                 break
@@ -237,8 +235,8 @@ def _first_in_the_way(
     for other in later:
         before = repository.entries(repository.parents(other.commit)[0])
         if (
-            _inverse(repository, experiment, repository.entries(other.commit)) is None
-            and _inverse(repository, experiment, before) is not None
+            inverse(repository, experiment, repository.entries(other.commit)) is None
+            and inverse(repository, experiment, before) is not None
         ):
             return other
     mine = touched(experiment)

@@ -2,7 +2,7 @@
 
 from autoresearch.errors import AutoresearchError, UsageError
 from autoresearch.paths import RunDirectory
-from autoresearch.record.branches import session_tags
+from autoresearch.record.branches import forget_spare, session_tags
 from autoresearch.record.git import RefUpdate, Repository
 from autoresearch.record.journal import writing
 from autoresearch.record.record import Record
@@ -24,10 +24,7 @@ def sessions(run_directory: RunDirectory) -> list[Session]:
 def begin_from(run_directory: RunDirectory, tag: str, source: str) -> Record:
     """Make session `tag` begin with an old result, and give the working tree its files.
 
-    Args:
-        run_directory: Where.
-        tag: Name of the new session.
-        source: A tag (its best), an experiment of the current session (`best`, `12`), or any commit.
+    `source` is a tag (its best), an experiment of the current session (`best`, `12`), or any commit.
 
     Raises:
         UsageError: the session exists, `source` means nothing, or the working tree holds edits.
@@ -83,6 +80,7 @@ def _switch(record: Record, commit: str) -> None:
         updates = [
             RefUpdate(branch_ref(record.tag), commit, ""),
             RefUpdate(worktree_ref(record.tag), here, None),
+            *forget_spare(repository, record.tag),
         ]
         repository.update_refs(updates, "begin")
     repository.set_head(branch_ref(record.tag))

@@ -239,13 +239,26 @@ class WorkTree:
 
     def store_hand_edit(self, edit: HandEdit, at: str) -> str:
         """Store a hand edit as a commit on its base and return it; no ref moves."""
-        entries = self._repository.entries(edit.base)
-        for path, text in edit.files.items():
-            mode = entries[path].mode if path in entries else REGULAR
-            entries[path] = Entry(mode, self._repository.write_blob(text.encode()))
-        tree = self._repository.write_tree(entries)
+        tree = self._repository.write_tree(self._with(edit.files, edit.base))
         parents = [edit.base, *filter(None, [self.taken()])]
         return self._repository.write_commit(tree, parents, "hand edit\n", at)
+
+    def commit(self, files: Mapping[str, str], tip: str, at: str) -> str:
+        """Commit these files of the working tree on the branch, as `git commit` does, and return the commit."""
+        entries = self._with(files, tip)
+        tree = self._repository.write_tree(entries)
+        commit = self._repository.write_commit(tree, [tip], f"{', '.join(files)}: my version\n", at)
+        self._repository.stage({path: entries[path] for path in files})
+        moves = [RefUpdate(self._branch, commit, tip), RefUpdate(self._given_ref, commit, None)]
+        self._repository.update_refs(moves, "baseline")
+        return commit
+
+    def _with(self, files: Mapping[str, str], base: str) -> dict[str, Entry]:
+        entries = self._repository.entries(base)
+        for path, text in files.items():
+            mode = entries[path].mode if path in entries else REGULAR
+            entries[path] = Entry(mode, self._repository.write_blob(text.encode()))
+        return entries
 
     def _set(self, ref: str, commit: str) -> None:
         self._repository.update_refs([RefUpdate(ref, commit, None)], "working tree")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from autoresearch.decision.scores import find
 from autoresearch.types import CurvePoint, Experiment, Session, Trial, Verdict
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ class Material:
 
 def gather(record: "Record", session: Session) -> Material:
     """Read the material of a session; what the record does not hold is left out."""
-    baseline = next((e for e in session.experiments if e.number == 0), None)
-    best = next((e for e in session.experiments if e.number == session.best), None)
+    baseline, best = find(session, 0), find(session, session.best)
     net = ""
     constants: tuple[tuple[str, str, str], ...] = ()
     if baseline and best and baseline.commit and best.commit and best.number != 0:
@@ -62,12 +62,16 @@ def first_trial(experiment: Experiment) -> Trial | None:
     return next(iter(good or experiment.trials), None)
 
 
+def last_scored(session: Session) -> Experiment | None:
+    """Return the newest experiment with a score."""
+    return next((e for e in reversed(session.experiments) if e.val_bpb is not None), None)
+
+
 def _curves(
     record: "Record", session: Session, wanted: list[Experiment | None]
 ) -> dict[int, tuple[CurvePoint, ...]]:
-    scored = [e for e in session.experiments if e.val_bpb is not None]
     found = {}
-    for e in [*wanted, *scored[-1:]]:
+    for e in [*wanted, last_scored(session)]:
         trial = first_trial(e) if e else None
         if e and trial and trial.event and e.number not in found:
             found[e.number] = record.curve(trial.event)

@@ -5,18 +5,13 @@ is text. Nothing a model wrote is read as mathematics or as a glyph the font doe
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-import math
+from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from autoresearch.types import Experiment, Verdict
 from autoresearch.ui.text import clean, fit
@@ -72,12 +67,12 @@ PAGE = Palette(
 """Sentinels that `_with_variables` replaces by `var(--plot-<name>)`."""
 
 
-def new_figure(width: float, height: float, palette: Palette) -> "tuple[Figure, Axes]":
-    """Return a figure of so many inches with bare axes."""
+def new_figure(height: float, palette: Palette) -> "tuple[Figure, Axes]":
+    """Return a figure of 9.6 inches by `height` with bare axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor="none", layout="constrained")
+    figure = Figure(figsize=(9.6, height), facecolor="none", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("none")
@@ -107,8 +102,6 @@ def svg(
         inline: For a page: CSS variables for colours, size by the page, no prolog.
         titles: Of points, as in `Drawing`.
     """
-    from html import escape
-
     import matplotlib as mpl
 
     out = io.StringIO()
@@ -135,8 +128,6 @@ def svg(
 
 def _with_titles(text: str, group: str, titles: Sequence[str]) -> str:
     """Give each point of a group a `<title>`, which browsers show and screen readers read."""
-    from html import escape
-
     start = text.find(f'<g id="{group}">')
     if start < 0:
         return text
@@ -168,23 +159,19 @@ MAX_LABELS = 14
 LABEL_CELLS = 34
 
 
-class Place(Protocol):
-    """An experiment and where it is drawn."""
+@dataclass(frozen=True)
+class Place:
+    """An experiment and where it is drawn, in data."""
+
+    experiment: Experiment
+    x: float
+    y: float
+    """NaN without a score."""
 
     @property
-    def experiment(self) -> Experiment:
-        """Which."""
-        ...
-
-    @property
-    def x(self) -> float:
-        """In data."""
-        ...
-
-    @property
-    def y(self) -> float:
-        """In data."""
-        ...
+    def is_scored(self) -> bool:
+        """Whether it has a place on the scale."""
+        return math.isfinite(self.y)
 
 
 def draw_labels(
@@ -247,6 +234,7 @@ def _place(
         zorder=6,
     )
     label.set_parse_math(False)
+    label.set_gid("label")
     offsets: list[tuple[float, float, Any, Any]] = [
         (-6, -3 - 9 * i, "right", "top") for i in range(9)
     ]
@@ -304,6 +292,7 @@ def _leader(axes: "Axes", anchor: Any, edge: Any, palette: Palette) -> None:
         linewidth=0.5,
         alpha=0.7,
         zorder=2,
+        gid="label-line",
     )
 
 

@@ -3,16 +3,100 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from autoresearch.decision.confirmation import carried
 from autoresearch.decision.scores import is_doubtful
 from autoresearch.report.assets import Material
-from autoresearch.report.content import Check, DiffLine, Failure, Miss, Rung, Theme, numbers
 from autoresearch.types import Decision, Experiment, Reason, Session, Verdict
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import question, word_of
-from autoresearch.ui.pages.diffs import stats
+from autoresearch.ui.pages.diffs import kind_of, stats
 from autoresearch.ui.summary import Summary
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """One line of a diff and what it is: `added`, `removed`, `place`, `heading` or nothing."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One kept experiment."""
+
+    number: int
+    commit: str
+    change: str
+    hypothesis: str
+    theme: str
+    delta: str
+    cumulative: str
+    p_real: str
+    expected: str
+    """Posterior mean and central 90 %, as decided: the gain with luck taken off."""
+    worth: str
+    """The best with it minus the best without it, on fresh seeds; empty if that was not tried."""
+    worth_interval: str
+    carries: str
+    """`carries`, `unclear` or `does not`; empty if not tried."""
+    memory: str
+    lines: str
+    is_doubtful: bool
+    diff: tuple[DiffLine, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer on fresh seeds."""
+
+    question: str
+    answer: str
+    is_good: bool
+    delta: str
+    interval: str
+    validation: str
+    gap: str
+    trials: str
+
+
+@dataclass(frozen=True)
+class Miss:
+    """One experiment that was not kept."""
+
+    number: int
+    change: str
+    delta: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Theme:
+    """What did not help under one theme."""
+
+    name: str
+    num: int
+    num_kept: int
+    nearest: Miss | None
+    misses: tuple[Miss, ...]
+    repeats: tuple[str, ...]
+    """`tried 4 times: weight decay 0.2`."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One reason for crashes or broken rules."""
+
+    verdict: str
+    reason: str
+    num: int
+    lost: str
+    numbers: str
+    detail: str
+    log_tail: str
+    log_number: int
 
 
 def rungs(s: Summary, material: Material) -> list[Rung]:
@@ -166,7 +250,7 @@ def failures(session: Session, material: Material) -> list[Failure]:
                 reason=f.clean(reason) or "unknown",
                 num=len(members),
                 lost=f.duration(sum(took) if (took := _seconds(members)) else None),
-                numbers=numbers([e.number for e in members]),
+                numbers=f.numbers([e.number for e in members]),
                 detail=f.clean(details[0]) if details else "",
                 log_tail="\n".join(line[:300] for line in tail.split("\n")[-30:]),
                 log_number=last.number,
@@ -180,17 +264,8 @@ MAX_DIFF_LINES = 400
 
 def diff_lines(diff: str) -> tuple[DiffLine, ...]:
     """Return the lines of a diff with their kinds, cut after `MAX_DIFF_LINES`."""
-    kinds = (
-        (("diff ", "index ", "--- ", "+++ ", "new file", "deleted file"), "heading"),
-        (("@@",), "place"),
-        (("+",), "added"),
-        (("-",), "removed"),
-    )
     lines = f.clean(diff, lines=True).rstrip("\n").split("\n") if diff else []
-    found = [
-        DiffLine(line[:1000], next((kind for starts, kind in kinds if line.startswith(starts)), ""))
-        for line in lines[:MAX_DIFF_LINES]
-    ]
+    found = [DiffLine(line[:1000], kind_of(line)) for line in lines[:MAX_DIFF_LINES]]
     if len(lines) > MAX_DIFF_LINES:
         found.append(DiffLine(f"... {len(lines) - MAX_DIFF_LINES} more lines", "heading"))
     return tuple(found)

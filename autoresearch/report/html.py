@@ -5,8 +5,8 @@ from datetime import datetime
 from autoresearch.paths import templates_directory
 from autoresearch.report import plot
 from autoresearch.report.assets import Material
-from autoresearch.report.build import build
 from autoresearch.report.canvas import PAGE, svg
+from autoresearch.report.content import build
 from autoresearch.types import Session
 from autoresearch.ui.summary import Summary
 
@@ -21,18 +21,10 @@ def render(
     now: datetime | None = None,
     is_watched: bool = False,
 ) -> str:
-    """Return the page.
-
-    Args:
-        session: The session.
-        material: Diffs, curves and logs; without it these parts are left out.
-        now: When it is made.
-        is_watched: The file is rewritten while the session runs: the page reloads itself.
-    """
+    """Return the page; one that is watched, because it is rewritten while the session runs, reloads itself."""
     import jinja2
 
-    material = material or Material()
-    view, summary = build(session, material, now)
+    view = build(session, material, now)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_directory()),
         autoescape=True,
@@ -41,13 +33,13 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    losses = plot.curve_labels(session, material.curves)
+    losses = plot.curve_labels(session, view.material.curves)
     figure = plot.loss_curves(losses, palette=PAGE)
     return environment.get_template(TEMPLATE).render(
         view=view,
-        refresh=REFRESH_SECONDS if is_watched and view.is_running else 0,
-        by_experiment=_staircase(session, summary, "experiment", view.plot_alt),
-        by_hour=_staircase(session, summary, "hour", view.plot_alt + ", over hours"),
+        refresh=REFRESH_SECONDS if is_watched and session.state == "running" else 0,
+        by_experiment=_staircase(session, view.summary, "experiment", view.plot_alt),
+        by_hour=_staircase(session, view.summary, "hour", view.plot_alt + ", over hours"),
         losses=svg(figure, salt="loss", label="Training loss: " + ", ".join(losses))
         if figure
         else "",

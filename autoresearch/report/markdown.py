@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from autoresearch.report.assets import Material
-from autoresearch.report.build import build
-from autoresearch.report.content import DiffLine, View
+from autoresearch.report.content import View, build
+from autoresearch.report.experiments import DiffLine
 from autoresearch.types import Session
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@!&])")
@@ -24,7 +24,7 @@ def escape(text: str) -> str:
 
 def render(session: Session, material: Material | None = None, now: datetime | None = None) -> str:
     """Return the report of a session."""
-    view, _ = build(session, material, now)
+    view = build(session, material, now)
     parts = [
         f"# autoresearch: {escape(view.title)}",
         "",
@@ -33,7 +33,7 @@ def render(session: Session, material: Material | None = None, now: datetime | N
         "\n>\n".join(f"> {escape(sentence)}" for sentence in view.verdict),
         "",
     ]
-    parts += [f"- **Caution:** {escape(mark)}" for mark in view.marks]
+    parts += [f"- **Caution:** {escape(mark)}" for mark in view.summary.marks]
     parts += [
         f"- {escape(text)}" + (f": {code(command)}" if command else "")
         for text, command in view.alerts
@@ -45,9 +45,9 @@ def render(session: Session, material: Material | None = None, now: datetime | N
         parts += ["", "## Where the time went", ""]
         parts += [f"- {escape(s.label)} {s.time} ({s.percent:.0f}%)" for s in view.night]
         parts += [f"- {escape(line)}" for line in view.spend]
-    if view.constants:
+    if view.material.constants:
         parts += ["", "## Constants that changed", ""]
-        rows = [[code(n), code(a or "-"), code(b or "-")] for n, a, b in view.constants]
+        rows = [[code(n), code(a or "-"), code(b or "-")] for n, a, b in view.material.constants]
         parts += _table(["constant", "baseline", "best"], rows)
     if view.net_diff:
         parts += ["", *_folded(f"Net change: {view.net_stat}", view.net_diff)]

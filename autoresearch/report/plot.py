@@ -4,27 +4,19 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from autoresearch.decision.scores import bpb_under, is_doubtful
+from autoresearch.decision.scores import find, is_doubtful
 from autoresearch.events import parse_time
-from autoresearch.report.canvas import LIGHT, Palette, draw_labels, new_figure, svg
-from autoresearch.types import Experiment, Session, Verdict, said
-from autoresearch.ui.summary import Summary
+from autoresearch.report.assets import last_scored
+from autoresearch.report.canvas import LIGHT, Palette, Place, draw_labels, drawable, new_figure, svg
+from autoresearch.types import CurvePoint, Session, Verdict, said
+from autoresearch.ui.charts import loss_points
+from autoresearch.ui.summary import Summary, summarize
 from autoresearch.ui.text import clean, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-from typing import TYPE_CHECKING
-
-from autoresearch.decision.scores import find
-from autoresearch.report.canvas import drawable
-from autoresearch.types import CurvePoint
-
-if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
@@ -39,19 +31,7 @@ class Drawing(NamedTuple):
     """Id of a group of points -> one text a point."""
 
 
-@dataclass(frozen=True)
-class _Point:
-    experiment: Experiment
-    x: float
-    y: float
-    """NaN without a score."""
-
-    @property
-    def is_scored(self) -> bool:
-        return math.isfinite(self.y)
-
-
-def _points(session: Session, x: XAxis) -> list[_Point]:
+def _points(session: Session, x: XAxis) -> list[Place]:
     setup = session.setup.key if session.setup else ""
     start = parse_time(session.started_at)
     points = []
@@ -64,9 +44,9 @@ def _points(session: Session, x: XAxis) -> list[_Point]:
             place = (at - start).total_seconds() / 3600 if at and start else None
         if place is None:
             continue
-        y = bpb_under(e, setup) if setup else e.val_bpb
+        y = e.bpb_under(setup) if setup else e.val_bpb
         y = y if y is not None else e.val_bpb
-        points.append(_Point(e, place, math.nan if y is None else y))
+        points.append(Place(e, place, math.nan if y is None else y))
     return points
 
 
@@ -76,29 +56,28 @@ def staircase(
     *,
     x: XAxis = "experiment",
     palette: Palette = LIGHT,
-    width: float = 9.6,
-    height: float = 4.8,
     title: bool = False,
 ) -> Drawing:
     """Draw the running best as a staircase, keeps labelled, discards faint, failures as ticks below.
 
-    Args:
-        session: What to draw; numbers under the current setup where there is one.
-        summary: Its summary, for the noise.
-        x: Experiments or hours.
-        palette: Colours.
-        width: Inches.
-        height: Inches.
-        title: Whether to write counts and gain above.
+    Numbers are those under the current setup where there is one. A title says counts and gain.
     """
-    figure, axes = new_figure(width, height, palette)
+    figure, axes = new_figure(4.8, palette)
     points = _points(session, x)
     steps = _staircase_points(points)
     scored = [p for p in points if p.is_scored]
     axes.set_xlabel("experiment" if x == "experiment" else "hours", color=palette.faint)
-    axes.set_ylabel("validation bits per byte (lower is better)", color=palette.faint)
+    what = "validation bits per byte (lower is better)"
+    axes.set_ylabel(what, color=palette.faint, gid="label-y")
     if not scored:
-        _plain_text(axes, 0.5, 0.5, "nothing measured yet", palette.faint, transform="axes")
+        axes.text(
+            0.5,
+            0.5,
+            "nothing measured yet",
+            color=palette.faint,
+            ha="center",
+            transform=axes.transAxes,
+        )
         axes.set_xticks([])
         axes.set_yticks([])
         return Drawing(figure, {})
@@ -136,7 +115,7 @@ def plot_title(summary: Summary) -> str:
     return text
 
 
-def _staircase_points(points: Sequence[_Point]) -> list[_Point]:
+def _staircase_points(points: Sequence[Place]) -> list[Place]:
     return [
         p
         for p in points
@@ -145,7 +124,7 @@ def _staircase_points(points: Sequence[_Point]) -> list[_Point]:
 
 
 def _limits(
-    steps: Sequence[_Point], scored: Sequence[_Point], noise: float | None
+    steps: Sequence[Place], scored: Sequence[Place], noise: float | None
 ) -> tuple[float, float]:
     """Return the y range: all of the staircase, and of the rest what does not flatten it."""
     values = [p.y for p in steps or scored]
@@ -158,7 +137,7 @@ def _limits(
 
 
 def _draw_steps(
-    axes: "Axes", steps: Sequence[_Point], right: float, noise: float | None, palette: Palette
+    axes: "Axes", steps: Sequence[Place], right: float, noise: float | None, palette: Palette
 ) -> None:
     if not steps:
         return
@@ -181,10 +160,11 @@ def _draw_steps(
     )
 
 
-def _draw_points(axes: "Axes", shown: Sequence[_Point], palette: Palette) -> dict[str, list[str]]:
+def _draw_points(axes: "Axes", shown: Sequence[Place], palette: Palette) -> dict[str, list[str]]:
     """Draw the scored experiments and return what to say of each, by the id of its group."""
     titles: dict[str, list[str]] = {}
-    groups: list[tuple[str, list[_Point], dict[str, Any]]] = [
+    standing = _staircase_points(shown)
+    groups: list[tuple[str, list[Place], dict[str, Any]]] = [
         (
             "discarded",
             [p for p in shown if p.experiment.verdict is not Verdict.KEEP],
@@ -192,12 +172,12 @@ def _draw_points(axes: "Axes", shown: Sequence[_Point], palette: Palette) -> dic
         ),
         (
             "kept",
-            [p for p in shown if _is_sure(p.experiment)],
+            [p for p in standing if not is_doubtful(p.experiment)],
             {"color": palette.keep, "s": 34, "zorder": 4, "linewidths": 0},
         ),
         (
             "kept, may be luck",
-            [p for p in shown if _is_unsure(p.experiment)],
+            [p for p in standing if is_doubtful(p.experiment)],
             {
                 "facecolors": "none",
                 "edgecolors": palette.doubtful,
@@ -224,16 +204,8 @@ def _draw_points(axes: "Axes", shown: Sequence[_Point], palette: Palette) -> dic
     return titles
 
 
-def _is_sure(e: Experiment) -> bool:
-    return e.verdict is Verdict.KEEP and not e.reverted_by and not is_doubtful(e)
-
-
-def _is_unsure(e: Experiment) -> bool:
-    return e.verdict is Verdict.KEEP and not e.reverted_by and is_doubtful(e)
-
-
 def _draw_edges(
-    axes: "Axes", points: Sequence[_Point], above: Sequence[_Point], palette: Palette
+    axes: "Axes", points: Sequence[Place], above: Sequence[Place], palette: Palette
 ) -> None:
     from matplotlib.transforms import blended_transform_factory
 
@@ -285,8 +257,6 @@ def _legend(axes: "Axes", palette: Palette) -> None:
 
 def to_bytes(session: Session, kind: str, *, x: XAxis = "experiment") -> bytes:
     """Return the staircase of a session as the bytes of a `png` or `svg` file, on white."""
-    from autoresearch.ui.summary import summarize
-
     figure, titles = staircase(session, summarize(session), x=x, title=True)
     if kind == "svg":
         return svg(figure, salt="progress", inline=False, titles=titles).encode()
@@ -295,30 +265,15 @@ def to_bytes(session: Session, kind: str, *, x: XAxis = "experiment") -> bytes:
     return out.getvalue()
 
 
-def _plain_text(
-    axes: "Axes", x: float, y: float, text: str, color: str, *, transform: str = "data"
-) -> None:
-    place = axes.transAxes if transform == "axes" else axes.transData
-    label = axes.text(x, y, text, color=color, ha="center", va="center", transform=place)
-    label.set_parse_math(False)
-
-
 def loss_curves(
-    curves: Mapping[str, Sequence[CurvePoint]],
-    *,
-    palette: Palette = LIGHT,
-    width: float = 9.6,
-    height: float = 3.6,
+    curves: Mapping[str, Sequence[CurvePoint]], palette: Palette = LIGHT
 ) -> "Figure | None":
     """Draw training loss over the seconds of the budget, one line a label; None without a curve."""
-    drawn = {
-        label: [(p.seconds, p.loss) for p in points if p.loss is not None and math.isfinite(p.loss)]
-        for label, points in curves.items()
-    }
+    drawn = {label: loss_points(points) for label, points in curves.items()}
     drawn = {label: points for label, points in drawn.items() if len(points) > 1}
     if not drawn:
         return None
-    figure, axes = new_figure(width, height, palette)
+    figure, axes = new_figure(3.6, palette)
     styles = ((palette.discard, "--"), (palette.keep, "-"), (palette.other, ":"))
     settled: list[float] = []
     for (label, points), (color, dash) in zip(drawn.items(), styles, strict=False):
@@ -336,16 +291,11 @@ def loss_curves(
     pad = max(0.05 * (high - low), 1e-4)
     axes.set_ylim(low - pad, high + pad)
     axes.set_xlabel("seconds of the budget", color=palette.faint)
-    axes.set_ylabel("training loss, as reported", color=palette.faint)
+    axes.set_ylabel("training loss, as reported", color=palette.faint, gid="label-y")
     legend = axes.legend(fontsize=8.5, frameon=False, labelcolor=palette.ink)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
-
-
-def last_scored(session: Session) -> Experiment | None:
-    """Return the newest experiment with a score."""
-    return next((e for e in reversed(session.experiments) if e.val_bpb is not None), None)
 
 
 def curve_labels(

@@ -6,8 +6,6 @@ requests meant for an earlier run do nothing. A confirmation handles them in the
 """
 
 import contextlib
-import threading
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -66,36 +64,6 @@ def poll(run_directory: RunDirectory) -> Request | None:
         if (_folder(run_directory) / what.value).exists():
             return what
     return None
-
-
-def check_now(run_directory: RunDirectory, stop: threading.Event) -> None:
-    """Set `stop` if the trial under way is to end."""
-    if poll(run_directory) is Request.STOP_NOW:
-        stop.set()
-
-
-def wait_while_paused(
-    run_directory: RunDirectory, stop: threading.Event, on_pause: Callable[[], None]
-) -> None:
-    """Act on requests between two trials: wait while paused, set `stop` if it is over.
-
-    Args:
-        run_directory: Where requests are.
-        stop: Ends the session.
-        on_pause: Called when a pause begins.
-    """
-    is_paused = False
-    while not stop.is_set():
-        asked = poll(run_directory)
-        if asked is None:
-            return
-        if asked is Request.PAUSE:
-            if not is_paused:
-                on_pause()
-            is_paused = True
-            stop.wait(LOOK_SECONDS)
-        else:
-            stop.set()
 
 
 def is_paused(run_directory: RunDirectory) -> bool:

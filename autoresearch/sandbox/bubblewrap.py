@@ -57,7 +57,9 @@ class Bubblewrap:
         spec = command.specification(argv, policy, env, uid)
         # With the machine's network come the abstract sockets of its services; Landlock keeps them away.
         has_scope = policy.needs_network and kernel_abi() >= 6
-        inner = command.launch({**spec, "mode": "enter", "has_scope": has_scope})
+        inner = command.launch(
+            {**spec, "mode": "enter", "has_scope": has_scope, "abi": kernel_abi()}
+        )
         options = FilterOptions(needs_network=policy.needs_network, has_scopes=has_scope)
         outer = command.launch(
             {
@@ -136,7 +138,7 @@ def _system(policy: Policy) -> Iterator[str]:
             yield from ("--ro-bind-try", str(path), str(path))
     if policy.needs_gpu:
         yield from ("--ro-bind-try", "/sys", "/sys")
-        for node in machine_paths.gpu_nodes():
+        for node in machine_paths.gpu_nodes(policy.environment.get("CUDA_VISIBLE_DEVICES", "")):
             yield from ("--dev-bind-try", str(node), str(node))
     else:
         for name in machine_paths.SYS_CPU:

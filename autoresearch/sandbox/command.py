@@ -48,6 +48,7 @@ def specification(
         "memory_mb": policy.memory_mb,
         "environment": sorted(env),
         "inherit": list(policy.inherit),
+        "ports": None if policy.ports is None else list(policy.ports),
         "uid": uid,
         "groups": node_groups(machine_paths.gpu_nodes()) if policy.needs_gpu else [],
         "capabilities": kept_capabilities() if uid is not None else 0,

@@ -118,7 +118,7 @@ def _rules(argv: Sequence[str], policy: Policy) -> Iterator[tuple[str, str]]:
         # The driver names its threads through /proc/self/task. The rule is made in the child, so that it is this
         # process, with all its threads and no other: the rest of /proc has settings of the lab's processes.
         yield ("/proc/self", "update")
-        for node in machine_paths.gpu_nodes():
+        for node in machine_paths.gpu_nodes(policy.environment.get("CUDA_VISIBLE_DEVICES", "")):
             yield (str(node), "device")
     yield (str(policy.home), "write")
 

@@ -1,11 +1,15 @@
 """Paths of the interpreter, its packages, the compilers and the GPU's device nodes on this machine."""
 
+import contextlib
 import functools
 import os
+import re
 import shutil
 import sys
 import sysconfig
 from pathlib import Path
+
+from autoresearch.paths import home
 
 _SYSTEM = (
     "/usr",
@@ -20,6 +24,7 @@ _SYSTEM = (
     "/opt/rocm",
     "/opt/cuda",
     "/opt/nvidia",
+    "/run/opengl-driver",
 )
 _ETC = (
     "/etc/ld.so.cache",
@@ -53,7 +58,12 @@ _GPU_NODES = (
     "dri",
     "kfd",
     "dxg",
+    "nvhost*",
+    "nvgpu",
+    "nvmap",
 )
+_DEVICES = Path("/dev")
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _LIBRARY = Path(__file__).resolve().parents[1]
 """The folder of the package `autoresearch`."""
 SYS_CPU = ("/sys/devices/system/cpu", "/sys/devices/system/node")
@@ -65,11 +75,11 @@ def interpreter_paths() -> tuple[Path, ...]:
 
     A prefix that holds the user's home is narrowed to its `bin`, `lib` and `include`.
     """
-    home = Path("~").expanduser().resolve()
+    above = home().resolve()
     found: list[Path] = []
     for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
         root = Path(prefix).resolve()
-        if root == home or root in home.parents:
+        if root == above or root in above.parents:
             found += [root / name for name in ("bin", "lib", "lib64", "include")]
         else:
             found.append(root)
@@ -89,10 +99,26 @@ def system_paths(*, needs_network: bool = False) -> tuple[Path, ...]:
     return tuple(Path(name) for name in names if os.path.lexists(name))
 
 
-def gpu_nodes() -> tuple[Path, ...]:
-    """Return the device nodes of the GPUs that are here."""
-    device = Path("/dev")
-    return tuple(node for pattern in _GPU_NODES for node in sorted(device.glob(pattern)))
+def gpu_nodes(visible: str = "") -> tuple[Path, ...]:
+    """Return the device nodes of the GPUs that are here.
+
+    Args:
+        visible: CUDA_VISIBLE_DEVICES; where it is the UUID of a GPU, the nodes of other NVIDIA GPUs are left out.
+    """
+    nodes = [node for pattern in _GPU_NODES for node in sorted(_DEVICES.glob(pattern))]
+    own = _number_of(visible)
+    others = [n for n in nodes if re.fullmatch(r"nvidia\d+", n.name) and n.name != f"nvidia{own}"]
+    return tuple(nodes if own is None else [n for n in nodes if n not in others])
+
+
+def _number_of(uuid: str) -> str | None:
+    """Return the number of the device node of a GPU, as NVIDIA's driver states it in /proc; None if it does not."""
+    for file in _NVIDIA_GPUS.glob("*/information"):
+        with contextlib.suppress(OSError):
+            said = dict(re.findall(r"^(.*?):\s*(.*?)\s*$", file.read_text(), re.MULTILINE))
+            if uuid and said.get("GPU UUID") == uuid:
+                return said.get("Device Minor")
+    return None
 
 
 def program_paths(program: str, search: str | None) -> tuple[Path, ...]:
@@ -104,11 +130,11 @@ def program_paths(program: str, search: str | None) -> tuple[Path, ...]:
     if start is None:
         return ()
     found: list[Path] = []
-    home = Path("~").expanduser().resolve()
+    above = home().resolve()
     for file in (Path(os.path.normpath(Path.cwd() / start)), Path(start).resolve()):
         folder = file.parent
         root = folder.parent if folder.name == "bin" else folder
-        is_broad = root == home or root in home.parents or root.parent == home
+        is_broad = root == above or root in above.parents or root.parent == above
         if is_broad:
             found.append(file)
         else:

@@ -44,6 +44,8 @@ class Policy:
     """File descriptors passed on."""
     needs_gpu: bool = False
     needs_network: bool = False
+    ports: tuple[int, ...] | None = None
+    """With a network: the TCP ports it may connect to, where the kernel or a broker can see to it; None is all."""
     max_processes: int = 4096
     memory_mb: int = 0
     disk_mb: int = 4096

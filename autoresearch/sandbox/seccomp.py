@@ -120,6 +120,9 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119),
     "semget": (64, 190),
+    "sendmmsg": (307, 269),
+    "sendmsg": (46, 211),
+    "sendto": (44, 206),
     "setdomainname": (171, 162),
     "sethostname": (170, 161),
     "setns": (308, 268),
@@ -177,6 +180,9 @@ _PR_SET_PDEATHSIG = 1
 _RWF_NOWAIT = 8
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _DGRAM, _SEQPACKET = 1, 2, 5
+_TCP = 6
+_MSG_FASTOPEN = 0x20000000
+"""Connects without a call of `connect`, which is what Landlock and the broker look at."""
 
 Instruction = tuple[int, int, int, int]
 
@@ -250,6 +256,10 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
     # Another way to see which pages are in memory.
     blocks.append(("preadv2", _if_any(5, _RWF_NOWAIT, _refuse(errno.EOPNOTSUPP))))
     blocks.append(("socket", _sockets(options)))
+    if options.needs_network:
+        sending = (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3))
+        refused = _refuse(errno.EOPNOTSUPP)
+        blocks += [(name, _if_any(index, _MSG_FASTOPEN, refused)) for name, index in sending]
     if not options.has_private_names:
         blocks.append(("socketpair", _local()))
         blocks += _landlock_blocks(options)
@@ -306,12 +316,20 @@ def _sockets(options: FilterOptions) -> list[Instruction]:
         # Route lookups (protocol 0) are the only netlink a resolver needs.
         netlink = _if_equal(2, (0,), ALLOW, otherwise=_refuse(errno.EPERM))
         for family, inner in (
-            (_INET, _if_kind((_STREAM, _DGRAM))),
-            (_INET6, _if_kind((_STREAM, _DGRAM))),
+            (_INET, _internet()),
+            (_INET6, _internet()),
             (_NETLINK, netlink),
         ):
             block += [(_JEQ, 0, len(inner), family), *inner]
     return [*block, *_give(_refuse(errno.EPERM))]
+
+
+def _internet() -> list[Instruction]:
+    """UDP, and TCP by its own name: as MPTCP it would pass a Landlock that rules over TCP ports."""
+    udp = [(_JEQ, 0, 1, _DGRAM), (_RETURN, 0, 0, ALLOW)]
+    tcp = _if_equal(2, (0, _TCP), ALLOW, otherwise=_refuse(errno.EPERM))
+    kind = [_argument(1), (_AND, 0, 0, 0xF)]
+    return [*kind, *udp, (_JEQ, 0, len(tcp), _STREAM), *tcp, *_give(_refuse(errno.EPERM))]
 
 
 def _local() -> list[Instruction]:

@@ -99,7 +99,9 @@ def _try(sandbox: Sandbox) -> str:
         if result.stdout.strip() == "ok" and result.returncode == 0:
             return "ok"
         return (result.stdout + result.stderr).strip()[-500:] or f"exit {result.returncode}"
-    except (OSError, subprocess.SubprocessError) as error:
+    except subprocess.TimeoutExpired as error:
+        return f"did not answer in {error.timeout:g} s"
+    except OSError as error:
         return str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoresearch.bootstrap import flat
 from autoresearch.config import Config, Loaded, load_config
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Phase
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, find_run_directory
 from autoresearch.record.git import Repository, is_repository
-from autoresearch.types import Session, Setup, TrialResult, TrialSpec
+from autoresearch.types import Purpose, Session, Setup, TrialResult, TrialSpec
 from autoresearch.util.files import read_file
 from autoresearch.util.locks import holder_of, session_lock_path
 
@@ -64,10 +65,7 @@ def assemble(
 ) -> Lab:
     """Open the data, choose the sandbox, look at the hardware.
 
-    Args:
-        run_directory: Where the session lives.
-        loaded: Its configuration.
-        is_unsafe_allowed: Take no sandbox rather than stop where none works.
+    Where no sandbox works and `is_unsafe_allowed`, there is none.
 
     Raises:
         PrerequisiteError: the data is not prepared, or there is no sandbox.
@@ -111,13 +109,7 @@ def attention_of(config: Config, hardware: "Hardware") -> str:
 
 
 def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:
-    """Return what makes the numbers of this machine, data and configuration comparable.
-
-    Args:
-        config: All settings.
-        dataset: What is trained and judged on.
-        hardware: Of the device in `[trial] device`, which need not be the machine's best.
-    """
+    """Return what makes the numbers of this data, configuration and device comparable."""
     from autoresearch.judge.score import JUDGE_VERSION
 
     context = config.judge.context
@@ -172,18 +164,10 @@ def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:
 def recall(lab: "Lab", session: Session) -> "Lab":
     """Give the executor what an earlier run measured and chose under this setup."""
     executor = lab.executor
-    results = [
-        t.result
-        for e in session.experiments
-        for t in e.trials
-        if e.proposer == "baseline" and t.setup == lab.setup.key and t.result.ok
-    ]
-    for result in results:
-        if executor.submit_seconds is None:
-            executor.submit_seconds = result.submit_seconds
-        if executor.tolerance is None and "tolerance" in result.extra:
-            executor.tolerance = float(result.extra["tolerance"])
-            executor.noise_nats = float(result.extra.get("difference_sd", 0.0))
+    for experiment in session.experiments:
+        for trial in experiment.trials if experiment.proposer == "baseline" else ():
+            if trial.setup == lab.setup.key and trial.result.ok:
+                executor.calibration = executor.calibration.learnt_from(trial.result)
     chosen = session.setups.get(lab.setup.key)
     if chosen is None or not chosen.attention or chosen.attention == lab.setup.attention:
         return lab
@@ -207,13 +191,23 @@ def try_working_tree(
         UsageError: an editable file is missing.
         WorkError: a session runs here (kind `locked`): a trial at the same time would spoil its numbers.
     """
-    _refuse_during_a_session(lab.run_directory.root)
-    files = working_files(lab.run_directory.root, lab.config.task.editable)
+    root = lab.run_directory.root
+    if is_repository(root):
+        with Repository.open(root) as repository:
+            holder = holder_of(session_lock_path(repository.git_dir))
+        if holder is not None:
+            raise WorkError(
+                f"a session is running here already: {holder}",
+                hint="a trial at the same time would spoil its numbers: wait for its end, or end it with"
+                " `autoresearch stop --wait`",
+                kind="locked",
+            )
+    files = working_files(root, lab.config.task.editable)
     spec = TrialSpec(
         files=files,
         seed=seed,
         budget_seconds=lab.config.trial.budget_seconds,
-        audit=True,
+        purpose=Purpose.TRY,
         label="try",
     )
     with lock_device(lab.hardware, lab.run_directory):
@@ -221,25 +215,12 @@ def try_working_tree(
         return lab.executor.run(spec, on_progress=emit, stop=stop)
 
 
-def _refuse_during_a_session(root: Path) -> None:
-    if not is_repository(root):
-        return
-    with Repository.open(root) as repository:
-        holder = holder_of(session_lock_path(repository.git_dir))
-    if holder is not None:
-        raise WorkError(
-            f"a session is running here already: {holder}",
-            hint="a trial at the same time would spoil its numbers: wait for its end, or end it with"
-            " `autoresearch stop --wait`",
-            kind="locked",
-        )
-
-
 def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
     """Return what a trial of a session would be given, as it is in the folder: all that git tracks there.
 
     Raises:
         UsageError: an editable file is missing.
+        PrerequisiteError: a trial would lack what train.py imports, see `flat.check`.
     """
     names = {*editable, PROGRAM_NAME, CONFIG_NAME}
     if is_repository(root):
@@ -253,4 +234,5 @@ def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
                 f"`{name}` is missing in `{root}`",
                 hint="`autoresearch init .` fills in what is missing",
             )
+    flat.check(files[editable[0]], files, root)
     return {name: content for name, content in files.items() if content is not None}

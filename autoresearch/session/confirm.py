@@ -11,42 +11,21 @@ from dataclasses import dataclass, field
 
 from autoresearch.config import Config
 from autoresearch.decision.confirmation import LEFT_OUT, carry_over, confirm, p_carries
-from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.scores import is_measured_tip
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.execution.base import Executor
 from autoresearch.record.record import Record
+from autoresearch.record.revert import inverse
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit
-from autoresearch.session.paired import Arm, Bench, conditions_of, seeds_of
-from autoresearch.types import Confirmation, Experiment, Session, TrialResult
+from autoresearch.session.paired import Arm, Bench, make_bench
+from autoresearch.types import Confirmation, Question, Session
 from autoresearch.util.killpoints import reach
 
 Number = int | float
 SHARED_ABOVE = 0.1
 """Relative difference in tokens/s between trials of the same code above which a confirmation gets an alert."""
-
-
-def leave_out(
-    record: Record, best: Experiment, experiment: Experiment
-) -> Mapping[str, bytes] | None:
-    """Return the best's files without the change one kept experiment made, None if that collides."""
-    files = dict(record.files(best.commit))
-    made = record.files(experiment.commit)
-    parents = record.repository.parents(experiment.commit)
-    was = record.files(parents[0]) if parents else {}
-    for path in record.editable():
-        before, after = was.get(path), made.get(path)
-        if before == after:
-            continue
-        if before is None or after is None or path not in files:
-            return None
-        merged = record.repository.merge3(after, files[path], before)
-        if merged is None:
-            return None
-        files[path] = merged
-    return files
 
 
 def with_constants(
@@ -131,16 +110,16 @@ def run_confirmation(
         record: Where trials and result are stored.
         executor: Runs the trials.
         session: The record as it is now; its setup must be the executor's.
-        config: For the constants of the editable files that `changes` names.
+        config: For the editable files that hold constants of `changes`.
         reference: Number of the experiment compared against.
         candidate: Number of the experiment in question.
         num_trials: Of each.
-        kind: `session`, `pair`, `longer` or `larger`.
+        kind: See `types.Confirmation`.
         budget_seconds: Training time of each trial; None: the session's.
         changes: Constants set in both, for `larger`.
         max_seconds: Start no further pair that would not end in this time; two are planned at least.
         stop: Set to end early: what was run stays recorded and counts when called again.
-        emit: Told of phases and progress.
+        emit: Called with phases and progress.
 
     Returns:
         None if stopped, or if fewer than two pairs were good; then an alert says why.
@@ -149,32 +128,35 @@ def run_confirmation(
         PrerequisiteError: the session has no setup yet.
         UsageError: `changes` names a constant that a program does not have.
     """
-    arms = [
-        _arm(record, session.experiment(number), config, changes or {}, label)
-        for number, label in ((reference, "reference"), (candidate, "candidate"))
-    ]
+    arms = []
+    for number, label in ((reference, "reference"), (candidate, "candidate")):
+        files = record.files(session.experiment(number).commit)
+        if changes:
+            files |= with_constants(files, config.task.editable, changes, number)
+        arms.append(Arm(number, files, label))
     note = ", ".join(f"{name}={value}" for name, value in (changes or {}).items())
-    budget = (
-        session.setup.budget_seconds if session.setup and not budget_seconds else budget_seconds
+    question = Question(
+        reference=reference,
+        candidate=candidate,
+        budget_seconds=budget_seconds or (session.setup.budget_seconds if session.setup else 0.0),
+        kind=kind,
+        note=note,
     )
-    asked = (kind, reference, candidate, note, budget)
-    index = sum(
-        (c.kind, c.reference, c.candidate, c.note, c.budget_seconds) == asked
-        for c in session.confirmations
-    )
-    conditions = conditions_of(
+    bench = make_bench(
+        record,
+        executor,
         session,
         f"{kind}-{reference}-{candidate}",
-        index,
+        sum(c.question == question for c in session.confirmations),
+        stop=stop,
+        emit=emit,
         budget_seconds=budget_seconds,
         changes=changes,
     )
-    seeds = seeds_of(session, conditions, num_trials, max_seconds)
-    bench = Bench(record, executor, conditions, stop, emit, measure_noise(session).sd)
-    if not bench.run(arms, seeds, max_seconds):
+    if not bench.run(arms, num_trials, max_seconds):
         return None
-    found = _conclude(record, bench, reference, candidate, ("reference", "candidate"), kind, note)
-    _tell_if_shared(record, bench, candidate)
+    found = _conclude(bench, question, ("reference", "candidate"))
+    _tell_if_shared(bench, candidate)
     return found
 
 
@@ -182,10 +164,8 @@ def run_each(
     record: Record,
     executor: Executor,
     session: Session,
-    config: Config,
     *,
     num_trials: int,
-    max_seconds: float | None = None,
     stop: threading.Event,
     emit: Emit,
 ) -> list[Confirmation]:
@@ -194,106 +174,78 @@ def run_each(
     A change that others build on cannot be left out alone; an alert says so.
 
     Returns:
-        One confirmation a change: reference is the best without it, told by its number; candidate is the best.
+        One confirmation per change: reference is the best without it, by its number; candidate is the best.
     """
     best = session.experiment(session.best)
-    whole = _arm(record, best, config, {}, "best")
-    arms = [whole]
+    whole = record.repository.entries(best.commit)
+    arms = [Arm(best.number, record.repository.contents(whole), "best")]
     for experiment in session.kept:
         if is_measured_tip(experiment):
             continue
-        files = leave_out(record, best, experiment)
-        if files is None:
+        without = inverse(record.repository, experiment, whole)
+        if without is None:
             record.alert(
                 f"#{experiment.number} cannot be left out alone: later changes build on it"
             )
         else:
-            arms.append(Arm(experiment.number, files, f"{LEFT_OUT}{experiment.number}"))
+            label = f"{LEFT_OUT}{experiment.number}"
+            arms.append(Arm(experiment.number, record.repository.contents(without), label))
     if len(arms) == 1:
         return []
     asked = [c.reference for c in session.confirmations if c.kind == "each"]
     index = min(asked.count(arm.number) for arm in arms[1:])
-    conditions = conditions_of(session, f"each-{best.number}", index)
-    seeds = seeds_of(session, conditions, num_trials, max_seconds, num_arms=len(arms))
-    bench = Bench(record, executor, conditions, stop, emit, measure_noise(session).sd)
-    if not bench.run(arms, seeds, max_seconds):
+    name = f"each-{best.number}"
+    bench = make_bench(record, executor, session, name, index, stop=stop, emit=emit)
+    if not bench.run(arms, num_trials, None):
         return []
     found = []
     for arm in arms[1:]:
-        note = f"best without #{arm.number}"
-        pair = (arm.label, whole.label)
-        confirmation = _conclude(record, bench, arm.number, best.number, pair, "each", note)
-        if confirmation is not None:
-            found.append(confirmation)
-    _tell_if_shared(record, bench, best.number)
-    return found
+        question = Question(
+            reference=arm.number,
+            candidate=best.number,
+            budget_seconds=bench.setup.budget_seconds,
+            kind="each",
+            note=f"best without #{arm.number}",
+        )
+        found.append(_conclude(bench, question, (arm.label, "best")))
+    _tell_if_shared(bench, best.number)
+    return [confirmation for confirmation in found if confirmation is not None]
 
 
-def _arm(
-    record: Record,
-    experiment: Experiment,
-    config: Config,
-    changes: Mapping[str, Number],
-    label: str,
-) -> Arm:
-    files = dict(record.files(experiment.commit))
-    if changes:
-        files |= with_constants(files, config.task.editable, changes, experiment.number)
-    return Arm(experiment.number, files, label)
-
-
-def _conclude(
-    record: Record,
-    bench: Bench,
-    reference: int,
-    candidate: int,
-    labels: tuple[str, str],
-    kind: str,
-    note: str,
-) -> Confirmation | None:
+def _conclude(bench: Bench, question: Question, labels: tuple[str, str]) -> Confirmation | None:
+    """Store the answer that the trials of two arms give; None and an alert where they give none."""
+    record = bench.record
     ours, theirs = (bench.results[label] for label in labels)
     try:
-        found = confirm(
-            ours,
-            theirs,
-            reference=reference,
-            candidate=candidate,
-            setup=bench.conditions.setup.key,
-            at=now(),
-            budget_seconds=bench.conditions.budget_seconds,
-            kind=kind,
-            note=note,
-        )
+        found = confirm(ours, theirs, question, setup=bench.setup.key, at=now())
     except ValueError as exc:
         reasons = sorted({t.reason for t in (*ours, *theirs) if not t.ok and t.reason})
         why = f"{exc}" + (f" ({', '.join(reasons)})" if reasons else "")
-        record.alert(f"#{candidate} is not confirmed: {why}", "autoresearch confirm")
+        record.alert(f"#{question.candidate} is not confirmed: {why}", "autoresearch confirm")
         return None
-    if kind in ("session", "pair"):
+    if question.kind in ("session", "pair"):
         found = carry_over(record.session(), found)
-    if kind == "each":
-        decision = record.session().experiment(reference).decision
+    if question.kind == "each":
+        decision = record.session().experiment(question.reference).decision
         found = dataclasses.replace(found, p_carries=p_carries(found, decision))
     record.append(Confirmed(confirmation=dataclasses.asdict(found)))
     reach("confirmed")
     return found
 
 
-def _tell_if_shared(record: Record, bench: Bench, candidate: int) -> None:
-    """Say so where trials of the same code ran at different speeds: other programs used the machine."""
-    spread = max(_speed_spread(trials) for trials in bench.results.values())
+def _tell_if_shared(bench: Bench, candidate: int) -> None:
+    """Report an alert where trials of the same code ran at different speeds: other programs used the machine."""
+    speeds = [
+        [t.tokens_per_second for t in trials if t.ok and t.tokens_per_second]
+        for trials in bench.results.values()
+    ]
+    spread = max((max(known) / min(known) - 1 for known in speeds if known), default=0.0)
     if spread > SHARED_ABOVE:
-        record.alert(
+        bench.record.alert(
             f"while #{candidate} was confirmed, trials of the same code differed by {spread:.0%} in"
             " tokens/s: a shared machine makes the interval wide",
             "autoresearch confirm",
         )
-
-
-def _speed_spread(trials: Sequence[TrialResult]) -> float:
-    """Return by how much the fastest good trial beat the slowest, as a share."""
-    speeds = [t.tokens_per_second for t in trials if t.ok and t.tokens_per_second]
-    return max(speeds) / min(speeds) - 1 if speeds else 0.0
 
 
 @dataclass(frozen=True)
@@ -341,14 +293,12 @@ def confirm_session(
                 record,
                 lab.executor,
                 session,
-                lab.config,
                 num_trials=num_trials,
                 stop=stop,
                 emit=emit,
             )
-        reference, candidate = (
-            _with_files(record, name) for name in (options.reference, options.candidate)
-        )
+        names = (options.reference, options.candidate)
+        reference, candidate = (record.with_commit(name).number for name in names)
         if reference == candidate:
             if not session.kept:
                 raise _nothing_kept(session)
@@ -373,13 +323,6 @@ def confirm_session(
             emit=emit,
         )
         return [found] if found is not None else []
-
-
-def _with_files(record: Record, name: str) -> int:
-    """Return the number of the experiment the user means; refuses one that made no commit."""
-    number = record.resolve(name).number
-    record.commit_of(name)
-    return number
 
 
 def _nothing_kept(session: Session) -> UsageError:

@@ -75,10 +75,6 @@ def limit_seconds(hours: float, until: str | None) -> float:
 Emit = Callable[[Event | Progress | Phase], None]
 
 
-class StopSeenError(Exception):
-    """The stop event was seen; leaves the loop from wherever it is."""
-
-
 @dataclass
 class Clock:
     """Where the wall-clock time of this run went, in seconds by kind (see `types.Busy`)."""
@@ -97,11 +93,86 @@ class Clock:
             self.busy[kind] = self.busy.get(kind, 0.0) + seconds
 
 
+class StopSeenError(Exception):
+    """The stop event was seen; leaves the loop from wherever it is."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What ends a run and with which reason: a limit, a signal, or a request from another terminal."""
+
+    run_directory: RunDirectory
+    event: threading.Event
+    """Set to end the session: the trial under way is stopped and will be repeated."""
+    limits: Limits = Limits()
+    first_number: int = 0
+    """Number from which experiments count against the limit."""
+    reserve_seconds: Callable[[Session], float] = lambda _: 0.0
+    """Time the confirmation will need, kept free out of the hours."""
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def reason(self) -> str:
+        """`stopped` after a request to stop, else `interrupted`."""
+        asked = control.poll(self.run_directory)
+        return "interrupted" if asked in (None, control.Request.PAUSE) else "stopped"
+
+    def is_now(self) -> bool:
+        """Whether the trial under way is to end."""
+        if control.poll(self.run_directory) is control.Request.STOP_NOW:
+            self.event.set()
+        return self.event.is_set()
+
+    def check(self) -> None:
+        """Leave the loop if the trial under way is to end.
+
+        Raises:
+            StopSeenError: it is.
+        """
+        if self.is_now():
+            raise StopSeenError
+
+    def wait_while_paused(self, on_pause: Callable[[], None] = lambda: None) -> None:
+        """Act on requests between two trials: wait while paused, set `event` if it is over."""
+        is_paused = False
+        while not self.event.is_set() and (asked := control.poll(self.run_directory)) is not None:
+            if asked is not control.Request.PAUSE:
+                self.event.set()
+                return
+            if not is_paused:
+                on_pause()
+            is_paused = True
+            self.event.wait(control.LOOK_SECONDS)
+
+    def seconds_left(self, session: Session) -> float | None:
+        """Return the seconds left for experiments, the confirmation's kept free; None: no limit."""
+        return self.limits.seconds_left(self.clock.elapsed, self.reserve_seconds(session))
+
+    def cost_left(self, session: Session) -> float | None:
+        """Return the US dollars left; None: no limit."""
+        return self.limits.cost_left(session.usage.cost_usd or 0.0)
+
+    def limit_reached(
+        self, session: Session, budget_seconds: float, *, ahead: bool = False
+    ) -> str | None:
+        """Return the reason to start nothing more, None while there is none; `ahead`: to propose nothing more."""
+        begun = sum(
+            e.number >= self.first_number and e.commit != e.parent for e in session.experiments
+        )
+        most, is_idle = self.limits.experiments, ahead or not session.open
+        if most and is_idle and begun >= most:
+            return "experiments"
+        left = self.seconds_left(session)
+        if left is not None and left < trial_seconds(session, budget_seconds):
+            return "hours"
+        cost = self.cost_left(session)
+        return "max_cost" if cost is not None and cost <= 0 and not session.open else None
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a loop is made of."""
 
-    run_directory: RunDirectory
     config: Config
     record: Record
     executor: Executor
@@ -109,19 +180,12 @@ class Parts:
     """The proposer, asked from a separate thread."""
     setup: Setup
     hardware: dict[str, Any]
-    limits: Limits
     emit: Emit
-    stop: threading.Event
-    """Set to end the session: the trial under way is stopped and will be repeated."""
-    first_number: int = 0
-    """Number from which experiments count against the limit."""
+    stop: Stop
     confirm: Callable[[Session], object] | None = None
     """Called once at the end of a session that ran into a limit."""
-    reserve_seconds: Callable[[Session], float] = lambda _: 0.0
-    """Time the confirmation will need, kept free out of the hours."""
     keep_caches: Callable[[str], None] = lambda _: None
     """Called with the label of the last trial of an experiment that is kept."""
-    clock: Clock = field(default_factory=Clock)
     alerts: "queue.SimpleQueue[Alerted]" = field(default_factory=queue.SimpleQueue)
     """Alerts of other threads; recorded by the loop's thread."""
 
@@ -129,31 +193,13 @@ class Parts:
         """Record the alerts of other threads."""
         with contextlib.suppress(queue.Empty):
             while True:
-                self.append(self.alerts.get_nowait())
-
-    def append(self, event: Event, commit: str | None = None) -> None:
-        """Store a durable event; the record's listener shows it."""
-        self.record.append(event, commit=commit)
+                self.record.append(self.alerts.get_nowait())
 
     def phase(self, name: str, detail: str = "", number: int | None = None) -> None:
         """Show the current phase on the screen and to other processes."""
         phase = Phase(name=name, detail=detail, number=number)
         self.record.presence.tell(phase)
         self.emit(phase)
-
-    def check_stop(self) -> None:
-        """Leave the loop if it was asked to stop.
-
-        Raises:
-            StopSeenError: the stop event is set, or the user asked to stop at once.
-        """
-        control.check_now(self.run_directory, self.stop)
-        if self.stop.is_set():
-            raise StopSeenError
-
-    def seconds_left(self, session: Session) -> float | None:
-        """Return the seconds left for experiments, the confirmation's kept free; None: no limit."""
-        return self.limits.seconds_left(self.clock.elapsed, self.reserve_seconds(session))
 
     def incumbent(self, session: Session) -> Experiment | None:
         """Return the judged experiment at the tip with a score under this setup; None if the tip was not measured."""

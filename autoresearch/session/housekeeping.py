@@ -25,12 +25,7 @@ PUSH_SECONDS = 60.0
 
 
 class Upkeep:
-    """Keeps a run directory in order while a session runs.
-
-    Args:
-        record: The session.
-        config: Its settings.
-    """
+    """Keeps a run directory in order while a session runs."""
 
     def __init__(self, record: Record, config: Config) -> None:
         self._record = record

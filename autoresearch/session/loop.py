@@ -10,6 +10,7 @@ Trade-offs: one slot, so trials run one after another in this thread; only propo
 import time
 
 from autoresearch.decision import pace, rule
+from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
@@ -18,13 +19,14 @@ from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.session.housekeeping import Upkeep
-from autoresearch.session.proposals import Ideas
+from autoresearch.session.proposals import Ideas, take_baseline
 from autoresearch.session.trials import Trials, label_of
 from autoresearch.types import (
     Decision,
     Experiment,
     Outcome,
     Proposal,
+    Purpose,
     Session,
     TrialResult,
     Verdict,
@@ -46,6 +48,7 @@ class Loop:
         self._parts = parts
         self._record = parts.record
         self._config = parts.config
+        self._stop = parts.stop
         self._ideas = Ideas(parts)
         self._trials = Trials(parts, self._check_requests, self._prepare)
         self._upkeep = Upkeep(parts.record, parts.config)
@@ -62,8 +65,7 @@ class Loop:
         try:
             reason, detail = self._run()
         except StopSeenError:
-            asked = control.poll(self._parts.run_directory)
-            reason = "interrupted" if asked in (None, control.Request.PAUSE) else "stopped"
+            reason = self._stop.reason
         except WorkError as exc:
             detail = exc.message
             raise
@@ -71,13 +73,13 @@ class Loop:
             self._parts.ahead.cancel()
             self._ideas.keep_last_answer()
             self._parts.tell_alerts()
-            control.clear(self._parts.run_directory)
-            self._parts.append(
+            control.clear(self._stop.run_directory)
+            self._record.append(
                 SessionEnded(
                     reason=reason,
                     detail=detail,
-                    wall_seconds=round(self._parts.clock.elapsed, 3),
-                    busy={k: round(v, 3) for k, v in self._parts.clock.busy.items()},
+                    wall_seconds=round(self._stop.clock.elapsed, 3),
+                    busy={k: round(v, 3) for k, v in self._stop.clock.busy.items()},
                 )
             )
             reach("session_ended")
@@ -90,7 +92,7 @@ class Loop:
         if self._parts.confirm is not None:
             self._parts.phase("confirm")
             self._parts.confirm(self._record.session())
-            self._parts.check_stop()
+            self._stop.check()
         return reason, detail
 
     def _search(self) -> tuple[str, str]:
@@ -107,7 +109,7 @@ class Loop:
             except ProposerUnavailableError as exc:
                 if exc.retry_seconds is None:
                     return "proposer", exc.message
-                self._parts.append(Alerted(text=exc.message, command=exc.hint or ""))
+                self._record.append(Alerted(text=exc.message, command=exc.hint or ""))
                 self._wait(exc.retry_seconds)
         return reason, ""
 
@@ -122,7 +124,7 @@ class Loop:
         elif waiting:
             self._finish(waiting[0].number)
         elif rule.is_sentinel_due(session):
-            self._trials.run(incumbent)
+            self._trials.run(incumbent, Purpose.INCUMBENT)
         elif not self._ideas.take_hand_edit():
             self._ideas.propose()
 
@@ -160,7 +162,7 @@ class Loop:
                 if t.result.outcome is not Outcome.TAINTED
             ]
             if not trials:
-                self._trials.run(experiment)
+                self._trials.run(experiment, Purpose.CANDIDATE)
                 continue
             last = trials[-1].result
             if last.outcome is not Outcome.OK:
@@ -175,11 +177,11 @@ class Loop:
             )
             reach("decided")
             if rule.is_incumbent_due(decision, experiment, incumbent, self._parts.setup.key):
-                self._trials.run(incumbent)
+                self._trials.run(incumbent, Purpose.INCUMBENT)
                 continue
             is_audited = all(t.result.num_audited for t in trials)
             if decision.action == "retest" or (decision.action == "keep" and not is_audited):
-                self._trials.run(experiment, audit=True)
+                self._trials.run(experiment, Purpose.RETEST)
                 continue
             self._judge(experiment, Verdict(decision.action), decision)
             return
@@ -190,19 +192,18 @@ class Loop:
             self._tell_slow(incumbent, step)
             seconds = step.pause * self._config.trial.budget_seconds
             session = self._record.session()
-            left = self._parts.seconds_left(session)
+            left = self._stop.seconds_left(session)
             if left is not None:
                 usual = trial_seconds(session, self._config.trial.budget_seconds)
                 seconds = min(seconds, max(left - usual, 0.0))
             self._wait(seconds, "the machine is slow, ")
             if self._limit_reached() is not None:
                 return
-        self._trials.run(incumbent, beside=step.beside, whole=step.what == "measure")
+        purpose = Purpose.PACE if step.what == "measure" else Purpose.CHECK
+        self._trials.run(incumbent, purpose, step.beside)
 
     def _tell_slow(self, incumbent: Experiment, step: pace.Step) -> None:
         """Report that the machine is slow, once until it is over."""
-        if self._is_told_slow():
-            return
         usual = speed_of(incumbent, self._parts.setup.key)
         now = step.tokens_per_second
         how_much = f"{usual / now:.0f} times " if usual and now else ""
@@ -210,19 +211,14 @@ class Loop:
             f"the machine is {how_much}slower than when #{incumbent.number} was measured: waiting;"
             " see what else runs"
         )
-        self._parts.append(Alerted(text=text, command="autoresearch doctor", about=_MACHINE))
-        self._upkeep.tell(f"session {self._record.tag} waits: {text}")
+        if self._record.tell(_MACHINE, text, "autoresearch doctor"):
+            self._upkeep.tell(f"session {self._record.tag} waits: {text}")
 
     def _tell_pace_known(self, incumbent: Experiment) -> None:
         """Report that the wait for the machine is over, where there was one."""
-        if self._is_told_slow():
-            speed = speed_of(incumbent, self._parts.setup.key) or 0.0
-            text = f"#{incumbent.number} runs at {speed:,.0f} tokens/s, and the session continues at that pace"
-            self._parts.append(Alerted(text=text, about=_MACHINE, is_over=True))
-
-    def _is_told_slow(self) -> bool:
-        told = [alert for alert in self._record.session().alerts if alert.about == _MACHINE]
-        return bool(told) and not told[-1].is_over
+        speed = speed_of(incumbent, self._parts.setup.key) or 0.0
+        text = f"#{incumbent.number} runs at {speed:,.0f} tokens/s, and the session continues at that pace"
+        self._record.tell(_MACHINE, text, is_over=True)
 
     def _check_machine(self) -> None:
         """End the session where not the ideas fail but what they run on.
@@ -263,8 +259,11 @@ class Loop:
         """Measure the commit at the tip under the present setup: baseline, revert, a commit of the user.
 
         The first commit measured under a setup gets `baseline_trials`, which give the noise. A baseline that failed, or
-        that a commit of the user overtook, is no baseline: the present tip takes its number.
+        that a commit of the user overtook, is no baseline: the present tip takes its number. While nothing is kept, an
+        edit that is not committed is the baseline.
         """
+        if all(e.verdict is not Verdict.KEEP for e in self._record.session().experiments):
+            take_baseline(self._record)
         session = self._record.session()
         tip = self._record.sync_tip()
         waiting = [e for e in session.open if e.commit == tip]
@@ -306,17 +305,33 @@ class Loop:
         num_good = sum(t.result.ok for t in trials)
         needed = self._config.decision.baseline_trials if experiment.proposer == "baseline" else 1
         if num_good < needed:
-            self._trials.run(experiment, audit=True)
+            self._trials.run(experiment, Purpose.INCUMBENT)
             return False
+        best = find(self._record.session(), self._record.session().best)
         self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
+        is_revert = "Autoresearch-Reverts" in self._record.repository.message(experiment.commit)
+        if best is not None and experiment.proposer == "human" and not is_revert:
+            self._tell_worse(self._record.session().experiment(experiment.number), best)
         return True
+
+    def _tell_worse(self, experiment: Experiment, best: Experiment) -> None:
+        """Alert the user whose commit is measured as clearly worse than the best before it."""
+        if experiment.val_bpb is None or best.val_bpb is None or best.setup != experiment.setup:
+            return
+        delta, noise = experiment.val_bpb - best.val_bpb, measure_noise(self._record.session())
+        if delta > 3 * noise.sd:
+            text = f"commit {experiment.commit[:7]} made the branch worse: #{experiment.number} has"
+            text += (
+                f" {delta:+.6f} against #{best.number}, trials of one code differ by {noise.sd:.6f}"
+            )
+            self._record.alert(text, f"autoresearch revert {experiment.number}")
 
     def _check_requests(self) -> None:
         """Act on requests between two trials: wait while paused, leave when asked to stop."""
         began = time.monotonic()
-        control.wait_while_paused(self._parts.run_directory, self._parts.stop, self._on_pause)
-        self._parts.clock.add("wait", time.monotonic() - began)
-        self._parts.check_stop()
+        self._stop.wait_while_paused(self._on_pause)
+        self._stop.clock.add("wait", time.monotonic() - began)
+        self._stop.check()
 
     def _on_pause(self) -> None:
         self._parts.phase("wait", "paused")
@@ -324,9 +339,9 @@ class Loop:
 
     def _prepare(self, number: int) -> None:
         """Act on requests and keep the next proposals coming while a trial of experiment `number` runs."""
-        control.check_now(self._parts.run_directory, self._parts.stop)
+        is_over = self._stop.is_now()
         self._parts.tell_alerts()
-        if self._parts.ahead.depth == 0 or self._parts.stop.is_set():
+        if self._parts.ahead.depth == 0 or is_over:
             return
         if self._parts.incumbent(self._record.session()) is None:
             return
@@ -349,35 +364,15 @@ class Loop:
         is_slow = self._parts.ahead.answer_seconds > SLOW_SHARE * usual
         return self._parts.ahead.depth + is_slow
 
-    # -- limits -------------------------------------------------------------------------------
-
     def _limit_reached(self, *, ahead: bool = False) -> str | None:
-        session = self._record.session()
-        limits = self._parts.limits
-        waiting = session.open
-        is_idle = ahead or not waiting
-        if limits.experiments and is_idle and self._num_begun(session) >= limits.experiments:
-            return "experiments"
-        left = self._parts.seconds_left(session)
-        if left is not None and left < trial_seconds(session, self._config.trial.budget_seconds):
-            return "hours"
-        cost = limits.cost_left(session.usage.cost_usd or 0.0)
-        if cost is not None and cost <= 0 and not waiting:
-            return "max_cost"
-        return None
-
-    def _num_begun(self, session: Session) -> int:
-        """Return the ideas proposed since this run, or the killed run it continues, began."""
-        return sum(
-            e.number >= self._parts.first_number and e.commit != e.parent
-            for e in session.experiments
-        )
+        budget = self._config.trial.budget_seconds
+        return self._stop.limit_reached(self._record.session(), budget, ahead=ahead)
 
     def _wait(self, seconds: float, why: str = "") -> None:
         self._parts.phase("wait", f"{why}{seconds:.0f} s")
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             began = time.monotonic()
-            self._parts.stop.wait(min(left, control.LOOK_SECONDS))
-            self._parts.clock.add("wait", time.monotonic() - began)
+            self._stop.event.wait(min(left, control.LOOK_SECONDS))
+            self._stop.clock.add("wait", time.monotonic() - began)
             self._check_requests()

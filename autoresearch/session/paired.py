@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, fresh_seeds
 from autoresearch.decision.pace import recorded
+from autoresearch.decision.replay import measure_noise
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Phase, Progress, now
 from autoresearch.execution.base import Executor
 from autoresearch.record.record import Record
-from autoresearch.rundir import control
-from autoresearch.session.context import Emit
-from autoresearch.types import Outcome, Session, Setup, Split, TrialResult, TrialSpec
+from autoresearch.session.context import Emit, Stop
+from autoresearch.types import Outcome, Purpose, Session, Setup, TrialResult, TrialSpec
 
 Number = int | float
 
@@ -44,41 +44,31 @@ class Arm:
         return f"without #{self.number}" if self.label.startswith(LEFT_OUT) else f"#{self.number}"
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What all trials of a confirmation share."""
-
-    setup: Setup
-    split: Split
-    identity: str
-    """Marks its trials in the journal."""
-
-    @property
-    def budget_seconds(self) -> float:
-        """Training time of each trial."""
-        return self.setup.budget_seconds
-
-
 @dataclass
 class Bench:
     """Runs arms on seeds, one trial at a time."""
 
     record: Record
     executor: Executor
-    conditions: Conditions
-    stop: threading.Event
+    stop: Stop
     emit: Emit
+    setup: Setup
+    """Of all its trials; they are scored on the test split."""
+    identity: str
+    """Marks its trials in the journal."""
     noise_bpb: float
     """The audit of each trial is as sharp as this noise asks for."""
     results: dict[str, list[TrialResult]] = field(default_factory=dict)
 
-    def run(self, arms: Sequence[Arm], seeds: Sequence[int], max_seconds: float | None) -> bool:
-        """Train each arm on each seed, in turns; False if stopped before the end.
+    def run(self, arms: Sequence[Arm], num_trials: int, max_seconds: float | None) -> bool:
+        """Train each arm on each of `num_trials` seeds, in turns; False if stopped before the end.
 
         Returns:
             True also when an arm failed too often or the time is over: what there is counts.
         """
-        self._recover(arms)
+        session = self.record.session()
+        self.results = {arm.label: self._recorded(session, arm) for arm in arms}
+        seeds = self._seeds(session, num_trials, max_seconds, len(arms))
         began, longest, paused = time.monotonic(), 0.0, 0.0
         num_ready = sum(len(results) for results in self.results.values())
         num_run, num_all = 0, len(arms) * len(seeds)
@@ -91,7 +81,7 @@ class Bench:
                 if any(t.seed == seed for t in self.results[arm.label]):
                     continue
                 paused += self._check_requests()
-                if self.stop.is_set():
+                if self.stop.event.is_set():
                     return False
                 detail = f"{num_ready + num_run + 1} of {num_all}: {arm.text}, seed {turn + 1}"
                 if num_run:
@@ -114,26 +104,41 @@ class Bench:
     def _check_requests(self) -> float:
         """Act on requests between two trials; return the seconds that took."""
         began, paused = time.monotonic(), Phase(name="wait", detail="paused")
-        control.wait_while_paused(self.record.run_directory, self.stop, lambda: self._say(paused))
+        self.stop.wait_while_paused(lambda: self._say(paused))
         return time.monotonic() - began
 
     def _say(self, phase: Phase) -> None:
         self.record.presence.tell(phase)
         self.emit(phase)
 
-    def _recover(self, arms: Sequence[Arm]) -> None:
-        session = self.record.session()
-        for arm in arms:
-            self.results[arm.label] = [
-                t.result
-                for t in session.experiment(arm.number).trials
-                if t.confirmation == self._mark(arm)
-                and t.setup == self.conditions.setup.key
-                and t.result.outcome is not Outcome.TAINTED
-            ]
+    def _recorded(self, session: Session, arm: Arm) -> list[TrialResult]:
+        return [
+            t.result
+            for t in session.experiment(arm.number).trials
+            if t.confirmation == self._mark(arm)
+            and t.setup == self.setup.key
+            and t.result.outcome is not Outcome.TAINTED
+        ]
+
+    def _seeds(
+        self, session: Session, num_trials: int, max_seconds: float | None, num_arms: int
+    ) -> list[int]:
+        """Return the seeds to use: fresh ones, but again those this confirmation began with."""
+        used = {
+            t.result.seed
+            for e in session.experiments
+            for t in e.trials
+            if t.confirmation and not t.confirmation.startswith(self.identity + "/")
+        }
+        usual = session.trial_seconds
+        if usual is not None and session.setup is not None:
+            usual += self.setup.budget_seconds - session.setup.budget_seconds
+            num = affordable_pairs(max_seconds, usual, num_trials, num_arms=num_arms)
+            num_trials = max(MIN_PAIRS, num)
+        return fresh_seeds(session.seed, num_trials, used)
 
     def _mark(self, arm: Arm) -> str:
-        return f"{self.conditions.identity}/{arm.label}"
+        return f"{self.identity}/{arm.label}"
 
     def _trial(self, arm: Arm, seed: int) -> bool:
         tried: list[TrialResult] = []
@@ -142,9 +147,9 @@ class Bench:
             spec = TrialSpec(
                 files=arm.files,
                 seed=seed,
-                budget_seconds=self.conditions.budget_seconds,
-                split=self.conditions.split,
-                audit=True,
+                budget_seconds=self.setup.budget_seconds,
+                split="test",
+                purpose=Purpose.CONFIRM,
                 noise_bpb=self.noise_bpb,
                 number=arm.number,
                 label=f"{self.record.tag}/{arm.number}-{index}",
@@ -152,80 +157,63 @@ class Bench:
             started_at = now()
 
             def heard(progress: Progress) -> None:
-                control.check_now(self.record.run_directory, self.stop)
+                self.stop.is_now()
                 self.emit(progress)
 
-            result = self.executor.run(spec, on_progress=heard, stop=self.stop)
-            if self.stop.is_set():
+            result = self.executor.run(spec, on_progress=heard, stop=self.stop.event)
+            if self.stop.event.is_set():
                 return False
             result = recorded(result, tried)
             self.record.record_trial(
                 arm.number,
                 result,
-                setup=self.conditions.setup.key,
+                setup=self.setup.key,
                 started_at=started_at,
                 confirmation=self._mark(arm),
+                purpose=Purpose.CONFIRM,
             )
             tried.append(result)
         self.results[arm.label].append(tried[-1])
         return True
 
 
-def conditions_of(
+def make_bench(
+    record: Record,
+    executor: Executor,
     session: Session,
     name: str,
     index: int,
     *,
-    split: Split = "test",
+    stop: threading.Event,
+    emit: Emit,
     budget_seconds: float | None = None,
     changes: Mapping[str, Number] | None = None,
-) -> Conditions:
-    """Return what the trials of a confirmation share.
+) -> Bench:
+    """Return the bench of a confirmation.
 
-    Args:
-        session: Whose setup it is.
-        name: Of the question.
-        index: How often it was answered already: an interrupted confirmation continues, a finished one does not.
-        split: What the trials are scored on.
-        budget_seconds: Training time of each; None: the session's.
-        changes: Constants set in every arm.
+    `name` is of its question and `index` how often that was answered already: an interrupted confirmation continues,
+    a finished one does not. The other arguments are those of `run_confirmation`.
 
     Raises:
         PrerequisiteError: nothing was measured yet.
     """
-    if session.setup is None:
+    setup = session.setup
+    if setup is None:
         raise PrerequisiteError(
             f"session `{session.tag}` has measured nothing yet",
             hint="run it first: `autoresearch run`",
             kind="record",
         )
-    setup = session.setup
     if budget_seconds is not None:
         setup = dataclasses.replace(setup, budget_seconds=float(budget_seconds))
-    what = json.dumps([setup.key, split, sorted((changes or {}).items())])
+    what = json.dumps([setup.key, "test", sorted((changes or {}).items())])
     digest = hashlib.sha256(what.encode()).hexdigest()[:6]
-    return Conditions(setup, split, f"{name}-{index}-{digest}")
-
-
-def seeds_of(
-    session: Session,
-    conditions: Conditions,
-    num_trials: int,
-    max_seconds: float | None,
-    *,
-    num_arms: int = 2,
-) -> list[int]:
-    """Return the seeds to use: fresh ones, but again those this confirmation began with."""
-    used = {
-        t.result.seed
-        for e in session.experiments
-        for t in e.trials
-        if t.confirmation and not t.confirmation.startswith(conditions.identity + "/")
-    }
-    usual = session.trial_seconds
-    if usual is not None and session.setup is not None:
-        usual += conditions.budget_seconds - session.setup.budget_seconds
-        num_trials = max(
-            MIN_PAIRS, affordable_pairs(max_seconds, usual, num_trials, num_arms=num_arms)
-        )
-    return fresh_seeds(session.seed, num_trials, used)
+    return Bench(
+        record,
+        executor,
+        Stop(record.run_directory, stop),
+        emit,
+        setup,
+        f"{name}-{index}-{digest}",
+        measure_noise(session).sd,
+    )

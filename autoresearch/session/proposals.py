@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoresearch.config import Config
-from autoresearch.decision import rule
 from autoresearch.decision.plateau import is_plateau
+from autoresearch.decision.replay import measure_noise
 from autoresearch.events import Abandoned, Alerted, Spent, now
 from autoresearch.proposer.base import (
     CancelledError,
@@ -16,9 +16,11 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
-from autoresearch.proposer.edits import changed_constants, describe
+from autoresearch.proposer.edits import changed_constants, describe, long_literals
 from autoresearch.record.commits import carry
+from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
+from autoresearch.record.past import past
 from autoresearch.record.record import Record
 from autoresearch.record.refs import hand_ref
 from autoresearch.record.worktree import HandEdit
@@ -47,9 +49,9 @@ class Ideas:
         began = time.monotonic()
         self.ask()
         while not self.collect(timeout=0.2):
-            self._parts.check_stop()
+            self._parts.stop.check()
             self._parts.tell_alerts()
-        self._parts.clock.add("propose", time.monotonic() - began)
+        self._parts.stop.clock.add("propose", time.monotonic() - began)
 
     def ask(self) -> None:
         """Ask for a proposal unless one is being prepared already."""
@@ -70,16 +72,14 @@ class Ideas:
             decision = Decision("discard", exc.reason, explanation=exc.message)
             self._record.judge(number, Verdict.DISCARD, exc.reason, decision, self._parts.setup.key)
             return True
-        except ProposerUnavailableError as exc:
-            pause = math.inf if exc.retry_seconds is None else exc.retry_seconds
-            self._silent_until = time.monotonic() + pause
+        except (ProposerUnavailableError, CancelledError) as exc:
             if exc.usage.num_calls:
-                self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
-            raise
-        except CancelledError as exc:
-            if exc.usage.num_calls:
-                self._parts.append(Spent(usage=vars(exc.usage), reason=exc.message))
-            self._parts.check_stop()
+                self._record.append(Spent(usage=exc.usage, reason=exc.message))
+            if isinstance(exc, ProposerUnavailableError):
+                pause = math.inf if exc.retry_seconds is None else exc.retry_seconds
+                self._silent_until = time.monotonic() + pause
+                raise
+            self._parts.stop.check()
             return False
         if proposal is None:
             return False
@@ -98,6 +98,9 @@ class Ideas:
             number = next_number(self._record.session())
         self._record.propose(proposal, number, self._program())
         reach("proposal_stored")
+        if found := long_literals(self._record.texts(proposal.parent), proposal.files):
+            text = f"#{number} brings data in its code: {'; '.join(found[:5])}; is it what it should be?"
+            self._record.alert(text, f"autoresearch diff {number}")
         return number
 
     def rebase(self, experiment: Experiment, onto: str) -> bool:
@@ -105,10 +108,10 @@ class Ideas:
         texts = self._record.texts(experiment.commit)
         files = carry(self._record.repository, texts, experiment.parent, onto)
         if files is None:
-            self._parts.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
+            self._record.append(Abandoned(number=experiment.number, reason="rebase_conflict"))
             return False
         if files == self._record.texts(onto):
-            self._parts.append(Abandoned(number=experiment.number, reason="duplicate"))
+            self._record.append(Abandoned(number=experiment.number, reason="duplicate"))
             return False
         self._record.rebase(experiment.number, files, onto)
         return True
@@ -118,7 +121,7 @@ class Ideas:
         return take_hand_edit(self._record, self._program())
 
     def _program(self) -> bytes:
-        program = self._parts.run_directory.program
+        program = self._record.run_directory.program
         return program.read_bytes() if program.is_file() else b""
 
     def _context(self) -> Context:
@@ -128,8 +131,8 @@ class Ideas:
             self._config,
             hardware=self._parts.hardware,
             program=self._program().decode("utf-8", "replace"),
-            seconds_left=self._parts.seconds_left(session),
-            cost_left=self._parts.limits.cost_left(session.usage.cost_usd or 0.0),
+            seconds_left=self._parts.stop.seconds_left(session),
+            cost_left=self._parts.stop.cost_left(session),
         )
 
 
@@ -154,15 +157,19 @@ def context_of(
         files=record.texts(tip),
         program=program,
         max_lines=config.task.max_lines,
+        max_bytes=config.task.max_bytes,
         budget_seconds=config.trial.budget_seconds,
         startup_seconds=config.trial.startup_seconds,
-        noise_bpb=rule.measure_noise(session).sd if session.setup and session.experiments else None,
+        noise_bpb=measure_noise(session).sd if session.setup and session.experiments else None,
         hardware=hardware,
         seconds_left=seconds_left,
         cost_left_usd=cost_left,
-        in_flight=tuple(_in_flight(record, e) for e in session.open if e.commit),
+        in_flight=tuple(
+            make(Proposal, vars(e), files=record.texts(e.commit)) for e in session.open if e.commit
+        ),
         tried={e.identity: e.number for e in session.experiments if e.identity},
         is_stalled=is_plateau(session),
+        past=past(record),
         curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
         log_tails={
             e.number: record.log_tail(e.trials[-1].event)
@@ -172,29 +179,14 @@ def context_of(
     )
 
 
-def _in_flight(record: Record, experiment: Experiment) -> Proposal:
-    return Proposal(
-        description=experiment.description,
-        files=record.texts(experiment.commit),
-        parent=experiment.parent,
-        proposer=experiment.proposer,
-        hypothesis=experiment.hypothesis,
-        theme=experiment.theme,
-        parameters=experiment.parameters,
-    )
-
-
 SETTLED_SECONDS = 60.0
 """An edit becomes an experiment once it is unchanged for this long."""
 _ABOUT = "hand edit"
+_BASELINE = "baseline"
 
 
 def take_hand_edit(record: Record, program: bytes) -> bool:
-    """Store the user's edit of the working tree as the next experiment, or say why it cannot be one.
-
-    Args:
-        record: The session; the caller holds the run directory.
-        program: program.md as it is now.
+    """Store the user's edit of the working tree as the next experiment, or report why it cannot be one.
 
     Returns:
         Whether an experiment was stored.
@@ -205,7 +197,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         edit = worktree.hand_edit(record.editable(), tip, SETTLED_SECONDS) if tip else None
         if tip is None or edit is None:
             if tip is not None and worktree.holds(record.editable(), tip):
-                _settle(record)
+                record.tell(_ABOUT, "edit conflict resolved", is_over=True)
             return False
         kept = worktree.store_hand_edit(edit, now())
         move = RefUpdate(hand_ref(record.tag), kept, worktree.taken() or "")
@@ -217,7 +209,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         after = {**before, **files}
         if after == before:  # it was kept already, from another proposer
             record.repository.update_refs([move], "hand edit")
-            _settle(record)
+            record.tell(_ABOUT, "edit conflict resolved", is_over=True)
             return False
         proposal = Proposal(
             description=f"hand edit: {describe(before, after)}",
@@ -228,15 +220,21 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         )
         record.propose(proposal, next_number(record.session()), program, moves=[move])
     reach("proposal_stored")
-    _settle(record)
+    record.tell(_ABOUT, "edit conflict resolved", is_over=True)
     return True
 
 
-def _settle(record: Record) -> None:
-    """Say that edit conflict resolved, where one did."""
-    told = [alert for alert in record.session().alerts if alert.about == _ABOUT]
-    if told and not told[-1].is_over:
-        record.append(Alerted(text="edit conflict resolved", about=_ABOUT, is_over=True))
+def take_baseline(record: Record) -> None:
+    """Commit the editable files as they are in the folder: while nothing is measured, they are the baseline."""
+    with record.writing():
+        tip = record.branch_tip()
+        edit = record.worktree.hand_edit(record.editable(), tip, 0.0) if tip else None
+        if tip is None or edit is None:
+            return
+        commit = record.worktree.commit(edit.files, tip, now())
+    names = " and ".join(f"`{path}`" for path in edit.files)
+    text = f"nothing is measured yet, so {names} as it is in the folder is the baseline: committed as {commit[:7]}"
+    record.append(Alerted(text=text, about=_BASELINE, is_over=True))
 
 
 def _collision(edit: HandEdit, kept: str) -> Alerted:

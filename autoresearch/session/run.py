@@ -3,19 +3,22 @@
 import contextlib
 import queue
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoresearch import __version__
+from autoresearch.bootstrap import flat
 from autoresearch.config import Config, Loaded
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import check_editable
 from autoresearch.rundir import control
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
-from autoresearch.session.context import Emit, Limits
+from autoresearch.session.context import Emit, Limits, Stop
 from autoresearch.session.signals import is_on_battery, kept_awake
 from autoresearch.types import Session, Setup
+from autoresearch.util.files import read_file
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ def run_session(
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
         check_editable(record.repository, record.tag, config.task.editable)
+        _check_imports(record, config.task.editable)
         lab = recall(lab, session)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(
@@ -86,6 +90,7 @@ def run_session(
         record.append(started_event(lab, record, options, first_number), commit=record.tip())
         reach("session_started")
         _look_around(record, options, emit, stop)
+        _look_at_program(record, config)
 
         clock = Clock()
 
@@ -124,30 +129,23 @@ def run_session(
 
         loop = Loop(
             Parts(
-                run_directory=lab.run_directory,
                 config=config,
                 record=record,
                 executor=lab.executor,
                 ahead=Ahead(proposer, proposals_ahead(lab)),
                 setup=lab.setup,
                 hardware=lab.hardware.to_json(),
-                limits=options.limits,
                 emit=emit,
-                stop=stop,
-                first_number=first_number,
+                stop=Stop(lab.run_directory, stop, options.limits, first_number, reserve, clock),
                 confirm=confirm if options.is_confirming else None,
-                reserve_seconds=reserve,
                 alerts=alerts,
-                clock=clock,
                 keep_caches=lab.executor.keep_caches,
             )
         )
         return loop.run()
 
 
-def _one_at_a_time(
-    emit: Emit,
-) -> Emit:
+def _one_at_a_time(emit: Emit) -> Emit:
     """Return `emit` for use by several threads."""
     lock = threading.Lock()
 
@@ -176,8 +174,33 @@ def _look_around(
     elif others:
         emit(Phase(name="wait", detail="for the GPU"))
         while others and not stop.wait(control.LOOK_SECONDS):
-            control.wait_while_paused(record.run_directory, stop, lambda: None)
+            Stop(record.run_directory, stop).wait_while_paused()
             others = gpu_processes()
+
+
+def _check_imports(record: "Record", editable: Sequence[str]) -> None:
+    files, root = record.repository.files_at(record.tip()), record.run_directory.root
+    codes = [files.get(editable[0])]
+    if record.worktree.is_on_branch:  # what is not committed may become the baseline
+        codes.append(read_file(root / editable[0]))
+    for code in codes:
+        flat.check(code, {**dict.fromkeys(editable), **files}, root)
+
+
+def _look_at_program(record: "Record", config: Config) -> None:
+    """Say which lines of program.md tell an agent to do what the lab does; an LLM that answers in text cannot."""
+    from autoresearch.proposer.prompt import misfits
+    from autoresearch.proposer.registry import kinds_of
+
+    program = record.run_directory.program
+    if "command" not in kinds_of(config.proposer) or not program.is_file():
+        return
+    if lines := [number for number, _ in misfits(program.read_text("utf-8", "replace"))]:
+        shown = ", ".join(map(str, lines[:12])) + (", ..." if len(lines) > 12 else "")
+        text = (
+            f"program.md tells the agent to do what the lab does itself (lines {shown}): drop that"
+        )
+        record.append(Alerted(text=text, about="program.md", is_over=True))
 
 
 def preview_next(
@@ -252,7 +275,10 @@ def started_event(
     from autoresearch.proposer.registry import asks_model, kinds_of
 
     config = lab.config
-    limits = options.limits
+    changed = lab.loaded.changed()
+    if notify := changed.get("session.notify"):
+        # topics and addresses in it are as good as passwords
+        changed["session.notify"] = [notify[0], "..."]
     return SessionStarted(
         tag=record.tag,
         tip=record.tip(),
@@ -266,14 +292,9 @@ def started_event(
         unigram_bpb=lab.dataset.unigram_bpb,
         hardware=lab.hardware.to_json(),
         data=lab.dataset.manifest,
-        config=lab.loaded.changed(),
+        config=changed,
         versions=versions(),
-        limits={
-            "seconds": limits.seconds,
-            "experiments": limits.experiments,
-            "max_cost_usd": limits.max_cost_usd,
-            "first_number": first_number,
-        },
+        limits={**vars(options.limits), "first_number": first_number},
         is_rebaseline=options.is_rebaseline,
     )
 

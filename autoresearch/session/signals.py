@@ -1,60 +1,45 @@
 """Signals during a session, and keeping the machine awake."""
 
 import contextlib
-import errno
 import os
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
+
+from autoresearch.util.streams import drop_broken, point_to_nowhere
 
 P = ParamSpec("P")
 
 
 class Terminal:
-    """Who this process talks to, as long as there is one: a terminal, or the reader of a pipe."""
+    """Who this process talks to, as long as there is one: a terminal, a file, or the reader of a pipe."""
 
     def __init__(self) -> None:
         self._files = [file for file in (0, 1, 2) if os.isatty(file)]
 
     def let_go(self) -> None:
         """Point whatever was the terminal to nowhere; a file or a pipe stays what it is."""
-        _point_to_nowhere(self._files)
+        point_to_nowhere(self._files)
 
     def guard(self, show: Callable[P, None]) -> Callable[P, None]:
-        """Return `show`, made so that a terminal or a reader that is gone does not matter to who calls it."""
+        """Return `show`, made so that output which cannot be written does not matter to who calls it.
+
+        A terminal or a reader that is gone, a full disk: what is printed from then on goes nowhere.
+        """
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
                 show(*args, **kwargs)
             except OSError as exc:
-                if exc.errno == errno.EIO:
-                    self.let_go()
-                elif exc.errno == errno.EPIPE:  # `run | tee log` in a terminal that was closed.
-                    _point_to_nowhere(_without_reader())
-                else:
+                if exc.filename is not None:
                     raise
+                drop_broken("\n")
 
         return guarded
-
-
-def _without_reader() -> list[int]:
-    """Return which of stdout and stderr have no reader left."""
-    watch = select.poll()
-    for file in (1, 2):
-        watch.register(file, 0)  # Nothing asked for: only what is broken is reported.
-    return [file for file, _ in watch.poll(0)]
-
-
-def _point_to_nowhere(files: Iterable[int]) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for file in files:
-        os.dup2(nowhere, file)
-    os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -65,12 +50,8 @@ def stop_on_signals(
 ) -> Iterator[Terminal]:
     """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
 
-    On SIGHUP, detach from the terminal and keep running.
-
-    Args:
-        stop: Set at the first signal.
-        say: Called with a message about it.
-        promise: What becomes of the trial under way.
+    `say` is called with a message that holds `promise`: what becomes of the trial under way. On SIGHUP, detach from
+    the terminal and keep running.
     """
     terminal = Terminal()
 

@@ -8,6 +8,7 @@ kept experiments, as after `--rebaseline`.
 
     <folder>/baseline/     what code without a kept experiment wrote first
     <folder>/kept-<n>/     what each kept experiment added
+    <folder>/partial/      what the baseline wrote before its start-up took too long
     <folder>/pending/      of the last trial, until it is decided
 
 The files are opaque here: never opened as what they are, links and odd files are left behind, size, number
@@ -51,7 +52,13 @@ class CompileCaches:
 
     def for_training(self) -> tuple[Path, ...]:
         """Return the folders a train child may read."""
-        return (*self.for_judging(), *self._kept())
+        partial = self._folder / "partial"
+        return (*self.for_judging(), *self._kept(), *((partial,) if partial.is_dir() else ()))
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether no code has started yet with all its kernels kept."""
+        return not (self.for_judging() or self._kept())
 
     def for_judging(self) -> tuple[Path, ...]:
         """Return the folder claim and audit may read: nothing in it was written by a candidate."""
@@ -80,6 +87,15 @@ class CompileCaches:
         except OSError:
             pass
         self.drop()
+
+    def keep_partial(self, label: str) -> None:
+        """Let later trials begin with what the baseline's trial `label`, the last, compiled in vain."""
+        if self._label and label == self._label:
+            with contextlib.suppress(OSError):
+                # Files it has already are not taken again: earlier parts stay.
+                pending, partial = self._folder / "pending", self._folder / "partial"
+                shutil.copytree(pending, partial, dirs_exist_ok=True)
+            self.drop()
 
     def keep(self, label: str, *, is_baseline: bool = False) -> None:
         """Let later trials use what the trial `label`, the last one, wrote.

@@ -11,38 +11,18 @@ from pathlib import Path
 
 from autoresearch.config import Config
 from autoresearch.errors import AutoresearchError
-from autoresearch.machine.hardware import COUNTED_LIKE_NVML
+from autoresearch.machine.environment import make_gpu_nodes, torch_environment
 from autoresearch.paths import python_command
 from autoresearch.sandbox import Policy, Profile, Sandbox
 from autoresearch.trial import channel as wire
 from autoresearch.trial import supervisor
 from autoresearch.trial.child import main as child_module
+from autoresearch.trial.child import script as script_module
 from autoresearch.trial.snapshot import Folder
+from autoresearch.types import MB
 
 MAX_PROCESSES = 4096
 """Processes and threads a trial may have."""
-_PASSED_ON = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "CC",
-    "CXX",
-    "CUDA_HOME",
-    "CUDA_PATH",
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "HSA_OVERRIDE_GFX_VERSION",
-    "LD_LIBRARY_PATH",
-    "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "GOMP_SPINCOUNT",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-)
 _KILL_SECONDS = 15.0
 
 
@@ -103,6 +83,9 @@ class Child:
             if is_heard:
                 opened.callback(os.close, reader)
                 opened.callback(os.close, writer)
+            needs_gpu = config.trial.device != "cpu"
+            if needs_gpu:
+                make_gpu_nodes()
             policy = Policy(
                 profile=profile,
                 working_directory=folder.snapshot,
@@ -115,12 +98,12 @@ class Child:
                     **(environment or {}),
                 },
                 inherit=(theirs.fileno(),),
-                needs_gpu=config.trial.device != "cpu",
+                needs_gpu=needs_gpu,
                 max_processes=MAX_PROCESSES,
                 memory_mb=config.sandbox.memory_mb,
                 disk_mb=config.sandbox.disk_mb,
             )
-            command = sandbox.wrap(child_module.command(mode, file), policy)
+            command = sandbox.wrap(script_module.command(mode, file), policy)
             script = python_command("-I", "-S", supervisor.__file__, str(their_control.fileno()))
             self._process = subprocess.Popen(
                 [*script, *command.argv],
@@ -236,22 +219,8 @@ class Child:
 
 def environment_for(fd: int) -> dict[str, str]:
     """Return the whole environment of a child: an allow-list, no keys."""
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment = {**COUNTED_LIKE_NVML, **passed_on}
-    environment.setdefault("PATH", os.defpath)
-    # Threads that spin while they wait halve the speed of a CPU trial as soon as another process wants the core;
-    # threads that sleep at once are woken too late for the short steps of small models. So they spin a moment, then
-    # sleep. One step of the cpu preset on two cores, alone and with another process that takes one of them, for a
-    # GOMP_SPINCOUNT of 0: 57 and 61 ms, 3,000: 33 and 92 ms, 5,000: 32 and 108 ms, 10,000: 32 and 148 ms, 30,000: 32
-    # and 204 ms. Steps of a whole trial: 590 with 0, 1,200 with 1,000, 1,600 with 3,000, 1,785 with 5,000.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    environment.setdefault("GOMP_SPINCOUNT", "5000")
-    # glibc hands freed tensors of megabytes back to the system, which then has to clear their pages again:
-    # a tenth of a step on a processor (74 ms against 82 ms, 80 page faults against 3,800). Ignored by other libraries.
-    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
-    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
     return {
-        **environment,
+        **torch_environment(),
         wire.FD_VARIABLE: str(fd),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -366,7 +335,7 @@ def tree_memory_mb(pid: int) -> float | None:
                 total += process.memory_info().rss
     except psutil.Error:
         return None
-    return total / 2**20 if total else None
+    return total / MB if total else None
 
 
 def tree_pids(pid: int) -> set[int]:

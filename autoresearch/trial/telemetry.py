@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from autoresearch.machine.hardware import gpu_handle
+from autoresearch.machine.hardware import amd_card, gpu_handle
 from autoresearch.trial.process import tree_memory_mb, tree_pids
-from autoresearch.types import CurvePoint
+from autoresearch.types import MB, CurvePoint
 from autoresearch.util.text import clean_escapes, one_line, printable
 
 _TAIL_CHARACTERS = 16_000
@@ -120,6 +120,16 @@ class Curve:
         """Whether the last logged loss was not finite."""
         return self._num_nan > 0
 
+    @property
+    def why_hopeless(self) -> tuple[str, str] | None:
+        """(reason, detail) where the last logged loss explains that a script gave up; None where it does not."""
+        if self.ends_in_nan:
+            return "nan", "the script ended: its loss was not finite"
+        limit, last = self._divergence_loss, self._losses[-1:]
+        if limit is not None and last and last[0] > limit:
+            return "diverged", f"the script ended: its loss was {last[0]:.3g}, above {limit:.3g}"
+        return None
+
     def add(self, values: Mapping[str, Any], seconds: float, num_tokens: int) -> None:
         """Take what was logged `seconds` into the training; what is no number is passed over.
 
@@ -176,10 +186,11 @@ def _number(value: object) -> float | None:
 
 
 _INTERVAL_SECONDS = 1.0
+_FREED_SECONDS = 3.0
 
 
 class MemoryMeter:
-    """Samples the peak memory of a child: device memory on CUDA, resident memory elsewhere.
+    """Samples the peak memory of a child: device memory on CUDA and ROCm, resident memory elsewhere.
 
     Args:
         pid: Of the supervisor; all processes below it count.
@@ -195,7 +206,7 @@ class MemoryMeter:
     def watch_device(self, device: str) -> None:
         """Look at the GPU too, from now on."""
         if device == "cuda" and self._gpu is None:
-            self._gpu = _GpuMeter.open()
+            self._gpu = _GpuMeter()
 
     def sample(self, *, is_last: bool = False) -> None:
         """Take a sample if one is due."""
@@ -208,6 +219,11 @@ class MemoryMeter:
         self.last_mb = resident
         if self._gpu is not None:
             self.last_mb = self._gpu.sample(tree_pids(self._pid))
+
+    def wait_until_freed(self) -> None:
+        """Wait a moment for the driver to free what the ended child held: judging may need all of it."""
+        if self._gpu is not None:
+            self._gpu.wait_until_freed()
 
     def note_resident(self, peak_mb: float | None) -> None:
         """Take the peak the system itself counted for the largest process."""
@@ -222,41 +238,55 @@ class MemoryMeter:
 
 
 class _GpuMeter:
-    """Memory in use on the first visible NVIDIA GPU, through NVML."""
+    """Memory in use on the GPU of a trial: NVIDIA's by NVML, AMD's by /sys."""
 
-    def __init__(self, nvml: Any, handle: Any, before_mb: float) -> None:
-        self._nvml = nvml
-        self._handle = handle
-        self._before_mb = before_mb
-        self._knows_pids = False
-        self.peak_mb = 0.0
-
-    @classmethod
-    def open(cls) -> "_GpuMeter | None":
-        """Return a meter, None where NVML is not to be had (ROCm, no driver)."""
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._handle: Any = None
+        self._card = amd_card()
         with contextlib.suppress(Exception):
             import pynvml
 
             pynvml.nvmlInit()
-            handle = gpu_handle(pynvml)
-            if handle is not None:
-                return cls(pynvml, handle, pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20)
-        return None
+            self._nvml, self._handle = pynvml, gpu_handle(pynvml)
+        self._before_mb = self._device_mb() or 0.0
+        self._knows_pids = False
+        self.peak_mb = 0.0
 
     def sample(self, pids: set[int]) -> float | None:
-        """Return MB the processes use; in a container without a view of pids, what the device gained."""
-        try:
+        """Return MB the processes use; where the driver does not know them, what the device gained."""
+        own = self._own_mb(pids)
+        if own and not self._knows_pids:
+            self._knows_pids = True
+            self.peak_mb = 0.0  # what the device gained so far may be other people's
+        used = own if self._knows_pids else self._gain_mb()
+        if used is not None:
+            self.peak_mb = max(self.peak_mb, used)
+        return used
+
+    def wait_until_freed(self) -> None:
+        """Wait until the driver has freed what an ended trial held, at most three seconds."""
+        until = time.monotonic() + _FREED_SECONDS
+        while (self._gain_mb() or 0.0) > 0.05 * self.peak_mb and time.monotonic() < until:
+            time.sleep(_FREED_SECONDS / 100)
+
+    def _gain_mb(self) -> float | None:
+        used = self._device_mb()
+        return None if used is None else max(0.0, used - self._before_mb)
+
+    def _device_mb(self) -> float | None:
+        """Return MB used on the device; None where the driver does not say, as on memory shared with the processor."""
+        with contextlib.suppress(Exception):  # a driver may fail in many ways, and this is a view
+            if self._handle is not None:
+                return float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / MB
+            if self._card is not None:
+                return float((self._card / "mem_info_vram_used").read_text()) / MB
+        return None
+
+    def _own_mb(self, pids: set[int]) -> float | None:
+        """Return MB of these processes; None where they are not listed (WSL2, containers, AMD)."""
+        with contextlib.suppress(Exception):
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
             own = [p.usedGpuMemory for p in running if p.pid in pids and p.usedGpuMemory]
-            if own and not self._knows_pids:
-                self._knows_pids = True
-                self.peak_mb = 0.0  # what the device gained so far may be other people's
-            if self._knows_pids:
-                used = float(sum(own)) / 2**20
-            else:
-                total = float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
-                used = max(0.0, total - self._before_mb)
-        except Exception:  # noqa: BLE001 - a driver may fail in many ways, and this is a view
-            return None
-        self.peak_mb = max(self.peak_mb, used)
-        return used
+            return float(sum(own)) / MB
+        return None

@@ -22,7 +22,7 @@ from autoresearch.trial.telemetry import (
     Output,
     explain_error,
 )
-from autoresearch.types import CurvePoint, Outcome, TrialSpec
+from autoresearch.types import MB, CurvePoint, Outcome, TrialSpec
 from autoresearch.util.text import one_line
 
 MAX_LOG_BYTES = 1_000_000
@@ -94,7 +94,7 @@ class Training:
         vocab_size: Of the tokenizer.
         on_progress: Told a few times a second.
         stop: Ends the training when set.
-        on_start: Called when the child asks for the clock, before it runs.
+        on_start: Called when the child asks for the clock, before it runs, or has not done so in time.
         on_late: Called once with the device when `late_seconds` of the budget are left.
         late_seconds: See `on_late`.
     """
@@ -267,15 +267,16 @@ class Training:
         if type(size) is not int or size < 1:
             raise wire.ProtocolError("weights without a size")
         if size > self._limits.max_weights_bytes:
-            told = f"{size / 1e6:.0f} MB" if size < _MAX_PARAMS else "absurd size"
-            limit = self._limits.max_weights_bytes / 1e6
+            told = f"{size / MB:.0f} MB" if size < _MAX_PARAMS else "absurd size"
+            limit = self._limits.max_weights_bytes / MB
             raise _EndError("exception", f"weights of {told}; at most {limit:.0f} MB are taken")
         self._phase = "submit"
+        self._result.detail = one_line(str(message.get("note", "")), 300)
         try:
             self._result.weights = mmap.mmap(-1, size)
         except OSError as exc:
             raise _EndError(
-                "oom", f"weights of {size / 1e6:.0f} MB do not fit in the memory of this machine"
+                "oom", f"weights of {size / MB:.0f} MB do not fit in the memory of this machine"
             ) from exc
         self._weights_size = size
 
@@ -327,8 +328,11 @@ class Training:
         if self._started_at is None:
             if now - self._child.started_at > self._limits.startup_seconds:
                 seconds = self._limits.startup_seconds
+                self._on_start()
                 raise _EndError(
-                    "startup_timeout", f"`trial.start()` was not called within {seconds:g} s"
+                    "startup_timeout",
+                    f"`trial.start()` was not called within {seconds:g} s: imports, compilation and warm-up took"
+                    " longer than `[trial] startup_seconds` allows",
                 )
             return
         self._check_overtime(now)
@@ -394,7 +398,8 @@ class Training:
         """Say why the child ended before its weights were here: perhaps for want of its feeder."""
         self._check_feeder(_FEEDER_SECONDS)
         if self._error is not None:
-            reason, detail = explain_error(self._error)
+            gave_up = self._error.get("exception") == "SystemExit"
+            reason, detail = (gave_up and self._curve.why_hopeless) or explain_error(self._error)
             return _EndError(reason, detail)
         code = self._child.exit_code
         if code is None:
@@ -427,6 +432,7 @@ class Training:
         result, counters = self._result, self._feeder.counters
         self._meter.sample(is_last=True)
         self._child.kill()
+        self._meter.wait_until_freed()
         if self._is_readable:
             self._read_output()
         self._meter.note_resident(self._child.max_rss_mb)

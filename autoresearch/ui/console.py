@@ -21,7 +21,9 @@ from rich.text import Text
 from rich.theme import Theme
 
 from autoresearch.errors import AutoresearchError
+from autoresearch.ui.tables import folded
 from autoresearch.ui.text import clean
+from autoresearch.util.text import redact
 
 ColorChoice = Literal["auto", "always", "never"]
 Kind = Literal["tty", "plain", "json", "quiet"]
@@ -143,14 +145,20 @@ class OutputMode:
         )
 
     def say(self, text: str | Text, style: str = "") -> None:
-        """Print one line of talk on stderr, unless quiet."""
+        """Print talk on stderr, unless quiet."""
         if not self.is_quiet:
-            self.err.print(text, style=style or None, soft_wrap=True)
+            self.talk(text if isinstance(text, Text) else styled(text, style))
+
+    def talk(self, text: Text, indent: int = 0) -> None:
+        """Print lines on stderr; on a terminal those that are too long are folded between words."""
+        is_folded = _is_terminal(sys.stderr)
+        for line in text.split("\n", allow_blank=True):
+            for part in folded(line, self.err.width, indent) if is_folded else [line]:
+                self.err.print(part, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, also when quiet."""
-        line = styled("warning: ", "warning").append(clean(text), style="default")
-        self.err.print(line, soft_wrap=True)
+        self.talk(styled("warning: ", "warning").append(clean(text), style="default"), 9)
 
     def data(self, text: str | Text) -> None:
         """Print a line of data on stdout, whole, however long."""
@@ -201,18 +209,19 @@ def make_console(
 def render_error(error: AutoresearchError) -> Text:
     """Return `error: ...`, an empty line, `hint: ...`."""
     text = Text()
-    text.append("error: ", style="error").append(clean(error.message))
+    text.append("error: ", style="error").append(clean(redact(error.message)))
     if error.hint:
-        text.append("\n\n").append("hint: ", style="hint").append(clean(error.hint, lines=True))
+        hint = clean(redact(error.hint), lines=True)
+        text.append("\n\n").append("hint: ", style="hint").append(hint)
     return text
 
 
 def print_error(mode: OutputMode, error: AutoresearchError) -> None:
     """Print an error: text on stderr, or with `--json` the same as an object on stdout."""
     if mode.is_json:
-        mode.json(error.to_json())
+        mode.json(json.loads(redact(json.dumps(error.to_json()))))
     else:
-        mode.err.print(render_error(error), soft_wrap=True)
+        mode.talk(render_error(error), 6)
 
 
 def _forgive(stream: IO[str]) -> None:
@@ -236,15 +245,10 @@ def styled(text: str, style: str = "") -> Text:
 
 
 def show(mode: OutputMode, lines: Sequence[Text | str], *, pager: bool = True) -> None:
-    """Print lines of data; on a terminal that they overflow, through `$PAGER` (`less -R`).
+    """Print lines of data; on a terminal that they overflow, through `$PAGER` (`less -R`) unless `pager` is false.
 
     Not by `Console.pager`: pydoc, behind it, prefers $MANPAGER, which formats manual pages, and prints nothing where
     the pager is missing.
-
-    Args:
-        mode: How this process prints.
-        lines: What to print.
-        pager: False, `--no-pager` or `PAGER=cat` never use one.
     """
     command = pager_command() if pager and mode.is_tty else []
     if not command or _height(mode, lines) < mode.out.size.height:

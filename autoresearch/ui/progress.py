@@ -33,12 +33,7 @@ class _Phase:
 
 
 class PhaseProgress:
-    """See the module.
-
-    Args:
-        mode: How this process prints.
-        clock: Monotonic seconds.
-    """
+    """See the module."""
 
     def __init__(self, mode: OutputMode, clock: Callable[[], float] = time.monotonic) -> None:
         self._mode = mode

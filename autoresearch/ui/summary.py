@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from statistics import stdev
 from typing import Any, Literal
 
 from autoresearch.decision.confirmation import carried, further, headline, left_out
@@ -22,6 +23,7 @@ from autoresearch.decision.scores import (
 )
 from autoresearch.events import parse_time
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
+from autoresearch.ui.text import bounds, numbers
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,12 @@ def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
 
 
 def at_present(session: Session, now: Doing | None) -> Session:
-    """Return the session with the experiment that is under trial, and no other, in state running."""
+    """Return the session with the experiment that is under trial, and no other, in state running.
+
+    A running session that says nothing of itself is left as it is recorded.
+    """
+    if now is None and session.state == "running":
+        return session
     number = now.number if now is not None and session.state == "running" else None
     states = {
         e.number: State.RUNNING if e.number == number else State.PROPOSED for e in session.open
@@ -112,7 +119,6 @@ class Summary:
     unigram_bpb: float | None = None
     noise: float | None = None
     """Standard deviation between trials of the same code."""
-    num_noise_trials: int = 0
     num_tried: int = 0
     """Judged ideas: without the baseline and other commits that were measured as they stood."""
     num_by_verdict: Mapping[str, int] = field(default_factory=dict)
@@ -160,22 +166,14 @@ class Summary:
 def summarize(
     session: Session, now: datetime | None = None, *, present: Doing | None = None
 ) -> Summary:
-    """Return the summary of a session.
-
-    Args:
-        session: The fold of a journal.
-        now: For the time a running session has taken; None: as far as the record says.
-        present: What it does at this moment.
-    """
-    if present is not None or session.state != "running":
-        session = at_present(session, present)
+    """Return the summary of a session, up to `now` or as far as the record says; `present` is what it does then."""
+    session = at_present(session, present)
     baseline = find(session, 0)
     best = find(session, session.best) or baseline
     pair = comparable(baseline, best, session) if baseline and best else None
     baseline_bpb = pair[0] if pair else (baseline.val_bpb if baseline else None)
     best_bpb = pair[1] if pair else (best.val_bpb if best else None)
     delta = pair[1] - pair[0] if pair else None
-    noise, num_noise = noise_of(session)
     ideas = [e for e in session.experiments if not is_measured_tip(e)]
     judged = [e for e in ideas if e.verdict is not None]
     kept = [e for e in session.kept if not is_measured_tip(e)]
@@ -201,8 +199,7 @@ def summarize(
         delta=delta,
         relative=delta / baseline_bpb if delta is not None and baseline_bpb else None,
         unigram_bpb=session.unigram_bpb,
-        noise=noise,
-        num_noise_trials=num_noise,
+        noise=noise_of(session),
         num_tried=len(judged),
         num_by_verdict=num_by_verdict,
         num_by_reason={v: dict(c.most_common()) for v, c in by_reason.items()},
@@ -234,18 +231,14 @@ def summarize(
     )
 
 
-def noise_of(session: Session) -> tuple[float | None, int]:
-    """Return the noise the last decision used, else that of the baseline, and its number of trials."""
-    baseline = find(session, 0)
-    trials = good_trials(baseline) if baseline else []
+def noise_of(session: Session) -> float | None:
+    """Return the noise the last decision used, else that of the baseline."""
     for e in reversed(session.experiments):
         if e.decision is not None and e.decision.noise is not None and e.number != 0:
-            return e.decision.noise, len(trials)
-    scores = [t.result.bpb for t in trials if t.result.bpb is not None]
-    if len(scores) < 2:
-        return None, len(scores)
-    mean = sum(scores) / len(scores)
-    return (sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5, len(scores)
+            return e.decision.noise
+    baseline = find(session, 0)
+    scores = [t.result.bpb for t in good_trials(baseline) if t.result.bpb] if baseline else []
+    return stdev(scores) if len(scores) > 1 else None
 
 
 def num_since_gain(judged: Iterable[Experiment]) -> int:
@@ -435,13 +428,13 @@ def unconfirmed(session: Session) -> list[Alert]:
     if best is not None and best.is_alarm:
         text = (
             f"the gain on validation does not carry over: {best.validation_delta:+.6f} there,"
-            f" {best.delta:+.6f} [{best.low:+.6f}, {best.high:+.6f}] on the {best.split} split"
+            f" {best.delta:+.6f} {bounds(best.low, best.high)} on the {best.split} split"
         )
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
     elif best is not None and best.low > 0:
         text = (
             f"#{best.candidate} is worse than #{best.reference} on the {best.split} split:"
-            f" {best.delta:+.6f} [{best.low:+.6f}, {best.high:+.6f}]"
+            f" {best.delta:+.6f} {bounds(best.low, best.high)}"
         )
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
     idle = {n: c for n, c in left_out(session).items() if carried(c) == "does not"}
@@ -449,13 +442,13 @@ def unconfirmed(session: Session) -> list[Alert]:
         number, c = next(iter(idle.items()))
         text = (
             f"#{number} does not carry the gain: with it the best measures {c.delta:+.6f}"
-            f" [{c.low:+.6f}, {c.high:+.6f}] on the {c.split} split"
+            f" {bounds(c.low, c.high)} on the {c.split} split"
         )
         found.append(Alert(text, c.at, f"autoresearch revert {number}"))
     elif idle:
         newest = max(idle)
-        numbers = " ".join(f"#{number}" for number in idle)
-        text = f"{len(idle)} kept changes do not carry the gain ({numbers}); undo the newest first"
+        which = numbers(list(idle))
+        text = f"{len(idle)} kept changes do not carry the gain ({which}); undo the newest first"
         found.append(Alert(text, idle[newest].at, f"autoresearch revert {newest}"))
     return found
 
@@ -469,15 +462,15 @@ def next_step(session: Session) -> tuple[str, str]:
     if session.state == "running":
         return "autoresearch log --watch", "follow it"
     if session.state == "paused":
-        return "autoresearch resume", "go on"
+        return "autoresearch resume", "continue the session"
     if session.state == "dead":
-        return "autoresearch run", "go on where the lab died"
+        return "autoresearch run", "continue where the lab died"
     if session.best and not is_tip_known(session):
-        return "autoresearch run", "measure the branch as it is now, and go on"
+        return "autoresearch run", "measure the branch as it is now, and continue"
     if session.kept and headline(session) is None and session.setup is not None:
         return "autoresearch confirm", "is it real: baseline and best on fresh seeds"
     if session.kept:
         added = sum(e.lines_added for e in session.kept)
         removed = sum(e.lines_removed for e in session.kept)
         return "autoresearch diff baseline best", f"+{added} -{removed} lines in the kept changes"
-    return "autoresearch run", "go on"
+    return "autoresearch run", "continue"

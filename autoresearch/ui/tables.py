@@ -106,8 +106,10 @@ def render(
 def folded(line: Text, width: int, indent: int) -> list[Text]:
     """Break a line that is too long, at wide gaps where there are any, with a hanging indent.
 
-    What stands in backquotes stays whole, to be copied: a longer command than `width` is left to the terminal.
+    What stands in backquotes stays whole, to be copied: a longer command than `width` is left to the terminal. The
+    indent takes at most half of it.
     """
+    indent = min(indent, width // 2)
     lines: list[Text] = []
     rest = line
     while cell_len(rest.plain) > width:
@@ -119,7 +121,8 @@ def folded(line: Text, width: int, indent: int) -> list[Text]:
         if gap <= max(start, indent, width // 3):
             gap = window.rfind(" ")
         if gap <= max(start, indent):
-            gap = breakable.find(" ", len(window))
+            # After the indent, or what is left would not become shorter.
+            gap = breakable.find(" ", max(len(window), start + 1, indent + 1))
         if gap < 0:
             break
         first, after = rest[:gap], rest[gap:]

@@ -36,6 +36,11 @@ def delta(value: float | None) -> str:
     return NONE if value is None else f"{value:+.6f}"
 
 
+def bounds(low: float | None, high: float | None) -> str:
+    """The interval of a difference, `[-0.104826, -0.031542]`."""
+    return f"[{delta(low)}, {delta(high)}]"
+
+
 def percent(value: float | None, *, sign: bool = False, digits: int = 0) -> str:
     """A share as per cent."""
     if value is None:
@@ -85,7 +90,7 @@ def count(value: float | None) -> str:
 
 
 def memory(megabytes: float | None) -> str:
-    """Megabytes of memory as `812MB` or `44.0GB`."""
+    """MB of memory as `812MB` or `44.0GB`."""
     if megabytes is None:
         return NONE
     return f"{megabytes:.0f}MB" if megabytes < 999.5 else f"{megabytes / MB_PER_GB:.1f}GB"
@@ -95,10 +100,11 @@ def size(num_bytes: float | None) -> str:
     """Bytes of files as `312 B`, `41.2 kB`, `1.1 GB`."""
     if num_bytes is None:
         return NONE
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if num_bytes >= limit:
-            return f"{num_bytes / limit:.1f} {unit}"
-    return f"{num_bytes:.0f} B"
+    units = iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while num_bytes >= 1023.95 and (larger := next(units, "")):
+        num_bytes, unit = num_bytes / 1024, larger
+    return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
 
 
 def money(usd: float | None) -> str:
@@ -106,6 +112,17 @@ def money(usd: float | None) -> str:
     if usd is None:
         return NONE
     return f"${usd:.4f}" if 0 < usd < 0.01 else f"${usd:.2f}"
+
+
+def numbers(found: Sequence[int], most: int = 10) -> str:
+    """Numbers of experiments as `#1, #2 and 3 more`."""
+    text = ", ".join(f"#{n}" for n in found[:most])
+    return text + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def capital(text: str) -> str:
+    """A sentence with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def now() -> datetime:

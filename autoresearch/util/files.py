@@ -36,8 +36,7 @@ def write_ours(path: Path, content: bytes) -> None:
         WorkError: the disk is full or the folder cannot be written (kind `disk`).
     """
     new, old = _digest(content), _digest(read_file(path) or b"")
-    notes = _notes(path)
-    known = {line for note in notes for line in (read_file(note) or b"").decode().split()}
+    notes, known = _notes(path), _known(path)
     if os.path.lexists(path):
         if read_file(path) is None or old not in known | {new}:
             raise ForeignFileError(
@@ -50,6 +49,16 @@ def write_ours(path: Path, content: bytes) -> None:
         write_file(notes[0], f"{old}\n{new}\n".encode())
     if old != new or not path.exists():
         write_file(path, content)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is as the lab wrote it."""
+    return _digest(read_file(path) or b"") in _known(path)
+
+
+def _known(path: Path) -> set[str]:
+    """Return the hashes of what the lab wrote to `path`, as far as that was noted."""
+    return {line for note in _notes(path) for line in (read_file(note) or b"").decode().split()}
 
 
 def _digest(content: bytes) -> str:

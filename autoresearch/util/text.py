@@ -9,6 +9,7 @@ much is missing. Numbers that are not finite become missing. What comes out is s
 as UTF-8 and fits in one line of JSON.
 """
 
+import json
 import math
 import os
 import re
@@ -31,16 +32,33 @@ _ESCAPES = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC up to their end
     r"|\x1b[ -/]*[0-~]"
 )
+_LEAST_SECRET = 6
+_PLAIN = re.compile(r"[a-z_]{,15}|[/~]\S*|[\d.]+")
+"""A word, a path, a number: no secret, and in too many places to be replaced."""
+_LOGIN = re.compile(r"(https?://)[^/\s@\"]+@")
+_hidden: dict[str, str] = {}
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
 
 
+def hide(value: str, name: str) -> None:
+    """Have `redact` replace a value by `<name>`, unless it is too short or too plain to be a secret."""
+    if _is_secret(value):
+        _hidden[value] = name
+
+
+def _is_secret(value: str) -> bool:
+    return len(value) >= _LEAST_SECRET and not _PLAIN.fullmatch(value)
+
+
 def redact(text: str) -> str:
-    """Return a text without the values of secrets that the environment holds."""
-    for name, value in os.environ.items():
-        value = value.strip()
-        if _SECRET_NAME.search(name) and len(value) >= 6:
-            text = text.replace(value, f"<{name}>")
-    return text
+    """Return a text, JSON too, without secrets: what `hide` was given, variables like `X_KEY`, logins in addresses."""
+    named = {v.strip(): k for k, v in os.environ.items() if _SECRET_NAME.search(k)}
+    named = {v: k for v, k in named.items() if _is_secret(v)}
+    found = _hidden | named
+    for value in sorted(found, key=len, reverse=True):
+        for written in (value, json.dumps(value)[1:-1]):
+            text = text.replace(written, f"<{found[value]}>")
+    return _LOGIN.sub(r"\1<login>@", text)
 
 
 def _visible(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Stands in for upstream's prepare.py in a trial: the same names, fed by the lab. Not to be edited."""
+"""Stands in for upstream's prepare.py in a trial: the same names, fed by the lab. Your own may be added at its end."""
 
 import sys
 
@@ -6,9 +6,15 @@ from autoresearch.trial.child import compat
 from autoresearch.trial.child.compat import (  # noqa: F401 - for train.py
     Tokenizer,
     evaluate_bpb,
+    get_device,
     get_token_bytes,
     make_dataloader,
 )
+
+if __name__ == "__main__":
+    raise SystemExit(
+        "the lab prepares the data: run `autoresearch prepare`, then `autoresearch run`"
+    )
 
 
 def _importer():
@@ -16,10 +22,14 @@ def _importer():
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__")
-        if name in ("__main__", "train", "script") and frame.f_code.co_name == "<module>":
+        if name in ("__main__", "train") and frame.f_code.co_name == "<module>":
             return frame.f_globals
         frame = frame.f_back
     raise ImportError("prepare.py is for a train.py of upstream's shape, at its top level")
+
+
+def __getattr__(name):
+    return compat.lookup(name)
 
 
 compat.attach(_importer())

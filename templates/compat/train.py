@@ -1,9 +1,9 @@
 """A flat script in the shape of karpathy's autoresearch: put your own train.py in its place.
 
 prepare.py next to it feeds it with the lab's data and clock. What a script of this shape needs:
-- `model`, and its optimizers, at module level, made before `make_dataloader` is called;
+- `model` and its optimizers are made before the first batch is taken, and so is an autocast;
 - `model(idx, targets)` gives the loss, `model(idx)` the logits (B, T, vocab_size);
-- `evaluate_bpb(model, ...)` at the end: it submits, nothing after it runs. The judge's val_bpb counts.
+- `evaluate_bpb(model, ...)` at the end: its model is judged when the script ends. The judge's val_bpb counts.
 """
 
 import time

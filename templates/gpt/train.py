@@ -28,6 +28,7 @@ VALUE_EMBED_EVERY = 2  # a value embedding in every so many blocks; 0 is none; r
 ROPE_BASE = 200_000.0  # longest wavelength of the rotary positions; range 1e3 to 1e7
 LOGIT_CAP = 15.0  # logits are squashed into +-LOGIT_CAP; 0 is no limit; range 0 to 50
 INIT_SCALE = 0.68  # factor on the initial size of all matrices; range 0.2 to 2
+SHORTCUT = 0.05  # initial share of the embedded tokens in what a block reads; range 0 to 1
 TIED_HEAD = False  # True: the output matrix is the token embedding, fewer parameters
 
 # Batch; tokens in a step = ROWS * CONTEXT * ACCUMULATE
@@ -37,13 +38,18 @@ ACCUMULATE = 2  # forward passes in an optimizer step; range 1 to 64
 
 # Optimizer; EMBED_LR and HEAD_LR are those of width 768 and scale with WIDTH ** -0.5
 MATRIX_LR = 0.04  # Muon, all matrices inside blocks; range 0.002 to 0.2
-EMBED_LR = 0.8  # AdamW, token and value embeddings; range 0.02 to 4
-HEAD_LR = 0.004  # AdamW, output matrix; range 0.0002 to 0.05
+EMBED_LR = 0.9  # AdamW, token and value embeddings; range 0.02 to 4
+HEAD_LR = 0.005  # AdamW, output matrix; range 0.0002 to 0.05
 SCALAR_LR = 0.5  # AdamW, shortcut scalars, a hundredth of it residual scalars; range 0.01 to 2
-MATRIX_DECAY = 0.2  # cautious weight decay of matrices, fades with the schedule; range 0 to 1
-EMBED_DECAY = 0.001  # weight decay of the embeddings; range 0 to 0.1
+MATRIX_DECAY = 0.2  # cautious weight decay of matrices; range 0 to 1
+FINAL_DECAY = 0.0  # share of MATRIX_DECAY left at the end, on a line from the start; range 0 to 1
+EMBED_DECAY = 0.001  # weight decay of the token embedding; range 0 to 0.1
+VALUE_DECAY = 0.003  # weight decay of the value embeddings; range 0 to 0.1
+HEAD_DECAY = 0.01  # weight decay of the output matrix; range 0 to 0.1
 MOMENTUM = 0.95  # Muon's average over steps; range 0.8 to 0.99
+MOMENTUM_STEPS = 200  # steps in which MOMENTUM rises by 0.1 to its value; range 0 to 2000
 BETA1 = 0.8  # AdamW's average of gradients; range 0.5 to 0.95
+SHORTCUT_BETA1 = 0.96  # the same for the shortcut scalars; range 0.5 to 0.99
 BETA2 = 0.95  # AdamW's average of squared gradients; range 0.9 to 0.999
 COOLDOWN = 0.75  # share of the budget over which the learning rate falls; range 0 to 1
 FINAL_LR = 0.05  # share of the learning rate that is left at the end; range 0 to 1
@@ -85,7 +91,7 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         qkv = F.linear(x, self.qkv.flatten(0, 1).to(x.dtype)).view(B, T, 3, NUM_HEADS, HEAD_SIZE)
         q, k, v = qkv.unbind(2)  # (B, T, H, D) each
-        q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))
+        q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)
         if self.gate is not None and value is not None:
             gate = 2.0 * torch.sigmoid(self.gate(x[..., :32]))  # (B, T, H)
             v = v + gate.unsqueeze(-1) * value.view_as(v)
@@ -112,7 +118,7 @@ class Block(nn.Module):
     def __init__(self, window: int, has_value_embed: bool) -> None:
         super().__init__()
         self.residual = nn.Parameter(torch.tensor(1.0))
-        self.shortcut = nn.Parameter(torch.tensor(0.1))
+        self.shortcut = nn.Parameter(torch.tensor(SHORTCUT))
         self.attention = Attention(window, has_value_embed)
         self.up = Linear(WIDTH, MLP_RATIO * WIDTH)
         self.down = Linear(MLP_RATIO * WIDTH, WIDTH)
@@ -148,8 +154,7 @@ class GPT(nn.Module):
         half = torch.arange(0, HEAD_SIZE, 2, device="cpu") / HEAD_SIZE
         angles = torch.outer(torch.arange(max_seq_len, device="cpu").float(), ROPE_BASE**-half)
         for name, table in (("cos", angles.cos()), ("sin", angles.sin())):  # (max, 1, D / 2)
-            table = table.unsqueeze(1).to(self.embed.device)
-            self.register_buffer(name, table, persistent=False)
+            self.register_buffer(name, table.unsqueeze(1).to(self.embed.device), persistent=False)
 
     @torch.no_grad()
     def initialize(self) -> None:
@@ -173,7 +178,8 @@ class GPT(nn.Module):
         dtype = compute_dtype(idx.device)
         T = idx.size(1)
         cos, sin = self.cos[:T].to(dtype), self.sin[:T].to(dtype)
-        x = x0 = norm(look_up(self.embed, idx, dtype))
+        x0 = norm(look_up(self.embed, idx, dtype))
+        x = x0.view_as(x0)  # another object: else the first block is compiled apart
         for i, block in enumerate(self.blocks):
             table = self.value_embeds.get(str(i))
             value = None if table is None else look_up(table, idx, dtype)
@@ -186,7 +192,8 @@ class GPT(nn.Module):
 
 def cap(logits: Tensor) -> Tensor:
     """Squash logits smoothly into +-LOGIT_CAP, in float32 (Gemma 2, 2024)."""
-    return LOGIT_CAP * torch.tanh(logits.float() / LOGIT_CAP) if LOGIT_CAP else logits.float()
+    x = logits.float()  # capped is LOGIT_CAP * tanh(x / LOGIT_CAP), in fewer instructions
+    return 2 * LOGIT_CAP * torch.sigmoid(x * (2 / LOGIT_CAP)) - LOGIT_CAP if LOGIT_CAP else x
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -251,7 +258,7 @@ def muon_update(
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-6)
     for a, b, c in POLAR_EXPRESS:
         s = x @ x.mT
-        x = a * x + (b * s + c * (s @ s)) @ x
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
     x = (x.mT if is_tall else x).to(weights.dtype)
     rows = x.square().mean(dim=2, keepdim=True)  # (N, R, 1)
     variance.lerp_(rows, 0.05)
@@ -264,10 +271,7 @@ def muon_update(
 
 
 class Muon:
-    """Muon over stacks: all matrices of one shape are a group and are updated together.
-
-    Like AdamW below no torch.optim.Optimizer: that class takes a second to import what it needs.
-    """
+    """Muon over stacks of all matrices of one shape; torch.optim would take a second to import."""
 
     def __init__(self, params: list[nn.Parameter]) -> None:
         shapes: dict[tuple[int, ...], list[nn.Parameter]] = {}
@@ -281,6 +285,7 @@ class Muon:
 
     def forget(self) -> None:
         """Drop what was averaged so far."""
+        self.num_steps = 0
         self.state: list[tuple[Tensor, Tensor]] = []
         for group in self.groups:
             weights = self.stack(group["params"])
@@ -292,12 +297,14 @@ class Muon:
         return torch.cat([t.detach().view(-1, *t.shape[-2:]) for t in tensors])
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Update at `rate` times the peak learning rate."""
+    def step(self, rate: float, decay: float = 1.0) -> None:
+        """Update at `rate` times the peak learning rate and `decay` times the weight decay."""
+        self.num_steps += 1
+        momentum = MOMENTUM - 0.1 * max(0.0, 1.0 - self.num_steps / max(1, MOMENTUM_STEPS))
         for group, (average, variance) in zip(self.groups, self.state, strict=True):
             params = group["params"]
             weights, grads = self.stack(params), self.stack([p.grad for p in params])
-            rates = (rate * group["lr"], MOMENTUM, MATRIX_DECAY)
+            rates = (rate * group["lr"], momentum, decay * MATRIX_DECAY)
             if self.is_compiled:  # another depth is another N: compile for any
                 rates = torch.tensor(rates).to(weights.device, non_blocking=True)
                 for tensor in (weights, grads, average, variance):
@@ -308,7 +315,7 @@ class Muon:
 
 
 class AdamW:
-    """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel; each group has `lr` and `decay`."""
+    """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel; a group has an lr."""
 
     def __init__(self, groups: list[dict]) -> None:
         self.groups = [group for group in groups if group["params"]]
@@ -328,36 +335,34 @@ class AdamW:
         """Update at `rate` times the peak learning rate."""
         for group, (averages, squares, steps) in zip(self.groups, self.state, strict=True):
             params, grads = group["params"], [p.grad for p in group["params"]]
-            rates = {"lr": rate * group["lr"], "beta1": BETA1, "beta2": BETA2, "eps": 1e-10}
-            rates |= {"weight_decay": group["decay"], "amsgrad": False, "maximize": False}
+            rates = {"lr": rate * group["lr"], "beta1": group.get("beta1", BETA1), "eps": 1e-10}
+            rates |= {"beta2": BETA2, "weight_decay": group.get("decay", 0.0)}
+            rates |= {"amsgrad": False, "maximize": False}
             torch._foreach_add_(steps, 1)
             torch._fused_adamw_(params, grads, averages, squares, [], steps, **rates)
 
 
-def build_optimizers(model: GPT) -> list[AdamW | Muon]:
+def build_optimizers(model: GPT) -> tuple[AdamW, Muon]:
     """Muon for the matrices inside blocks, AdamW for everything else."""
     scale = (WIDTH / 768) ** -0.5
     named = list(model.blocks.named_parameters())
     gates = [p for name, p in named if name.endswith("gate.weight")]
     matrices = [p for name, p in named if p.ndim > 1 and not name.endswith("gate.weight")]
-    residuals = [block.residual for block in model.blocks]
-    shortcuts = [block.shortcut for block in model.blocks]
-    embeds = list(model.value_embeds.values())
-    if not TIED_HEAD:
-        embeds.append(model.embed)
+    embeds = [] if TIED_HEAD else [model.embed]
     groups = [
         {"params": embeds, "lr": EMBED_LR * scale, "decay": EMBED_DECAY},
-        {"params": [model.head.weight], "lr": HEAD_LR * scale, "decay": 0.0},
-        {"params": shortcuts, "lr": SCALAR_LR, "decay": 0.0},
-        {"params": residuals + gates, "lr": SCALAR_LR * 0.01, "decay": 0.0},
+        {"params": [*model.value_embeds.values()], "lr": EMBED_LR * scale, "decay": VALUE_DECAY},
+        {"params": [model.head.weight], "lr": HEAD_LR * scale, "decay": HEAD_DECAY},
+        {"params": [b.shortcut for b in model.blocks], "lr": SCALAR_LR, "beta1": SHORTCUT_BETA1},
+        {"params": [*gates, *(b.residual for b in model.blocks)], "lr": SCALAR_LR * 0.01},
     ]
-    return [AdamW(groups), Muon(matrices)]
+    return AdamW(groups), Muon(matrices)
 
 
-def schedule(progress: float) -> float:
-    """Share of the peak learning rate: flat, then a line down to FINAL_LR (Hagele 2024)."""
+def schedule(progress: float) -> tuple[float, float]:
+    """Shares of the peak learning rate, flat, then a line to FINAL_LR (Hagele 2024), and decay."""
     left = min(1.0, (1.0 - progress) / max(COOLDOWN, 1e-9))
-    return FINAL_LR + (1.0 - FINAL_LR) * left
+    return FINAL_LR + (1.0 - FINAL_LR) * left, 1.0 - (1.0 - FINAL_DECAY) * progress
 
 
 # ---------------------------------------------------------------------------------- training
@@ -377,6 +382,7 @@ class Trainer:
         self.optimizers = build_optimizers(model)
         self.loss_of = loss_of
         if wants_compile(model.embed.device):
+            torch._dynamo.config.recompile_limit = 64  # kinds of block; more run uncompiled
             for block in model.blocks:  # one block compiled serves all of its kind
                 block.compile(dynamic=False)
             self.loss_of = torch.compile(loss_of, dynamic=False)
@@ -387,10 +393,11 @@ class Trainer:
         (loss / ACCUMULATE).backward()
         return loss.detach()
 
-    def step(self, rate: float) -> None:
-        """Move the weights at `rate` times the peak learning rate."""
-        for optimizer in self.optimizers:
-            optimizer.step(rate)
+    def step(self, rate: float, decay: float = 1.0) -> None:
+        """Move the weights, at shares of the peak learning rate and of Muon's weight decay."""
+        adamw, muon = self.optimizers
+        adamw.step(rate)
+        muon.step(rate, decay)
         self.model.zero_grad(set_to_none=True)
 
     def warm_up(self, x: Tensor, y: Tensor) -> None:
@@ -432,8 +439,8 @@ def main() -> None:
     for i, (x, y) in enumerate(trial.batches(ROWS, CONTEXT)):
         loss = trainer.accumulate(x, y)
         if (i + 1) % ACCUMULATE == 0:
-            rate = schedule(trial.progress)
-            trainer.step(rate)
+            rate, decay = schedule(trial.progress)
+            trainer.step(rate, decay)
             trial.log(loss=loss, lr=rate)
     trial.submit(trainer.model)
 

@@ -307,7 +307,7 @@ def test_a_person_may_set_the_kernels(monkeypatch):
 
 def test_lines_are_aligned_and_safe():
     finding = doctor.Finding("git", "fail", "not \x1b[31mfound", "`install it`")
-    first, second = screen.render(finding).plain.splitlines()
+    first, second = (line.plain for line in screen.render(finding))
     assert first == "FAIL  git                not found"
     assert second.strip() == "hint: `install it`"
     assert screen.summary([finding]) == "missing: git"

@@ -31,7 +31,7 @@ from autoresearch.execution.local import LocalExecutor
 from autoresearch.sandbox import Sandbox
 from autoresearch.sandbox.select import BACKENDS, probe
 from autoresearch.trial import process, training
-from autoresearch.types import Outcome, TrialResult, TrialSpec
+from autoresearch.types import Calibration, Outcome, TrialResult, TrialSpec
 
 HERE = Path(__file__).resolve().parent
 KEY = "sk-canary-0123456789"
@@ -212,7 +212,7 @@ class World:
             self.dataset,
             sandbox,
             scratch=self.root / "scratch" / tag,
-            submit_seconds=SUBMIT_SECONDS if case.may_be_late else PATIENT_SECONDS,
+            calibration=Calibration(SUBMIT_SECONDS if case.may_be_late else PATIENT_SECONDS),
             cache=self.root / "compiled" / tag,
         )
         executor.hung_seconds = case.hung_seconds
@@ -220,7 +220,6 @@ class World:
             files=files,
             seed=1,
             budget_seconds=config.trial.budget_seconds,
-            audit=True,
             label="1-1",
         )
         return executor.run(spec)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,42 @@ def test_a_full_disk_behind_stdout_is_told(arguments: list[str]) -> None:
         assert "No space left on device" in done.stderr
         assert "Traceback" not in done.stderr
         assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["log", "--help"], ["nonsense"]])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_those_of_dev_null(arguments: list[str], closed: str) -> None:
+    line = f'exec "$0" -m autoresearch {" ".join(arguments)} {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (2 if arguments == ["nonsense"] else 0)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("verb", ["log", "run", "init", "doctor"])
+def test_a_folder_that_is_gone(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main([verb]) == 3
+    assert "the current folder no longer exists" in capsys.readouterr().err
+    assert main(["--version"]) == 0
+    monkeypatch.chdir(tmp_path)
+
+
+def test_children_are_waited_for_although_the_parent_ignores_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr("autoresearch.cli._run", lambda _: subprocess.call(["false"]))
+        assert main([]) == 1
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_no_argument_at_all_is_the_help_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 A fault is put into `faults` under the name of a file, `head NAME` for the question before it, or `api`
 for the listing, and is used up once:
 an HTTP status, `drop` (closes the connection half way), `short` (a whole answer that lacks bytes),
-`wrong` (the right size, other bytes), `gated`, `private`.
+`wrong` (the right size, other bytes), `gated`, `page` (a page of HTML).
 """
 
 import hashlib
@@ -114,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
                 for name, data in self.server.files.items()
             ]
             body = json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+            if fault == "page":
+                body = b"<!DOCTYPE html><title>Sign in</title>"
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

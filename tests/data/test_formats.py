@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch.data import formats
-from autoresearch.data.formats import Range, Reader, is_utf8
+from autoresearch.data import faults, formats
+from autoresearch.data.faults import is_utf8
+from autoresearch.data.formats import Range, Reader, check
 from autoresearch.errors import AutoresearchError
 
 
@@ -149,7 +150,7 @@ def test_a_wrong_column_names_the_others(tmp_path, kind):
     else:
         pq.write_table(pa.table({"content": ["x"], "id": [1]}), path)
     with pytest.raises(AutoresearchError, match="no text in `text`; it has `content`") as caught:
-        read(path, kind)
+        check(str(path), kind, "text")
     assert caught.value.hint == "name it with `--text-column content`"
 
 
@@ -157,7 +158,7 @@ def test_the_first_line_must_be_json(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("not json\n", encoding="utf-8")
     with pytest.raises(AutoresearchError, match="not a line of JSON"):
-        read(path, "jsonl")
+        check(str(path), "jsonl", "text")
 
 
 @pytest.mark.parametrize("odd", ['{"text": null, "id": 1}', '{"id": 1}', "{broken"])
@@ -172,6 +173,7 @@ def test_an_odd_line_at_the_start_of_a_later_range_is_counted(tmp_path, odd):
 def test_a_null_in_the_first_line_is_no_wrong_column(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": null, "id": 1}\n{"text": "two"}\n', encoding="utf-8")
+    check(str(path), "jsonl", "text")
     found, reader = read(path, "jsonl")
     assert found == [b"two"]
     assert reader.skipped == {"without text": 1}
@@ -238,9 +240,9 @@ def test_is_utf8_agrees_with_decode(data, block):
         expected = True
     except UnicodeDecodeError:
         expected = False
-    before = formats.READ_BYTES
-    formats.READ_BYTES = block + 3
+    before = faults.READ_BYTES
+    faults.READ_BYTES = block + 3
     try:
         assert is_utf8(data) == expected
     finally:
-        formats.READ_BYTES = before
+        faults.READ_BYTES = before

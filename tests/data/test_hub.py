@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -71,6 +73,43 @@ def test_shards_are_pinned_to_splits(server, make_config, texts):
     assert not dataset.is_visible
     downloads = [p for p in progress if p.phase == "download"]
     assert downloads[-1].done == downloads[-1].total > 0
+
+
+def test_shards_that_upstream_fetched_are_used_with_the_same_split(
+    server, make_config, texts, tmp_path, monkeypatch
+):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for number in (0, 4):
+        (theirs / f"shard_{number:05d}.parquet").write_bytes(
+            shard(texts[60 * number : 60 * number + 60])
+        )
+    (theirs / "shard_00001.parquet").write_bytes(b"x" * len(shard(texts[60:120])))  # damaged
+    monkeypatch.setattr(hub_module, "UPSTREAM_DATA", theirs)
+    config = make_config(SOURCE, shards=2)
+    summary = prepare(config)
+    assert [num_gets(server, f"shard_{n:05d}.parquet") for n in (0, 1, 3, 4)] == [0, 1, 1, 0]
+    assert any("2 files were in" in note for note in summary.warnings)
+    num_documents = {s: open_dataset(config).store(s).num_documents for s in ("train", "test")}
+    assert num_documents == {"train": 120, "test": 60}
+    assert (theirs / "shard_00001.parquet").read_bytes()[:1] == b"x"
+
+
+def test_a_folder_of_numbered_shards_has_the_split_of_the_hub(make_config, texts, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in (0, 1, 2, 6542):
+        part = texts[60 * min(number, 3) :][:60]
+        (folder / f"shard_{number:05d}.parquet").write_bytes(shard(part))
+    config = make_config(folder)
+    assert any("the last is validation" in note for note in prepare(config).warnings)
+    sizes = open_dataset(config).manifest["splits"]
+    assert [sizes[s]["documents"] for s in ("train", "validation", "test")] == [120, 60, 60]
+    own = (len(text.encode()) for text in texts[180:240])
+    assert sizes["validation"]["bytes"] == sum(own)
+    (folder / "shard_00002.parquet").rename(folder / "more.parquet")
+    prepare(config)
+    assert open_dataset(config).manifest["splits"]["validation"]["documents"] != 60
 
 
 def test_second_call_asks_nothing(server, make_config):
@@ -220,10 +259,72 @@ def test_what_is_tried_again(monkeypatch):
     for error in (refused.value, ConnectionResetError("reset")):
         num_tries, raised = tries(error)
         assert (num_tries, type(raised)) == (MAX_ATTEMPTS, AutoresearchError)
+    shared = (
+        AttributeError("'NoneType' object has no attribute 'stream'"),
+        RuntimeError("Cannot send a request, as the client has been closed."),
+    )
+    for error in shared:  # another thread closed the client of all
+        num_tries, raised = tries(error)
+        assert (num_tries, type(raised)) == (MAX_ATTEMPTS, AutoresearchError)
     num_tries, raised = tries(RuntimeError("CAS client error"))  # what hf_xet raises
     assert (num_tries, raised.message) == (1, "could not fetch `night`: CAS client error")
     for error in (PermissionError(13, "denied", "/cache"), OSError(28, "full"), KeyError("ours")):
         assert tries(error) == (1, error)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1", "SOCKS"),
+        ("HTTP_PROXY", "nothing://127.0.0.1:1", "nothing://"),
+        ("HTTP_PROXY", "127.0.0.1:nine", "nine"),
+        ("HF_ENDPOINT", "127.0.0.1:9", "does not begin with https://"),
+        ("HF_TOKEN", "hf_\u00e4bc", "no token has"),
+        ("HF_TOKEN", "hf_abc\u200bdef", "no token has"),
+        ("HF_TOKEN", "hf abc", "no token has"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc", "'abc'"),
+        ("HF_HUB_ETAG_TIMEOUT", "1.5s", "'1.5s'"),
+    ],
+)
+def test_a_wrong_setting_of_this_machine_is_told_at_once(tmp_path, variable, value, words):
+    """In a process with its own environment, as huggingface_hub reads it once."""
+    code = """
+import sys, time
+from autoresearch.data import hub
+hub.time.sleep = lambda _: sys.exit("it waits")
+from autoresearch.errors import PrerequisiteError
+try:
+    hub.plan_hub("hf://datasets/a/b", 1, offline=False)
+except PrerequisiteError as exc:
+    print(exc.exit_code, exc.message, "|", exc.hint)
+"""
+    known = ("HF_", "ALL_PROXY", "HTTP", "NO_PROXY", "all_proxy", "http", "no_proxy")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(known)}
+    env |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), variable: value}
+    env |= {"AUTORESEARCH_CACHE_DIR": str(tmp_path / "cache"), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("3 "), done.stderr
+    message, hint = done.stdout.split("|")
+    assert words in message
+    assert variable in hint
+
+
+def test_a_page_in_place_of_the_listing_is_told(server, make_config):
+    server.faults["api"] = ["page"]
+    with pytest.raises(PrerequisiteError, match="is not the hub: no JSON") as raised:
+        prepare(make_config(SOURCE))
+    assert "sign in" in raised.value.hint
+    assert prepare(make_config(SOURCE)).is_new
+
+
+def test_a_cache_of_the_hub_that_is_a_file_is_told(server, make_config, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    with pytest.raises(AutoresearchError, match=r"cannot read or write `.*file") as raised:
+        prepare(make_config(SOURCE))
+    assert raised.value.kind == "disk"
 
 
 def test_no_space_is_told_before_the_download(server, make_config, monkeypatch):

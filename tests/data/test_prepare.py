@@ -230,7 +230,7 @@ def test_missing_source_and_too_little_text(make_config, tmp_path):
     with pytest.raises(PrerequisiteError, match="no file of text"):
         prepare(make_config(tmp_path / "empty"))
     (tmp_path / "void.txt").touch()
-    with pytest.raises(UsageError, match=r"void\.txt` has no text"):
+    with pytest.raises(UsageError, match=r"void\.txt` is empty"):
         prepare(make_config(tmp_path / "void.txt"))
     with pytest.raises(UsageError, match="too few"):
         prepare(make_config(write_jsonl(tmp_path / "a.jsonl", ["one", "two"])))

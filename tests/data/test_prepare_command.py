@@ -47,11 +47,11 @@ def test_the_screen(folder, capsys):
     assert lines[first] == "prepared FOLDER/text.jsonl in TIME"
     table = lines[first + 1 : first + 4]
     assert [line.split()[0] for line in table] == ["train", "validation", "test"]
-    assert "rows to judge on" in table[1]
+    assert "rows to score" in table[1]
     assert re.search(
         r"400 tokens in the vocabulary, \d+ shards, SIZE in `FOLDER/cache", lines[first + 4]
     )
-    assert re.search(r"alone give \d\.\d{6} val_bpb: the floor to beat", lines[first + 5])
+    assert re.search(r"alone give \d\.\d{6} val_bpb: a model has to beat that", lines[first + 5])
     main(["prepare"])
     assert "prepared FOLDER/text.jsonl already; nothing to do" in normal(
         capsys.readouterr().err, folder

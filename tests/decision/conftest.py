@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.config import DecisionConfig, load_config
-from autoresearch.decision.rule import trial_seed
+from autoresearch.decision.scores import trial_seed
 from autoresearch.types import (
     Experiment,
     Outcome,

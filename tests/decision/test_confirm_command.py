@@ -45,7 +45,7 @@ def test_the_gap_stands_beside_the_difference():
 
     seen = replace(FOUND, validation_delta=-0.0143)
     assert confirmation_lines(seen)[-1].plain.strip() == (
-        "validation, luck taken off, says -0.014300; gap +0.002000"
+        "validation predicts -0.014300, luck taken off; gap +0.002000"
     )
     alarm = replace(seen, is_alarm=True)
     assert confirmation_lines(alarm)[-1].plain.endswith(": the gain does not carry over")

@@ -10,8 +10,8 @@ from autoresearch.decision.confirmation import (
     fresh_seeds,
     p_carries,
 )
-from autoresearch.decision.rule import confirm_seed, trial_seed
-from autoresearch.types import Decision, Outcome, TrialResult
+from autoresearch.decision.scores import confirm_seed, trial_seed
+from autoresearch.types import Decision, Outcome, Question, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 
 
@@ -25,14 +25,8 @@ def results(scores, split="test"):
 
 
 def compare(a, b, **changes):
-    fixed = {
-        "reference": 0,
-        "candidate": 7,
-        "setup": "s",
-        "at": "2026-01-01T00:00:00Z",
-        "budget_seconds": 300.0,
-    }
-    return confirm(results(a), results(b), **{**fixed, **changes})
+    question = Question(reference=0, candidate=7, budget_seconds=300.0, **changes)
+    return confirm(results(a), results(b), question, setup="s", at="2026-01-01T00:00:00Z")
 
 
 def test_student_table():
@@ -68,11 +62,9 @@ def test_splits_are_not_mixed():
         confirm(
             results([1.0, 1.1]),
             results([1.0, 1.1], "validation"),
-            reference=0,
-            candidate=1,
+            Question(reference=0, candidate=1, budget_seconds=1),
             setup="s",
             at="",
-            budget_seconds=1,
         )
 
 

@@ -26,7 +26,8 @@ from autoresearch.session.confirm import (
     run_each,
     with_constants,
 )
-from autoresearch.types import Decision, Outcome, Proposal, Setup, TrialResult, Verdict
+from autoresearch.session.context import Stop
+from autoresearch.types import Decision, Outcome, Proposal, Purpose, Setup, TrialResult, Verdict
 from autoresearch.ui.summary import alerts, summarize
 
 TRAIN = "A = 0\n\n\n\n\nB = 0\n\n\n\n\nC = 0\n"
@@ -77,7 +78,16 @@ def make_record(root, verdict):
         )
     ):
         who = "search" if number else "baseline"
-        made.propose(Proposal(f"idea {number}", {"train.py": text}, made.tip(), who), number, b"")
+        made.propose(
+            Proposal(
+                description=f"idea {number}",
+                files={"train.py": text},
+                parent=made.tip(),
+                proposer=who,
+            ),
+            number,
+            b"",
+        )
         result = TrialResult(7, Outcome.OK, bpb=1 - 0.01 * number, total_seconds=2.0)
         made.record_trial(number, result, setup=SETUP.key, started_at="2026-01-01T00:00:00Z")
         decision = Decision(
@@ -137,7 +147,10 @@ def test_best_against_baseline(record, call):
     assert found.high < 0
     session = record.session()
     assert session.confirmations == (found,)
-    assert all(s.split == "test" and s.audit for s in executor.specs)
+    assert all(
+        s.split == "test" and s.purpose is Purpose.CONFIRM and s.audit_below is None
+        for s in executor.specs
+    )
     assert len(executor.specs) == 8
     assert session.experiment(0).val_bpb == 1.0
     marked = [t for e in session.experiments for t in e.trials if t.confirmation]
@@ -220,12 +233,10 @@ def test_a_shared_machine_is_told_until_a_later_confirmation(record, call):
 
 def test_each_finds_what_carries(record):
     executor = Formula(noise=0.0002)
-    config = load_config(None).config
     found = run_each(
         record,
         executor,
         record.session(),
-        config,
         num_trials=3,
         stop=threading.Event(),
         emit=lambda _: None,
@@ -245,11 +256,9 @@ def test_each_finds_what_carries(record):
 
 
 def test_an_interrupted_each_goes_on_after_another_confirmation(record, call):
-    config = load_config(None).config
-
     def each(executor):
         return run_each(
-            record, executor, record.session(), config,
+            record, executor, record.session(),
             num_trials=2, stop=threading.Event() if executor.stop_after is None else stopped,
             emit=lambda _: None,
         )  # fmt: skip
@@ -287,7 +296,9 @@ def test_an_experiment_that_is_not_there_is_named(tmp_path, ask):
     with make_record(tmp_path / "lab", Verdict.DISCARD) as record:
         with pytest.raises(UsageError, match="there is no experiment `99`"):
             ask(record, Formula(), reference="0", candidate="99")
-        record.propose(Proposal("nothing", {}, record.tip(), "llm"), 4, b"")
+        record.propose(
+            Proposal(description="nothing", files={}, parent=record.tip(), proposer="llm"), 4, b""
+        )
         record.judge(4, Verdict.DISCARD, "edit_failed", None, SETUP.key)
         with pytest.raises(UsageError, match=r"experiment 4 made no commit \(edit_failed\)"):
             ask(record, Formula(), reference="0", candidate="4")
@@ -346,7 +357,7 @@ def test_a_pause_is_no_part_of_what_a_pair_takes(record, call, monkeypatch):
         clock[0] += 3600.0 * (len(executor.specs) == 3)
 
     executor.run = run
-    monkeypatch.setattr("autoresearch.session.paired.control.wait_while_paused", heed)
+    monkeypatch.setattr(Stop, "wait_while_paused", heed)
     assert call(executor, max_seconds=5400.0) is not None
     assert len(executor.specs) == 8
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.decision.plateau import is_plateau
-from autoresearch.decision.rule import decide, estimates, keep_threshold, measure_noise
+from autoresearch.decision.replay import estimates, measure_noise
+from autoresearch.decision.rule import decide, keep_threshold
 from autoresearch.types import Verdict
 
 BASE = (1.0000, 1.0004, 0.9996)

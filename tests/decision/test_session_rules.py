@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.decision import rule
-from autoresearch.decision.rule import decide, estimates, is_sentinel_due, keep_threshold
+from autoresearch.decision.replay import estimates
+from autoresearch.decision.rule import decide, is_sentinel_due, keep_threshold
 from autoresearch.decision.throughput import Watch, collapse, killed, speed_mark
 from autoresearch.events import Progress
 from autoresearch.types import Decision, Outcome, TrialResult, Verdict

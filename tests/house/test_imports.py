@@ -14,8 +14,8 @@ PACKAGE = Path(autoresearch.__file__).parent
 # From the ground up: a room imports only rooms of lower floors.
 FLOORS = (
     {"errors", "types"},
-    {"events", "paths", "sandbox"},
-    {"config", "util"},
+    {"events", "paths"},
+    {"config", "sandbox", "util"},
     {"data", "decision", "machine", "proposer", "rundir"},
     {"record", "trial"},
     {"bootstrap", "judge"},

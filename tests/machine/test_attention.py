@@ -1,11 +1,14 @@
 """Attention kernels give what the definition gives."""
 
 import itertools
+import os
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from autoresearch.errors import AutoresearchError  # noqa: E402
+from autoresearch.machine import attention as machine  # noqa: E402
 from autoresearch.trial.child import attention  # noqa: E402
 
 
@@ -77,6 +80,78 @@ def test_measuring_on_a_cpu_names_what_works_and_why_the_rest_does_not():
     assert set(report.windowed) == {"folded", "masked"}
     assert report.refused["varlen"] == "needs CUDA"
     assert attention.parse(report.choice).full == "sdpa"
+
+
+SMALL = {"rows": 1, "context": 64, "num_heads": 1, "head_size": 16, "window": 16}
+WITH = """
+import os, sys, time
+from autoresearch.trial.child import attention
+def broken(*_):
+    {}
+attention._masked = broken
+attention.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("os.kill(os.getpid(), 11)", "it ended the process with signal 11"),
+        ("os.kill(os.getpid(), 9)", "it ended the process with signal 9"),
+        ("sys.exit('the driver is gone')", "the driver is gone"),
+        ("time.sleep(600)", "it hung for"),
+    ],
+)
+def test_a_kernel_that_ends_or_hangs_the_process_takes_only_itself_along(
+    broken, words, monkeypatch
+):
+    monkeypatch.setattr(machine, "_MODULE", ("-c", WITH.format(broken)))
+    if "sleep" in broken:  # silent once it tries that kernel
+        heard, read, select = [], os.read, machine.select.select
+
+        def hear(*args):
+            heard.append(read(*args))
+            return heard[-1]
+
+        def wait(*args):
+            if b'"trying": "masked"' not in b"".join(heard):
+                return select(*args)
+            heard.clear()
+            return [], [], []
+
+        monkeypatch.setattr(machine.os, "read", hear)
+        monkeypatch.setattr(machine.select, "select", wait)
+    found = machine._measure(SMALL)
+    assert words in found["refused"]["masked"]
+    assert set(found["full"]) == {"sdpa"}
+    assert set(found["windowed"]) == {"folded"}
+    assert (found["choice"], found["trying"]) == ("sdpa+folded", "")
+
+
+def test_where_every_kernel_ends_the_process_the_plain_ones_are_taken(monkeypatch):
+    code = WITH.replace("attention._masked", "attention.attend").format("os.kill(os.getpid(), 11)")
+    monkeypatch.setattr(machine, "_MODULE", ("-c", code))
+    found = machine._measure(SMALL)
+    assert found["choice"] == machine.DEFAULT
+    assert {"sdpa", "folded", "masked"} <= set(found["refused"])
+
+
+def test_where_no_kernel_can_be_tried_measuring_fails_with_the_reason(monkeypatch):
+    monkeypatch.setattr(machine, "_MODULE", ("-c", "raise SystemExit('no CUDA here')"))
+    with pytest.raises(AutoresearchError, match="cannot be measured: no CUDA here"):
+        machine._measure(SMALL)
+
+
+def test_flex_must_be_faster_by_a_tenth(monkeypatch):
+    """Judging compiles it in every process: what it gains must pay for that."""
+    for ms, choice in ((0.95, "sdpa"), (0.8, "flex")):
+        times = {"sdpa": 1.0, "flex": ms}
+        q = torch.randn(1, 16, 1, 16)
+        report = attention.Report(full=dict(times))
+        monkeypatch.setattr(attention, "_unfit", lambda *_: "no")
+        names = ("sdpa", "flex")
+        found = attention._compare(names, q, q, q, 0, attention.Choice(), report, 1, lambda _: None)
+        assert found.full == choice
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ import types
 
 import pytest
 
-from autoresearch.bootstrap import presets
+from autoresearch.bootstrap import doctor, presets
 from autoresearch.errors import WorkError
-from autoresearch.machine import attention, hardware
+from autoresearch.machine import attention, environment, hardware
 from autoresearch.paths import RunDirectory
 from autoresearch.session import build
 from autoresearch.trial import process, telemetry
@@ -34,8 +34,8 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda _name: spec)
         monkeypatch.setattr(hardware, "package_version", lambda _name: version)
         monkeypatch.setattr(hardware.platform, "system", lambda: "Linux")
-        monkeypatch.setattr(hardware, "_nvidia", lambda: nvidia)
-        monkeypatch.setattr(hardware, "_amd", lambda: amd)
+        monkeypatch.setattr(hardware, "_nvidia", lambda: nvidia and hardware._Gpu(*nvidia))
+        monkeypatch.setattr(hardware, "_amd", lambda: amd and hardware._Gpu(*amd))
         return hardware.describe.__wrapped__(device)
 
     return look
@@ -221,14 +221,34 @@ def test_torch_counts_gpus_like_nvml_unless_a_person_says_otherwise(monkeypatch,
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     if chosen is not None:
         monkeypatch.setenv("CUDA_DEVICE_ORDER", chosen)
-    assert process.environment_for(3)["CUDA_DEVICE_ORDER"] == order
+    for made in (process.environment_for(3), environment.outside_environment()):
+        assert made["CUDA_DEVICE_ORDER"] == order
+        assert made["PATH"] == os.environ["PATH"]
+
+
+def test_measuring_doctor_and_trials_have_one_environment(monkeypatch):
+    """What the lab measures is what runs: of the user's variables the same come through."""
+    monkeypatch.setenv("TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL", "1")
+    monkeypatch.setenv("TORCH_LOGS", "+inductor")
     seen = {}
 
-    def fake(argv, *, env, **_options):
-        seen.update(env)
-        return subprocess.CompletedProcess(argv, 0, "{}", "")
+    class Started(Exception):
+        pass
 
-    monkeypatch.setattr(attention.subprocess, "run", fake)
-    assert attention._measure({}) == {}
-    assert seen["CUDA_DEVICE_ORDER"] == order
-    assert seen["PATH"] == os.environ["PATH"]
+    def fake(argv, *, env, **_options):
+        seen[argv[-1][:8]] = env
+        raise Started
+
+    monkeypatch.setattr(attention.subprocess, "Popen", fake)
+    monkeypatch.setattr(doctor.subprocess, "run", fake)
+    with pytest.raises(Started):
+        attention._watch({}, {})
+    with pytest.raises(Started):
+        list(doctor._torch(doctor._State(is_quick=True)))
+    trial = process.environment_for(3)
+    assert len(seen) == 2
+    for made in seen.values():
+        assert made["TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL"] == "1"
+        assert "TORCH_LOGS" not in made
+        assert environment.torch_environment().items() <= made.items()
+    assert environment.torch_environment().items() <= trial.items()

@@ -35,6 +35,10 @@ EDIT = """
 text = pathlib.Path("train.py").read_text()
 pathlib.Path("train.py").write_text(text.replace("0.04 ", "0.02 "))
 """
+IMPORTING = """
+path = pathlib.Path("train.py")
+path.write_text("import helper\\n" + path.read_text())
+"""
 IDEA = """
 pathlib.Path("IDEA.md").write_text("DESCRIPTION: halve it\\nHYPOTHESIS: because\\nTHEME: Rates\\n")
 """
@@ -108,11 +112,12 @@ def test_the_agent_sees_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names == ["PROMPT.md", "train.py"]
 
 
-def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
+def test_a_module_it_made_and_imports_is_refused_and_told(tmp_path: Path) -> None:
+    made = IMPORTING + "pathlib.Path('helper.py').write_text('x')\n"
     body = EDIT + (
         "if 'may not be made' not in prompt:\n"
-        "    pathlib.Path('helper.py').write_text('x')\n"
-        "else:\n"
+        + "".join(f"    {line}\n" for line in made.strip().splitlines())
+        + "else:\n"
         "    assert '0.04 ' in text and not pathlib.Path('helper.py').exists()\n"
     )
     p = propose(tmp_path, body)
@@ -120,9 +125,34 @@ def test_a_change_elsewhere_is_refused_and_told(tmp_path: Path) -> None:
     with pytest.raises(
         EditFailedError, match=r"`helper.py` may not be made, only `train.py` changed"
     ) as raised:
-        propose(tmp_path, EDIT + "pathlib.Path('helper.py').write_text('x')")
+        propose(tmp_path, EDIT + made)
     assert raised.value.reason == "out_of_scope_edit"
     assert raised.value.proposal.files == {"train.py": TRAIN}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pathlib.Path('run.log').write_text('x'); pathlib.Path('results.tsv').write_text('x')",
+        "pathlib.Path('helper.py').write_text('x')",
+        "pathlib.Path('data').mkdir(); pathlib.Path('data/a.bin').write_text('x')",
+        "pathlib.Path('lib').symlink_to('/etc')",
+    ],
+)
+def test_what_else_it_leaves_is_dropped_and_named(tmp_path: Path, body: str) -> None:
+    p = propose(tmp_path, EDIT + IDEA + body)
+    assert p.files == {"train.py": TRAIN.replace("0.04 ", "0.02 ")}
+    assert p.usage.num_calls == 1
+    assert b"(dropped: " in p.attachments["reply.md"]
+
+
+def test_what_it_commits_is_its_edit(tmp_path: Path) -> None:
+    body = EDIT + (
+        "import subprocess\n"
+        "for line in ('init -q', 'add -A', '-c user.name=a -c user.email=a@b commit -qm mine'):\n"
+        "    subprocess.run(['git', *line.split()], check=True)\n"
+    )
+    assert propose(tmp_path, body).parameters == {"MATRIX_LR": 0.02}
 
 
 def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
@@ -146,8 +176,6 @@ def test_a_syntax_error_is_corrected_in_place(tmp_path: Path) -> None:
         ),
         ("p = pathlib.Path('train.py'); p.unlink(); os.mkfifo(p)", "edit_failed", "plain file"),
         ("pathlib.Path('train.py').write_bytes(b'\\xff\\xfe')", "edit_failed", "not UTF-8"),
-        (EDIT + "pathlib.Path('lib').symlink_to('/etc')", "out_of_scope_edit", "`lib`"),
-        (EDIT + "pathlib.Path('data').mkdir()", "out_of_scope_edit", "`data/`"),
     ],
 )
 def test_hostile_and_useless_results(tmp_path: Path, body: str, reason: str, message: str) -> None:
@@ -180,6 +208,11 @@ def test_a_failure_is_said_in_its_last_words(
 def test_the_time_limit_ends_it(tmp_path: Path) -> None:
     with pytest.raises(ProposerUnavailableError, match=r"did not finish within 0\.5 s"):
         propose(tmp_path, "time.sleep(600)", timeout_seconds=0.5)
+
+
+def test_one_that_never_stops_leaves_its_edit(tmp_path: Path) -> None:
+    body = EDIT + "pathlib.Path('done').touch()\ntime.sleep(600)"
+    assert propose(tmp_path, body, timeout_seconds=10.0).parameters == {"MATRIX_LR": 0.02}
 
 
 def test_too_much_output_ends_it_and_is_said(
@@ -444,23 +477,66 @@ def test_a_script_beside_the_run_is_shown_alone(tmp_path: Path) -> None:
     assert tmp_path not in program_folders(script, tmp_path / "run")
 
 
-def test_sign_in_files_go_in_and_renewed_ones_come_back(tmp_path: Path) -> None:
+AUTH = {
+    "tokens": {"id_token": "a", "access_token": "b", "account_id": "ada"},
+    "last_refresh": "1",
+    "mode": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_renewal"),
+    [
+        ({"tokens.access_token": "c", "tokens.id_token": "d", "last_refresh": "2"}, True),
+        ({"tokens.access_token": "c", "tokens.account_id": "mallory"}, False),
+        ({"tokens.access_token": "c", "apiBase": "http://evil.example"}, False),
+        ({"tokens.access_token": {"x": 1}}, False),
+        ({"tokens.access_token": None}, False),
+        ({"tokens": {"access_token": "c"}}, False),
+        ({"mode": "evil"}, False),
+    ],
+)
+def test_of_a_sign_in_only_tokens_and_times_come_back(
+    tmp_path: Path, changes: dict[str, Any], is_renewal: bool
+) -> None:
     home = tmp_path / "home"
     (home / ".codex").mkdir(parents=True)
-    auth = home / ".codex" / "auth.json"
-    auth.write_text('{"token": 1}')
+    auth, old = home / ".codex" / "auth.json", home / ".codex" / "auth.json.bak"
+    auth.write_text(json.dumps(AUTH))
     (home / ".codex" / "history").write_text("private")
+    new = json.loads(json.dumps(AUTH))
+    for keys, value in changes.items():
+        *above, last = keys.split(".")
+        inner = new
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
     with Scratch(tmp_path / "s") as private:
         private.bring(home, (".codex/auth.json", ".codex/none.json"))
         inside = private.home / ".codex" / "auth.json"
-        assert inside.read_text() == '{"token": 1}'
+        assert json.loads(inside.read_text()) == AUTH
         assert not (private.home / ".codex" / "history").exists()
-        inside.write_text("not json")
-        private.give_back(home, (".codex/auth.json",))
-        assert auth.read_text() == '{"token": 1}'
-        inside.write_text('{"token": 2}')
-        private.give_back(home, (".codex/auth.json",))
-    assert auth.read_text() == '{"token": 2}'
+        inside.write_text(json.dumps(new))
+        written, problems = private.give_back(home, (".codex/auth.json", ".codex/none.json"))
+    assert json.loads(auth.read_text()) == (new if is_renewal else AUTH)
+    assert (written, len(problems)) == (
+        ["`~/.codex/auth.json`"] if is_renewal else [],
+        not is_renewal,
+    )
+    assert old.exists() == is_renewal
+    if is_renewal:
+        assert json.loads(old.read_text()) == AUTH
+        assert old.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", "[]", "{", "[" * 100_000])
+def test_a_sign_in_that_is_none_any_more_does_not_come_back(tmp_path: Path, text: str) -> None:
+    for before in (json.dumps(AUTH), "not json either"):
+        (tmp_path / "auth.json").write_text(before)
+        with Scratch(tmp_path / "s") as private:
+            (private.home / "auth.json").write_text(text)
+            assert private.give_back(tmp_path, ("auth.json",))[0] == []
+        assert (tmp_path / "auth.json").read_text() == before
 
 
 SIGNED_IN_AGENT = """#!/bin/sh
@@ -488,9 +564,12 @@ def test_a_sign_in_that_is_mounted_alone_is_overwritten(
     with Scratch(tmp_path / "s") as private:
         private.bring(tmp_path, (".claude/.credentials.json",))
         (private.home / ".claude" / ".credentials.json").write_text('{"token": 2}')
-        assert private.give_back(tmp_path, (".claude/.credentials.json",)) == []
+        assert private.give_back(tmp_path, (".claude/.credentials.json",))[1] == []
     assert credentials.read_text() == '{"token": 2}'
-    assert list(credentials.parent.iterdir()) == [credentials]
+    assert {p.name for p in credentials.parent.iterdir()} == {
+        credentials.name,
+        f"{credentials.name}.bak",
+    }
 
 
 def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(

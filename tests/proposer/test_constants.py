@@ -185,3 +185,49 @@ def test_any_parameter_and_any_move_give_an_allowed_value(line: str, number: flo
         assert found.distribution._contains(found.distribution.to_internal_repr(parameter))
         assert isinstance(value, int) == found.constant.is_int
         assert value % found.step == 0 or found.step == 1
+
+
+UPSTREAM = """
+from prepare import MAX_SEQ_LEN
+PEAK_FLOPS = 989.5e12
+EMBEDDING_LR = 0.9
+SCALE = 2.0
+TOTAL_BATCH_SIZE = 2**19
+DEVICE_BATCH_SIZE = 128
+UNUSED = 5
+tokens_per_fwdbwd = DEVICE_BATCH_SIZE * MAX_SEQ_LEN
+assert TOTAL_BATCH_SIZE % tokens_per_fwdbwd == 0
+steps = TOTAL_BATCH_SIZE // tokens_per_fwdbwd
+train(EMBEDDING_LR * SCALE, steps)
+share = 100 * TOTAL_BATCH_SIZE / PEAK_FLOPS
+while True:
+    shown = share * 2
+    print(f"{shown:.1f} of {SCALE}")
+"""
+
+
+def test_what_is_only_printed_is_not_searched() -> None:
+    names = list(by_name(UPSTREAM))
+    assert "PEAK_FLOPS" not in names
+    assert names == ["EMBEDDING_LR", "SCALE", "TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE", "UNUSED"]
+    used = UPSTREAM.replace("while True:", "while share > 1:")
+    assert "PEAK_FLOPS" in by_name(used)
+    assert "PEAK_FLOPS" in by_name(UPSTREAM.replace("    shown =", "    me.shown ="))
+
+
+def test_an_assertion_over_several_constants_holds_through_variables() -> None:
+    program = constants.parse(UPSTREAM, {"MAX_SEQ_LEN": 2048})
+    assert program.broken({"TOTAL_BATCH_SIZE": 2**18}) is None
+    assert program.broken({"DEVICE_BATCH_SIZE": 64}) is None
+    assert program.broken({"DEVICE_BATCH_SIZE": 96}) is not None
+    assert program.broken({"TOTAL_BATCH_SIZE": 2**17}) is not None
+    assert program.broken({"TOTAL_BATCH_SIZE": 2**17, "DEVICE_BATCH_SIZE": 64}) is None
+
+
+def test_a_rate_near_one_is_no_momentum() -> None:
+    rate = ranges.find_range(by_name(UPSTREAM)["EMBEDDING_LR"])
+    assert rate is not None
+    assert (rate.scale, rate.high > 1) == ("log", True)
+    momentum = ranges.find_range(by_name(UPSTREAM.replace("EMBEDDING_LR", "BETA"))["BETA"])
+    assert momentum is not None
+    assert momentum.scale == "momentum"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from proposer_sample import TRAIN
 
-from autoresearch.proposer.edits import check_files, identity
+from autoresearch.proposer.edits import check_files, identity, long_literals
 
 
 def check(after: str, path: str = "train.py", **more: object) -> str | None:
-    values: dict[str, object] = {"max_lines": 100, "tried": {}, **more}
+    values: dict[str, object] = {"max_lines": 100, "max_bytes": 128_000, "tried": {}, **more}
     refusal = check_files({"train.py": TRAIN}, {path: after}, **values)  # type: ignore[arg-type]
     return f"{refusal.reason}: {refusal.message}" if refusal else None
 
@@ -45,15 +45,25 @@ def test_the_record_computes_the_same_identity(tmp_path: Path) -> None:
         ("LOCAL = 3", "LOCAL = '\0'", "syntax: `train.py` is not valid Python: it holds a null"),
         ("LOCAL = 3", "return = 3", "syntax"),
         ("LOCAL = 3", "\n" * 90, "too_long: `train.py` would have"),
+        ("LOCAL = 3", f"LOCAL = '{'x' * 128_000}'", "too_long: `train.py` would have 12"),
+        ("LOCAL = 3", f"LOCAL = '{'é' * 64_000}'", "too_long: `train.py` would have 12"),
+        ("LOCAL = 3", "LOCAL = 'sk-FAKE-value-1'", "edit_failed: `train.py` would hold a key"),
     ],
 )
-def test_one_reason_each(old: str, new: str, expected: str | None) -> None:
+def test_one_reason_each(
+    old: str, new: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-FAKE-value-1")
     said = check(TRAIN.replace(old, new, 1) if old else TRAIN)
     if expected is None:
         assert said is None
     else:
         assert said is not None
         assert said.startswith(expected)
+
+
+def test_a_number_of_any_length_is_a_change() -> None:
+    assert check(TRAIN.replace("LOCAL = 3", f"LOCAL = 0x{'f' * 9999}")) is None
 
 
 def test_a_seed_and_something_else_is_a_change() -> None:
@@ -72,5 +82,25 @@ def test_a_tried_tree_names_its_experiment() -> None:
     assert "under trial now (halve it)" in str(check(after, in_flight={mine: "halve it"}))
 
 
+def test_zero_is_no_limit_of_lines() -> None:
+    longer = TRAIN.replace("0.04 ", "0.02 ") + "x = 1\n" * 5000
+    assert check(longer, max_lines=10).startswith("too_long")
+    assert check(longer, max_lines=0) is None
+
+
 def test_shortening_a_file_that_is_too_long_is_allowed() -> None:
-    assert check(TRAIN.replace("DEBUG = False\n", ""), max_lines=10) is None
+    assert check(TRAIN.replace("DEBUG = False\n", ""), max_lines=10, max_bytes=10) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "size"),
+    [
+        ("X = 'a'", ""), ("X = [1, 2, 3]", ""), (f"X = '{'a' * 1000}'", "1,000"), (f"X = b'{'a' * 4000}'", "4,000"),
+        (f"X = 0x{'f' * 4000}", "2,000"), (f"X = {list(range(500))}", "4,000"), (f"X = f({[[1] * 50] * 10})", "4,000"),
+        (f"X = {dict.fromkeys(range(100), 2)}", "1,600"), (f"def f():\n    return 'a' '{'b' * 2000}'", "2,001"),
+    ],
+)  # fmt: skip
+def test_long_literals_of_an_edit_are_found(line: str, size: str) -> None:
+    found = long_literals({"train.py": TRAIN}, {"train.py": f"{TRAIN}\n{line}\n"})
+    assert [text.partition(": ")[2] for text in found] == ([f"{size} bytes"] if size else [])
+    assert long_literals({"train.py": f"{TRAIN}{line}\n"}, {"train.py": f"{line}\n{TRAIN}"}) == []

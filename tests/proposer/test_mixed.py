@@ -49,7 +49,13 @@ class Scripted:
 
 def idea(kind: str, cost: float = 0.0) -> Proposal:
     usage = Usage(num_calls=1, cost_usd=cost) if cost else Usage()
-    return Proposal(f"by {kind}", {"train.py": TRAIN}, "0" * 40, kind, usage=usage)  # type: ignore[arg-type]
+    return Proposal(
+        description=f"by {kind}",
+        files={"train.py": TRAIN},
+        parent="0" * 40,
+        proposer=kind,
+        usage=usage,
+    )  # type: ignore[arg-type]
 
 
 def out(seconds: float | None, cost: float = 0.0) -> ProposerUnavailableError:

@@ -27,7 +27,7 @@ from autoresearch.proposer.registry import make_proposer
 from autoresearch.proposer.search import constants
 from autoresearch.record.record import Record
 from autoresearch.sandbox import NoSandbox
-from autoresearch.session.context import Limits, Parts
+from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import RunOptions, run_session
 from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
@@ -160,17 +160,14 @@ def night(
             commit=record.tip(),
         )
         parts = Parts(
-            run_directory=run_directory,
             config=config,
             record=record,
             executor=executor,
             ahead=Ahead(make_proposer(config), depth),
             setup=SETUP,
             hardware={"gpu": "none"},
-            limits=Limits(experiments=num, max_cost_usd=max_cost),
             emit=lambda _: None,
-            stop=stop,
-            first_number=1,
+            stop=Stop(run_directory, stop, Limits(experiments=num, max_cost_usd=max_cost), 1),
         )
         began = time.monotonic()
         reason = Loop(parts).run()

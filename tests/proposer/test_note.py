@@ -43,7 +43,7 @@ def notes(folder: Path) -> list[str]:
 def test_a_note_is_in_the_record(run_directory: Path) -> None:
     result = invoke("try  a longer\nwarmdown")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "noted in session `t`: the agent sees it with its next question\n"
+    assert result.stderr == "noted in session `t`: the proposer reads it with its next request\n"
     assert invoke("-", given="from a pipe\n").exit_code == 0
     assert notes(run_directory) == ["try a longer warmdown", "from a pipe"]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from proposer_sample import TRAIN, context, experiment, session
 
 from autoresearch.proposer.history import curve_digest, fence
-from autoresearch.proposer.prompt import Limits, build_prompt, estimate_tokens
+from autoresearch.proposer.prompt import Limits, build_prompt, estimate_tokens, misfits
 from autoresearch.types import CurvePoint, Decision, Proposal, SessionNote, Verdict
 
 
@@ -123,7 +123,9 @@ def test_notes_of_the_person_and_of_the_agent() -> None:
 
 def test_in_flight_limits_and_curve() -> None:
     curve = tuple(CurvePoint(float(s), s * 1000, 9.0 / (1 + s)) for s in range(0, 300, 10))
-    pending = Proposal("halve the rate", {"train.py": TRAIN}, "0" * 40, "llm")
+    pending = Proposal(
+        description="halve the rate", files={"train.py": TRAIN}, parent="0" * 40, proposer="llm"
+    )
     past = session(experiment(1, Verdict.CRASH, None, hypothesis="because", reason="oom"))
     given_context = context(
         past=past,
@@ -193,3 +195,19 @@ def test_untrusted_text_stays_behind_its_marks(text: str) -> None:
 def test_deterministic() -> None:
     given_context = context(past=long_session(30), number=30)
     assert build_prompt(given_context, Limits(9000)) == build_prompt(given_context, Limits(9000))
+
+
+def test_a_program_of_upstream_is_overruled_where_it_does_not_fit() -> None:
+    text = "Lower val_bpb.\nuv run train.py > run.log\ngit commit\nLOOP FOREVER\nTry big steps.\n"
+    assert [number for number, _ in misfits(text)] == [2, 3, 4]
+    overruled = build_prompt(replace(context(), program=text), Limits(60_000)).text
+    assert "the rules above hold" in overruled
+    assert "Try big steps." in overruled
+    plain = build_prompt(replace(context(), program="Try big steps.\n"), Limits(60_000)).text
+    assert "the rules above hold" not in plain
+
+
+def test_no_limit_of_lines_is_no_rule() -> None:
+    assert "lines in a file" in build_prompt(context(), Limits(60_000)).text
+    unlimited = build_prompt(replace(context(), max_lines=0), Limits(60_000)).text
+    assert "lines in a file" not in unlimited

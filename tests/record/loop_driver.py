@@ -24,7 +24,7 @@ from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
 from autoresearch.session import trials
 from autoresearch.session.confirm import run_confirmation
-from autoresearch.session.context import Limits, Parts
+from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import due_confirmation, first_counted
 from autoresearch.types import CurvePoint, Outcome, Proposal, Session, Setup, TrialResult, TrialSpec
@@ -140,17 +140,14 @@ def run(root: Path, num: int) -> None:
 
         Loop(
             Parts(
-                run_directory=record.run_directory,
                 config=config,
                 record=record,
                 executor=executor,
                 ahead=Ahead(FormulaProposer(), 0),
                 setup=SETUP,
                 hardware={},
-                limits=Limits(experiments=num),
                 emit=lambda _: None,
-                stop=stop,
-                first_number=first,
+                stop=Stop(record.run_directory, stop, Limits(experiments=num), first),
                 confirm=confirm,
             )
         ).run()

@@ -108,7 +108,7 @@ def test_push_says_what_was_sent_and_how_to_read_it(
     result = call("push", "backup")
     assert "sent session nov21 to `backup`" in result.stderr
     assert (
-        "in a clone: `git fetch origin 'refs/autoresearch/*:refs/autoresearch/*'`"
+        "in a clone: `git fetch --no-prune origin 'refs/autoresearch/*:refs/autoresearch/*'`"
         " and `git switch autoresearch/nov21`\n"
     ) in result.stderr
     assert "has all of session nov21 already" in call("push", "backup").stderr

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from record_support import Night
 from typer.testing import CliRunner
 
 import autoresearch.util.files
-from autoresearch.cli import _MODULES
+from autoresearch.cli import _MODULES, VERBS, main
 from autoresearch.commands import as_verb
 from autoresearch.config import load_config
 from autoresearch.decision import pace
-from autoresearch.errors import AutoresearchError, ForeignFileError, UsageError
+from autoresearch.errors import EXIT_CODES, AutoresearchError, ForeignFileError, UsageError
 from autoresearch.record.record import Record
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.util.files import write_ours
@@ -73,6 +74,48 @@ def test_verbs_leave_what_they_did_not_write(
     assert call("init", ".", "--template", "compat", "--tag", "next") is None
     assert {name: (root / name).read_bytes() for name in before} == before
     assert not list(root.glob(".*.part")) + list(root.glob("**/.autoresearch-*"))
+
+
+WALK = (
+    ["demo", "."], ["init", "."], ["prepare", "--offline"], ["prepare", "--source", "README.md"],
+    ["doctor", "--quick"], ["run", "--experiments", "1"], ["run", "--dry-run"], ["try"], ["note", "x"],
+    ["stop"], ["pause"], ["resume"], ["confirm"], ["log"], ["log", "--from", "results.tsv"],
+    ["log", "--tsv"], ["show", "1"], ["diff", "0", "1"], ["report"], ["report", "--format", "png"],
+    ["report", "-o", "analysis.ipynb"], ["report", "--from", "results.tsv"], ["export", "1"],
+    ["export", "1", "-o", "."], ["push"], ["revert", "1"],
+    ["init", ".", "--from", "best", "--tag", "next"], ["init", ".", "--tag", "nov21"],
+)  # fmt: skip
+
+
+def test_every_verb_leaves_the_files_of_somebody_who_comes_from_upstream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert {verb for verb, *_ in WALK} == {verb for verbs in VERBS.values() for verb in verbs}
+    monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(pace, "PAUSES", (0.0, 0.0))
+    root = tmp_path / "clone"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    names = ("README.md", "program.md", ".gitignore", "pyproject.toml", "uv.lock", "analysis.ipynb",
+             "progress.png", "run.log", "results.tsv", "report.html", "report.md", "constants.py",
+             "data/notes.txt")  # fmt: skip
+    before = fill(root, *names)
+    (root / "results.tsv").write_bytes(USERS)
+    before["results.tsv"] = USERS
+    (root / "train.py").write_text("LR = 1.0\nfrom prepare import MAX_SEQ_LEN\n")
+    (root / "prepare.py").write_text("MAX_SEQ_LEN = 2048\n")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "mine"]):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=root, check=True
+        )
+    assert main(["init", ".", "--tag", "nov21", "--preset", "cpu"]) == 0
+    loop_driver.run(root, 2)
+    for arguments in WALK:
+        assert main(arguments) in EXIT_CODES, arguments
+        assert "Traceback" not in capsys.readouterr().err, arguments
+        after = {name: (root / name).read_bytes() for name in before}
+        assert after == before, arguments
+        assert (root / "prepare.upstream.py").read_text() == "MAX_SEQ_LEN = 2048\n", arguments
 
 
 def test_init_and_demo_leave_a_folder_of_the_user(

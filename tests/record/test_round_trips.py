@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_support import Night
 
-from autoresearch.events import Noted, TrialJudged
+from autoresearch.events import Event, Noted, TrialJudged
 from autoresearch.record.fold import (
     Fold,
     curve_from_bytes,
@@ -26,6 +26,7 @@ from autoresearch.types import (
     State,
     Trial,
     TrialResult,
+    Usage,
     Verdict,
 )
 from autoresearch.util.text import clean_json, clean_line, clean_text
@@ -113,8 +114,9 @@ def test_a_fold_goes_round_through_its_index(
 def test_results_tsv_goes_round(tmp_path: Path, rows: list[tuple[Verdict, float, str]]) -> None:
     experiments = tuple(
         Experiment(
-            number, f"{number + 1:07x}", "", State.JUDGED, text or "x", "search",
-            verdict=verdict, trials=(Trial(TrialResult(0, Outcome.OK, bpb=abs(bpb)), "", "", ""),),
+            number=number, commit=f"{number + 1:07x}", parent="", state=State.JUDGED,
+            description=text or "x", proposer="search", verdict=verdict,
+            trials=(Trial(TrialResult(0, Outcome.OK, bpb=abs(bpb)), "", "", ""),),
         )
         for number, (verdict, bpb, text) in enumerate(rows)
     )  # fmt: skip
@@ -142,8 +144,61 @@ def test_any_text_goes_through_git(night: Night, text: str) -> None:
     assert fresh.session().notes[-1].text == clean_text(text)
 
 
+EARLIER = Path(__file__).with_name("journal_of_november.jsonl").read_text().splitlines()
+"""Events as they were written when each class of them listed its fields itself."""
+
+
+@pytest.mark.parametrize("line", EARLIER, ids=lambda line: json.loads(line)["type"])
+def test_events_are_written_as_they_were(line: str) -> None:
+    known = json.loads(line)
+    given = {name: value for name, value in known.items() if name not in ("v", "type")}
+    if "usage" in given:
+        given["usage"] = Usage(**given["usage"])
+    kind = next(kind for kind in Event.__subclasses__() if kind.type == known["type"])
+    assert clean_json(kind(**given).to_json()) == known
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    fold = Fold("t")
+    for number, line in enumerate(EARLIER):
+        fold.apply(f"{number:040x}", line)
+    session = fold.session()
+    assert (session.state, session.best, session.seed, session.proposer) == (
+        "finished", 0, 0, "search",
+    )  # fmt: skip
+    assert (session.is_unsafe, session.unigram_bpb, session.hardware) == (True, 7.5, {"gpu": "cpu"})
+    assert session.limits["first_number"] == 1
+    assert session.setup is not None
+    assert session.setup.torch == "2.13"
+    verdicts = {e.number: (e.verdict, e.reason, len(e.trials)) for e in session.experiments}
+    assert verdicts == {
+        0: (Verdict.KEEP, "baseline", 3),
+        1: (Verdict.KEEP, "gain", 2),
+        3: (Verdict.CRASH, "nan", 1),
+        5: (Verdict.DISCARD, "edit_failed", 0),
+    }
+    first, answer = session.experiment(1), session.experiment(5)
+    assert (first.parameters, first.lines_added, first.identity) == (
+        {"LR": 2.5}, 1, "55b78d124b32c7d2",
+    )  # fmt: skip
+    assert first.reverted_by == session.tip
+    assert first.decision is not None
+    assert first.decision.num_trials == 1
+    assert first.trials[1].confirmation == "session-0-1-0-abcdef/candidate"
+    assert (answer.model, answer.hypothesis, answer.expected_effect, answer.theme) == (
+        "some/model", "h", "e", "th",
+    )  # fmt: skip
+    assert session.usage == Usage(4, 5, 0, 0, 0.52)
+    notes = [(note.text, note.author) for note in session.notes]
+    assert notes == [("remember", "agent"), ("try the optimizer", "human")]
+    assert session.alerts[0].command == "autoresearch doctor"
+    assert session.confirmations[0].candidate == 1
+
+
 def test_an_event_keeps_every_field() -> None:
-    event = TrialJudged(number=1, index=0, setup="s", started_at="", result={"a": 1})
+    event = TrialJudged(
+        number=1, index=0, setup="s", started_at="", result={"a": 1}, purpose="check"
+    )
     assert set(event.to_json()) == {f.name for f in dataclasses.fields(event)} | {"v", "type"}
 
 

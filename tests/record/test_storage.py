@@ -15,11 +15,12 @@ from autoresearch.record.export import export
 from autoresearch.record.record import Record
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_path
 from autoresearch.session.housekeeping import pack
+from autoresearch.types import MB
 
 
 def _fill(path: Path, num_mb: float, age: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\0" * int(num_mb * 1_000_000))
+    path.write_bytes(b"\0" * int(num_mb * MB))
     os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
     return path
 
@@ -27,9 +28,9 @@ def _fill(path: Path, num_mb: float, age: int) -> Path:
 def test_old_logs_go_first(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     where = night.record.run_directory
     logs = [_fill(where.logs / "nov21" / f"{n}-0.log", 0.5, age=100 - n) for n in range(4)]
-    monkeypatch.setattr("autoresearch.rundir.storage.MAX_LOGS_BYTES", 1_000_000)
+    monkeypatch.setattr("autoresearch.rundir.storage.MAX_LOGS_BYTES", MB)
     config = StorageConfig(max_weights_mb=1)
-    assert prune(where, config, night.record.session()) == 1_000_000
+    assert prune(where, config, night.record.session()) == MB
     assert [p.exists() for p in logs] == [False, False, True, True]
     assert prune(where, config, night.record.session()) == 0
 

@@ -15,7 +15,9 @@ from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.events import Proposed, TrialJudged
 from autoresearch.paths import RunDirectory, is_safe
 from autoresearch.record.export import export
+from autoresearch.record.git_command import git_environment
 from autoresearch.record.record import Record
+from autoresearch.record.remote import push
 from autoresearch.record.revert import plan
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.types import Outcome, Verdict
@@ -277,3 +279,86 @@ def test_git_is_not_taken_from_the_folder(night: Night, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", f".{os.pathsep}{os.environ['PATH']}")
     assert main(["log", "--json"]) == 0
     assert not (night.root / "ran").exists()
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """Return a program that leaves the file `ran` next to it, with what it saw of the environment."""
+    path = tmp_path / "trap"
+    path.write_text(f"#!/bin/sh\nenv > {tmp_path}/ran\nexit 1\n")
+    path.chmod(0o755)
+    return path
+
+
+def _set_traps(root: Path, trap: Path) -> None:
+    """Name a program wherever a repository can name one."""
+    (root / ".git" / "info").mkdir(exist_ok=True)
+    (root / ".git" / "info" / "attributes").write_text("* diff=evil filter=evil merge=evil\n")
+    for name in (
+        "core.fsmonitor", "core.sshCommand", "core.gitProxy", "core.askPass", "core.pager", "core.editor",
+        "credential.helper", "diff.external", "diff.evil.command", "diff.evil.textconv", "filter.evil.clean",
+        "filter.evil.smudge", "filter.evil.process", "merge.evil.driver", "gpg.program", "uploadpack.packObjectsHook",
+        "remote.origin.uploadpack", "remote.origin.receivepack",
+    ):  # fmt: skip
+        git(root, "config", name, str(trap))
+    for name in ("pre-push", "reference-transaction", "post-index-change", "pre-auto-gc"):
+        hook = root / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_bytes(trap.read_bytes())
+        hook.chmod(0o755)
+    git(root, "config", "core.hooksPath", str(root / ".git" / "hooks"))
+    git(root, "config", "commit.gpgSign", "true")
+    git(root, "config", "push.gpgSign", "true")
+    git(root, "config", "protocol.allow", "always")
+    git(root, "config", "protocol.ext.allow", "always")
+
+
+def test_no_verb_runs_what_the_repository_names(
+    night: Night, tmp_path: Path, trap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing object is fetched by no remote's command, and git sees no key."""
+    night.try_out(night.knob(3, 33))
+    monkeypatch.setenv("SOME_API_KEY", "sk-stranger")
+    blob = git(night.root, "rev-parse", f"{night.record.tip()}:train.py")
+    git(night.root, "remote", "add", "origin", f"file://{tmp_path}/no.git")
+    git(night.root, "config", "core.repositoryFormatVersion", "1")
+    git(night.root, "config", "extensions.partialClone", "origin")
+    git(night.root, "config", "remote.origin.promisor", "true")
+    _set_traps(night.root, trap)
+    monkeypatch.chdir(night.root)
+    for verb in ("log", "show 1", "diff 1", "report", "export best", "revert 1 --yes"):
+        main(verb.split())
+    assert not (tmp_path / "ran").exists()
+    (night.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    for verb in ("log", "show 1", "diff 1", "report", "export 1 -o out", "revert 1 --yes", "run"):
+        main(verb.split())
+    assert not (tmp_path / "ran").exists()
+    assert "sk-stranger" not in git_environment(night.root).values()
+    subprocess.run(["git", "cat-file", "blob", blob], cwd=night.root, check=False)
+    assert (tmp_path / "ran").exists(), "the trap is none"
+
+
+@pytest.mark.parametrize(
+    "url", ["{}/remote.git", "ext::{}/trap", "ssh://nowhere.invalid/x", "git://nowhere.invalid/x"]
+)
+def test_push_takes_nothing_but_the_address_from_the_repository(
+    night: Night, tmp_path: Path, trap: Path, url: str
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", str(tmp_path / "remote.git"))
+    git(night.root, "remote", "add", "origin", url.format(tmp_path))
+    _set_traps(night.root, trap)
+    if url == "{}/remote.git":
+        assert len(push(night.record).changed) == 2
+    else:
+        with pytest.raises(WorkError, match="cannot send to"):
+            push(night.record)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("url", ["evil.git", "../evil.git", "{}/evil.git", "file://{}/evil.git"])
+def test_a_remote_that_came_with_the_folder_is_refused(night: Night, url: str) -> None:
+    git(night.root, "init", "-q", "--bare", "evil.git")
+    git(night.root, "remote", "add", "origin", url.format(night.root))
+    with pytest.raises(UsageError, match="may have come with it"):
+        push(night.record)
+    assert git(night.root / "evil.git", "for-each-ref") == ""

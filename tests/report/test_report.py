@@ -16,7 +16,7 @@ import autoresearch
 from autoresearch.errors import PrerequisiteError
 from autoresearch.report import arrow, html, markdown, plot
 from autoresearch.report.assets import Material, changed_constants, gather
-from autoresearch.report.build import build
+from autoresearch.report.content import build
 from autoresearch.types import Verdict
 
 DIFF = """diff --git a/train.py b/train.py
@@ -159,21 +159,21 @@ def test_a_watched_page_reloads_itself_only_while_the_session_runs():
 
 
 def test_the_verdict_comes_first_and_in_words():
-    view, _ = build(sessions.night(), now=sessions.NOW)
+    view = build(sessions.night(), now=sessions.NOW)
     assert view.verdict[0].startswith("Better by 0.023802 bits per byte on validation")
     assert "95% interval" in view.verdict[1]
     assert view.verdict[2].startswith("The largest gains: #29 depth 8 -> 9")
     assert "may be luck" in view.verdict[3]
-    assert build(sessions.empty())[0].verdict == ("Nothing has been measured yet.",)
-    assert "Unconfirmed" in " ".join(build(sessions.running())[0].verdict)
+    assert build(sessions.empty()).verdict == ("Nothing has been measured yet.",)
+    assert "Unconfirmed" in " ".join(build(sessions.running()).verdict)
 
 
 def test_what_was_measured_again_is_on_the_page_and_in_markdown():
     session = sessions.verified()
-    view, _ = build(session, now=sessions.NOW)
+    view = build(session, now=sessions.NOW)
     text = " ".join(view.verdict)
     assert "With 30 min of training it holds (-0.013282); with DEPTH=12 in both it is not" in text
-    assert "Left out one at a time, 4 of 25 kept changes carry it (#6, #23, #27, #77)" in text
+    assert "Left out one at a time: 4 of 25 kept changes carry the gain (#6, #23, #27, #77)" in text
     assert [c.answer for c in view.checks] == ["confirmed", "confirmed", "not confirmed"]
     assert view.checks[0].gap == "+0.000714"
     found = html.render(session, material(session), now=sessions.NOW)
@@ -191,13 +191,13 @@ def test_an_alarm_is_told_in_the_verdict():
     session = sessions.night()
     lost = replace(session.confirmations[0], delta=-0.001, low=-0.002, high=-0.0001, is_alarm=True)
     session = replace(session, confirmations=(lost,))
-    view, _ = build(session, now=sessions.NOW)
+    view = build(session, now=sessions.NOW)
     assert "does not carry over: -0.022850 there" in view.verdict[2]
     assert 'class="verdict bad"' in html.render(session, now=sessions.NOW)
 
 
 def test_repeats_are_flagged_and_the_nearest_miss_named():
-    view, _ = build(sessions.night(), now=sessions.NOW)
+    view = build(sessions.night(), now=sessions.NOW)
     theme = next(t for t in view.themes if t.name == "attention")
     assert any(repeat.startswith("tried 9 times: ") for repeat in theme.repeats)
     assert theme.nearest is not None
@@ -217,17 +217,17 @@ def test_a_search_that_tries_other_values_repeats_nothing():
             for e, text in zip(session.experiments[1:], words, strict=True)
         ]  # fmt: skip
         changed = replace(session, experiments=(session.experiments[0], *made), best=0)
-        return build(changed, now=sessions.NOW)[0].themes[0].repeats
+        return build(changed, now=sessions.NOW).themes[0].repeats
 
     assert with_words({"DEPTH": 1}) == ("tried 2 times: DEPTH 2 -> 3",)
     assert with_words({}) == ("tried 2 times: DEPTH 2 -> 3", "4 variants: DEPTH 2 -> 1")
 
 
 def test_the_bar_of_the_night_adds_up():
-    view, summary = build(sessions.night(), now=sessions.NOW)
+    view = build(sessions.night(), now=sessions.NOW)
     assert sum(s.percent for s in view.night) == pytest.approx(100)
     assert {s.kind for s in view.night} >= {"train", "startup", "judge", "propose", "idle"}
-    assert summary.busy_share == pytest.approx(0.96, abs=0.01)
+    assert view.summary.busy_share == pytest.approx(0.96, abs=0.01)
 
 
 def test_markdown_escapes_and_keeps_its_tables():

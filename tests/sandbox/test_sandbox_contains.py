@@ -80,6 +80,36 @@ print("connected")
     assert child.out == "connected\n", child.err
 
 
+def test_a_proposer_connects_to_the_ports_it_may_only(run, sandbox):
+    """Not by TCP fast open, MPTCP or IPv6 either; services of this machine listen on other ports."""
+    if sandbox.name == "landlock" and sandbox.abi < 4 and not sandbox.has_broker:
+        pytest.skip("nothing can see to it there")
+    code = """
+def connect(port, family=socket.AF_INET, protocol=0, host="127.0.0.1"):
+    with socket.socket(family, socket.SOCK_STREAM, protocol) as mine:
+        mine.settimeout(5)
+        mine.connect((host, port))
+def fast(port):
+    with socket.socket() as mine:
+        mine.sendto(b"x", 0x20000000, ("127.0.0.1", port))
+yes, no = map(int, sys.argv[1:])
+results = {"allowed": attempt(lambda: connect(yes)), "other": attempt(lambda: connect(no)),
+    "fast": attempt(lambda: fast(no)), "mptcp": attempt(lambda: connect(no, protocol=262)),
+    "mapped": attempt(lambda: connect(no, socket.AF_INET6, 0, "::ffff:127.0.0.1"))}
+"""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
+        ports = [server.getsockname()[1] for server in (first, second)]
+        more = {"profile": "proposer", "needs_network": True}
+        found = attempts(run, code, *map(str, ports), ports=(ports[0],), **more)
+        assert found.pop("allowed").startswith("did")
+        assert not [name for name, result in found.items() if result.startswith("did")]
+        found = attempts(run, code, *map(str, ports), **more)
+        assert found["other"].startswith("did")
+
+
 def test_a_proposer_reaches_no_service_of_this_machine(run):
     """Its network is the machine's, and with it come abstract names."""
     name = f"autoresearch-service-{os.getpid()}"

@@ -115,7 +115,7 @@ def test_a_throwaway_uid_opens_the_nodes_of_a_gpu_but_not_by_the_group_of_root(
         (place / name).chmod(0o660)
         os.chown(place / name, 0, group)
     nodes = tuple(place / name for name in ("kfd", "dri", "root"))
-    monkeypatch.setattr(machine_paths, "gpu_nodes", lambda: nodes)
+    monkeypatch.setattr(machine_paths, "gpu_nodes", lambda *_: nodes)
     code = """
 import os, sys
 print(os.getgroups())

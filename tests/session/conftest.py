@@ -17,7 +17,7 @@ from autoresearch.events import Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
-from autoresearch.session.context import Limits, Parts
+from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
 from autoresearch.types import Session, Setup
 
@@ -59,17 +59,14 @@ class Night:
             )
             return Loop(
                 Parts(
-                    run_directory=run_directory,
                     config=config,
                     record=record,
                     executor=self.executor,
                     ahead=Ahead(self.proposer, ahead),
                     setup=setup,
                     hardware={},
-                    limits=Limits(experiments=experiments),
                     emit=self._emit,
-                    stop=self.stop,
-                    first_number=first,
+                    stop=Stop(run_directory, self.stop, Limits(experiments=experiments), first),
                     confirm=confirm,
                 )
             ).run()

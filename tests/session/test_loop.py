@@ -29,8 +29,17 @@ from autoresearch.record import revert
 from autoresearch.rundir import control
 from autoresearch.session import trials
 from autoresearch.session.context import Limits
-from autoresearch.types import Outcome, Proposal, State, TrialResult, TrialSpec, Usage, Verdict
-from autoresearch.ui.live.state import Tally
+from autoresearch.types import (
+    Outcome,
+    Proposal,
+    Purpose,
+    State,
+    TrialResult,
+    TrialSpec,
+    Usage,
+    Verdict,
+)
+from autoresearch.ui.live.state import LiveState
 from autoresearch.ui.pages import overview
 from autoresearch.ui.pages.rows import verdict_text
 from autoresearch.ui.summary import summarize
@@ -127,7 +136,13 @@ def test_a_baseline_that_does_not_run_ends_the_session(night: Any) -> None:
 
 
 def test_an_answer_that_gives_no_change_is_a_discard_without_a_trial(night: Any) -> None:
-    failed = Proposal("nonsense", {}, "", "llm", usage=Usage(num_calls=3, cost_usd=0.02))
+    failed = Proposal(
+        description="nonsense",
+        files={},
+        parent="",
+        proposer="llm",
+        usage=Usage(num_calls=3, cost_usd=0.02),
+    )
     with night.record as record:
         failed = dataclasses.replace(failed, parent=record.tip())
     night.run([EditFailedError("no match", reason="edit_failed", proposal=failed)], experiments=1)
@@ -208,7 +223,9 @@ def test_a_machine_that_fails_ends_the_session_not_one_idea_after_another(night:
             result, outcome=Outcome.TAINTED, reason="device", detail=words, bpb=None
         )
 
-    nothing = Proposal("a useless answer", {}, night.session.tip, "llm")
+    nothing = Proposal(
+        description="a useless answer", files={}, parent=night.session.tip, proposer="llm"
+    )
     useless = EditFailedError("no match", reason="edit_failed", proposal=nothing)
     night.executor.run = broken
     with pytest.raises(WorkError, match="too many trials failed in a row: CUDA cannot be used"):
@@ -272,14 +289,14 @@ def test_judging_uses_caches_only_of_code_without_kept_experiments(night: Any) -
     night.run([variant(LR=0.1), variant(LR=2.0)], experiments=2)
     kept = night.session.experiment(2)
     assert kept.verdict is Verdict.KEEP
-    flags = [(spec.keep_cache, spec.is_baseline) for spec in night.executor.specs]
-    assert flags[:3] == [(True, True)] * 3
-    assert not any(is_baseline for _, is_baseline in flags[3:])
-    num_before = len(flags)
+    purposes = [spec.purpose for spec in night.executor.specs]
+    assert purposes[:3] == [Purpose.BASELINE] * 3
+    assert Purpose.BASELINE not in purposes[3:]
+    num_before = len(purposes)
     other = dataclasses.replace(night.session.setup, gpu="another")
     night.run([], setup=other)
-    flags = [(spec.keep_cache, spec.is_baseline) for spec in night.executor.specs[num_before:]]
-    assert flags == [(True, False)] * 3
+    assert [s.purpose for s in night.executor.specs[num_before:]] == [Purpose.INCUMBENT] * 3
+    assert [t.purpose for t in kept.trials][:1] == [Purpose.CANDIDATE]
 
 
 def test_a_proposal_made_ahead_is_rebased_when_the_candidate_is_kept(night: Any) -> None:
@@ -415,8 +432,7 @@ def test_slow_candidates_are_stopped_and_the_incumbent_asked_once(
     (row,) = overview._failures(summary)
     assert "3 stopped: too slow" in row.plain
     assert "crash" not in row.plain
-    tally = Tally.of(night.session)
-    assert (tally.num_done, tally.num_too_slow, tally.num_by_verdict) == (3, 3, {})
+    assert LiveState(night.session).num_by_verdict == {"slow": 3}
 
 
 def test_a_check_answers_for_a_few_experiments_only(night: Any, monkeypatch: Any) -> None:
@@ -477,6 +493,13 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
         time.sleep(0.05)
     lines = sorted(told.read_text().splitlines())
     assert lines == ["kept #1: try LR = 2.0 # learning rate", "session t ended: experiments"]
+
+
+def test_data_in_the_code_of_an_idea_is_shown(night: Any) -> None:
+    night.run([variant(LR=2.0), f"{variant(LR=2.5)}X = '{'a' * 5000}'\n"], experiments=2)
+    alerts = [(a.text, a.command) for a in night.session.alerts if "data in its code" in a.text]
+    text = "#2 brings data in its code: train.py line 5: 5,000 bytes; is it what it should be?"
+    assert alerts == [(text, "autoresearch diff 2")]
 
 
 def test_a_request_to_stop_ends_after_the_trial(night: Any) -> None:
@@ -579,7 +602,6 @@ def test_a_baseline_that_was_repaired_is_the_baseline(night: Any) -> None:
     assert len([t for t in baseline.trials if t.result.ok]) == 3
     assert idea.verdict is Verdict.KEEP
     summary = summarize(session)
-    assert summary.num_noise_trials == 3
     assert summary.delta is not None
     assert summary.delta < 0
 
@@ -713,6 +735,46 @@ def test_one_idea_is_prepared_ahead_and_one_more_from_a_slow_proposer(
     night.run([variant(LR=0.1 * n) for n in range(1, 6)], experiments=4, ahead=1)
     assert max(seen) == most, "the one under trial and those that wait"
     assert seen[4] == most
+
+
+def test_while_nothing_is_measured_the_file_in_the_folder_is_the_baseline(night: Any) -> None:
+    (night.root / "train.py").write_text(variant(LR=2.9))
+    night.run([variant(LR=0.5)], experiments=1)
+    baseline, idea = night.session.experiments
+    assert all(b"LR = 2.9" in spec.files["train.py"] for spec in night.executor.specs[:3])
+    assert (baseline.proposer, baseline.verdict) == ("baseline", Verdict.KEEP)
+    assert (idea.proposer, idea.verdict) == ("search", Verdict.DISCARD)
+    assert git(night, "show", "autoresearch/t:train.py") == variant(LR=2.9).strip()
+    assert git(night, "status", "--porcelain", "train.py") == ""
+    (told,) = [a for a in night.session.alerts if a.about == "baseline"]
+    assert "`train.py` as it is in the folder is the baseline" in told.text
+    assert told not in summarize(night.session).alerts
+
+
+def test_a_repair_of_a_baseline_that_crashed_needs_no_commit(night: Any) -> None:
+    (night.root / "train.py").write_text(variant(LR=-1))
+    with pytest.raises(WorkError):
+        night.run([])
+    (night.root / "train.py").write_text(variant(LR=2.0))
+    night.run([])
+    (baseline,) = night.session.experiments
+    assert baseline.verdict is Verdict.KEEP
+    assert b"LR = 2.0" in night.executor.specs[-1].files["train.py"]
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(0.1, True), (1.01, False)])
+def test_a_commit_that_made_it_worse_is_told_as_that(
+    night: Any, rate: float, is_told: bool
+) -> None:
+    night.run([])
+    (night.root / "train.py").write_text(variant(LR=rate))
+    git(night, "commit", "-qam", "my own idea")
+    night.run([])
+    found = [a for a in summarize(night.session).alerts if "made the branch worse" in a.text]
+    assert bool(found) is is_told
+    if is_told:
+        assert "against #0" in found[0].text
+        assert found[0].command == "autoresearch revert 1"
 
 
 def test_a_hand_edit_is_the_next_experiment(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,16 @@ import pytest
 
 from autoresearch.errors import PrerequisiteError
 from autoresearch.session.build import check_setup, recall
-from autoresearch.types import Experiment, Outcome, Session, Setup, State, Trial, TrialResult
+from autoresearch.types import (
+    Calibration,
+    Experiment,
+    Outcome,
+    Session,
+    Setup,
+    State,
+    Trial,
+    TrialResult,
+)
 
 SETUP = Setup("gpu", "2.13", "1", 300.0, "data", "1", 128, 1000, "cudnn+varlen")
 
@@ -15,9 +24,7 @@ SETUP = Setup("gpu", "2.13", "1", 300.0, "data", "1", 128, 1000, "cudnn+varlen")
 class Executor:
     """Holds what it is given."""
 
-    submit_seconds: float | None = None
-    tolerance: float | None = None
-    noise_nats: float | None = None
+    calibration = Calibration()
     attention = ""
 
     def use_attention(self, choice: str) -> None:
@@ -37,12 +44,12 @@ def session_of(proposer: Any, setup: Setup = SETUP) -> Session:
     extra = {"tolerance": 0.4, "difference_sd": 0.01}
     result = TrialResult(1, Outcome.OK, bpb=1.0, submit_seconds=0.7, extra=extra)
     experiment = Experiment(
-        0,
-        "c",
-        "p",
-        State.JUDGED,
-        "baseline",
-        proposer,
+        number=0,
+        commit="c",
+        parent="p",
+        state=State.JUDGED,
+        description="baseline",
+        proposer=proposer,
         trials=(
             Trial(replace(result, extra={}), setup.key, "", ""),
             Trial(result, setup.key, "", ""),
@@ -60,15 +67,15 @@ def recalled(session: Session) -> tuple[Any, Executor]:
 
 def test_a_baseline_of_this_setup_is_recalled() -> None:
     lab, executor = recalled(session_of("baseline"))
-    assert (executor.submit_seconds, executor.tolerance, executor.noise_nats) == (0.7, 0.4, 0.01)
+    assert executor.calibration == Calibration(0.7, 0.4, 0.01)
     assert executor.attention == lab.setup.attention == "cudnn+varlen"
 
 
 def test_nothing_is_taken_from_a_candidate_or_another_setup() -> None:
     _, executor = recalled(session_of("llm"))
-    assert executor.tolerance is None
+    assert executor.calibration == Calibration()
     lab, executor = recalled(session_of("baseline", replace(SETUP, gpu="other")))
-    assert executor.tolerance is None
+    assert executor.calibration == Calibration()
     assert executor.attention == ""
     assert lab.setup.attention == "flash+folded"
 

@@ -85,7 +85,7 @@ sys.stderr.write("fine")
 
 
 def test_output_to_a_terminal_that_is_gone_goes_nowhere() -> None:
-    assert shown_to_nobody("print('x', flush=True)", *pty.openpty()) == (0, b"fine")
+    assert shown_to_nobody("print('x', flush=True)", *pty.openpty()) == (0, b"\nfine")
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,37 @@ def test_output_to_a_terminal_that_is_gone_goes_nowhere() -> None:
     ["print('x', flush=True)", "OutputMode().data('x')", "OutputMode().json({})"],
 )
 def test_output_to_a_reader_that_is_gone_goes_nowhere(show: str) -> None:
-    assert shown_to_nobody(show, *os.pipe()) == (0, b"fine")
+    assert shown_to_nobody(show, *os.pipe()) == (0, b"\nfine")
 
 
-def test_other_failures_of_output_are_no_lost_terminal() -> None:
+def test_a_failure_that_names_a_file_is_no_failure_of_output() -> None:
     def full() -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", "/run/record")
 
     with pytest.raises(OSError, match="No space"):
         Terminal().guard(full)()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_full_disk_behind_the_output_ends_no_session(name: str, unbuffered: str) -> None:
+    code = f"""
+import sys
+from autoresearch.session.signals import Terminal
+show = Terminal().guard(lambda: print("x", file=sys.{name}, flush=True))
+show()
+show()
+print("fine", file=sys.{"stderr" if name == "stdout" else "stdout"}, flush=True)
+"""
+    with Path("/dev/full").open("w") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, name: full}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            text=True,
+            env={**PATHS, "PYTHONUNBUFFERED": unbuffered},
+            check=False,
+            **streams,
+        )
+    assert done.returncode == 0
+    assert (done.stdout or done.stderr).split() == ["fine"]

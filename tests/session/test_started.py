@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from autoresearch.config import Loaded, load_config
+from autoresearch.events import SessionStarted
 from autoresearch.session.context import Limits
 from autoresearch.session.run import RunOptions, started_event
 from autoresearch.types import Setup
@@ -26,7 +27,18 @@ def test_a_model_is_recorded_where_one_proposes(
     settings: dict[str, Any], proposer: str, model: str
 ) -> None:
     overrides = {f"proposer.{name}": value for name, value in settings.items()}
-    config = load_config(None, {**overrides, "proposer.model": "foo/bar"}).config
+    event = _started({**overrides, "proposer.model": "foo/bar"})
+    assert (event.proposer, event.model) == (proposer, model)
+
+
+def test_the_address_to_notify_is_not_recorded() -> None:
+    command = ["curl", "-d", "@-", "ntfy.example/my-secret-topic"]
+    event = _started({"session.notify": command, "session.hours": 2.0})
+    assert event.config == {"session.notify": ["curl", "..."], "session.hours": 2.0}
+
+
+def _started(overrides: dict[str, Any]) -> SessionStarted:
+    config = load_config(None, overrides).config
     lab: Any = SimpleNamespace(
         config=config,
         loaded=Loaded(config, {}),
@@ -37,5 +49,4 @@ def test_a_model_is_recorded_where_one_proposes(
         hardware=SimpleNamespace(to_json=dict),
     )
     record: Any = SimpleNamespace(tag="t", tip=lambda: "c0")
-    event = started_event(lab, record, RunOptions(Limits()), 1)
-    assert (event.proposer, event.model) == (proposer, model)
+    return started_event(lab, record, RunOptions(Limits()), 1)

@@ -68,7 +68,7 @@ def run_trial(prepared, tmp_path, monkeypatch):
 
     settings, dataset = prepared
 
-    def run(files, *, sandbox=None, **changes):
+    def run(files, *, sandbox=None, seed=3, **changes):
         values = {name.replace("__", "."): value for name, value in changes.items()}
         config = load_config(None, {**settings, **values}).config
         executor = LocalExecutor(
@@ -76,6 +76,6 @@ def run_trial(prepared, tmp_path, monkeypatch):
         )
         encoded = {name: text.encode() for name, text in files.items() if name.endswith(".py")}
         budget = config.trial.budget_seconds
-        return executor.run(TrialSpec(files=encoded, seed=3, budget_seconds=budget, label="0-1"))
+        return executor.run(TrialSpec(files=encoded, seed=seed, budget_seconds=budget, label="0-1"))
 
     return run

@@ -1,5 +1,6 @@
 """The shim for upstream's scripts, in this process: what judging sees."""
 
+import subprocess
 import sys
 
 import pytest
@@ -17,12 +18,12 @@ FOLDER = templates_directory() / "compat"
 def judged(monkeypatch):
     """The module as the judge loads it."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("prepare", "kernels", "train", "script"):
+    for name in ("prepare", "kernels", "train"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(SystemExit):
         run_file(str(FOLDER / "train.py"), "train")
     yield sys.modules["train"]
-    for name in ("prepare", "kernels", "train", "script"):
+    for name in ("prepare", "kernels", "train"):
         sys.modules.pop(name, None)
 
 
@@ -37,7 +38,7 @@ def test_judging_builds_the_model_without_training(judged):
 
 def test_a_script_is_told_the_device(judged):
     judged.build_model(100, 32, "cpu:0")
-    assert str(sys.modules["script"].DEVICE) == "cpu:0"
+    assert str(sys.modules["prepare"].DEVICE) == "cpu:0"
     assert str(compat.DEVICE) == "cpu:0"
 
 
@@ -89,12 +90,57 @@ def test_try_gives_a_script_the_files_it_imports(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["init", "lab", "--template", "compat", "--quiet"]) == 0
     lab = tmp_path / "lab"
-    (lab / "prepare.py").write_text("changed = True\n")
+    mine = (lab / "prepare.py").read_bytes() + b"changed = True\n"
+    (lab / "prepare.py").write_bytes(mine)
     (lab / "notes.txt").write_text("mine\n")
     files = working_files(lab, ["train.py"])
     assert {"train.py", "prepare.py", "kernels.py", "autoresearch.toml"} <= set(files)
-    assert files["prepare.py"] == b"changed = True\n"
+    assert files["prepare.py"] == mine
     assert "notes.txt" not in files
     (lab / "train.py").unlink()
     with pytest.raises(UsageError, match="is missing in"):
         working_files(lab, ["train.py"])
+
+
+def test_a_script_that_is_imported_outside_a_trial_says_what_to_do(monkeypatch):
+    line = "import sys; sys.path.insert(0, sys.argv[1]); import train"
+    done = subprocess.run(
+        [sys.executable, "-c", line, str(FOLDER)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "builder('train.py')" in done.stderr
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "prepare", raising=False)
+    model = compat.builder(FOLDER / "train.py")(100, 32, "cpu")
+    assert model.wpe.num_embeddings == 32
+
+
+def test_prepare_py_that_is_run_says_what_to_run():
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "prepare.py")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "run `autoresearch prepare`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_clock"),
+    [(300.0, True), (292.0, True), (310.0, True), (100.0, False), (400, False)],
+)
+def test_what_may_be_the_scripts_clock_is_answered_by_the_labs(monkeypatch, seconds, is_clock):
+    """Half of the budget is spent; the first steps took 20 s, the warm-up 30 s."""
+    now = compat.time.monotonic()
+    for name, value in (
+        ("budget_seconds", 600.0), ("started_at", now - 300.0), ("joined_at", now - 330.0),
+        ("num_steps", 50), ("slack", 20.0),
+    ):  # fmt: skip
+        monkeypatch.setattr(compat._Lab, name, value)
+    monkeypatch.setattr(compat.time, "monotonic", lambda: now)
+    budget = compat._Budget(600.0)
+    assert seconds / budget == pytest.approx(0.5 if is_clock else seconds / 600)
+    assert budget - seconds == pytest.approx(300 if is_clock else 600 - seconds)
+    assert not seconds >= budget
+    assert seconds < budget
+    monkeypatch.setattr(compat._Lab, "steps", [now - 20, now - 10, now])  # 10 s a step
+    assert 300.0 / budget == pytest.approx(300 / 585)
+    assert budget * 2 == 1200.0

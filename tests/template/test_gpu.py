@@ -8,7 +8,7 @@ import pytest
 
 from autoresearch.bootstrap import presets
 from autoresearch.machine import hardware
-from autoresearch.types import Outcome, TrialSpec
+from autoresearch.types import Outcome, Purpose, TrialSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -165,8 +165,7 @@ def run_on_gpu(tmp_path):
             seed=3,
             budget_seconds=seconds,
             label=label,
-            keep_cache=label == "0-1",
-            is_baseline=label == "0-1",
+            purpose=Purpose.BASELINE if label == "0-1" else Purpose.CANDIDATE,
         )
         return executor.run(spec), dataset
 

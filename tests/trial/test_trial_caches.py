@@ -16,7 +16,7 @@ from autoresearch.sandbox.launcher.folders import wipe
 from autoresearch.sandbox.select import probe
 from autoresearch.trial.child.main import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
 from autoresearch.trial.compile_cache import CompileCaches
-from autoresearch.types import Outcome, TrialResult
+from autoresearch.types import Outcome, Purpose, TrialResult
 
 SHOW = """
 import os, pathlib
@@ -236,7 +236,7 @@ def test_through_trials_in_the_sandbox(
         return run(
             text,
             executor=executor,
-            spec={"label": name, "keep_cache": is_tip, "is_baseline": is_tip},
+            spec={"label": name, "purpose": Purpose.BASELINE if is_tip else Purpose.CANDIDATE},
         )
 
     base, poison, good = trial("base", is_tip=True), trial("poison"), trial("good")
@@ -256,7 +256,7 @@ def test_judging_uses_nothing_of_code_with_kept_experiments(
     executor = LocalExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
-    run(WRITES, executor=executor, spec={"label": "7-0", "keep_cache": True})
+    run(WRITES, executor=executor, spec={"label": "7-0", "purpose": Purpose.INCUMBENT})
     caches = CompileCaches(tmp_path / "cache" / "compile")
     assert names(caches.for_training()) == {"NAME"}
     assert caches.for_judging() == ()
@@ -275,7 +275,7 @@ def test_landlock_with_the_labs_own_user_keeps_nothing_twice(
     )
     for name in ("first", "second"):
         text = WRITES.replace("NAME", name)
-        result = run(text, executor=executor, spec={"label": name, "keep_cache": True})
+        result = run(text, executor=executor, spec={"label": name, "purpose": Purpose.INCUMBENT})
         assert result.outcome is Outcome.OK, result
     folders = CompileCaches(tmp_path / "cache" / "compile").for_training()
     assert [names((folder,)) for folder in folders] == [{"first"}, {"second"}]
@@ -305,7 +305,7 @@ def test_a_second_start_of_a_compiled_model_finds_what_the_first_compiled(
         result = run(
             COMPILED,
             executor=executor,
-            spec={"label": str(number), "keep_cache": True},
+            spec={"label": str(number), "purpose": Purpose.INCUMBENT},
         )
         assert result.outcome is Outcome.OK, result
         hits.append(int(result.log_tail.split("hits ")[1].split()[0]))

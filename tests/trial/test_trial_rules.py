@@ -22,7 +22,7 @@ from autoresearch.sandbox import NoSandbox
 from autoresearch.session.build import assemble
 from autoresearch.trial.child import client, weights
 from autoresearch.trial.child.script import describe
-from autoresearch.types import Outcome
+from autoresearch.types import Calibration, Outcome
 
 counts = functools.partial(variant, base=COUNTS)
 
@@ -234,7 +234,7 @@ def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
 )
 def test_ignoring_the_deadline_is_overtime(run, change) -> None:
     text = counts(("    trial.submit(model)", f"    {change}\n    trial.submit(model)"))
-    result = run(text, executor={"submit_seconds": 0.1})
+    result = run(text, executor={"calibration": Calibration(submit_seconds=0.1)})
     assert (result.outcome, result.reason) == (Outcome.CRASH, "overtime")
     assert result.train_seconds < 300
 
@@ -253,7 +253,7 @@ def test_the_allowance_is_what_the_design_page_says(
     configure, dataset, sandbox, tmp_path, baseline, budget, seconds
 ) -> None:
     executor = LocalExecutor(
-        configure(), dataset, sandbox, scratch=tmp_path, submit_seconds=baseline
+        configure(), dataset, sandbox, scratch=tmp_path, calibration=Calibration(baseline)
     )
     assert executor.allowance_seconds(budget) == pytest.approx(seconds)
 
@@ -482,7 +482,7 @@ def test_stop_ends_a_trial_soon(run) -> None:
 
 def test_weights_have_a_cap(run, monkeypatch: pytest.MonkeyPatch) -> None:
     text = counts(("SIZE = 8, 32, 1", "SIZE = 8, 32, 1000"))
-    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 1_000_000)
+    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 2**20)
     result = run(text)
     assert result.outcome is Outcome.CRASH
     assert "at most 1 MB" in result.detail
@@ -502,7 +502,7 @@ def test_weights_beyond_the_memory_of_this_machine_are_a_crash(
     monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 10**15)
     result = run(text)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "oom"), result
-    assert result.detail == "weights of 281474977 MB do not fit in the memory of this machine"
+    assert result.detail == "weights of 268435456 MB do not fit in the memory of this machine"
 
 
 def test_a_protocol_breaker_is_a_crash(run) -> None:

@@ -14,7 +14,7 @@ from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.trial import training
 from autoresearch.trial.child.weights import decode_weights, encode_weights
 from autoresearch.trial.training import Training
-from autoresearch.types import Outcome
+from autoresearch.types import Outcome, Purpose
 
 SHOW = """    import os
     print(os.environ["AUTORESEARCH_ATTENTION"])
@@ -67,7 +67,12 @@ def test_a_baseline_and_a_candidate_end_to_end(
     result = run(
         text,
         executor=executor,
-        spec={"number": 4, "keep_weights": True, "keep_cache": True, "budget_seconds": 60.0},
+        spec={
+            "number": 4,
+            "keep_weights": True,
+            "purpose": Purpose.INCUMBENT,
+            "budget_seconds": 60.0,
+        },
         on_progress=seen.append,
     )
     assert result.outcome is Outcome.OK, result
@@ -95,7 +100,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
     extra = result.extra
     json.dumps(dict(extra))
     assert extra["attention"] == "sdpa+masked"
-    assert extra["tolerance"] == executor.tolerance == 0.25
+    assert extra["tolerance"] == executor.calibration.tolerance == 0.25
     assert extra["calibration_difference"] < 1e-4
     assert executor.submit_seconds == result.submit_seconds
     assert 0 < extra["smallest_leak_bpb"] < 1
@@ -107,7 +112,12 @@ def test_a_baseline_and_a_candidate_end_to_end(
     poor = run(
         text,
         executor=executor,
-        spec={"audit_below": 0.01, "label": "2-0", "keep_cache": True, "budget_seconds": 60.0},
+        spec={
+            "audit_below": 0.01,
+            "label": "2-0",
+            "purpose": Purpose.INCUMBENT,
+            "budget_seconds": 60.0,
+        },
     )
     assert poor.outcome is Outcome.OK
     assert (poor.num_audited, poor.audit_se) == (0, None)

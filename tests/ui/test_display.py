@@ -11,6 +11,7 @@ from autoresearch.events import (
     Abandoned,
     Alerted,
     Confirmed,
+    Event,
     Phase,
     Progress,
     Proposed,
@@ -21,7 +22,8 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.types import CurvePoint
+from autoresearch.record.fold import Fold
+from autoresearch.types import CurvePoint, Usage
 from autoresearch.ui.console import OutputMode, make_console
 from autoresearch.ui.live.displays import JsonDisplay, PlainDisplay, QuietDisplay, make_display
 from autoresearch.ui.live.rows import RowsDisplay, live_rows
@@ -62,7 +64,7 @@ def events(description="RoPE base 200000 -> 400000"):
         description=description,
         lines_added=3,
         lines_removed=1,
-        usage={"cost_usd": 0.08},
+        usage=Usage(cost_usd=0.08),
     )
     yield Phase(name="trial", detail=description, number=19)
     yield Progress(number=19, label="19-0", phase="startup", seconds=4, budget_seconds=240)
@@ -88,6 +90,7 @@ def events(description="RoPE base 200000 -> 400000"):
         started_at=AT,
         result={
             "outcome": "ok",
+            "seed": 19,
             "split": "validation",
             "bpb": 0.994,
             "total_seconds": 341.0,
@@ -103,23 +106,41 @@ def events(description="RoPE base 200000 -> 400000"):
         reason="gain",
         decision={"action": "keep", "reason": "gain", "delta": -0.0006, "p_real": 0.97},
     )
+    yield Proposed(
+        at=AT, number=20, commit=sessions.sha(20), parent="", identity="", proposer="llm",
+        description="depth 8 -> 9",
+    )  # fmt: skip
     yield Abandoned(at=AT, number=20, reason="rebase_conflict")
-    yield Spent(at=AT, usage={"cost_usd": 0.01}, reason="rate limit")
+    yield Spent(at=AT, usage=Usage(cost_usd=0.01), reason="rate limit")
     yield Alerted(at=AT, text="out of memory 3 times", command="autoresearch log --verdict crash")
-    yield Reverted(at=AT, numbers=[8], commit=sessions.sha(1))
-    yield Confirmed(
-        at=AT, confirmation={"delta": -0.01, "low": -0.011, "high": -0.009, "split": "test"}
-    )
+    yield Reverted(at=AT, numbers=[19], commit=sessions.sha(1))
+    yield Confirmed(at=AT, confirmation=asdict(sessions.verified(18).confirmations[0]))
     yield SessionEnded(at=AT, reason="hours", wall_seconds=28_800.0)
+
+
+class Told:
+    """Tells displays events as a record does: what is stored can be read before it is shown."""
+
+    def __init__(self, *displays):
+        self.displays = displays
+        self.fold = Fold("nov21")
+        for display in displays:
+            display.start(self.fold.session)
+
+    def __call__(self, event):
+        if isinstance(event, Event):
+            self.fold.apply(f"{self.fold.num_events:040x}", json.dumps(event.to_json()))
+        for display in self.displays:
+            display.handle(event)
 
 
 def test_plain_lines_have_time_first_and_pairs_after(capsys):
     clock = Clock()
     display = PlainDisplay(OutputMode(), clock)
-    display.start(sessions.night(18, state="running"))
+    tell = Told(display)
     for event in events():
         clock.now += 20
-        display.handle(event)
+        tell(event)
     display.stop(sessions.night(18))
     out, err = capsys.readouterr()
     lines = out.rstrip("\n").split("\n")
@@ -136,10 +157,9 @@ def test_plain_lines_have_time_first_and_pairs_after(capsys):
 
 @pytest.mark.parametrize("text", sessions.HOSTILE)
 def test_plain_keeps_one_line_an_event_whatever_a_model_writes(text, capsys):
-    display = PlainDisplay(OutputMode())
-    display.start(sessions.night(18, state="running"))
+    tell = Told(PlainDisplay(OutputMode()))
     for event in events(text):
-        display.handle(event)
+        tell(event)
     out, _ = capsys.readouterr()
     assert "\x1b" not in out
     assert all(line.startswith("20") for line in out.rstrip("\n").split("\n"))
@@ -148,7 +168,7 @@ def test_plain_keeps_one_line_an_event_whatever_a_model_writes(text, capsys):
 def test_json_lines_follow_the_schema(capsys):
     display = JsonDisplay()
     session = sessions.night(18)
-    display.start(session)
+    display.start(lambda: session)
     for event in events(sessions.HOSTILE[1]):
         display.handle(event)
     display.stop(session)
@@ -183,7 +203,7 @@ def test_json_survives_a_loss_that_is_not_finite(capsys):
 
 def test_quiet_says_only_the_end_and_alerts(capsys):
     display = QuietDisplay(OutputMode(kind="quiet"))
-    display.start(sessions.empty())
+    display.start(sessions.empty)
     for event in events():
         display.handle(event)
     display.stop(sessions.night(18))
@@ -213,9 +233,10 @@ def test_rows_keep_their_number_and_fit_whatever_happens():
         clock = Clock()
         heights = set()
         for text in ("short", *sessions.HOSTILE):
+            tell = Told(display)
             for event in events(text):
-                display._tally.handle(event)
-                rows = live_rows(display._tally, width=width, utf8=True, clock=clock())
+                tell(event)
+                rows = live_rows(display._state, width=width, utf8=True, clock=clock())
                 heights.add(len(rows))
                 assert all("\n" not in row.plain and "\x1b" not in row.plain for row in rows)
         assert heights == {6}
@@ -223,9 +244,9 @@ def test_rows_keep_their_number_and_fit_whatever_happens():
 
 def test_finished_experiments_scroll_above_the_rows(capsys):
     display, file = rows_display()
-    display.start(sessions.night(18, state="running"))
+    tell = Told(display)
     for event in events("[red]idea[/red] \x1b[2J"):
-        display.handle(event)
+        tell(event)
     display.stop(sessions.night(18))
     text = file.getvalue()
     assert "  19  keep            0.994000  -0.000600  0.97   5m41s  [red]idea[/red]\n" in text
@@ -254,7 +275,7 @@ def test_erasing_counts_the_lines_a_narrowed_terminal_wrapped():
 
 def test_telling_while_the_rows_are_redrawn_never_blocks():
     display, _ = rows_display()
-    display.start(sessions.night(18, state="running"))
+    display.start(lambda: sessions.night(18, state="running"))
 
     def redraw():
         for _ in range(100):
@@ -275,7 +296,7 @@ def test_telling_while_the_rows_are_redrawn_never_blocks():
 
 def test_displays_may_be_told_from_many_threads(capsys):
     display = PlainDisplay(OutputMode())
-    display.start(sessions.empty())
+    display.start(sessions.empty)
 
     def tell(number):
         for _ in range(50):
@@ -316,11 +337,11 @@ def test_a_single_trial_leaves_stdout_alone(capsys):
 
 def test_a_single_trial_is_named_by_its_phase():
     display, _ = rows_display()
-    display._tally.handle(Phase(name="trial", detail="working tree"))
-    display._tally.handle(
+    display._state.handle(Phase(name="trial", detail="working tree"))
+    display._state.handle(
         Progress(number=0, label="try", phase="train", seconds=1, budget_seconds=2)
     )
-    rows = live_rows(display._tally, width=80, utf8=True, clock=1000.0, is_single=True)
+    rows = live_rows(display._state, width=80, utf8=True, clock=1000.0, is_single=True)
     assert "working tree" in rows[1].plain
     assert "baseline" not in rows[1].plain
     assert len(rows) == 4

@@ -1,6 +1,8 @@
 import pytest
 from sessions import HOSTILE
 
+from autoresearch.sandbox.launcher import kernel
+from autoresearch.types import GB, MB
 from autoresearch.ui import text as f
 
 
@@ -50,6 +52,21 @@ def test_missing_numbers_are_missing():
 )
 def test_memory_is_counted_as_cards_are_sold(megabytes, text):
     assert f.memory(megabytes) == text
+
+
+def test_a_file_and_memory_of_as_many_bytes_are_as_many_mb():
+    assert f.size(500 * MB) == "500.0 MB"
+    assert f.memory(500) == "500MB"
+    assert f.size(3 * GB) == "3.0 GB"
+    assert f.memory(3 * GB / MB) == "3.0GB"
+    assert kernel.MB == MB == 2**20  # the launcher imports nothing of the package
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 kB"), (1024**2 - 1, "1.0 MB")]
+)
+def test_sizes_never_show_1024_of_a_unit(num_bytes, text):
+    assert f.size(num_bytes) == text
 
 
 def test_probability_is_never_certain():

@@ -9,7 +9,7 @@ from rich.text import Text
 from test_log_screen import check_snapshot
 
 from autoresearch.config import load_config
-from autoresearch.types import Outcome
+from autoresearch.types import MB, Outcome
 from autoresearch.ui import console
 from autoresearch.ui.charts import Series, chart
 from autoresearch.ui.console import OutputMode, make_console
@@ -71,6 +71,16 @@ def test_show_fits_a_narrow_terminal(width):
     assert "outcome" in text
 
 
+@pytest.mark.parametrize("indent", [0, 2, 6, 9, 14, 40])
+@pytest.mark.parametrize("width", [0, 1, 3, 8, 13, 30])
+def test_folding_ends_at_any_width_and_loses_no_word(width, indent):
+    text = "val_bpb  0.993100   " + " " * indent + "a description of `some thing` in words 幅 幅"
+    for line in (text, " " * 2 * indent + text, " " * 50, "word"):
+        found = [part.plain for part in folded(Text(line), width, indent)]
+        assert "".join(found).split() == line.split() or " ".join(found).split() == line.split()
+        assert all(len(part) - len(part.lstrip()) <= width // 2 for part in found[1:])
+
+
 def test_folding_never_breaks_what_is_to_be_copied():
     line = Text("say `autoresearch log --tag x` or else `git switch y` at once")
     found = [part.plain for part in folded(line, 24, 2)]
@@ -106,8 +116,11 @@ def test_colored_diff_keeps_its_text():
 
 
 def test_words_mark_only_what_changed():
-    text = text_of(diffs.words("@@ -1 +1 @@\n-WIDTH = 512  # old\n+WIDTH = 640  # old\n"))
-    assert text == "@@ -1 +1 @@\n WIDTH = [-512-]{+640+}  # old\n"
+    given = "@@ -1 +1 @@\nWIDTH = [-512-]{+640+}  # \x1b[1mold\n"
+    heading, line = diffs.words(given)
+    assert line.plain == "WIDTH = [-512-]{+640+}  # old"
+    assert [line.plain[s.start : s.end] for s in line.spans] == ["[-512-]", "{+640+}"]
+    assert heading.spans[0].style == "place"
 
 
 def test_chart_has_axes_marks_and_a_legend():
@@ -176,8 +189,8 @@ def test_settings_in_every_mode(kind, capsys):
 def test_progress_in_a_pipe_is_a_line_a_phase(capsys):
     clock = iter(float(i) for i in range(100))
     with PhaseProgress(OutputMode(), clock=lambda: next(clock)) as progress:
-        for done in (0, 5_000_000, 10_000_000):
-            progress.update("download", done, 10_000_000, unit="B", detail="shard 1")
+        for done in (0, 5 * MB, 10 * MB):
+            progress.update("download", done, 10 * MB, unit="B", detail="shard 1")
         progress.update("tokenise", 3, 4)
     out, err = capsys.readouterr()
     assert out == ""

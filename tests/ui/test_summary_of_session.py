@@ -35,11 +35,11 @@ def test_headline_is_best_minus_baseline():
 
 def test_noise_comes_from_the_last_decision_else_from_the_baseline():
     session = sessions.night(5)
-    assert s.noise_of(session) == (sessions.NOISE, 3)
+    assert s.noise_of(session) == sessions.NOISE
     only = replace(session, experiments=session.experiments[:1], best=0)
-    assert s.noise_of(only)[0] == pytest.approx(0.00025)
+    assert s.noise_of(only) == pytest.approx(0.00025)
     one = replace(only, experiments=(sessions.baseline(num_trials=1),))
-    assert s.noise_of(one) == (None, 1)
+    assert s.noise_of(one) is None
 
 
 def test_a_confirmation_of_an_earlier_best_does_not_count():
@@ -194,7 +194,7 @@ def test_only_what_is_under_trial_runs():
     ("session", "words"),
     [
         (sessions.running(), "RUNNING confirming 2 of 6: #2, seed 1"),
-        (sessions.night(), "is reached; confirming 2 of 6: #2, seed 1"),
+        (sessions.night(), "was reached; confirming 2 of 6: #2, seed 1"),
         (replace(sessions.running(), state="paused"), "PAUSED"),
     ],
 )

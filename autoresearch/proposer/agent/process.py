@@ -10,13 +10,15 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
+from autoresearch.paths import home
 from autoresearch.sandbox import Command
-from autoresearch.types import Usage
+from autoresearch.types import MB, Usage
 
 MAX_OUTPUT_MB = 64
 """An agent that writes more is killed."""
@@ -77,7 +79,7 @@ def run_agent(
                 ended = "stop"
             elif time.monotonic() - began > limit_seconds:
                 ended = "time"
-            elif size > MAX_OUTPUT_MB * 1e6:
+            elif size > MAX_OUTPUT_MB * MB:
                 ended = "output"
             else:
                 time.sleep(_POLL_SECONDS)
@@ -85,6 +87,27 @@ def run_agent(
         kill_tree(process)
         seconds = time.monotonic() - began
         return AgentRun(code, _tail(output), _tail(errors), seconds, ended)
+
+
+_DNS = 53
+
+
+def ports_of(allowed: Sequence[int], values: Iterable[str]) -> tuple[int, ...] | None:
+    """Return the ports an agent may connect to: `allowed`, DNS, and those of addresses in its environment.
+
+    Args:
+        allowed: `[proposer] ports`; empty is every port, and the answer None.
+        values: Of its environment: of a proxy, of a server of the user's.
+    """
+    if not allowed:
+        return None
+    found = {_DNS, *allowed}
+    for value in values:
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(value)
+            if parts.scheme and parts.hostname:
+                found.add(parts.port or (80 if parts.scheme == "http" else 443))
+    return tuple(sorted(found))
 
 
 def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
@@ -101,7 +124,7 @@ def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
         if "node_modules" in parts:
             found.append(Path(*parts[: parts.index("node_modules") + 1]))
         else:
-            found.append(path if path.parent == Path("~").expanduser() else path.parent)
+            found.append(path if path.parent == home() else path.parent)
     found += [Path(folder).parent for folder in node_folders()]
     found += _python_folders(program)
     system = (Path("/usr"), Path("/bin"), Path("/"))

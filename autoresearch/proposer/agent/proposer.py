@@ -15,6 +15,7 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
+from autoresearch.paths import home
 from autoresearch.proposer import base, edits, variables
 from autoresearch.proposer.agent.presets import (
     AGENTS,
@@ -29,6 +30,7 @@ from autoresearch.proposer.agent.process import (
     failure_of,
     last_words,
     node_folders,
+    ports_of,
     program_folders,
     read_usage,
     run_agent,
@@ -95,7 +97,7 @@ class CommandProposer:
         self._notify = notify
         self._dearest_usd = 0.0
         self._is_cost_told = False
-        self._is_sign_in_told = False
+        self._sign_in_told: set[str] = set()
         self._agent = agent_of(self._line(None))
         self.name = f"`{config.command[0]}`"
         self._streak = Streak(self.name, f"run {self.name} by hand: is it signed in?")
@@ -123,9 +125,11 @@ class CommandProposer:
                 run, used = self._run(scratch, text, stop, usage, context.cost_left_usd)
                 usage = usage + used
                 outputs.append(f"## Run {len(outputs) + 1}\n\n{run.output}\n\n{run.errors}")
-                self._raise_unless_done(run, usage)
                 found = scratch.read(context.files)
                 last, refusal = refusal, self._refusal(context, found, run)
+                # One that never stops was told to: what it has done by then is its idea.
+                if refusal is not None or run.ended not in ("time", "output"):
+                    self._raise_unless_done(run, usage)
                 if refusal is None:
                     self._streak.end()
                     return self._proposal(context, found.files, found, usage, prompt, outputs)
@@ -183,11 +187,11 @@ class CommandProposer:
 
     def _is_signed_in(self, program: str) -> bool:
         """Whether a preset finds its sign-in; True where it is not known."""
-        agent, home = self._agent, Path("~").expanduser()
+        agent = self._agent
         if not agent.status or any(name in os.environ for name in agent.signed_in_by):
             return True
         file, words = agent.provider_line
-        text = read_plain(home / file) if file else None
+        text = read_plain(home() / file) if file else None
         if self._config.pass_env or (text is not None and words.encode() in text):
             return True
         return self._try(program, *agent.status).code == 0
@@ -195,7 +199,7 @@ class CommandProposer:
     def _try(self, program: str, *arguments: str) -> AgentRun:
         """Run the command for a moment, with its sign-in."""
         with Scratch(self._scratch) as scratch:
-            scratch.bring(Path("~").expanduser(), self._agent.files)
+            scratch.bring(home(), self._agent.files)
             never = threading.Event()
             return self._execute(scratch, [program, *arguments], "", never, _CHECK_SECONDS)
 
@@ -225,12 +229,11 @@ class CommandProposer:
             part.replace("{prompt_file}", PROMPT_NAME).replace("{model}", self._config.model)
             for part in self._line(cap)
         ]
-        home = Path("~").expanduser()
-        scratch.bring(home, self._agent.files)
+        scratch.bring(home(), self._agent.files)
         try:
             run = self._execute(scratch, line, prompt, stop, self._config.timeout_seconds)
         finally:
-            self._tell_sign_in(scratch.give_back(home, self._agent.refreshed))
+            self._tell_sign_in(*scratch.give_back(home(), self._agent.refreshed))
         used = self._usage(run, cap)
         if stop.is_set():
             raise CancelledError("the session ended", usage=usage + used)
@@ -247,15 +250,21 @@ class CommandProposer:
         most = min(left, max(_CAP_SHARE * left, 2 * self._dearest_usd))
         return max(_LEAST_USD, math.floor(100 * most) / 100)
 
-    def _tell_sign_in(self, problems: list[str]) -> None:
-        """Say once that a renewed sign-in is lost with the scratch folder."""
-        if problems and not self._is_sign_in_told:
-            self._is_sign_in_told = True
-            text = (
+    def _tell_sign_in(self, written: list[str], problems: list[str]) -> None:
+        """Say once that an agent renewed its sign-in, and once that a renewed one is lost with the scratch folder."""
+        texts = {}
+        if written:
+            texts["written"] = (
+                f"{self.name} renewed its sign-in: {', '.join(written)} is replaced, the one before is in `.bak`"
+            )
+        if problems:
+            texts["lost"] = (
                 f"the renewed sign-in of {self.name} cannot be written back ({'; '.join(problems)}):"
                 " sign in again if the old one is refused"
             )
-            self._notify(Alerted(text=text))
+        for what in texts.keys() - self._sign_in_told:
+            self._sign_in_told.add(what)
+            self._notify(Alerted(text=texts[what]))
 
     def _execute(
         self,
@@ -266,13 +275,15 @@ class CommandProposer:
         limit_seconds: float,
     ) -> AgentRun:
         program = Path(shutil.which(line[0]) or line[0])
+        environment = self._environment(program)
         policy = Policy(
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
             read_only=program_folders(program, scratch.home),
-            environment=self._environment(program),
+            environment=environment,
             needs_network=True,
+            ports=ports_of(self._config.ports, environment.values()),
         )
         # Codex keeps no helpers in a home that is the temporary folder itself.
         inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *line[1:]]
@@ -319,12 +330,12 @@ class CommandProposer:
         """Return why what the agent left may not be tried, or None."""
         if found.problem:
             return refuse(Reason.EDIT_FAILED, problem=found.problem)
-        if found.outside:
-            names = ", ".join(f"`{clean(path, 80)}`" for path in found.outside[:5])
-            more = f" and {len(found.outside) - 5} more" if len(found.outside) > 5 else ""
-            allowed = listed(context.files)
+        if needed := _imported(found):
+            names = listed(clean(path, 80) for path in needed[:5])
             return Refusal(
-                Reason.OUT_OF_SCOPE, f"{names}{more} may not be made, only {allowed} changed"
+                Reason.OUT_OF_SCOPE,
+                f"{names} may not be made, only {listed(context.files)} changed:"
+                " put what is imported from there into that",
             )
         if found.files == context.files:
             said = clean(redact(last_words(run)), 200)
@@ -342,9 +353,10 @@ class CommandProposer:
         outputs: Sequence[str],
     ) -> Proposal:
         headings = read_headings(found.idea)
+        left = [f"(dropped: {clean(', '.join(found.outside[:20]), 400)})"] if found.outside else []
         attachments = {
             "prompt.md": prompt.text.encode("utf-8", "replace"),
-            "reply.md": redact("\n".join([found.idea, *outputs])).encode("utf-8", "replace"),
+            "reply.md": redact("\n".join([found.idea, *left, *outputs])).encode("utf-8", "replace"),
         }
         model = Path(self._config.command[0]).name
         if self._config.model and takes_model(self._config.command):
@@ -372,6 +384,17 @@ class CommandProposer:
             )
             self._notify(Alerted(text=text))
         return usage
+
+
+def _imported(found: Found) -> list[str]:
+    """Return the files an agent made that its program imports; all else it left goes with its scratch folder."""
+    names = {
+        n
+        for path, text in found.files.items()
+        if path.endswith(".py")
+        for n in edits.imported(text)
+    }
+    return [path for path in found.outside if Path(path).parts[0].removesuffix(".py") in names]
 
 
 def _ending(run: AgentRun, limit_seconds: float) -> str:

@@ -6,14 +6,18 @@ in size and number.
 
 import contextlib
 import errno
+import json
 import os
+import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from autoresearch.util.text import hide
 
 PROMPT_NAME = "PROMPT.md"
 IDEA_NAME = "IDEA.md"
@@ -84,25 +88,35 @@ class Scratch:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
                 target.chmod(0o600)
+                for keys, value in _leaves(read_plain(source) or b"").items():
+                    if isinstance(value, str) and re.search(
+                        "token|key|access|refresh", keys[-1], re.IGNORECASE
+                    ):
+                        hide(value, f"~/{name}")
 
-    def give_back(self, source_home: Path, names: Sequence[str]) -> list[str]:
-        """Copy renewed sign-in files back; only JSON objects, only where there was one.
+    def give_back(self, source_home: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Copy renewed sign-in files back where only tokens and their expiry changed; the old one stays as `.bak`.
 
         Returns:
-            For each file that could not be written, which and why.
+            The files that were written, and for each that could not be, which and why.
         """
-        problems = []
+        written, problems = [], []
         for name in names:
             target = source_home / name
             data = read_plain(self.home / name)
-            if data is None or not _is_object(data):
-                continue
             try:
-                if target.is_file() and target.read_bytes() != data:
-                    _replace(target, data)
+                old = target.read_bytes() if target.is_file() else None
+                if data is None or old is None or old == data:
+                    continue
+                if not _is_renewal(old, data):
+                    problems.append(f"`~/{name}`: more than tokens and their expiry changed")
+                    continue
+                _write_private(target.with_name(f"{target.name}.bak"), old)
+                _replace(target, data)
+                written.append(f"`~/{name}`")
             except OSError as exc:
                 problems.append(f"`~/{name}`: {exc.strerror}")
-        return problems
+        return written, problems
 
     def read(self, editable: Mapping[str, str]) -> Found:
         """Return what the agent left.
@@ -148,22 +162,51 @@ class Scratch:
         return tuple(sorted(found))
 
 
-def _is_object(data: bytes) -> bool:
-    import json
+_RENEWED = re.compile(r"token$|^(access|refresh)$|expir|last_refresh", re.IGNORECASE)
+
+
+def _is_renewal(old: bytes, new: bytes) -> bool:
+    """Return whether two JSON files have the same keys, and the same values but of tokens and times."""
+    before, after = _leaves(old), _leaves(new)
+    return (
+        bool(after)
+        and before.keys() == after.keys()
+        and all(
+            before[keys] == value
+            or (_RENEWED.search(keys[-1]) and isinstance(value, str | int | float))
+            for keys, value in after.items()
+        )
+    )
+
+
+def _leaves(data: bytes) -> dict[tuple[str, ...], object]:
+    """Return what a JSON object holds, by the keys that lead there; nothing of any other file."""
+
+    def walk(value: object, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                yield from walk(inner, (*keys, key))
+        else:
+            yield keys, value
 
     try:
-        return isinstance(json.loads(data), dict)
-    except ValueError:
-        return False
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return dict(walk(found, ())) if isinstance(found, dict) and found else {}
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
 
 
 def _replace(target: Path, data: bytes) -> None:
     """Write a private file at once; one that is mounted alone cannot be replaced and is overwritten."""
     temporary = target.with_name(target.name + ".new")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+        _write_private(temporary, data)
         temporary.replace(target)
     except OSError as exc:
         with contextlib.suppress(OSError):

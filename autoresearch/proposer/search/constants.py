@@ -5,7 +5,8 @@ about its constants (assertions, `multiple of 64` in a comment) becomes constrai
 
 Trade-offs:
     Only module-level assignments of plain numbers (also `2**18`, `1 << 18`, `64 * 1024`, `-1.5`) and of tuples
-    of them count; a value computed from another constant is derived, not searched.
+    of them count; a value computed from another constant is derived, not searched. A constant that is used for nothing
+    but what is printed is not searched either: a peak of FLOPs, say.
 """
 
 import ast
@@ -13,8 +14,8 @@ import io
 import operator
 import re
 import tokenize
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 Number = int | float
 
@@ -136,11 +137,12 @@ class Program:
     constants: tuple[Constant, ...]
     derived: tuple[tuple[str, ast.expr], ...]
     constraints: tuple[Constraint, ...]
+    known: Mapping[str, Number] = field(default_factory=dict)
+    """Numbers that it imports."""
 
     def values(self, changes: Mapping[str, Number] | None = None) -> dict[str, Number]:
         """Return every known number by name, with `changes` applied and derived ones recomputed."""
-        values: dict[str, Number] = {c.name: c.value for c in self.constants}
-        values.update(changes or {})
+        values = {**self.known, **{c.name: c.value for c in self.constants}, **(changes or {})}
         for name, expression in self.derived:
             try:
                 values[name] = evaluate(expression, values)
@@ -165,8 +167,12 @@ class Program:
         return None
 
 
-def parse(text: str) -> Program:
+def parse(text: str, known: Mapping[str, Number] | None = None) -> Program:
     """Read a program's constants.
+
+    Args:
+        text: The program.
+        known: Numbers it may import, by name: for what it asserts about them.
 
     Raises:
         SyntaxError: the text is not Python.
@@ -183,6 +189,9 @@ def parse(text: str) -> Program:
         if name is None or value is None:
             continue
         num_assigned[name] = num_assigned.get(name, 0) + 1
+        if not _UPPER.match(name):  # `tokens = ROWS * LENGTH`, which an assertion may name
+            derived.append((name, value))
+            continue
         for label, item in _items(name, value):
             number = _plain_number(item)
             if number is None:
@@ -194,9 +203,16 @@ def parse(text: str) -> Program:
             comment = _comment_for(node.lineno, item.end_lineno or item.lineno, comments)
             literal = data[start:end].decode()
             constants.append(Constant(label, number, start, end, literal, comment))
-    once = tuple(c for c in constants if num_assigned[c.name.split("[")[0]] == 1)
-    constraints = (*_assertions(tree), *_stated(once))
-    return Program(text, once, tuple(derived), constraints)
+    printed = _printed_only(tree)
+    once = tuple(
+        c
+        for c in constants
+        if num_assigned[c.name.split("[")[0]] == 1 and c.name.split("[")[0] not in printed
+    )
+    derived = [(name, value) for name, value in derived if num_assigned[name] == 1]
+    numbers = {name for name, _ in derived}
+    constraints = (*_assertions(tree, numbers), *_stated(once))
+    return Program(text, once, tuple(derived), constraints, known or {})
 
 
 def replace(program: Program, changes: Mapping[str, Number]) -> str:
@@ -249,9 +265,9 @@ def changed(before: str, after: str) -> dict[str, Number] | None:
 
 def _assignment(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
     match node:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) if _UPPER.match(name):
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
             return name, value
-        case ast.AnnAssign(target=ast.Name(id=name), value=value) if _UPPER.match(name):
+        case ast.AnnAssign(target=ast.Name(id=name), value=value):
             return name, value
     return None, None
 
@@ -305,7 +321,39 @@ def _comment_for(first: int, last: int, comments: Mapping[int, tuple[str, bool]]
     return above[0] if above and above[1] else ""
 
 
-def _assertions(tree: ast.Module) -> list[Constraint]:
+def _printed_only(tree: ast.Module) -> set[str]:
+    """Return the names that are used, but only for what is printed, by however many variables in between."""
+    uses: dict[str, set[str | None]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
+                goal: str | None = ""
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AugAssign(target=ast.Name(id=name)):
+                goal = name
+            case ast.stmt() if not hasattr(node, "body"):
+                goal = None
+            case _:
+                continue
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+                uses.setdefault(part.id, set()).add(goal)
+    for node in ast.walk(tree):  # heads of loops, conditions and functions decide what is trained
+        if isinstance(node, ast.stmt) and hasattr(node, "body"):
+            heads = [
+                v for k, v in ast.iter_fields(node) if k not in ("body", "orelse", "finalbody")
+            ]
+            for head in heads:
+                for top in head if isinstance(head, list) else [head]:
+                    for part in ast.walk(top) if isinstance(top, ast.AST) else ():
+                        if isinstance(part, ast.Name):
+                            uses.setdefault(part.id, set()).add(None)
+    printed = {"", *uses}
+    while bad := {name for name in printed & uses.keys() if not uses[name] <= printed}:
+        printed -= bad
+    return printed - {""}
+
+
+def _assertions(tree: ast.Module, numbers: Collection[str]) -> list[Constraint]:
     found = []
     for node in ast.walk(tree):
         test = None
@@ -321,7 +369,7 @@ def _assertions(tree: ast.Module) -> list[Constraint]:
         if test is None:
             continue
         names = frozenset(n.id for n in ast.walk(test) if isinstance(n, ast.Name))
-        if names and all(_UPPER.match(name) or name in CALLS for name in names):
+        if names and all(_UPPER.match(n) or n in CALLS or n in numbers for n in names):
             found.append(Constraint(test, ast.unparse(test), names))
     return found
 

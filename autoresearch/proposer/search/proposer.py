@@ -112,8 +112,7 @@ class SearchProposer:
             if not changes or program.broken(changes) is not None:
                 continue
             files = {**context.files, path: constants.replace(program, changes)}
-            longest = max(context.max_lines, len(program.text.splitlines()))
-            refusal = edits.check_change(context, files, max_lines=longest)
+            refusal = edits.check_change(context, files)
             if refusal is None:
                 return _proposal(context, program, changes, files, history)
         raise ProposerUnavailableError(
@@ -147,7 +146,9 @@ class SearchProposer:
                 retry_seconds=None,
             )
         try:
-            return path, constants.parse(context.files[path])
+            setup = context.session.setup
+            known = {"MAX_SEQ_LEN": setup.max_seq_len} if setup else {}
+            return path, constants.parse(context.files[path], known)
         except (SyntaxError, ValueError) as exc:
             raise ProposerUnavailableError(
                 f"`{path}` of the incumbent is not valid Python: {exc}", retry_seconds=None

@@ -46,6 +46,7 @@ _SHARE_NAME = re.compile(
 _SIZE_NAME = re.compile(
     r"(?:BATCH|ACCUM|DIM|SIZE|EMBD|WIDTH|HIDDEN|CONTEXT|LEN|TOKENS|WINDOW|ROWS|CHANNELS)"
 )
+_RATE_NAME = re.compile(r"(?:^|_)(?:LR|LRS|RATE)(?:_|$|\[)")
 _SEED_NAME = re.compile(r"(?:^|_)SEED(?:_|$|\[)")
 _FIXED_NAME = re.compile(
     r"(?:^|_)(?:VOCAB|VERSION|MAX_SEQ_LEN|BUDGET|DEVICE_ID|LOG|PRINT|EPS|EPSILON)(?:_|$)"
@@ -203,7 +204,8 @@ def _real(constant: Constant, low: float, high: float) -> Range | None:
     if not is_bounded and is_share and 0 <= value <= 1:
         low, high = max(low, 0.0), min(high, 0.3 if value < 0.1 else 1.0)
         is_bounded = True
-    if (0.8 <= value < 1 and high <= 1 and not is_share) or (0.8 <= value < 1 and not is_bounded):
+    is_near_one = 0.8 <= value < 1 and not _RATE_NAME.search(constant.name)
+    if is_near_one and (not is_bounded or (high <= 1 and not is_share)):
         gap = 1 - value
         return Range(
             constant,

@@ -39,6 +39,7 @@ class Broker:
         self.short = spec["temporary"]
         self.root = root
         self.needs_network = spec["needs_network"]
+        self.ports = spec["ports"]
         self.num_waiting = 0
         self.home_descriptor = os.open(home, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         shared = os.path.join(home, ".shm")
@@ -187,6 +188,9 @@ class Broker:
         family = struct.unpack_from("=H", address)[0]
         if family != 1:
             if not self.needs_network or family not in (2, 10, 16):
+                return -errno.EACCES
+            port = struct.unpack_from(">H", address, 2)[0]
+            if family != 16 and self.ports is not None and port not in self.ports:
                 return -errno.EACCES
             return self.connect_to(pid, arguments[0], address)
         path = address[2:].split(b"\0", 1)[0].decode(errors="surrogateescape")

@@ -123,6 +123,16 @@ def scope() -> None:
     os.close(ruleset)
 
 
+def allow_ports(ports: Iterable[int]) -> None:
+    """Enter a Landlock domain in which TCP connects to these ports only, and rules over nothing else (ABI 4)."""
+    attributes = struct.pack("=QQ", 0, 2)
+    ruleset = syscall("landlock_create_ruleset", attributes, len(attributes), 0)
+    for port in ports:
+        syscall("landlock_add_rule", ruleset, 2, struct.pack("=QQ", 2, port), 0)
+    syscall("landlock_restrict_self", ruleset, 0)
+    os.close(ruleset)
+
+
 def install_filter(program: bytes, is_listening: bool) -> int:
     """Install the BPF program; return the listener's descriptor, or 0 without one."""
     buffer = ctypes.create_string_buffer(program, len(program))
@@ -132,6 +142,8 @@ def install_filter(program: bytes, is_listening: bool) -> int:
 
 def execute(spec: dict[str, Any]) -> NoReturn:
     """Replace this process by the program, with exactly the environment that was named."""
+    if spec["ports"] is not None and spec["abi"] >= 4:
+        allow_ports(spec["ports"])
     names = spec["environment"]
     environment = {name: os.environ[name] for name in names if name in os.environ}
     os.chdir(spec["cwd"])

@@ -6,7 +6,7 @@ import ctypes
 import os
 
 MESSAGE = "autoresearch-sandbox: "
-MB = 1_000_000
+MB = 2**20
 """As in `autoresearch.types`, of which nothing is imported here."""
 
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 8, 38

@@ -10,9 +10,9 @@ which works everywhere.
 Kernels:
     sdpa      torch's scaled_dot_product_attention, which chooses a backend
     flash     the same by FlashAttention 2; cudnn: the same by cuDNN; by torch's choice where they cannot
-    varlen    FlashAttention with a window (torch 2.12 and later), half precision on CUDA
+    varlen    FlashAttention with a window (torch 2.11 and later), half precision on CUDA
     fa3, fa4  varlen with FlashAttention 3 or 4, where its package is installed
-    flex      FlexAttention, always compiled
+    flex      FlexAttention, always compiled, in each judging process too: chosen if 10 % faster than all others
     folded    windows only: blocks of queries over two blocks of keys, by sdpa; exact
     masked    windows only: sdpa with a dense mask
 
@@ -29,7 +29,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -228,24 +228,45 @@ class Report:
     windowed: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """Kernel -> why it is not a candidate, in one line."""
+    trying: str = ""
+    """The kernel that is tried now; empty when all were."""
 
 
-def measure(shape: Shape, *, repeats: int = 10) -> Report:
-    """Time every kernel on random tensors and name the fastest exact ones; leaves them in use."""
+def measure(
+    shape: Shape,
+    *,
+    repeats: int = 10,
+    known: Report | None = None,
+    tell: Callable[[Report], None] = lambda _: None,
+) -> Report:
+    """Time every kernel on random tensors and name the fastest exact ones; leaves them in use.
+
+    Args:
+        shape: What is measured.
+        repeats: Of each kernel.
+        known: What an earlier process found before a kernel ended it; not tried again.
+        tell: Given what is known before a kernel is tried, and at the end.
+    """
     is_cuda = shape.device.startswith("cuda")
     is_half = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     dtype = torch.bfloat16 if is_half else torch.float32
-    report = Report(dtype=str(dtype).removeprefix("torch."))
+    report = replace(known, refused=dict(known.refused)) if known else Report()
+    report.dtype = str(dtype).removeprefix("torch.")
     size = (shape.rows, shape.context, shape.num_heads, shape.head_size)
     torch.manual_seed(0)
     q, k, v = (
         torch.randn(size, device=shape.device, dtype=dtype, requires_grad=True) for _ in range(3)
     )
-    full = _compare(FULL, q, k, v, 0, Choice(), report, repeats)
+    full, windowed = (
+        tuple(name for name in names if known is None or name not in known.refused)
+        for names in (FULL, WINDOWED)
+    )
+    choice = _compare(full, q, k, v, 0, Choice(), report, repeats, tell)
     window = min(shape.window, shape.context // 2)
-    best = _compare(WINDOWED, q, k, v, window, full, report, repeats)
+    best = _compare(windowed, q, k, v, window, choice, report, repeats, tell)
     use(best)
-    report.choice = str(best)
+    report.choice, report.trying = str(best), ""
+    tell(report)
     return report
 
 
@@ -258,17 +279,22 @@ def _compare(
     base: Choice,
     report: Report,
     repeats: int,
+    tell: Callable[[Report], None],
 ) -> Choice:
     """Time the kernels `names` into the report; return `base` with the fastest exact one in its place.
 
-    The first name is what the others are compared with, forward and backward.
+    The first that works is what the others are compared with, forward and backward.
     """
     times = report.windowed if window else report.full
     expected: list[Tensor] = []
     for name in names:
+        if expected and name in times:
+            continue
         choice = Choice(base.full, name) if window else Choice(name)
         reason = _unfit(name, choice, q)
         if not reason:
+            report.trying = name
+            tell(report)
             try:
                 use(choice)
                 got = _with_gradients(q, k, v, window)
@@ -279,8 +305,12 @@ def _compare(
                     continue
             except Exception as exc:  # noqa: BLE001 - whatever a kernel cannot do, it says here
                 reason = str(exc).strip().partition("\n")[0][:200] or type(exc).__name__
+                if q.is_cuda:  # after an illegal access nothing works: that ends this process
+                    torch.cuda.synchronize()
         report.refused.setdefault(name, reason)
-    fastest = min(times, key=times.__getitem__, default=names[0])
+    prices = {name: ms * (1.1 if name == "flex" else 1.0) for name, ms in times.items()}
+    plain = Choice()
+    fastest = min(prices, key=prices.__getitem__, default=plain.windowed if window else plain.full)
     return Choice(base.full, fastest) if window else Choice(fastest, base.windowed)
 
 
@@ -337,6 +367,16 @@ def _milliseconds(q: Tensor, k: Tensor, v: Tensor, window: int, repeats: int) ->
     return round(statistics.median(once() for _ in range(repeats)), 3)
 
 
+def main() -> None:
+    """Measure for the lab: a line of JSON with the whole report before each kernel and at the end."""
+
+    def tell(report: Report) -> None:
+        sys.stdout.write(json.dumps(asdict(report)) + "\n")
+        sys.stdout.flush()
+
+    shape, known = (json.loads(text) for text in sys.argv[1:])
+    measure(Shape(**shape), known=Report(**known), tell=tell)
+
+
 if __name__ == "__main__":
-    given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
-    sys.stdout.write(json.dumps(asdict(measure(Shape(**given)))) + "\n")
+    main()

@@ -59,6 +59,7 @@ class Trial:
         vocab_size: Number of token ids.
         max_seq_len: Longest context, in tokens, in training and judging.
         budget_seconds: Seconds of training, counted by the lab from `start()`.
+        note: What the result of the trial is to say, one line; submitted with the weights.
     """
 
     _joined: "Trial | None" = None
@@ -82,6 +83,7 @@ class Trial:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._log = _Log(channel, self.device, min(1.0, max(0.02, self.budget_seconds / 300)))
         self._generator = torch.Generator().manual_seed(self.seed)
+        self.note = ""
 
     @classmethod
     def join(cls) -> "Trial":
@@ -171,6 +173,10 @@ class Trial:
         """
         self._log.put(values, self._started_at)
 
+    def flush(self) -> None:
+        """Send what was logged last, waiting for the device."""
+        self._log.flush()
+
     def submit(self, model: torch.nn.Module) -> NoReturn:
         """Hand the weights in. The trial is over, and so is this process: nothing after it runs.
 
@@ -185,9 +191,8 @@ class Trial:
         size = len(header) + sum(t.numel() * t.element_size() for t in tensors)
         sys.stdout.flush()
         sys.stderr.flush()
-        self._channel.send(
-            "submit", size=size, num_params=sum(p.numel() for p in model.parameters())
-        )
+        num_params = sum(p.numel() for p in model.parameters())
+        self._channel.send("submit", size=size, num_params=num_params, note=self.note[:600])
         self._channel.send_bytes(header)
         for tensor in tensors:
             data = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)

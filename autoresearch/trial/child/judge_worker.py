@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from autoresearch.trial.channel import Channel, map_file
 from autoresearch.trial.child.client import resolve_device
@@ -107,9 +108,11 @@ class Server:
         parts = []
         for start in range(0, len(rows), step):
             chunk = logits[start : start + step].float()
-            chosen = chunk.gather(2, targets[start : start + step, :, None])[:, :, 0]
+            loss = F.cross_entropy(  # one pass where logsumexp takes four
+                chunk.flatten(0, 1), targets[start : start + step].flatten(), reduction="none"
+            )
             # Rounding must not make a probability above one.
-            parts.append((chosen - torch.logsumexp(chunk, dim=2)).clamp(max=0.0))
+            parts.append((-loss).clamp(max=0.0).view(chunk.shape[:2]))
         answer: np.ndarray = torch.cat(parts).cpu().numpy()
         return answer
 

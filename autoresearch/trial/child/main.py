@@ -13,7 +13,6 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from autoresearch.paths import python_command
 from autoresearch.trial import channel as wire
 from autoresearch.trial.child.script import describe, is_out_of_memory, run_file
 from autoresearch.trial.compile_cache import GROUP_PREFIX
@@ -25,27 +24,20 @@ EXIT_OOM = 77
 EXIT_EXCEPTION = 78
 
 
-def command(mode: str, file: str) -> list[str]:
-    """Return the arguments that start a child."""
-    root = str(Path(__file__).resolve().parents[3])
-    code = (
-        "import sys; root, mode, file = sys.argv[1:]; sys.path.append(root); "
-        "from autoresearch.trial.child.main import main; main(mode, file)"
-    )
-    return python_command("-c", code, root, mode, file)
-
-
 def main(mode: str, file: str) -> NoReturn:
     """Be a child; never returns.
 
     Args:
-        mode: `train`, `claim` or `audit`.
+        mode: `train`, `claim` or `audit`; `check`, which a script of upstream's shape starts itself.
         file: Of the snapshot, relative to the working directory.
     """
     sys.path.insert(0, str(Path.cwd()))
+    sys.argv = [file]
     copy_caches()
     if mode == "train":
         _train(file)
+    elif mode == "check":
+        _check(file)
     else:
         _judge(mode, file)
     sys.stdout.flush()
@@ -95,17 +87,42 @@ def _renew_group(path: Path) -> None:
 
 def _train(file: str) -> None:
     try:
-        run_file(file, "__main__")
-    except SystemExit as exc:
-        if exc.code not in (None, 0):
-            if not isinstance(exc.code, int):
-                sys.stderr.write(f"{exc.code}\n")
-            _tell(describe(exc, file))
-            _exit(1)
+        try:
+            run_file(file, "__main__")
+        except SystemExit as exc:
+            if exc.code not in (None, 0):
+                if not isinstance(exc.code, int):
+                    sys.stderr.write(f"{exc.code}\n")
+                raise
+        _finish()
     except BaseException as exc:  # noqa: BLE001 - whatever it is, the lab wants to know
-        traceback.print_exc()
+        if not isinstance(exc, SystemExit):
+            traceback.print_exc()
+        with contextlib.suppress(Exception):
+            _finish(has_failed=True)
         _tell(describe(exc, file))
         _exit(1)
+
+
+def _finish(**how: bool) -> None:
+    """Let a script of upstream's shape submit: it does not do so itself."""
+    compat = sys.modules.get("autoresearch.trial.child.compat")
+    if compat is not None:
+        compat.finish(**how)
+
+
+def _check(file: str) -> None:
+    from autoresearch.trial.child import compat
+
+    try:
+        compat.check(file)
+    except BaseException as exc:  # noqa: BLE001 - told to the trial that asks, in one line
+        told = describe(exc, file)
+        line = f" ({file} line {told['line']})" if told["line"] else ""
+        words = " ".join(told["message"].split())
+        sys.stderr.write(f"\n{told['exception']}: {words}{line}\n")
+        # Judging itself is alone on the device.
+        _exit(int(told["kind"] != "oom" and "busy or unavailable" not in told["message"]))
 
 
 def _tell(error: dict[str, Any]) -> None:

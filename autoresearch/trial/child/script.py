@@ -6,8 +6,24 @@ import types
 from pathlib import Path
 from typing import Any
 
+from autoresearch.paths import python_command
+
+BYTES_VARIABLE = "AUTORESEARCH_BYTES_PER_TOKEN"
+"""Of the training text, for the estimates of a script of upstream's shape."""
+CHECKED_VARIABLE = "AUTORESEARCH_CHECKED"
+"""Set where this code was judged before: a script of upstream's shape need not try again that it can be."""
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "_status_alloc_failed")
 _MAX_CAUSES = 8
+
+
+def command(mode: str, file: str) -> list[str]:
+    """Return the arguments that start a child."""
+    root = str(Path(__file__).resolve().parents[3])
+    code = (
+        "import sys; root, mode, file = sys.argv[1:]; sys.path.append(root); "
+        "from autoresearch.trial.child.main import main; main(mode, file)"
+    )
+    return python_command("-c", code, root, mode, file)
 
 
 def run_file(file: str, name: str) -> types.ModuleType:

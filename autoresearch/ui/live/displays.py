@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from autoresearch.decision.scores import find
 from autoresearch.events import (
     Abandoned,
     Alerted,
@@ -26,10 +27,9 @@ from autoresearch.events import (
     VerdictGiven,
     now,
 )
-from autoresearch.types import Session
+from autoresearch.types import Experiment, Session
 from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode
-from autoresearch.ui.live.state import Tally
 from autoresearch.ui.pages.log import quiet_line
 from autoresearch.ui.pages.overview import summary_lines
 from autoresearch.ui.summary import summarize
@@ -45,8 +45,8 @@ JSON_PROGRESS_SECONDS = 1.0
 class Display(Protocol):
     """Receives everything that happens in a session, in order. Any thread may call `handle`."""
 
-    def start(self, session: Session | None) -> None:
-        """Begin, with the session as it is (new, or with a past); None for a single trial."""
+    def start(self, read: Callable[[], Session] | None) -> None:
+        """Begin; `read` returns the session as it is recorded then, None for a single trial."""
         ...
 
     def handle(self, event: AnyEvent) -> None:
@@ -95,7 +95,7 @@ class QuietDisplay:
     def __init__(self, mode: OutputMode) -> None:
         self._mode = mode
 
-    def start(self, session: Session | None) -> None:
+    def start(self, read: Callable[[], Session] | None) -> None:
         """Show nothing."""
 
     def handle(self, event: AnyEvent) -> None:
@@ -118,7 +118,7 @@ class JsonDisplay:
         self._phase = ""
         self._lock = threading.Lock()
 
-    def start(self, session: Session | None) -> None:
+    def start(self, read: Callable[[], Session] | None) -> None:
         """Print nothing: `session_started` comes as an event."""
 
     def handle(self, event: AnyEvent) -> None:
@@ -179,21 +179,22 @@ class PlainDisplay:
         self._clock = clock
         self._is_talk = is_talk
         self._is_end_shown = is_end_shown
-        self._tally = Tally()
+        self._read: Callable[[], Session] | None = None
         self._last_progress = -1e9
         self._phase = ""
         self._lock = threading.Lock()
 
-    def start(self, session: Session | None) -> None:
-        """Take over what the session already holds."""
-        if session is not None:
-            self._tally = Tally.of(session)
+    def start(self, read: Callable[[], Session] | None) -> None:
+        """Remember where verdicts are read."""
+        self._read = read
 
     def handle(self, event: AnyEvent) -> None:
         """Print a line if the event changes something."""
+        judged = None
+        if isinstance(event, VerdictGiven) and self._read:
+            judged = find(self._read(), event.number)
         with self._lock:
-            self._tally.handle(event)
-            pairs = self._pairs(event)
+            pairs = _verdict(judged) if judged else self._pairs(event)
             if pairs:
                 at = getattr(event, "at", None) or now()
                 line = " ".join(
@@ -231,13 +232,11 @@ class PlainDisplay:
                 "event": "proposed",
                 "experiment": event.number,
                 "lines": f"+{event.lines_added}-{event.lines_removed}",
-                "cost_usd": event.usage.get("cost_usd"),
+                "cost_usd": event.usage.cost_usd,
                 "change": f.clean(event.description),
             }
         if isinstance(event, TrialJudged):
             return self._trial(event)
-        if isinstance(event, VerdictGiven):
-            return self._verdict(event)
         return self._rare(event)
 
     def _rare(self, event: AnyEvent) -> dict[str, Any]:
@@ -257,7 +256,7 @@ class PlainDisplay:
         if isinstance(event, Reverted):
             return {"event": "reverted", "experiments": ",".join(map(str, event.numbers))}
         if isinstance(event, Spent):
-            cost = event.usage.get("cost_usd")
+            cost = event.usage.cost_usd
             return {"event": "cost", "cost_usd": cost, "reason": event.reason or None}
         if isinstance(event, SessionEnded):
             return {"event": "end", "reason": event.reason, "detail": event.detail or None}
@@ -278,11 +277,9 @@ class PlainDisplay:
             "experiment": event.number,
             "phase": event.phase,
             "seconds": f"{event.seconds:.0f}/{event.budget_seconds:.0f}",
-            "loss": None if loss is None else f"{loss:.4f}",
-            "tokens_per_second": None
-            if event.tokens_per_second is None
-            else f"{event.tokens_per_second:.0f}",
-            "memory_mb": None if event.memory_mb is None else f"{event.memory_mb:.0f}",
+            "loss": _number(loss, ".4f"),
+            "tokens_per_second": _number(event.tokens_per_second, ".0f"),
+            "memory_mb": _number(event.memory_mb, ".0f"),
         }
 
     def _phase_pairs(self, event: Phase) -> dict[str, Any]:
@@ -298,25 +295,30 @@ class PlainDisplay:
             "trial": event.index + 1,
             "outcome": r.get("outcome"),
             "reason": r.get("reason") or None,
-            "bpb": f.bpb(r.get("bpb")) if r.get("bpb") is not None else None,
+            "bpb": _number(r.get("bpb"), ".6f"),
             "tokens": r.get("num_tokens"),
             "took": f.duration(r.get("total_seconds")),
-            "memory_mb": None if r.get("peak_memory_mb") is None else f"{r['peak_memory_mb']:.0f}",
+            "memory_mb": _number(r.get("peak_memory_mb"), ".0f"),
         }
 
-    def _verdict(self, event: VerdictGiven) -> dict[str, Any]:
-        finished = self._tally.finished(event)
-        return {
-            "event": "verdict",
-            "experiment": event.number,
-            "verdict": event.verdict,
-            "reason": event.reason or None,
-            "val_bpb": None if finished.val_bpb is None else f.bpb(finished.val_bpb),
-            "delta": None if finished.delta is None else f.delta(finished.delta),
-            "p_real": None if finished.p_real is None else f"{finished.p_real:.3f}",
-            "took": f.duration(finished.seconds) if finished.seconds is not None else None,
-            "change": finished.description,
-        }
+
+def _verdict(e: Experiment) -> dict[str, Any]:
+    decision = e.decision if e.number else None
+    return {
+        "event": "verdict",
+        "experiment": e.number,
+        "verdict": e.verdict,
+        "reason": e.reason or None,
+        "val_bpb": _number(e.val_bpb, ".6f"),
+        "delta": _number(decision.delta if decision else None, "+.6f"),
+        "p_real": _number(decision.p_real if decision else None, ".3f"),
+        "took": None if e.total_seconds is None else f.duration(e.total_seconds),
+        "change": f.clean(e.description),
+    }
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
 
 
 def _value(value: object) -> str:

@@ -9,7 +9,6 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from autoresearch.decision.confirmation import LEFT_OUT
-from autoresearch.decision.scores import DOUBTFUL
 from autoresearch.events import (
     Abandoned,
     Alerted,
@@ -22,28 +21,15 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.types import Session, said
+from autoresearch.types import Experiment, Session
 from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode, styled
-from autoresearch.ui.live.state import Finished, Tally
-from autoresearch.ui.pages.overview import next_line, summary_lines
+from autoresearch.ui.live.state import LiveState
+from autoresearch.ui.pages.overview import next_line, summary_lines, word_for
+from autoresearch.ui.pages.rows import verdict_style, verdict_text
 from autoresearch.ui.screen import Rows
 from autoresearch.ui.summary import summarize
 from autoresearch.ui.tables import folded
-
-PHASE_WORDS = {
-    "startup": "start-up",
-    "train": "train",
-    "submit": "submit",
-    "claim": "judge",
-    "audit": "audit",
-}
-LAB_WORDS = {
-    "trial": "starting the trial",
-    "decide": "deciding",
-    "confirm": "confirming the best on fresh seeds",
-    "wait": "waiting",
-}
 
 
 class RowsDisplay:
@@ -61,24 +47,27 @@ class RowsDisplay:
         self._is_single = is_single
         self._is_end_shown = is_end_shown
         self._clock = clock
-        self._tally = Tally(clock=clock, started=clock())
+        self._read: Callable[[], Session] | None = None
+        self._state = LiveState(clock=clock)
         self._lock = threading.RLock()
         self._rows = Rows(mode.err, self.draw)
 
-    def start(self, session: Session | None) -> None:
+    def start(self, read: Callable[[], Session] | None) -> None:
         """Take over the bottom of the terminal."""
-        if session is not None:
-            self._tally = Tally.of(session, self._clock)
+        self._read = read
+        self._state = LiveState(read() if read else None, self._clock)
         self._rows.start(refresh=True)
 
     def handle(self, event: Event | Progress | Phase) -> None:
         """Note the event; print a line above the rows where it finishes something."""
+        session = self._read() if self._read and isinstance(event, Event) else None
         with self._lock:
-            self._tally.handle(event)
+            self._state.handle(event, session)
             is_shown = not self._is_single or isinstance(event, TrialJudged)
-            line = event_line(event, self._tally, self._rows.width) if is_shown else None
+            line = event_line(event, self._state, self._rows.width) if is_shown else None
         if line is not None:
-            self._mode.err.print(line, soft_wrap=True)
+            for part in folded(line, self._rows.width, 6):
+                self._mode.err.print(part, soft_wrap=True)
 
     def stop(self, session: Session | None) -> None:
         """Give the terminal back and print the summary."""
@@ -95,7 +84,7 @@ class RowsDisplay:
         """Return the rows as they are now."""
         with self._lock:
             return live_rows(
-                self._tally,
+                self._state,
                 width=width,
                 utf8=self._mode.is_utf8,
                 clock=self._clock(),
@@ -103,10 +92,11 @@ class RowsDisplay:
             )
 
 
-def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Text | None:
+def event_line(event: Event | Progress | Phase, state: LiveState, width: int) -> Text | None:
     """Return the line that scrolls for an event, or None."""
     if isinstance(event, VerdictGiven):
-        return verdict_line(tally.finished(event), width)
+        experiment = state.experiment(event.number)
+        return verdict_line(experiment, width) if experiment else None
     if isinstance(event, TrialJudged):
         return _trial_line(event)
     if isinstance(event, Alerted):
@@ -115,13 +105,13 @@ def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Tex
     if isinstance(event, Abandoned):
         return styled(f"{event.number:>4}  abandoned: {f.clean(event.reason)}", "muted")
     if isinstance(event, Reverted):
-        return styled("      undone: " + ", ".join(f"#{n}" for n in event.numbers), "warning")
+        return styled(f"      undone: {f.numbers(event.numbers)}", "warning")
     if isinstance(event, Confirmed):
         c = event.confirmation
         what = f"#{c['reference']} left out" if c.get("kind") == "each" else "confirmation"
         line = styled(f"      {what}", "heading")
         line.append(
-            f"  {f.delta(c.get('delta'))} [{f.delta(c.get('low'))}, {f.delta(c.get('high'))}]"
+            f"  {f.delta(c.get('delta'))} {f.bounds(c.get('low'), c.get('high'))}"
             f" on the {c.get('split', 'test')} split",
             style="default",
         )
@@ -136,25 +126,20 @@ def event_line(event: Event | Progress | Phase, tally: Tally, width: int) -> Tex
     return None
 
 
-def verdict_line(finished: Finished, width: int) -> Text:
+def verdict_line(e: Experiment, width: int) -> Text:
     """Return number, verdict, val_bpb, delta, P, time, description; columns leave from the right."""
-    word = said(finished.verdict, finished.reason)
-    style = finished.verdict
-    if finished.number == 0:
-        word, style = "baseline", "heading"
-    elif word == "keep" and finished.p_real is not None and finished.p_real < DOUBTFUL:
-        word, style = "keep (luck?)", "warning"
-    line = styled(f"{finished.number:>4}  ", "default")
-    line.append(f"{f.fit(word, 18):<14}", style=style)
-    score = f.bpb(finished.val_bpb)
-    line.append(f"  {score:<8}  {f.delta(finished.delta):>9}", style="default")
+    decision = e.decision if e.number else None
+    line = styled(f"{e.number:>4}  ", "default")
+    line.append(f"{f.fit(verdict_text(e), 18):<14}", style=verdict_style(e) or "heading")
+    delta = f.delta(decision.delta if decision else None)
+    line.append(f"  {f.bpb(e.val_bpb):<8}  {delta:>9}", style="default")
     if width >= 76:
-        line.append(f"  {f.probability(finished.p_real):>4}", style="default")
+        line.append(f"  {f.probability(decision.p_real if decision else None):>4}", style="default")
     if width >= 64:
-        line.append(f"  {f.duration(finished.seconds):>6}", style="muted")
+        line.append(f"  {f.duration(e.total_seconds):>6}", style="muted")
     rest = width - cell_len(line.plain) - 3
     if rest >= 8:
-        line.append("  " + f.fit(finished.description, rest), style="default")
+        line.append("  " + f.fit(f.clean(e.description), rest), style="default")
     return line
 
 
@@ -179,20 +164,20 @@ def _trial_line(event: TrialJudged) -> Text | None:
 
 
 def live_rows(
-    tally: Tally, *, width: int, utf8: bool, clock: float, is_single: bool = False
+    state: LiveState, *, width: int, utf8: bool, clock: float, is_single: bool = False
 ) -> list[Text]:
     """Return the fixed rows; their number never changes within one display."""
     rule = styled(("\u2500" if utf8 else "-") * (width - 1), "muted")
     rows = [
         rule,
-        _idea_row(tally, width, is_single=is_single),
-        _trial_row(tally, width, utf8, clock),
+        _idea_row(state, width, is_single=is_single),
+        _trial_row(state, width, utf8, clock),
     ]
     if not is_single:
-        rows.append(_next_row(tally, clock))
-        rows.append(_night_row(tally, width, clock))
-    help_text = "^C stops; again to kill" if not is_single else "^C stops"
-    rows.append(styled(f"      {help_text}", "muted"))
+        rows.append(_next_row(state, clock))
+        rows.append(_night_row(state, width, clock))
+    repeated = "" if is_single else "; the next run repeats this trial"
+    rows.append(styled(f"      Ctrl-C stops{repeated}", "muted"))
     return rows
 
 
@@ -200,69 +185,72 @@ def _label(text: str) -> Text:
     return styled(f"{text:<9} ", "label")
 
 
-def _idea_row(tally: Tally, width: int, *, is_single: bool = False) -> Text:
-    number = tally.current
+def _idea_row(state: LiveState, width: int, *, is_single: bool = False) -> Text:
+    number = state.current
     if is_single:
-        detail = f.clean(tally.phase.detail) if tally.phase else ""
+        detail = f.clean(state.phase.detail) if state.phase else ""
         return _label("  trial").append(detail or "starting", style="metric")
     if number is None:
         line = _label("")
-        word = LAB_WORDS.get(tally.phase.name, "") if tally.phase else "starting"
-        if tally.proposing and tally.phase and tally.phase.name == "decide":
-            word = "waiting for the proposer"
-        line.append(word or "starting", style="default")
-        if tally.phase and tally.phase.name == "wait" and tally.phase.detail:
-            line.append(f" ({f.clean(tally.phase.detail)})", style="muted")
+        name = state.phase.name if state.phase else "starting"
+        is_idle = state.proposing is not None and name == "decide"
+        line.append(word_for("propose" if is_idle else name), style="default")
+        if state.phase and state.phase.name == "wait" and state.phase.detail:
+            line.append(f" ({f.clean(state.phase.detail)})", style="muted")
     else:
-        idea = tally.idea(number)
         line = _label(f"{number:>4}")
-        text = idea.description or f.clean(tally.phase.detail if tally.phase else "")
-        changed = f" (+{idea.lines_added} -{idea.lines_removed})" if number else ""
-        changed += f", trial {idea.num_trials + 1}" if idea.num_trials else ""
-        right = cell_len(_best_text(tally)) + 4
+        e = state.experiment(number)
+        detail = state.phase.detail if state.phase else ""
+        text = f.clean((e.description if e else "") or detail or ("" if number else "baseline"))
+        if state.phase and state.phase.name == "confirm" and detail:
+            text = f"confirming {f.clean(detail)}"
+        changed = f" (+{e.lines_added} -{e.lines_removed})" if e and number else ""
+        changed += f", trial {len(e.trials) + 1}" if e and e.trials else ""
+        right = cell_len(_best_text(state)) + 4
         line.append(f.fit(text + changed, max(width - 10 - right, 16)), style="metric")
-    best = _best_text(tally)
+    best = _best_text(state)
     gap = width - 1 - cell_len(line.plain) - cell_len(best)
     if best and gap >= 2:
         line.append(" " * gap + best, style="default")
     return line
 
 
-def _best_text(tally: Tally) -> str:
-    if tally.best_bpb is None:
+def _best_text(state: LiveState) -> str:
+    best = state.experiment(state.session.best) if state.session else None
+    if best is None or best.val_bpb is None or best.verdict is None:
         return ""
-    return f"best {f.bpb(tally.best_bpb)} (#{tally.best})"
+    return f"best {f.bpb(best.val_bpb)} (#{best.number})"
 
 
-def _trial_row(tally: Tally, width: int, utf8: bool, clock: float) -> Text:
-    p = tally.progress
+def _trial_row(state: LiveState, width: int, utf8: bool, clock: float) -> Text:
+    p = state.progress
     if p is None:
         line = _label("")
-        if tally.current is not None and tally.phase is not None:
-            line.append(LAB_WORDS.get(tally.phase.name, tally.phase.name), style="default")
-            line.append(f" {f.duration(clock - tally.phase_at)}", style="muted")
+        if state.current is not None and state.phase is not None:
+            line.append(word_for(state.phase.name), style="default")
+            line.append(f" {f.duration(clock - state.phase_at)}", style="muted")
         return line
-    line = _label("  " + PHASE_WORDS.get(p.phase, p.phase))
+    line = _label("  " + word_for(p.phase))
     seconds = p.seconds
     if p.phase == "train":
-        seconds = min(p.seconds + max(clock - tally.progress_at, 0.0), p.budget_seconds)
+        seconds = min(p.seconds + max(clock - state.progress_at, 0.0), p.budget_seconds)
         share = seconds / p.budget_seconds if p.budget_seconds > 0 else 0.0
         bar_width = 12 if width < 90 else 22 if width < 130 else 32
         line.append(f.bar(share, bar_width, utf8=utf8), style="running")
         line.append(f" {share:>4.0%} {f.duration(seconds)}/{f.duration(p.budget_seconds)}")
     else:
-        line.append(f"{f.duration(seconds + max(clock - tally.progress_at, 0.0))}", style="default")
-    for part in _trial_parts(p, tally, utf8):
+        line.append(f"{f.duration(seconds + max(clock - state.progress_at, 0.0))}", style="default")
+    for part in _trial_parts(p, state, utf8):
         if cell_len(line.plain) + cell_len(part) + 2 < width:
             line.append("  " + part, style="default")
     return line
 
 
-def _trial_parts(p: Progress, tally: Tally, utf8: bool) -> list[str]:
+def _trial_parts(p: Progress, state: LiveState, utf8: bool) -> list[str]:
     parts = []
-    loss = tally.losses[-1] if tally.losses else None
+    loss = state.losses[-1] if state.losses else None
     if loss is not None:
-        curve = f.sparkline(tally.losses[-200:], 12, utf8=utf8) if len(tally.losses) > 2 else ""
+        curve = f.sparkline(state.losses[-200:], 12, utf8=utf8) if len(state.losses) > 2 else ""
         parts.append(f"loss {loss:.3f} {curve}".rstrip())
     if p.tokens_per_second is not None:
         parts.append(f"{f.count(p.tokens_per_second)} tok/s")
@@ -273,52 +261,54 @@ def _trial_parts(p: Progress, tally: Tally, utf8: bool) -> list[str]:
     return parts
 
 
-def _next_row(tally: Tally, clock: float) -> Text:
+def _next_row(state: LiveState, clock: float) -> Text:
     line = _label("  next")
-    if tally.waiting:
-        idea = tally.idea(tally.waiting[0])
-        more = f" and {len(tally.waiting) - 1} more" if len(tally.waiting) > 1 else ""
-        return line.append(f"#{idea.number} ready{more}: {idea.description}", style="default")
-    if tally.proposing is not None:
-        detail = f.clean(tally.proposing.detail) or "the proposer is thinking"
-        return line.append(f"{detail} {f.duration(clock - tally.proposing_at)}", style="default")
+    if waiting := state.waiting:
+        more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+        text = f"#{waiting[0].number} ready{more}: {f.clean(waiting[0].description)}"
+        return line.append(text, style="default")
+    if state.proposing is not None:
+        detail = f.clean(state.proposing.detail) or "the proposer is thinking"
+        return line.append(f"{detail} {f.duration(clock - state.proposing_at)}", style="default")
     return line.append("-", style="muted")
 
 
-def _night_row(tally: Tally, width: int, clock: float) -> Text:
+def _night_row(state: LiveState, width: int, clock: float) -> Text:
     line = _label("  night")
-    line.append(f"{tally.num_done} done", style="default")
+    numbers = state.num_by_verdict
+    line.append(f"{numbers.total()} done", style="default")
     for verdict in ("keep", "discard", "crash", "invalid"):
-        number = tally.num_by_verdict.get(verdict, 0)
-        if number:
+        if number := numbers[verdict]:
             line.append("  ").append(f"{number} {verdict}", style=verdict)
-    if tally.num_too_slow:
-        line.append(f"  {tally.num_too_slow} stopped: too slow", style="crash")
-    elapsed = clock - tally.started
+    if numbers["slow"]:
+        line.append(f"  {numbers['slow']} stopped: too slow", style="crash")
+    elapsed = clock - state.started
     parts = [f.duration(elapsed)]
-    money = tally.limits.get("max_cost_usd") or 0
-    if tally.cost_usd is not None or money:
+    money = state.session.limits.get("max_cost_usd") or 0 if state.session else 0
+    cost = state.cost_usd
+    if cost is not None or money:
         limit = f" of {f.money(money)}" if money else ""
-        parts.append(f"{f.money(tally.cost_usd or 0.0)}{limit}")
-    parts += _limit_parts(tally, elapsed)
+        parts.append(f"{f.money(cost or 0.0)}{limit}")
+    parts += _limit_parts(state, elapsed)
     for part in parts:
         if cell_len(line.plain) + cell_len(part) + 3 < width:
             line.append("   " + part, style="default")
     return line
 
 
-def _limit_parts(tally: Tally, elapsed: float) -> list[str]:
+def _limit_parts(state: LiveState, elapsed: float) -> list[str]:
     parts = []
+    limits = state.session.limits if state.session else {}
     left_in_time = None
-    each = elapsed / tally.num_this_run if tally.num_this_run else None
-    seconds = tally.limits.get("seconds") or 0
+    each = elapsed / state.num_this_run if state.num_this_run else None
+    seconds = limits.get("seconds") or 0
     if seconds:
         left = max(seconds - elapsed, 0.0)
         end = datetime.now().astimezone() + timedelta(seconds=left)
         parts.append(f"until {end:%H:%M}, {f.duration(left)} left")
         left_in_time = left / each if each else None
-    experiments = tally.limits.get("experiments") or 0
-    left_in_number = experiments - tally.num_before - tally.num_this_run if experiments else None
+    experiments = limits.get("experiments") or 0
+    left_in_number = experiments - state.num_limited if experiments else None
     known = [n for n in (left_in_time, left_in_number) if n is not None]
     if known and min(known) > 0:
         about = "~" if left_in_time is not None and min(known) == left_in_time else ""

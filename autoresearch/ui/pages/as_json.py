@@ -64,7 +64,7 @@ EXPERIMENT = (
     " parameters peak_memory_mb total_seconds setup? identity? started_at? judged_at? reverted_by?"
 )
 EXPERIMENT_USAGE = "cost_usd tokens_in tokens_out"
-TRIAL = "setup? confirmation? started_at? event?"
+TRIAL = "setup? confirmation? purpose? started_at? event?"
 RESULT = (
     "seed outcome reason? detail? split claimed_bpb audit_se num_audited num_steps train_seconds startup_seconds"
     " submit_seconds judge_seconds total_seconds tokens_per_second peak_memory_mb num_params sandbox?"

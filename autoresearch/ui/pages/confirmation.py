@@ -30,14 +30,7 @@ def print_confirmations(
     found: Sequence[Confirmation],
     alerts: Sequence[Alert] = (),
 ) -> None:
-    """Print what was found: lines for a terminal, names and values for a pipe, JSON.
-
-    Args:
-        mode: How this process prints.
-        session: The session, with the confirmations in it.
-        found: What this command found out.
-        alerts: What it could not find out, and why.
-    """
+    """Print what a command found out, and in `alerts` what it could not, in the form of the mode."""
     if mode.is_json:
         mode.json([confirmation_json(c) for c in found])
         return
@@ -89,7 +82,7 @@ def word_of(c: Confirmation) -> tuple[str, str]:
 
 def interval(c: Confirmation) -> str:
     """Return `-0.068184 [-0.104826, -0.031542]`."""
-    return f"{f.delta(c.delta)} [{f.delta(c.low)}, {f.delta(c.high)}]"
+    return f"{f.delta(c.delta)} {f.bounds(c.low, c.high)}"
 
 
 def conditions(c: Confirmation) -> str:
@@ -115,7 +108,9 @@ def validation_text(c: Confirmation) -> str:
     """Return what validation said and how far the test split is from it; empty where it said nothing."""
     if c.validation_delta is None:
         return ""
-    text = f"validation, luck taken off, says {f.delta(c.validation_delta)}; gap {f.delta(c.gap)}"
+    text = (
+        f"validation predicts {f.delta(c.validation_delta)}, luck taken off; gap {f.delta(c.gap)}"
+    )
     return text + (": the gain does not carry over" if c.is_alarm else "")
 
 
@@ -124,7 +119,7 @@ def confirmation_lines(c: Confirmation) -> list[Text]:
     word, style = word_of(c)
     head = Text(f"{word:<{INDENT}}", style=style)
     head.append(f"#{c.candidate} {question(c)}  ", style="default")
-    head.append(f"{f.delta(c.delta)}  95% [{f.delta(c.low)}, {f.delta(c.high)}]", style="metric")
+    head.append(f"{f.delta(c.delta)}  95% {f.bounds(c.low, c.high)}", style="metric")
     name = "test_bpb" if c.split == "test" else "val_bpb"
     detail = f"{name} {f.bpb(c.reference_bpb)} -> {f.bpb(c.candidate_bpb)}, {c.num_trials} fresh"
     detail += f" seeds of {f.duration(c.budget_seconds)} each"
@@ -139,7 +134,7 @@ def left_out_line(c: Confirmation) -> Text:
     word = carried(c)
     line = Text(f"{word:<{INDENT}}", style=CARRIED_STYLES[word])
     line.append(f"#{c.candidate} with and without it  ", style="default")
-    line.append(f"{f.delta(c.delta)}  95% [{f.delta(c.low)}, {f.delta(c.high)}]", style="metric")
+    line.append(f"{f.delta(c.delta)}  95% {f.bounds(c.low, c.high)}", style="metric")
     return line.append(f"  on the {conditions(c)}", style="muted")
 
 
@@ -159,7 +154,7 @@ def each_lines(session: Session, each: Sequence[Confirmation], width: int) -> li
                 Cell(str(c.reference)),
                 Cell(word, CARRIED_STYLES[word]),
                 Cell(f.delta(c.delta), "metric"),
-                Cell(f"[{f.delta(c.low)}, {f.delta(c.high)}]"),
+                Cell(f.bounds(c.low, c.high)),
                 Cell(f.probability(c.p_carries)),
                 Cell(f.clean(description)),
             ]

@@ -1,8 +1,6 @@
 """Unified diffs for people: colour, `--stat`, changed words."""
 
-import difflib
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +12,6 @@ from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
 from autoresearch.ui.text import clean
 
-_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 MAX_BAR = 40
 
 
@@ -93,11 +90,12 @@ def colored(diff: str) -> list[Text]:
     lines = []
     for raw in diff.rstrip("\n").split("\n") if diff else []:
         line = clean(raw, lines=True)
-        lines.append(styled(line, _style(raw)))
+        lines.append(styled(line, kind_of(raw)))
     return lines
 
 
-def _style(line: str) -> str:
+def kind_of(line: str) -> str:
+    """Return what a line of a diff is, which is also its style: `added`, `removed`, `place`, `heading` or nothing."""
     if line.startswith(("diff ", "index ", "--- ", "+++ ", "new file", "deleted file")):
         return "heading"
     if line.startswith("@@"):
@@ -108,49 +106,15 @@ def _style(line: str) -> str:
 
 
 def words(diff: str) -> list[Text]:
-    """Return the diff with changed words marked inside the lines: `[-old-]{+new+}`."""
-    result: list[Text] = []
-    for removed, added, other in _blocks(diff):
-        if other is not None:
-            result.append(styled(clean(other, lines=True), _style(other)))
-            continue
-        result += _word_lines("\n".join(removed), "\n".join(added))
-    return result
-
-
-def _blocks(diff: str) -> Iterator[tuple[list[str], list[str], str | None]]:
-    removed: list[str] = []
-    added: list[str] = []
-    for line in diff.rstrip("\n").split("\n") if diff else []:
-        is_header = line.startswith(("--- ", "+++ "))
-        if line.startswith("-") and not is_header and not added:
-            removed.append(line[1:])
-        elif line.startswith("+") and not is_header:
-            added.append(line[1:])
-        else:
-            if removed or added:
-                yield removed, added, None
-                removed, added = [], []
-            if line.startswith("-") and not is_header:
-                removed.append(line[1:])
-            else:
-                yield [], [], line
-    if removed or added:
-        yield removed, added, None
-
-
-def _word_lines(old: str, new: str) -> list[Text]:
-    a, b = _WORDS.findall(clean(old, lines=True)), _WORDS.findall(clean(new, lines=True))
-    text = Text(" ")
-    for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if tag == "equal":
-            text.append("".join(a[i:j]))
-            continue
-        if i < j:
-            text.append("[-" + "".join(a[i:j]) + "-]", style="removed")
-        if k < m:
-            text.append("{+" + "".join(b[k:m]) + "+}", style="added")
-    return list(text.split("\n", allow_blank=True))
+    """Return the lines of git's word diff with styles: `[-old-]{+new+}`."""
+    lines = []
+    for raw in diff.rstrip("\n").split("\n") if diff else []:
+        kind = kind_of(raw)
+        line = styled(clean(raw, lines=True), kind if kind in {"heading", "place"} else "")
+        line.highlight_regex(r"\[-.*?-\]", "removed")
+        line.highlight_regex(r"\{\+.*?\+\}", "added")
+        lines.append(line)
+    return lines
 
 
 def header(session: Session, a: Experiment, b: Experiment) -> Text:

@@ -18,8 +18,8 @@ WIDTH = 18
 """Cells of the name column."""
 
 
-def render(finding: Finding) -> Text:
-    """Return `ok    torch   2.13.0, CPU build`, with `hint: ...` below where there is one."""
+def render(finding: Finding, width: int = 0) -> list[Text]:
+    """Return `ok    torch   2.13.0, CPU build`, with `hint: ...` below where there is one; folded for a `width`."""
     text = Text()
     text.append(f"{_WORDS[finding.status]:<5} ", style=_STYLES[finding.status])
     text.append(f"{finding.name:<{WIDTH}} ")
@@ -27,7 +27,8 @@ def render(finding: Finding) -> Text:
     if finding.hint:
         text.append(f"\n{'':<{WIDTH + 7}}")
         text.append("hint: ", style="hint").append(clean(finding.hint))
-    return text
+    lines = list(text.split("\n"))
+    return [part for line in lines for part in tables.folded(line, width or 10_000, WIDTH + 7)]
 
 
 def summary(findings: list[Finding]) -> str:

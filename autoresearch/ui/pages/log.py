@@ -10,14 +10,12 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.decision.confirmation import left_out
-from autoresearch.decision.scores import bpb_under
 from autoresearch.types import Session
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
 from autoresearch.ui.pages.as_json import SCHEMA, session_json, summary_json
-from autoresearch.ui.pages.overview import next_line, summary_lines
+from autoresearch.ui.pages.overview import STATES, next_line, summary_lines
 from autoresearch.ui.pages.rows import Filter, select, table
 from autoresearch.ui.summary import Summary, at_present, doing, summarize
 from autoresearch.ui.tables import Cell, Column
@@ -34,28 +32,20 @@ def render(
 ) -> list[Text]:
     """Return the screen of a session as lines of at most `width` cells where words allow it.
 
-    Args:
-        session: What to show.
-        wanted: Which experiments, in which order.
-        width: Cells of the terminal.
-        utf8: Whether it shows more than ASCII.
-        now: The time.
-        status: What the running session says it does (`Record.status`).
+    `status` is what the running session says it does, as `Presence.status` returns it.
     """
     wanted = wanted or Filter()
     now = now or f.now()
     present = doing(status, now)
     summary = summarize(session, now, present=present)
-    if present is not None or session.state != "running":
-        session = at_present(session, present)
+    session = at_present(session, present)
     lines = summary_lines(session, summary, width=width, utf8=utf8, now=now)
     shown, total = select(session, wanted, now)
     if shown:
         lines.append(Text())
-        totals = cumulative(session) if wanted.only_kept else None
-        alone = left_out(session) if wanted.only_kept else {}
+        steps = summary.steps if wanted.only_kept else None
         is_mixed = len({e.proposer for e in session.experiments} - {"baseline"}) > 1
-        columns, rows = table(shown, now, totals, alone, is_mixed=is_mixed)
+        columns, rows = table(shown, now, steps, is_mixed=is_mixed)
         lines += tables.render(columns, rows, width, flexible_min=30)
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
     elif session.experiments:
@@ -76,17 +66,6 @@ def _footer(session: Session, wanted: Filter, num_shown: int, total: int) -> Tex
     if not session.is_foreign:
         hints.append("`autoresearch show N` one of them")
     return text.append("; " + ", ".join(hints)) if hints else text
-
-
-def cumulative(session: Session) -> dict[int, float]:
-    """Return the gain since the baseline of each standing keep, under the keep's own setup."""
-    base = next((e for e in session.experiments if e.number == 0), None)
-    gains = {}
-    for e in session.kept:
-        start = bpb_under(base, e.setup) if base else None
-        if start is not None and e.val_bpb is not None:
-            gains[e.number] = e.val_bpb - start
-    return gains
 
 
 def quiet_line(session: Session, summary: Summary) -> str:
@@ -112,27 +91,19 @@ COLUMNS = (
     Column("vs baseline", align="right"),
     Column("on", drop=3, is_flexible=True),
 )
-STATES = {"dead": "died", "interrupted": "stopped"}
 TSV = ("session", "state", "began_at", "tried", "kept", "baseline_bpb", "best_bpb", "best", "gpu")
 
 
 def render_sessions(
     sessions: Sequence[Session], current: str | None, width: int, now: datetime
 ) -> list[Text]:
-    """Return the table as lines.
-
-    Args:
-        sessions: In the order of the rows.
-        current: Tag of the session whose branch is checked out; it gets a star.
-        width: Cells of the terminal.
-        now: For dates.
-    """
+    """Return the table as lines; the session whose branch is checked out, `current`, gets a star."""
     rows = [_row(s, summarize(s, now), s.tag == current, now) for s in sessions]
     return tables.render(COLUMNS, rows, width)
 
 
 def _row(session: Session, summary: Summary, is_current: bool, now: datetime) -> list[Cell]:
-    state = STATES.get(session.state, session.state)
+    state = "new" if session.state == "new" else STATES[session.state][0]
     return [
         Cell(f"{f.clean(session.tag)}{' *' if is_current else ''}"),
         Cell(state, "running" if session.state in ("running", "paused") else ""),

@@ -1,5 +1,6 @@
 """The head of a session's screen, in the order in which questions are asked in the morning."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from rich.cells import cell_len
@@ -8,7 +9,7 @@ from rich.text import Text
 from autoresearch.decision.confirmation import carried
 from autoresearch.decision.plateau import PLATEAU_AHEAD
 from autoresearch.events import parse_time
-from autoresearch.types import Session
+from autoresearch.types import Session, Usage
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
 from autoresearch.ui.pages.confirmation import (
@@ -21,28 +22,47 @@ from autoresearch.ui.pages.confirmation import (
 from autoresearch.ui.summary import Summary, running_best
 from autoresearch.ui.tables import folded
 
-PRESENT_WORDS = {
+PHASE_WORDS = {
     "startup": "start-up",
+    "train": "train",
+    "submit": "submit",
     "claim": "judge",
+    "audit": "audit",
     "propose": "waiting for the proposer",
     "trial": "starting",
+    "starting": "starting",
     "decide": "deciding",
     "confirm": "confirming",
     "wait": "waiting",
 }
+"""Phases of a trial and of the lab, as screens name them."""
 LABEL = 10
 """Cells of the labels at the left of the summary."""
 
+STATES = {
+    "new": ("nothing run yet", "muted"),
+    "running": ("running", "running"),
+    "paused": ("paused", "warning"),
+    "finished": ("finished", "good"),
+    "interrupted": ("stopped", "warning"),
+    "dead": ("died", "error"),
+}
+"""State -> the word for it and its style."""
 STOP_WORDS = {
-    "hours": "the time given is over",
-    "experiments": "the number of experiments is reached",
-    "max_cost": "the money given is spent",
+    "hours": "the time limit was reached",
+    "experiments": "the limit of experiments was reached",
+    "max_cost": "the cost limit was reached",
     "interrupted": "Ctrl-C or SIGTERM",
     "stopped": "`autoresearch stop`",
-    "proposer": "the proposer can give no more ideas",
+    "proposer": "the proposer has no more ideas",
     "error": "an error",
     "foreign": "read from a results.tsv",
 }
+
+
+def word_for(phase: str) -> str:
+    """Return a phase as screens name it."""
+    return PHASE_WORDS.get(phase, f.clean(phase))
 
 
 def summary_lines(
@@ -62,8 +82,10 @@ def summary_lines(
         lines += _reality(summary)
         lines += _gains(summary, width)
         lines += _failures(summary)
-        lines += _spend(session, summary)
-        lines += _trend(summary)
+        if parts := spend_parts(session, summary):
+            lines.append(_row("spend", "   ".join(parts)))
+        if text := trend_text(summary):
+            lines.append(_row("trend", text))
     for mark in summary.marks:
         lines.append(_row("caution", styled(f.clean(mark), "warning")))
     if summary.alerts:
@@ -103,18 +125,12 @@ def header(session: Session, summary: Summary, now: datetime, width: int = 100) 
 
 def state_text(session: Session, summary: Summary, now: datetime) -> Text:
     """Return `RUNNING experiment 84, 3m12s`, `FINISHED 07:00: ...`, `DIED ...`."""
-    if session.state == "running":
-        return styled("RUNNING", "running").append(_present(summary, now), style="default")
+    word, style = STATES[session.state]
     if session.state == "new":
-        return styled("NEW, nothing run yet", "muted")
-    words = {
-        "paused": ("PAUSED", "warning"),
-        "finished": ("FINISHED", "good"),
-        "interrupted": ("STOPPED", "warning"),
-        "dead": ("DIED", "error"),
-    }
-    word, style = words[session.state]
-    text = styled(word, style)
+        return styled(f"NEW, {word}", style)
+    text = styled(word.upper(), style)
+    if session.state == "running":
+        return text.append(_present(summary, now), style="default")
     if session.ended_at:
         text.append(" " + f.clock(session.ended_at, now=now), style="default")
     reason = f.clean(session.stop_reason)
@@ -130,7 +146,7 @@ def _present(summary: Summary, now: datetime) -> str:
     text = f" experiment {summary.running.number}" if summary.running else ""
     present = summary.doing
     if present is not None:
-        word = PRESENT_WORDS.get(present.what, f.clean(present.what))
+        word = word_for(present.what)
         text += f"{',' if text else ''} {word}" if word else ""
         if present.what == "confirm" and present.detail:
             text += f" {f.clean(present.detail)}"
@@ -213,19 +229,17 @@ def _reality(summary: Summary) -> list[Text]:
         word, style = word_of(c)
         text = styled(word, style).append(f" {question(c)}: {interval(c)}", style="default")
         lines.append(_row("" if lines else "real?", text))
-    if carried_by := _carried(summary):
-        lines.append(_row("", carried_by))
+    if carried_by := left_out_text(summary):
+        lines.append(_row("", f"{carried_by}; see `log --kept`"))
     if summary.num_kept and summary.num_real is not None:
         text = Text(f"{summary.num_real:.1f} of {summary.num_kept} keeps expected to be real")
         if summary.doubtful:
-            numbers = " ".join(f"#{n}" for n in summary.doubtful[:8])
-            more = f" and {len(summary.doubtful) - 8} more" if len(summary.doubtful) > 8 else ""
-            text.append(f"; doubtful: {numbers}{more}")
+            text.append(f"; doubtful: {f.numbers(summary.doubtful, 8)}")
         lines.append(_row("" if lines else "real?", text))
     return lines
 
 
-def _carried(summary: Summary) -> str:
+def left_out_text(summary: Summary) -> str:
     """Return which kept changes carry the gain, where leaving each out was tried."""
     groups: dict[str, list[int]] = {}
     for step in summary.steps:
@@ -235,11 +249,12 @@ def _carried(summary: Summary) -> str:
         return ""
     total = sum(map(len, groups.values()))
     carriers = groups.get("carries", [])
-    text = f"left out one at a time: {len(carriers)} of {total} carry the gain"
-    for word, shown in (("unclear", "unclear"), ("does not", "do not")):
+    text = f"left out one at a time: {len(carriers)} of {total} kept changes carry the gain"
+    text += f" ({f.numbers(carriers, 6)})" if carriers else ""
+    for word, shown in (("unclear", "may or may not"), ("does not", "do not")):
         if word in groups:
             text += f", {len(groups[word])} {shown}"
-    return text + "; see `log --kept`"
+    return text
 
 
 def _gains(summary: Summary, width: int) -> list[Text]:
@@ -262,9 +277,8 @@ def _gains(summary: Summary, width: int) -> list[Text]:
     return lines
 
 
-def counts(by_reason: dict[str, int] | object) -> str:
+def counts(by_reason: Mapping[str, int]) -> str:
     """Return ` (3 oom, 1 nan)` for reasons and their counts."""
-    assert isinstance(by_reason, dict)
     parts = [f"{n} {f.clean(reason)}" for reason, n in by_reason.items() if reason]
     return f" ({', '.join(parts)})" if parts else ""
 
@@ -291,7 +305,8 @@ def _failures(summary: Summary) -> list[Text]:
     return [_row("verdicts", text)]
 
 
-def _spend(session: Session, summary: Summary) -> list[Text]:
+def spend_parts(session: Session, summary: Summary) -> list[str]:
+    """Return what the session cost in time and money, a part for each kind."""
     parts = []
     if summary.wall_seconds and summary.gpu_seconds:
         parts.append(
@@ -300,16 +315,19 @@ def _spend(session: Session, summary: Summary) -> list[Text]:
         )
     if summary.later_seconds >= 1:
         parts.append(f"later confirmations {f.duration(summary.later_seconds)}")
-    usage = summary.usage
-    if usage.num_calls:
-        parts.append(
-            f"LLM {f.money(usage.cost_usd) if usage.cost_usd is not None else 'price unknown'},"
-            f" {f.count(usage.tokens_in)} in / {f.count(usage.tokens_out)} out"
-        )
+    if summary.usage.num_calls:
+        parts.append(f"LLM {usage_text(summary.usage)}")
     lost = sum(summary.lost_seconds.values())
     if lost >= 60:
         parts.append(f"lost to failures {f.duration(lost)}")
-    return [_row("spend", "   ".join(parts))] if parts else []
+    return parts
+
+
+def usage_text(usage: Usage) -> str:
+    """Return `$0.42, 48.1k in (40.0k cached) / 9.20k out`, tokens."""
+    price = f.money(usage.cost_usd) if usage.cost_usd is not None else "price unknown"
+    cached = f" ({f.count(usage.tokens_cached)} cached)" if usage.tokens_cached else ""
+    return f"{price}, {f.count(usage.tokens_in)} in{cached} / {f.count(usage.tokens_out)} out"
 
 
 def device_word(session: Session) -> str:
@@ -319,20 +337,22 @@ def device_word(session: Session) -> str:
     return "CPU" if kind == "cpu" or not name or "cpu" in name else "GPU"
 
 
-def _trend(summary: Summary) -> list[Text]:
+def trend_text(summary: Summary) -> str:
+    """Return how the last experiments went and what the next ones promise; empty where it is too early."""
+    num = summary.num_since_gain
+    experiments = "1 experiment" if num == 1 else f"{num} experiments"
+    last = f"last convincing gain {experiments} ago" if num else "the last experiment was a gain"
     words = {
-        "improving": f"improving: last convincing gain {summary.num_since_gain} experiments ago",
-        "slow": f"slow: no convincing gain in the last {summary.num_since_gain} experiments",
-        "plateau": f"plateau: no convincing gain in the last {summary.num_since_gain} experiments",
-        "stuck": f"stuck: no convincing gain in {summary.num_since_gain} experiments",
+        "improving": f"improving: {last}",
+        "slow": f"slow: no convincing gain in the last {experiments}",
+        "plateau": f"plateau: no convincing gain in the last {experiments}",
+        "stuck": f"stuck: no convincing gain in {experiments}",
     }
-    text = words.get(summary.trajectory)
-    if text and summary.trajectory == "improving" and summary.num_since_gain == 0:
-        text = "improving: the last experiment was a gain"
+    text = words.get(summary.trajectory, "")
     if text and summary.p_find is not None:
         chance = f.probability(summary.p_find)
         text += f"; the next {PLATEAU_AHEAD} bring one with probability {chance}"
-    return [_row("trend", text)] if text else []
+    return text
 
 
 def next_line(summary: Summary) -> Text:

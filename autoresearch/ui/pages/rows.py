@@ -1,6 +1,6 @@
 """The experiments of a session as rows: which to show, in which order, in which columns."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from autoresearch.errors import UsageError
 from autoresearch.events import parse_time
 from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
 from autoresearch.ui import text as f
+from autoresearch.ui.summary import Step
 from autoresearch.ui.tables import Cell, Column, tsv
 
 
@@ -133,10 +134,8 @@ class Row:
     experiment: Experiment
     now: datetime
     """For how long a running one has taken."""
-    total: float | None = None
-    """Gain since the baseline."""
-    left_out: Confirmation | None = None
-    """What `confirm --each` measured without this change."""
+    step: Step | None = None
+    """What the change adds to the way to the best, in the table of what was kept."""
 
     @property
     def faint(self) -> str:
@@ -222,11 +221,11 @@ LOG: tuple[LogColumn, ...] = (
     ),
     LogColumn(
         column=Column("total", align="right", drop=1), only="kept",
-        cell=lambda r: Cell(f.delta(r.total), verdict_style(r.experiment)),
+        cell=lambda r: Cell(f.delta(r.step.cumulative if r.step else None), verdict_style(r.experiment)),
     ),
     LogColumn(
         column=Column("worth", align="right", drop=1), only="each",
-        cell=lambda r: left_out_cell(r.left_out),
+        cell=lambda r: left_out_cell(r.step.left_out if r.step else None),
     ),
     LogColumn(
         lambda e: e.p_real, "p_real", ".4f", "p_real", Column("P", align="right", drop=1),
@@ -270,8 +269,7 @@ SORTS = {c.sort: c.value for c in LOG if c.sort}
 def table(
     experiments: Iterable[Experiment],
     now: datetime,
-    totals: Mapping[int, float] | None = None,
-    left_out: Mapping[int, Confirmation] | None = None,
+    steps: Sequence[Step] | None = None,
     *,
     is_mixed: bool = False,
 ) -> tuple[list[Column], list[list[Cell]]]:
@@ -280,14 +278,14 @@ def table(
     Args:
         experiments: In the order of the rows.
         now: For how long a running one has taken.
-        totals: Gains since the baseline by number, for the table of what was kept.
-        left_out: Result of leaving each change out, by number, where it was measured.
+        steps: The standing keeps, for the table of what was kept.
         is_mixed: Whether several proposers took part.
     """
-    is_there = {"": True, "kept": totals is not None, "each": bool(left_out), "mixed": is_mixed}
+    by_number = {step.experiment.number: step for step in steps or ()}
+    is_each = any(step.left_out for step in by_number.values())
+    is_there = {"": True, "kept": steps is not None, "each": is_each, "mixed": is_mixed}
     shown = [(c.column, c.cell) for c in LOG if c.column and is_there[c.only]]
-    totals, left_out = totals or {}, left_out or {}
-    rows = (Row(e, now, totals.get(e.number), left_out.get(e.number)) for e in experiments)
+    rows = (Row(e, now, by_number.get(e.number)) for e in experiments)
     return [column for column, _ in shown], [[cell(row) for _, cell in shown] for row in rows]
 
 

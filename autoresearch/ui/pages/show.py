@@ -7,8 +7,18 @@ from datetime import datetime
 from rich.text import Text
 
 from autoresearch.decision.confirmation import LEFT_OUT, newest
+from autoresearch.decision.scores import find
 from autoresearch.events import parse_time
-from autoresearch.types import CurvePoint, Experiment, Outcome, Session, Trial, TrialResult, Verdict
+from autoresearch.types import (
+    CurvePoint,
+    Experiment,
+    Outcome,
+    Purpose,
+    Session,
+    Trial,
+    TrialResult,
+    Verdict,
+)
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.charts import Series, chart, loss_points
@@ -16,6 +26,7 @@ from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.pages.as_json import Details
 from autoresearch.ui.pages.confirmation import INDENT, confirmation_lines, left_out_line
 from autoresearch.ui.pages.diffs import colored
+from autoresearch.ui.pages.overview import usage_text
 from autoresearch.ui.pages.rows import verdict_style, verdict_text
 from autoresearch.ui.tables import Cell, Column
 
@@ -108,12 +119,10 @@ def _idea(e: Experiment, width: int) -> list[Text]:
 
 
 def _cost(e: Experiment) -> str:
-    u = e.usage
-    if not u.num_calls:
+    if not e.usage.num_calls:
         return ""
-    price = f.money(u.cost_usd) if u.cost_usd is not None else "price unknown"
-    took = f", {f.duration(u.seconds)}" if u.seconds else ""
-    return f", {price}, {f.count(u.tokens_in)} in / {f.count(u.tokens_out)} out{took}"
+    took = f", {f.duration(e.usage.seconds)}" if e.usage.seconds else ""
+    return f", {usage_text(e.usage)}{took}"
 
 
 def _decision(session: Session, e: Experiment, now: datetime, width: int) -> list[Text]:
@@ -134,7 +143,7 @@ def _decision(session: Session, e: Experiment, now: datetime, width: int) -> lis
         if d.estimate is not None:
             text += f"; expected {f.delta(d.estimate)}"
         if d.low is not None and d.high is not None:
-            text += f", 90% in [{f.delta(d.low)}, {f.delta(d.high)}]"
+            text += f", 90% in {f.bounds(d.low, d.high)}"
         row("real?", text)
     if e.verdict is not None:
         why = d.explanation if d and d.explanation else e.reason
@@ -170,7 +179,6 @@ def _confirmations(session: Session, e: Experiment, width: int) -> list[Text]:
 def _trial(index: int, trial: Trial) -> list[Cell]:
     r = trial.result
     style = "" if r.ok else "crash"
-    outcome = f.clean(f"{r.outcome.value} {r.reason}").strip()
     return [
         Cell(str(index)),
         Cell(str(r.seed)),
@@ -184,14 +192,14 @@ def _trial(index: int, trial: Trial) -> list[Cell]:
         Cell(f.duration(r.startup_seconds)),
         Cell(f.duration(r.train_seconds)),
         Cell(f.duration(r.judge_seconds)),
-        Cell(outcome, style),
+        Cell(_outcome(r), style),
     ]
 
 
 def _condition(trial: Trial) -> str:
-    """Return what sets a trial of a confirmation apart."""
+    """Return what sets a trial apart that is of a confirmation, or of the machine's speed."""
     if not trial.confirmation:
-        return ""
+        return ", speed" if trial.purpose in (Purpose.CHECK, Purpose.PACE) else ""
     is_left_out = trial.confirmation.rpartition("/")[2].startswith(LEFT_OUT)
     return ", left out" if is_left_out else ", fresh"
 
@@ -224,11 +232,11 @@ def _last_tenth(series: Sequence[Series], width: int) -> list[Text]:
 
 def _next(session: Session, e: Experiment) -> list[Text]:
     """Return the command to type next; nothing where it would change or show nothing."""
-    best = next((x.commit for x in session.experiments if x.number == session.best), "")
+    best = find(session, session.best)
     is_change = e.number != 0 and bool(e.commit) and e.commit != e.parent
     if is_change and e.verdict is Verdict.KEEP and not e.reverted_by:
         label, command = "undo it", f"autoresearch revert {e.number}"
-    elif e.commit in ("", best):
+    elif e.commit in ("", best.commit if best else ""):
         return []
     else:
         ends = f"best {e.number}" if e.number else "baseline best"
@@ -243,7 +251,7 @@ def print_trial(mode: OutputMode, result: TrialResult) -> None:
         from autoresearch.ui.pages.as_json import curve_json, trial_json
 
         found = trial_json(Trial(result, setup="", started_at="", event=""))
-        for name in ("setup", "started_at", "event", "confirmation"):
+        for name in ("setup", "started_at", "event", "confirmation", "purpose"):
             del found[name]
         found["curve"] = curve_json(result.curve)
         found["log_tail"] = f.clean(result.log_tail, lines=True)
@@ -358,7 +366,7 @@ def _pairs(label: str, parts: list[str]) -> Text:
 
 def loss_curve(points: tuple[CurvePoint, ...], *, width: int, utf8: bool) -> Text | None:
     """Return the training loss as one row of characters with its first and last value."""
-    losses = [p.loss for p in points if p.loss is not None and abs(p.loss) < float("inf")]
+    losses = [loss for _, loss in loss_points(points)]
     if len(losses) < 3:
         return None
     line = styled(f"{'loss':<10}", "label").append(f"{losses[0]:.3f} ", style="default")

@@ -1,0 +1,293 @@
+"""Scripts of upstream's shape, one for each thing people write, in real trials."""
+
+import re
+
+import numpy as np
+import pytest
+
+from autoresearch.bootstrap import presets
+from autoresearch.judge.run import Judged
+from autoresearch.judge.score import Score
+from autoresearch.trial.child.script import CHECKED_VARIABLE
+from autoresearch.types import Outcome
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+MODEL = """
+import time
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from prepare import MAX_SEQ_LEN, TIME_BUDGET, Tokenizer, evaluate_bpb, get_device, make_dataloader
+
+
+class Net(nn.Module):
+    def __init__(self, vocab_size):
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, 32)
+        self.head = nn.Linear(32, vocab_size)
+
+    def forward(self, idx, targets=None):
+        logits = self.head(self.embed(idx))
+        if targets is None:
+            return logits
+        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))
+
+"""
+BUILD = """
+device = get_device()
+tokenizer = Tokenizer.from_directory()
+model = Net(tokenizer.get_vocab_size()).to(device)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+"""
+# Upstream's own loop: its clock leaves out the first steps, its schedule is the share of the budget.
+LOOP = """
+loader = make_dataloader(tokenizer, 8, MAX_SEQ_LEN, "train")
+x, y, epoch = next(loader)
+spent, step, rate = 0.0, 0, 1.0
+while True:
+    began = time.time()
+    loss = model(x, y)
+    loss.backward()
+    x, y, epoch = next(loader)
+    progress = min(spent / TIME_BUDGET, 1.0)
+    rate = min(1.0, (1.0 - progress) / 0.5)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01 * rate
+    optimizer.step()
+    model.zero_grad(set_to_none=True)
+    time.sleep(0.02)
+    step += 1
+    if step > 10:
+        spent += time.time() - began
+    # in the loop
+    if step > 10 and spent >= TIME_BUDGET:
+        break
+"""
+END = """
+print(f"AFTER THE LOOP rate {rate:.3f} at {progress:.3f}")
+val_bpb = evaluate_bpb(model, tokenizer, 8)
+print(f"OWN val_bpb {val_bpb:.4f}")
+"""
+POISONED = """    loss = model(x, y)
+    if step == 5: model.head.bias.data[0] = {}
+    if {}: print('FAIL'); exit(1)
+"""
+SCRIPT = MODEL + BUILD + LOOP + END
+
+
+@pytest.fixture
+def try_script(run_trial, monkeypatch):
+    """Return a function that runs a script of upstream's shape with the two files of the lab.
+
+    With `is_judged=False` judging is left out, and so is trying it: the score is -1.
+    """
+    from autoresearch.execution import local
+
+    def unjudged(work, *_):
+        return Judged(Score(bpb=-1.0, claimed_bpb=-1.0), {}, np.zeros(work.text.num_bytes.shape))
+
+    def go(text, *, is_judged=True, **settings):
+        if not is_judged:
+            monkeypatch.setattr(local, "judge_weights", unjudged)
+            monkeypatch.setattr(local.LocalExecutor, "_told", lambda *_: {CHECKED_VARIABLE: "1"})
+        files = {**presets.render("compat", "cpu"), "train.py": text}
+        return run_trial(files, **{"trial__budget_seconds": 4.0, **settings})
+
+    return go
+
+
+def passed(result):
+    assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    return result.log_tail
+
+
+def test_what_is_after_the_loop_runs_and_the_schedule_reaches_its_end(try_script):
+    result = try_script(SCRIPT)
+    log = passed(result)
+    rate, progress = map(float, re.search(r"AFTER THE LOOP rate (\S+) at (\S+)", log).groups())
+    assert rate < 0.7
+    assert progress > 0.7
+    own = float(re.search(r"OWN val_bpb (\S+)", log).group(1))
+    assert own == pytest.approx(result.bpb, rel=0.5)
+    assert result.curve, "its loss is heard"
+    assert result.detail == ""
+
+
+def test_a_model_that_is_averaged_after_the_loop_is_the_one_that_is_judged(try_script, prepared):
+    zeroed = "model.embed.weight.data.zero_(); model.head.weight.data.zero_(); model.head.bias.data.zero_()\n"
+    result = try_script(SCRIPT.replace('print(f"AFTER', zeroed + 'print(f"AFTER'))
+    passed(result)
+    assert result.bpb > prepared[1].unigram_bpb  # uniform over the vocabulary
+
+
+def test_an_averaged_model_is_unwrapped(try_script):
+    text = SCRIPT.replace(LOOP, "ema = torch.optim.swa_utils.AveragedModel(model)\n" + LOOP)
+    text = text.replace("    step += 1\n", "    step += 1\n    ema.update_parameters(model)\n")
+    passed(try_script(text.replace("evaluate_bpb(model", "evaluate_bpb(ema")))
+
+
+def test_an_evaluation_in_the_middle_ends_nothing_and_the_last_one_counts(try_script):
+    every = (
+        "if step % 3 == 0:\n        best = evaluate_bpb(model, tokenizer, 8)\n    # in the loop\n"
+    )
+    result = try_script(SCRIPT.replace("# in the loop\n", every), is_judged=False)
+    assert "AFTER THE LOOP" in passed(result)
+    assert result.train_seconds > 2.0
+    assert "estimates from training text" in result.log_tail
+
+
+def test_early_stopping_ends_early_and_is_judged(try_script):
+    stop = "if step == 12:\n        break\n    # in the loop\n"
+    text = SCRIPT.replace("# in the loop\n", stop)
+    result = try_script(text, is_judged=False, trial__budget_seconds=60.0)
+    assert "AFTER THE LOOP" in passed(result)
+    assert result.train_seconds < 30
+    assert result.num_steps == 13
+
+
+def test_where_the_data_ends_first_the_result_says_so(try_script):
+    text = SCRIPT.replace("if step > 10 and spent >= TIME_BUDGET:", "if False:")
+    result = try_script(text, is_judged=False)
+    assert "AFTER THE LOOP" not in passed(result)
+    assert "what it has after its loop did not run" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        (
+            "    loss = model(x, y) * float('nan')\n    if step > 5: model.head.bias.data.fill_(float('nan'))\n",
+            "nan",
+        ),
+        (
+            POISONED.format("float('nan')", "loss != loss"),
+            "nan",
+        ),
+        (
+            POISONED.format("1e6", "loss > 100"),
+            "diverged",
+        ),
+    ],
+)
+def test_a_loss_that_is_lost_is_seen(try_script, poison, reason):
+    result = try_script(
+        SCRIPT.replace("    loss = model(x, y)\n", poison),
+        trial__budget_seconds=60.0,
+        is_judged=False,
+    )
+    assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result.detail
+
+
+def test_a_script_has_its_own_arguments_and_a_folder_to_save_in(try_script):
+    text = "import argparse, sys\nassert sys.argv == ['train.py'], sys.argv\nargparse.ArgumentParser().parse_args()\n"
+    saved = "torch.save(model.state_dict(), 'checkpoint.pt')\n"
+    passed(try_script(text + SCRIPT.replace("val_bpb = ", saved + "val_bpb = "), is_judged=False))
+
+
+def test_trials_with_another_seed_start_elsewhere_where_the_script_fixes_one(run_trial):
+    seeded = "torch.manual_seed(42)\n" + BUILD
+    text = MODEL + seeded + "raise SystemExit(f'BEGAN {float(model.head.weight.sum())}')\n"
+    files = {**presets.render("compat", "cpu"), "train.py": text}
+    first, second = (run_trial(files, seed=seed) for seed in (1, 2))
+    assert "BEGAN" in first.detail
+    assert first.detail != second.detail
+    assert "torch.manual_seed(42): the trial's seed, 1, is added" in first.log_tail
+
+
+def test_a_main_function_and_a_class_that_trains_are_understood(try_script):
+    body = "\n".join("    " + line for line in (BUILD + LOOP + END).splitlines())
+    passed(
+        try_script(
+            MODEL + "\ndef main():\n" + body + '\n\nif __name__ == "__main__":\n    main()\n'
+        )
+    )
+
+
+def test_a_loader_made_before_the_model_is_understood(try_script):
+    made = 'loader = make_dataloader(tokenizer, 8, MAX_SEQ_LEN, "train")\n'
+    text = SCRIPT.replace(made, "").replace("model = Net", made + "model = Net")
+    passed(try_script(text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("idx, targets=None", "idx, targets", "judging would fail: TypeError: .*targets"),
+        (
+            "model = Net(tokenizer.get_vocab_size())",
+            "import os\nmodel = Net(tokenizer.get_vocab_size() + (os.environ.get('AUTORESEARCH_LOAD') is None))",
+            "judging would fail",
+        ),
+        (
+            "return logits\n",
+            "return logits[:, :3]\n",
+            r"judging would fail: ValueError: forward\(idx\) must return logits",
+        ),
+    ],
+)
+def test_what_judging_would_fail_by_is_told_before_the_clock_starts(try_script, old, new, told):
+    assert old in SCRIPT
+    result = try_script(SCRIPT.replace(old, new, 1), trial__budget_seconds=600.0)
+    assert result.outcome is Outcome.CRASH
+    assert re.search(told, result.detail), result.detail
+    assert result.train_seconds is None
+
+
+def test_an_autocast_written_in_the_loop_is_told_before_the_clock_starts(try_script):
+    text = SCRIPT.replace(
+        "model = Net(tokenizer.get_vocab_size()).to(device)",
+        "model = Net(tokenizer.get_vocab_size()).to(device)\nmodel.embed.to(torch.bfloat16)",
+    )
+    text = text.replace(
+        "    loss = model(x, y)\n",
+        '    with torch.autocast("cpu", torch.bfloat16):\n        loss = model(x, y)\n',
+    )
+    result = try_script(text, trial__budget_seconds=600.0)
+    assert result.outcome is Outcome.CRASH
+    assert "before the loop, as `autocast_ctx" in result.detail
+    assert result.train_seconds is None
+
+
+def test_a_batch_before_the_model_is_told(try_script):
+    first = 'next(make_dataloader(tokenizer, 8, MAX_SEQ_LEN, "train"))\n'
+    result = try_script(SCRIPT.replace("model = Net", first + "model = Net"))
+    assert "must build its model before it takes its first batch" in result.detail
+
+
+@pytest.mark.parametrize(
+    "line", ["from prepare import DATASET_CHOICES", "import prepare; prepare.DATASET_CHOICES"]
+)
+def test_a_name_that_cannot_be_had_is_explained(try_script, line):
+    result = try_script(line + "\n" + SCRIPT)
+    assert result.outcome is Outcome.CRASH
+    assert "`prepare.DATASET_CHOICES` is not there in a trial" in result.detail
+
+
+def test_code_that_was_judged_is_not_tried_again(prepared, tmp_path):
+    from autoresearch.config import load_config
+    from autoresearch.execution.local import LocalExecutor
+    from autoresearch.sandbox import NoSandbox
+    from autoresearch.types import TrialSpec
+
+    config = load_config(None, prepared[0]).config
+    executor = LocalExecutor(config, prepared[1], NoSandbox(), scratch=tmp_path)
+    spec, other = (TrialSpec({"train.py": text}, seed=1, budget_seconds=1) for text in (b"1", b"2"))
+    assert float(executor._told(spec)["AUTORESEARCH_BYTES_PER_TOKEN"]) > 1
+    executor._judged.add(executor._code_of(spec))
+    assert CHECKED_VARIABLE in executor._told(spec)
+    assert CHECKED_VARIABLE not in executor._told(other)
+
+
+def test_a_script_is_tried_and_judged_inside_the_sandbox_of_this_machine(try_script):
+    from autoresearch.errors import PrerequisiteError
+    from autoresearch.sandbox import choose
+
+    try:
+        sandbox = choose()
+    except PrerequisiteError:
+        pytest.skip("no sandbox works here")
+    saved = "torch.save(model.state_dict(), 'checkpoint.pt')\nopen('train.py').close()\n"
+    result = try_script(SCRIPT.replace("val_bpb = ", saved + "val_bpb = "), sandbox=sandbox)
+    assert "AFTER THE LOOP" in passed(result)
+    assert result.sandbox == sandbox.name
