@@ -55,7 +55,7 @@ class Server:
         )
 
 
-def completion(text: str, usage: Any = None, finish: str = "stop") -> bytes:
+def completion(text: Any, usage: Any = None, finish: str = "stop") -> bytes:
     """Return an answer that is not streamed."""
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": finish}
