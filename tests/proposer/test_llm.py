@@ -720,3 +720,14 @@ def test_an_answer_in_parts_is_read_streamed_or_not() -> None:
             p = LlmProposer(config(server.url)).propose(context(), NEVER)
         assert p.parameters == {"EMBEDDING_LR": 0.3}
         assert len(server.requests) == 1
+
+
+def test_a_stream_that_never_says_why_it_ended_is_asked_for_whole() -> None:
+    def answer(_: int, body: dict[str, Any]) -> Say:
+        stream = events({"content": GOOD}, finish=None)
+        return Say(raw=stream, kind="text/event-stream") if body.get("stream") else Say(GOOD)
+
+    with serve(answer) as server:
+        proposer = LlmProposer(config(server.url))
+        calls = [proposer.propose(context(), NEVER).usage.num_calls for _ in range(2)]
+    assert calls == [2, 1]
