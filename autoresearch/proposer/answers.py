@@ -171,6 +171,11 @@ def parse_answer(text: str, paths: Sequence[str]) -> Answer:
     return Answer(tuple(edits), {k: clean("\n".join(v)) for k, v in headings.items()})
 
 
+def is_thinking_mark(line: str) -> bool:
+    """Return whether a line is a mark of thinking and nothing else."""
+    return any(pattern.fullmatch(line) for pattern in (_THOUGHT_OPEN, _THOUGHT_CLOSE))
+
+
 def read_headings(text: str) -> dict[str, str]:
     """Return the headings of a description without edits; of one given twice the last."""
     headings: dict[str, list[str]] = {}

@@ -20,6 +20,8 @@ MAX_ROUNDS = 3
 """Rounds in which an answer that cannot be applied may be repaired."""
 MAX_USELESS = 10
 """So many useless conversations in a row pause a proposer."""
+_PAID_SECONDS = 20.0
+"""For each call that was paid for nothing a proposer is left alone for so long at least."""
 Notify = Callable[[Alerted], None]
 """Called with an alert for the user."""
 
@@ -188,10 +190,16 @@ class Streak:
         """Note that a whole proposal succeeded."""
         self._num_failures = self._num_useless = 0
 
-    def wait(self, *, is_paid: bool, retry_after: float | None = None) -> float:
-        """Note a failure and return the seconds to wait, longer where it may have cost money."""
+    def wait(self, num_paid: int, retry_after: float | None = None) -> float:
+        """Note a failure and return the seconds to wait.
+
+        Args:
+            num_paid: Calls of the conversation, if one may have cost money.
+            retry_after: What the provider asked for.
+        """
         self._num_failures += 1
-        return wait_seconds(self._num_failures + 2 * is_paid, retry_after, self._rng)
+        least = max(retry_after or 0.0, _PAID_SECONDS * num_paid)
+        return wait_seconds(self._num_failures + 2 * bool(num_paid), least, self._rng)
 
     def useless(
         self, refusal: Refusal, proposal: Proposal, hint: str | None = None
@@ -209,7 +217,7 @@ class Streak:
             return ProposerUnavailableError(
                 f"{self._name} gives nothing to try: {one_line(refusal.message, 300)}",
                 hint=hint or self._advice,
-                retry_seconds=self.wait(is_paid=True),
+                retry_seconds=self.wait(proposal.usage.num_calls),
                 usage=proposal.usage,
             )
         self._num_useless += 1

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
-from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, split_lines
+from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, is_thinking_mark, split_lines
 from autoresearch.proposer.base import Context, Refusal, refuse
 from autoresearch.proposer.search import constants
 from autoresearch.types import Proposal, ProposerKind, Reason, Usage
@@ -170,13 +170,14 @@ def _check_one(
 
 
 def _elided(path: str, before: str, after: str) -> Refusal | None:
-    """Return a refusal of new lines that stand for code which is not there."""
+    """Return a refusal of new lines that are no code: a word for what was left out, a mark of thinking."""
     known = {line.strip() for line in split_lines(before)}
     last = ""
     for line in map(str.strip, split_lines(after)):
         match = _COMMENT.match(line)
         words = (match.group(1) or match.group(2) or "") if match else ""
         is_bare = line in ("...", "\u2026", "[...]") and not last.endswith(":")
+        is_bare = is_bare or is_thinking_mark(line)
         if line not in known and (is_bare or _ELIDED.search(words)):
             problem = (
                 f"`{path}` would hold `{clean(line, 80)}` in place of code: write out every line"

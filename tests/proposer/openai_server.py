@@ -55,7 +55,7 @@ class Server:
         )
 
 
-def completion(text: str, usage: Any = None, finish: str = "stop") -> bytes:
+def completion(text: Any, usage: Any = None, finish: str = "stop") -> bytes:
     """Return an answer that is not streamed."""
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": finish}
@@ -63,7 +63,7 @@ def completion(text: str, usage: Any = None, finish: str = "stop") -> bytes:
     return json.dumps({**frame, "choices": [choice], "usage": usage}).encode()
 
 
-def events(*deltas: dict[str, Any], finish: str = "stop", usage: Any = None) -> bytes:
+def events(*deltas: dict[str, Any], finish: str | None = "stop", usage: Any = None) -> bytes:
     """Return a stream of these deltas."""
     frame = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
@@ -125,7 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in say.headers:
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        self.close_connection = say.is_broken_off
+        self.wfile.write(data[: len(data) // 2] if say.is_broken_off else data)
 
     def _stream(self, say: Say, body: dict[str, Any]) -> None:
         self.send_response(200)

@@ -709,3 +709,25 @@ def test_what_cannot_be_sent_back_is_sent_in_other_characters() -> None:
     assert "odd ? name" in server.prompt(0)
     assert "lone ? and \u2400" in server.requests[1]["messages"][2]["content"]
     assert b"lone ? and" in p.attachments["reply.md"]
+
+
+def test_an_answer_in_parts_is_read_streamed_or_not() -> None:
+    parts = [{"type": "text", "text": text} for text in (GOOD[:40], GOOD[40:])]
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    stream = events({"content": [thought]}, {"content": parts[:1]}, {"content": parts[1:]})
+    for say in (Say(raw=stream, kind="text/event-stream"), Say(raw=completion(parts))):
+        with serve(say) as server:
+            p = LlmProposer(config(server.url)).propose(context(), NEVER)
+        assert p.parameters == {"EMBEDDING_LR": 0.3}
+        assert len(server.requests) == 1
+
+
+def test_a_stream_that_never_says_why_it_ended_is_asked_for_whole() -> None:
+    def answer(_: int, body: dict[str, Any]) -> Say:
+        stream = events({"content": GOOD}, finish=None)
+        return Say(raw=stream, kind="text/event-stream") if body.get("stream") else Say(GOOD)
+
+    with serve(answer) as server:
+        proposer = LlmProposer(config(server.url))
+        calls = [proposer.propose(context(), NEVER).usage.num_calls for _ in range(2)]
+    assert calls == [2, 1]

@@ -322,7 +322,7 @@ class CommandProposer:
         raise ProposerUnavailableError(
             f"{self.name} {what}" + (f": {said}" if said else ""),
             hint=hint,
-            retry_seconds=self._streak.wait(is_paid=True),
+            retry_seconds=self._streak.wait(usage.num_calls),
             usage=usage,
         )
 

@@ -148,7 +148,12 @@ _UNFIT_STATUS = (400, 403, 404, 422, 501)
 
 
 def refused_option(error: BaseException) -> str:
-    """Return which of `OPTIONS` a provider's refusal names, by its `param` or else in its words; "" for none."""
+    """Return which of `OPTIONS` a provider's refusal names, by its `param` or else in its words; "" for none.
+
+    A stream that never says why it ended is as good as refused: whole, the answer is known to be so.
+    """
+    if "before a finish_reason" in _words(error):  # litellm, of a stream that just ends
+        return "stream"
     if getattr(error, "status_code", None) not in _UNFIT_STATUS:
         return ""
     bodies = [_body(e) for e in _chain(error)]

@@ -171,7 +171,7 @@ class LlmProposer:
             )
         except ProviderError as exc:
             self._first_contact = exc.usage
-            failure = self._unavailable(exc, Usage())
+            failure = self._unavailable(exc, exc.usage)
             if exc.fault.action == "wait":
                 raise failure from exc
             raise PrerequisiteError(failure.message, hint=failure.hint, kind="proposer") from exc
@@ -204,7 +204,7 @@ class LlmProposer:
                 talk.usage = talk.usage + exc.usage
                 if self._adapt(talk, exc):
                     continue
-                raise self._unavailable(exc, talk.usage) from exc
+                raise self._unavailable(exc, talk.usage, has_answers=bool(talk.replies)) from exc
             talk.usage = talk.usage + reply.usage
             talk.replies.append(reply.text)
             return reply
@@ -222,7 +222,9 @@ class LlmProposer:
                 self._rebuild(talk, replace(talk.limits, has_logs=False))
             return True
         if action == "simplify" and talk.limits.has_logs:
+            said = talk.messages[2:]
             self._rebuild(talk, replace(talk.limits, has_logs=False))
+            talk.messages += said
             return True
         return False
 
@@ -276,11 +278,14 @@ class LlmProposer:
 
     # -- when it does not work ----------------------------------------------------------------
 
-    def _unavailable(self, error: ProviderError, usage: Usage) -> ProposerUnavailableError:
+    def _unavailable(
+        self, error: ProviderError, usage: Usage, *, has_answers: bool = False
+    ) -> ProposerUnavailableError:
         fault, said = error.fault, str(error)
         wait = PAUSE_SECONDS
         if fault.action == "wait":
-            wait = self._streak.wait(is_paid=fault.is_billed, retry_after=error.retry_after)
+            is_paid = fault.is_billed or has_answers
+            wait = self._streak.wait(usage.num_calls if is_paid else 0, error.retry_after)
         sentence = fault.sentence.format(model=self.provider.model)
         return ProposerUnavailableError(
             f"{sentence}: {said}" if said else sentence,

@@ -11,7 +11,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -326,6 +326,7 @@ class Provider:
             return _checked(stream)
         if whole := _read_whole(stream):
             return _checked(litellm.ModelResponse(**whole))
+        stream.completion_stream = _plain(stream.completion_stream)
         deadline = time.monotonic() + seconds
         chunks = []
         for chunk in stream:
@@ -441,6 +442,9 @@ def _read_whole(stream: Any) -> dict[str, Any] | None:
     except ValueError:
         body = None
     if isinstance(body, dict) and body.get("choices"):
+        for choice in body["choices"]:
+            if isinstance(message := choice.get("message"), dict):
+                message["content"] = _text(message.get("content"))
         return body
     error = body.get("error", body) if isinstance(body, dict) else None
     said = error.get("message") if isinstance(error, dict) else error
@@ -469,6 +473,17 @@ def _text(content: Any) -> str:
         parts = [p.get("text") if isinstance(p, Mapping) else p for p in content]
         return "".join(str(part or "") for part in parts)
     return str(content or "")
+
+
+def _plain(chunks: Iterable[Any]) -> Iterator[Any]:
+    """Yield chunks with the text of a delta that comes in parts, which litellm drops, as one."""
+    for chunk in chunks:
+        for choice in getattr(chunk, "choices", None) or ():
+            if isinstance(
+                content := getattr(getattr(choice, "delta", None), "content", None), list
+            ):
+                choice.delta.content = _text(content)
+        yield chunk
 
 
 def _sendable(content: Any) -> Any:
