@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from types import SimpleNamespace
 
 import jsonschema
@@ -254,11 +253,11 @@ def test_measured_kernels_are_kept_and_found_again(monkeypatch, tmp_path):
     }
     asked = []
 
-    def fake(argv, **_options):
-        asked.append(json.loads(argv[-1]))
-        return subprocess.CompletedProcess(argv, 0, json.dumps(answer), "")
+    def measure(values):
+        asked.append(values)
+        return answer
 
-    monkeypatch.setattr(attention.subprocess, "run", fake)
+    monkeypatch.setattr(attention, "_measure", measure)
     first = attention.choose_attention(HARDWARE, max_seq_len=1024)
     second = attention.choose_attention(HARDWARE, max_seq_len=1024)
     assert (first.choice, first.source) == ("cudnn+varlen", "measured")

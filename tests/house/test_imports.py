@@ -15,7 +15,8 @@ PACKAGE = Path(autoresearch.__file__).parent
 FLOORS = (
     {"errors", "types"},
     {"events", "paths"},
-    {"config", "sandbox", "util"},
+    {"util"},
+    {"config", "sandbox"},
     {"data", "decision", "machine", "proposer", "rundir"},
     {"record", "trial"},
     {"bootstrap", "judge"},

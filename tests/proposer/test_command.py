@@ -219,7 +219,7 @@ def test_too_much_output_ends_it_and_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "MAX_OUTPUT_MB", 1)
-    body = "print('x' * 1_100_000, flush=True)\ntime.sleep(600)"
+    body = "print('x' * 1_000_001, flush=True)\ntime.sleep(600)"
     with pytest.raises(ProposerUnavailableError, match="wrote more than 64 MB") as raised:
         propose(tmp_path, body, timeout_seconds=120.0)
     assert "print less" in str(raised.value.hint)
@@ -287,7 +287,7 @@ def test_costs_it_reports_are_counted_and_capped(
     }
     body = f"print({json.dumps(said)!r})\n"
     assert propose(tmp_path, EDIT + body).usage.cost_usd == 0.03
-    useless = body + "pathlib.Path('train.py').unlink()"
+    useless = body + "pathlib.Path('train.py').write_text('def')"
     proposer = CommandProposer(config(agent(tmp_path, useless)))
     with pytest.raises(CostLimitError) as raised:
         proposer.propose(context(cost_left_usd=0.05), NEVER)

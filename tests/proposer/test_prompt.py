@@ -208,6 +208,6 @@ def test_a_program_of_upstream_is_overruled_where_it_does_not_fit() -> None:
 
 
 def test_no_limit_of_lines_is_no_rule() -> None:
-    assert "lines in a file" in build_prompt(context(), Limits(60_000)).text
+    assert " lines or " in build_prompt(context(), Limits(60_000)).text
     unlimited = build_prompt(replace(context(), max_lines=0), Limits(60_000)).text
-    assert "lines in a file" not in unlimited
+    assert " lines or " not in unlimited

@@ -78,7 +78,7 @@ def test_verbs_leave_what_they_did_not_write(
 
 WALK = (
     ["demo", "."], ["init", "."], ["prepare", "--offline"], ["prepare", "--source", "README.md"],
-    ["doctor", "--quick"], ["run", "--experiments", "1"], ["run", "--dry-run"], ["try"], ["note", "x"],
+    ["doctor", "--quick"], ["trust"], ["run", "--experiments", "1"], ["run", "--dry-run"], ["try"], ["note", "x"],
     ["stop"], ["pause"], ["resume"], ["confirm"], ["log"], ["log", "--from", "results.tsv"],
     ["log", "--tsv"], ["show", "1"], ["diff", "0", "1"], ["report"], ["report", "--format", "png"],
     ["report", "-o", "analysis.ipynb"], ["report", "--from", "results.tsv"], ["export", "1"],

@@ -68,6 +68,7 @@ def test_the_page_works_word_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyP
         baseline, idea = record.session().experiments
     assert (baseline.verdict, baseline.val_bpb is not None) == (Verdict.KEEP, True)
     assert idea.trials
+    script = (clone / "train.py").read_text()  # the idea may have been kept
     monkeypatch.chdir(tmp_path)
     for command in steps[alone:]:
         assert follow(command) == 0, command

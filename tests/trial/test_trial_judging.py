@@ -58,16 +58,17 @@ MEMORY = variant(
 UNNORMALISED = variant(
     prologue="""
 import sys
-import torch
+import torch.nn.functional as F
 
-_honest = torch.logsumexp
-
-
-def _less(values, dim):
-    return _honest(values, dim) - 0.05
+_honest = F.cross_entropy
 
 
-torch.logsumexp = _less
+def _less(logits, targets, **more):
+    loss = _honest(logits, targets, **more)
+    return loss if more.get("reduction") != "none" else loss - 0.05
+
+
+F.cross_entropy = _less
 """
 )
 
