@@ -219,7 +219,7 @@ def test_too_much_output_ends_it_and_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "MAX_OUTPUT_MB", 1)
-    body = "print('x' * 1_000_001, flush=True)\ntime.sleep(600)"
+    body = "print('x' * 1_100_000, flush=True)\ntime.sleep(600)"
     with pytest.raises(ProposerUnavailableError, match="wrote more than 64 MB") as raised:
         propose(tmp_path, body, timeout_seconds=120.0)
     assert "print less" in str(raised.value.hint)
