@@ -35,7 +35,7 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
     ]
     with git.Repo(record.run_directory.root) as repo:
         names = [r.name for r in repo.remotes]
-        if remote not in names and not _is_address(remote):
+        if remote not in names and not any(mark in remote for mark in "/:\\"):  # no address either
             raise UsageError(
                 f"there is no remote `{remote}`",
                 hint="remotes: " + ", ".join(f"`{n}`" for n in names)
@@ -57,10 +57,6 @@ def push(record: Record, remote: str = "origin", *, is_interactive: bool = False
                 raise _refused(record, remote, str(exc.stderr), str(exc.stdout)) from exc
     changed = [line.split("\t")[1].split(":")[-1] for line in out.splitlines() if line[:1] in " *+"]
     return Pushed(remote, tuple(refs), tuple(changed))
-
-
-def _is_address(remote: str) -> bool:
-    return any(mark in remote for mark in ("/", ":", "\\"))
 
 
 def _refused(record: Record, remote: str, stderr: str, stdout: str) -> WorkError:

@@ -102,7 +102,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
     assert extra["attention"] == "sdpa+masked"
     assert extra["tolerance"] == executor.calibration.tolerance == 0.25
     assert extra["calibration_difference"] < 1e-4
-    assert executor.submit_seconds == result.submit_seconds
+    assert executor.calibration.submit_seconds == result.submit_seconds
     assert 0 < extra["smallest_leak_bpb"] < 1
     for name in ("claim", "audit", "calibration"):
         assert 0 < extra[f"{name}_seconds"] <= result.judge_seconds

@@ -21,7 +21,7 @@ def program(values: dict[str, int]) -> str:
     return HEAD + "".join(f"{name} = {value}\n\n\n\n" for name, value in values.items())
 
 
-DATED = ("Proposed", "TrialJudged", "VerdictGiven")
+DATED = ("TrialJudged", "VerdictGiven")
 
 
 def _dated(event_class):
