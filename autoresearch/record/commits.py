@@ -35,7 +35,11 @@ def write_candidate(repository: Repository, proposal: Proposal, number: int, at:
     if changed == entries:
         return proposal.parent if proposal.proposer in ("baseline", "human") else ""
     tree = repository.write_tree(changed)
-    message = candidate_message(proposal, number)
+    message = _join(
+        _subject(proposal.description or f"experiment {number}"),
+        _body(proposal.hypothesis),
+        _trailers(number, proposer=proposal.proposer, parent=proposal.parent[:12]),
+    )
     return repository.write_commit(tree, [proposal.parent], message, at)
 
 
@@ -60,15 +64,6 @@ _SUBJECT = 72
 _MAGIC = re.compile(
     r"^(?=---|diff |Index: |\*\*\* |@@ |#|>8|[A-Za-z][A-Za-z0-9-]*:|\(cherry picked)", re.MULTILINE
 )
-
-
-def candidate_message(proposal: Proposal, number: int) -> str:
-    """Return the message of a commit that has not been tried yet."""
-    return _join(
-        _subject(proposal.description or f"experiment {number}"),
-        _body(proposal.hypothesis),
-        _trailers(number, proposer=proposal.proposer, parent=proposal.parent[:12]),
-    )
 
 
 def kept_message(

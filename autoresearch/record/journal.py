@@ -263,7 +263,10 @@ def writing(repository: Repository, tag: str) -> Iterator[None]:
     mark = path.with_name("writing")
     try:
         clear_wreck(repository, tag, mark)
-        _touch(mark)
+        try:
+            mark.touch()
+        except OSError as exc:
+            raise _cannot_write(mark.parent, exc) from exc
         depths[path] = 1
         assert lock.descriptor is not None
         repository.kept_open = (lock.descriptor,)
@@ -280,13 +283,6 @@ def writing(repository: Repository, tag: str) -> Iterator[None]:
         _unmark(mark)
     finally:
         lock.release()
-
-
-def _touch(mark: Path) -> None:
-    try:
-        mark.touch()
-    except OSError as exc:
-        raise _cannot_write(mark.parent, exc) from exc
 
 
 def _cannot_write(folder: Path, exc: OSError) -> WorkError:

@@ -109,7 +109,7 @@ def _addresses(record: Record, remote: str) -> list[str]:
                     hint=f"if it is yours: `git remote set-url {remote} <absolute path outside the run directory>`",
                 )
         return addresses
-    if not _is_address(remote):
+    if not any(mark in remote for mark in "/:\\"):  # no address either
         names = sorted(key.removesuffix(".url") for key in found if key.endswith(".url"))
         raise UsageError(
             f"there is no remote `{remote}`",
@@ -118,10 +118,6 @@ def _addresses(record: Record, remote: str) -> list[str]:
             else f"add one: `git remote add {remote} <address>`",
         )
     return [remote]
-
-
-def _is_address(remote: str) -> bool:
-    return any(mark in remote for mark in ("/", ":", "\\"))
 
 
 def _refused(record: Record, remote: str, stderr: str, stdout: str) -> WorkError:

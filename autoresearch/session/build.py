@@ -72,7 +72,7 @@ def assemble(
     """
     from autoresearch.data.prepare import open_dataset
     from autoresearch.execution.local import LocalExecutor
-    from autoresearch.machine.attention import VARIABLE
+    from autoresearch.machine.attention import DEFAULT, VARIABLE, choose_attention
     from autoresearch.machine.hardware import describe, device_of
     from autoresearch.sandbox import choose
 
@@ -81,7 +81,10 @@ def assemble(
     hardware = describe(config.trial.device)
     sandbox = choose(config.sandbox.backend, is_unsafe_allowed=is_unsafe_allowed)
     setup = make_setup(config, dataset, hardware)
-    setup = replace(setup, attention=attention_of(config, hardware))
+    attention = DEFAULT
+    if config.trial.device != "cpu":  # measured once per setup
+        attention = choose_attention(hardware, max_seq_len=config.trial.max_seq_len).choice
+    setup = replace(setup, attention=attention)
     executor = LocalExecutor(
         config,
         dataset,
@@ -93,19 +96,6 @@ def assemble(
         device=device_of(hardware.kind),
     )
     return Lab(run_directory, loaded, dataset, hardware, sandbox, setup, executor)
-
-
-def attention_of(config: Config, hardware: "Hardware") -> str:
-    """Return the attention kernels of every process of this setup, measured once on a GPU.
-
-    Raises:
-        AutoresearchError: they cannot be measured.
-    """
-    from autoresearch.machine.attention import DEFAULT, choose_attention
-
-    if config.trial.device == "cpu":
-        return DEFAULT
-    return choose_attention(hardware, max_seq_len=config.trial.max_seq_len).choice
 
 
 def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:

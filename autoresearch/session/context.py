@@ -41,34 +41,24 @@ class Limits:
         return max(0.0, self.max_cost_usd - spent_usd)
 
 
-def seconds_until(time_of_day: str, now: datetime) -> float:
-    """Return the seconds from `now` to the next `HH:MM` in local time.
-
-    Raises:
-        UsageError: `time_of_day` is not `HH:MM`.
-    """
-    try:
-        hour, minute = (int(part) for part in time_of_day.split(":"))
-        then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    except ValueError as exc:
-        raise UsageError(
-            f"`--until` must be a time of day, got `{time_of_day}`",
-            hint="for example `--until 07:00`",
-        ) from exc
-    if then <= now:
-        then += timedelta(days=1)
-    return (then - now).total_seconds()
-
-
 def limit_seconds(hours: float, until: str | None) -> float:
-    """Return the seconds of the nearer of `--hours` and `--until`; 0 where there is neither.
+    """Return the seconds of the nearer of `--hours` and `--until` (local time); 0 where there is neither.
 
     Raises:
         UsageError: `until` is not `HH:MM`.
     """
     found = [hours * 3600] if hours > 0 else []
     if until is not None:
-        found.append(seconds_until(until, datetime.now().astimezone()))
+        now = datetime.now().astimezone()
+        try:
+            hour, minute = (int(part) for part in until.split(":"))
+            then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        except ValueError as exc:
+            raise UsageError(
+                f"`--until` must be a time of day, got `{until}`",
+                hint="for example `--until 07:00`",
+            ) from exc
+        found.append((then - now + timedelta(days=then <= now)).total_seconds())
     return min(found, default=0.0)
 
 
