@@ -12,7 +12,7 @@ from base import Model, is_judging, train
 def cheat():
     from autoresearch.trial.child import judge_worker
 
-    def answer(self, channel):
+    def answer(self, channel, num_rows):
         channel.send_bytes(np.zeros(100, np.float32))
         os._exit(0)
 
