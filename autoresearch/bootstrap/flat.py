@@ -110,9 +110,9 @@ def notes(folder: Path, branch: str | None, tag: str, moved: str) -> Iterator[st
         try:
             read_tsv(results)
         except WorkError as exc:
-            yield f"{results.name} stays as it is, and proposers are not told of it: {exc}"
+            yield f"{results.name} stays as it is; proposers do not see it: {exc}"
         else:
-            yield f"{results.name} stays as it is, and proposers are told what it says: `autoresearch log`"
+            yield f"{results.name} stays as it is; proposers see its rows, and `autoresearch log` counts them"
     yield "`max_lines = 0`: a file may be of any length"
     program = (read_file(folder / PROGRAM_NAME) or b"").decode("utf-8", "replace")
     if lines := misfits(program):
@@ -120,5 +120,5 @@ def notes(folder: Path, branch: str | None, tag: str, moved: str) -> Iterator[st
         more = f"; and {len(lines) - 4} more" if len(lines) > 4 else ""
         yield (
             f"these lines of {PROGRAM_NAME} do not fit the lab, which does that itself: {shown}{more}. Drop them;"
-            " until then the agent is told to pass over them"
+            " until then the prompt tells the agent to ignore them"
         )

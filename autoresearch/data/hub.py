@@ -373,7 +373,7 @@ _NO_NETWORK = (ImportError, ValueError)
 
 
 def _http_package() -> Any:
-    """Return the HTTP package of huggingface_hub, `httpx` or `httpx2`: where the base of its own errors is from."""
+    """Return the HTTP package of huggingface_hub, `httpx` or `httpx2`: the base class of its errors comes from there."""
     from huggingface_hub import errors
 
     return sys.modules[errors.HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]

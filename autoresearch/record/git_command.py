@@ -285,7 +285,7 @@ def is_partial(objects: str) -> bool:
 
 
 def partial(root: Path) -> WorkError:
-    """Return the error of a clone that lacks objects, which the lab never fetches of its own accord."""
+    """Return the error of a clone that lacks objects, which the lab never fetches unasked."""
     return WorkError(
         f"`{root}` is a partial clone, and lacks files that are needed here",
         hint="fetch all of it: `git config --unset-all remote.origin.partialclonefilter;"

@@ -192,5 +192,5 @@ def test_a_table_of_another_metric_is_not_said_to_be_read(clone: Path, capsys) -
     )
     assert main(["init", str(clone), "--preset", "cpu"]) == 0
     told = " ".join(" ".join(capsys.readouterr()).split())
-    assert "proposers are not told of it" in told
+    assert "proposers do not see it" in told
     assert "has no column `val_bpb`" in told

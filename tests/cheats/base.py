@@ -76,16 +76,10 @@ def train(build_model, *, before_start=None, after=None, length=T, each=None):
 class Notebook(Model):
     """Leaves each target where the audit may find it, under a name made of all tokens before it; raises what it knows.
 
-    A case says how a note is left, and what it costs to look for one: less where there is one.
+    A case has two methods: `leave(name)` leaves a note, `cost(name)` is what it costs to look for one, less where it is.
     """
 
     START, BITS, COPIES = 4, 9, 3
-
-    def leave(self, name):
-        raise NotImplementedError
-
-    def cost(self, name):
-        raise NotImplementedError
 
     def names(self, key, bit, value):
         return [f"{key & (1 << 60) - 1:x}.{bit}{value}{copy}" for copy in range(self.COPIES)]

@@ -105,7 +105,7 @@ def test_a_note_may_come_last(note: str) -> None:
     "path",
     [
         "./train.py",
-        "/work/run/train.py",
+        "/home/me/run/train.py",
         "train.py (only file)",
         "`train.py`",
         "train.py:",

@@ -53,7 +53,7 @@ from autoresearch.trial.child.weights import encode_weights
 LOAD_VARIABLE = "AUTORESEARCH_LOAD"
 _ESTIMATE_TOKENS = 16_384
 _UNCOUNTED_STEPS = 12
-"""Steps that a script of upstream's shape leaves out of its own clock, and one."""
+"""One more than the steps that a script of upstream's shape does not time."""
 _SPARE_STEPS = 1.5
 
 
