@@ -373,7 +373,7 @@ _NO_NETWORK = (ImportError, ValueError)
 
 
 def _http_package() -> Any:
-    """Return the HTTP package of huggingface_hub, `httpx` or `httpx2`: the base class of its errors comes from there."""
+    """Return the HTTP package of huggingface_hub, `httpx` or `httpx2`: the one that its errors come from."""
     from huggingface_hub import errors
 
     return sys.modules[errors.HfHubHTTPError.__bases__[0].__module__.partition(".")[0]]

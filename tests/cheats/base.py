@@ -76,7 +76,8 @@ def train(build_model, *, before_start=None, after=None, length=T, each=None):
 class Notebook(Model):
     """Leaves each target where the audit may find it, under a name made of all tokens before it; raises what it knows.
 
-    A case has two methods: `leave(name)` leaves a note, `cost(name)` is what it costs to look for one, less where it is.
+    A case has two methods: `leave(name)` leaves a note, `cost(name)` is what it costs to look for one, less where it
+    was left.
     """
 
     START, BITS, COPIES = 4, 9, 3
