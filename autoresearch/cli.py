@@ -38,14 +38,14 @@ VERBS: dict[str, tuple[str, ...]] = {
     "Start": ("demo", "init", "trust", "prepare", "doctor"),
     "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
     "Look": ("log", "show", "diff", "report"),
-    "Change": ("revert", "export", "push"),
+    "Change": ("revert", "approve", "reject", "export", "push"),
 }
 """Help panel -> verbs; `verb` lives in `autoresearch.commands.<verb>`, see `_MODULES` for the others."""
 
 _MODULES = {
     "try": "try_",
     "trust": "init",
-    **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
+    **dict.fromkeys(("stop", "pause", "resume", "note", "approve", "reject"), "steer"),
     **dict.fromkeys(("push", "export"), "share"),
 }
 _FUNCTIONS = {"try": "try_"}

@@ -59,6 +59,8 @@ class Upkeep:
             self._start_push()
         if experiment.verdict is Verdict.KEEP and experiment.commit != experiment.parent:
             self.tell(f"kept #{number}: {experiment.description}")
+        elif experiment.verdict is Verdict.HELD:
+            self.tell(f"#{number} is held for you to approve or reject: {experiment.description}")
 
     def tell(self, text: str) -> None:
         """Run the user's `notify` command with `text` as its last argument; never waits for it."""
