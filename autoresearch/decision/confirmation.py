@@ -20,7 +20,7 @@ MIN_PAIRS = 2
 
 
 def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> dict[int, int]:
-    """Return the first `count` seeds of the confirmations' stream that are not among `used`, with their places there."""
+    """Return the first `count` seeds of the confirmations' stream not among `used`, with their places in it."""
     found: dict[int, int] = {}
     index = 0
     while len(found) < count:

@@ -28,6 +28,7 @@ from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training
 from autoresearch.types import MB, Calibration, Outcome, Purpose, Split, TrialResult, TrialSpec
+from autoresearch.util import host
 from autoresearch.util.files import make_folder, write_file
 from autoresearch.util.killpoints import reach
 
@@ -115,6 +116,7 @@ class LocalExecutor:
             AutoresearchError: the lab itself cannot work (disk full, no memory file).
         """
         stop = stop or threading.Event()
+        host.forget_caches()  # names that an earlier trial looked up
         began_at, slept = time.monotonic(), suspended_seconds()
         trained, early = self._train(spec, on_progress, stop)
         with early or contextlib.nullcontext():

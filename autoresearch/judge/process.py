@@ -134,6 +134,11 @@ class JudgeProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def has_seal(self) -> bool:
+        """Whether it is sealed before it is shown rows."""
+        return self._child.has_seal
+
     def give(self, work: Work) -> None:
         """Tell one that was started before there were weights what it is to judge."""
         self._work = work

@@ -14,6 +14,7 @@ from autoresearch.judge import audit
 from autoresearch.judge import score as judge
 from autoresearch.judge.process import EndedEarlyError, JudgeProcess, JudgingFailedError, Work
 from autoresearch.judge.score import Positions, Score, Text
+from autoresearch.util import host
 from autoresearch.util.killpoints import reach
 
 _T = TypeVar("_T")
@@ -62,6 +63,8 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
         early = stack.enter_context(JudgeProcess(work, "audit"))
         rows = min(work.config.judge.batch_rows, len(work.text.rows))
         log_p, batch_rows = _claim(work, rows, claim_process)
+        if not early.has_seal:
+            host.forget_caches(pages=True)  # what the claim may have left for the audit
         judge.check_claim(log_p, work.text)
         claimed = judge.claimed_score(log_p, work.text)
         reach("claimed")
