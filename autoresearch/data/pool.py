@@ -175,7 +175,7 @@ def _died(code: int) -> AutoresearchError:
     why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     hint = "run `autoresearch prepare` again: it resumes where it was"
     if code == -signal.SIGKILL:
-        hint += "; if memory ran out, lower `data.memory_mb`"
+        hint += "; if memory ran out, end other programs first: it takes fewer processes where less is free"
     return AutoresearchError(f"a worker of `prepare` {why}", hint=hint, kind="data_invalid")
 
 
@@ -198,7 +198,7 @@ def explain(exc: Exception) -> AutoresearchError:
         )
     if isinstance(exc, MemoryError):
         return AutoresearchError(
-            "memory ran out", hint="lower `data.memory_mb`", kind="data_invalid"
+            "memory ran out", hint="end other programs, then run it again", kind="data_invalid"
         )
     return AutoresearchError(
         f"a worker of `prepare` failed: {type(exc).__name__}: {exc}",

@@ -218,7 +218,7 @@ def _size(path: Path) -> int:
 
 def request_key(data: DataConfig, source: str) -> str:
     """Return a hash of what was asked for."""
-    fields = data.model_dump(exclude={"source", "memory_mb"})
+    fields = data.model_dump(exclude={"source"})
     return hash_of({"format": FORMAT, "source": source, **fields})
 
 
