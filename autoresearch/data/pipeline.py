@@ -28,8 +28,8 @@ from autoresearch.data.dataset import (
     Dataset,
     unigram_bits_per_byte,
 )
-from autoresearch.data.documents import SPLITS
 from autoresearch.data.pool import Pool
+from autoresearch.data.shards import SPLITS
 from autoresearch.data.sources import Listing, Unit
 from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError
