@@ -28,6 +28,13 @@ def forget_caches(*, pages: bool = False) -> None:
         Path("/proc/sys/vm/drop_caches").write_text("3" if pages else "2", encoding="ascii")
 
 
+def free_memory_bytes() -> int:
+    """Return the memory of this machine that programs may still take."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def memory_bytes() -> int:
     """Return the memory of this machine, or of the container where that has less."""
     import psutil
