@@ -16,6 +16,7 @@ from autoresearch.judge.score import InvalidClaimError, Text
 from autoresearch.sandbox import Command, Policy, Sandbox
 from autoresearch.sandbox.select import BACKENDS, probe
 from autoresearch.types import Outcome, Purpose, TrialSpec
+from autoresearch.util import host
 
 LOOK_AHEAD = variant(
     (
@@ -271,11 +272,17 @@ BY_HEART = variant(
 )
 
 
-def test_a_text_known_by_heart_fails_on_rows_that_no_claim_saw(run, judge_text, dataset) -> None:
+def test_a_text_known_by_heart_fails_on_rows_that_no_claim_saw(
+    run, judge_text, dataset, sandbox, monkeypatch
+) -> None:
+    forgotten: list[dict[str, bool]] = []
+    monkeypatch.setattr(host, "forget_caches", lambda **how: forgotten.append(how))
     small = {"judge__eval_tokens": 2048}
     spec = {"incumbent_bpb": dataset.unigram_bpb, "purpose": Purpose.ALARM}
     honest = run(TRAIN, spec=spec, **small)
     assert honest.outcome is Outcome.OK, honest
+    # Between trials, and between claim and audit where no seal closes that.
+    assert forgotten == ([{}] if sandbox.guarantees["notes"] else [{}, {"pages": True}])
     assert honest.extra["num_unseen"] > 32
     assert abs(honest.extra["unseen_bpb"] - honest.bpb) < 6 * honest.extra["unseen_se"]
 
