@@ -118,7 +118,7 @@ class Upkeep:
             if not trial.confirmation
         ]
         there = [path for path in written if path.is_file()]
-        if there and policy != "none" and experiment.verdict is Verdict.KEEP:
+        if there and policy != "none" and experiment.verdict in (Verdict.KEEP, Verdict.HELD):
             keep_weights(where, tag, experiment.number, there.pop())
         # Nothing else waits: the rest is of an incumbent run again, or of a lab that was killed.
         for path in weights_file(where.trials, label_of(experiment, tag)).parent.glob(
