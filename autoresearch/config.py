@@ -28,11 +28,11 @@ REMOVED = {
     "data": "memory_mb tokenizer_bytes workers",
     "decision": "complexity_price learn_across_sessions max_memory_mb memory_price memory_slack prefer_simpler"
     " sentinel_every",
-    "judge": "audit_share suspicious_jump tolerance",
+    "judge": "audit_share tolerance",
     "proposer": "max_rounds outage_minutes price_in price_out temperature",
     "sandbox": "max_processes",
     "session": "confirm_share",
-    "storage": "max_logs_mb",
+    "storage": "max_logs_mb max_weights_mb",
     "task": "max_bytes",
     "trial": "hung_seconds max_log_bytes max_weights_mb",
 }
@@ -205,6 +205,12 @@ class JudgeConfig(_Section):
         "Fewest positions audited, drawn secretly for each trial; more once the noise is known.",
         gt=0,
     )
+    suspicious_jump: float = setting(
+        0.1,
+        "A claim lower than the incumbent by this share is audited with more positions before it may be kept.",
+        ge=0,
+        le=1,
+    )
     timeout_seconds: float = setting(300.0, "Seconds the claim, and the audit, may take.", gt=0)
 
 
@@ -292,16 +298,6 @@ class SandboxConfig(_Section):
     disk_mb: int = setting(4096, "Disk a trial may write in its private folders, in MB.", gt=0)
 
 
-class StorageConfig(_Section):
-    """[storage]: what is kept on disk outside git."""
-
-    max_weights_mb: int = setting(
-        20_000,
-        "Size to which .autoresearch/weights is pruned, in MB, weights of discarded experiments first.",
-        gt=0,
-    )
-
-
 class Config(_Section):
     """All settings, validated."""
 
@@ -313,7 +309,6 @@ class Config(_Section):
     decision: DecisionConfig = DecisionConfig()
     proposer: ProposerConfig = ProposerConfig()
     sandbox: SandboxConfig = SandboxConfig()
-    storage: StorageConfig = StorageConfig()
 
 
 @dataclass(frozen=True)
@@ -383,7 +378,7 @@ def load_config(
                     f"`{CONFIG_NAME}`: `{section}` must be a table",
                     hint=f"write `[{_nearest_word(section, values) or 'section'}]` above the setting",
                 )
-            if section not in values:
+            if section not in values and section not in REMOVED:
                 raise ConfigError(
                     f"`{CONFIG_NAME}`: unknown section `[{section}]`",
                     hint=_nearest(section, values),
