@@ -189,7 +189,7 @@ def test_exports_are_sampled_without_the_lab(exported, without_lab, tmp_path, mo
         "python sample.py --prompt",
         "stands alone",
         "with your rights",
-        "1k",
+        "1.23k",
     ):
         assert words in readme
     cut_out = (done["cut"].folder / "model.py").read_text(encoding="utf-8")
