@@ -127,9 +127,9 @@ class DataConfig(_Section):
 
     source: str = setting(
         "hf://datasets/karpathy/climbmix-400b-shuffle",
-        "hf://datasets/OWNER/NAME[@revision], a file, folder or glob, builtin:python or builtin:packages. Files are"
-        " .parquet .jsonl .jsonl.gz .jsonl.zst .txt .md; builtin:python is the source of the standard library,"
-        " builtin:packages that and all installed packages.",
+        "hf://datasets/OWNER/NAME[@revision], a file, folder or glob (formats: docs/data.md), builtin:python or"
+        " builtin:packages; builtin:python is the source of the standard library, builtin:packages that and all"
+        " installed packages.",
         flag="--source SOURCE",
     )
     text_column: str = setting(

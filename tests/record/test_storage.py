@@ -10,8 +10,8 @@ from record_support import TRAIN, Night, git, undo
 from autoresearch.errors import UsageError
 from autoresearch.events import Noted
 from autoresearch.record import journal
-from autoresearch.record.export import export
 from autoresearch.record.record import Record
+from autoresearch.report.export import export
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_path
 from autoresearch.session.housekeeping import pack
 from autoresearch.types import MB

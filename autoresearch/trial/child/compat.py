@@ -68,7 +68,7 @@ class _BuiltError(BaseException):
 class _Lab:
     """What the shim knows in this process."""
 
-    trial: Trial | None = None
+    trial: "Trial | None" = None
     file = "train.py"
     root = Path()
     device = torch.device("cpu")
