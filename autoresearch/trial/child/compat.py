@@ -403,15 +403,22 @@ def _batches(rows: int, length: int) -> Iterator[tuple[Tensor, Tensor, int]]:
 def _begin(trial: Trial, variables: dict[str, Any], rows: int, length: int) -> None:
     """Try the model as judging will, warm it up, start the clock."""
     model = _Lab.trained = _model_of(variables)
-    _try_judging(trial, _plain(model))
-    _warm_up(variables, model, trial.synthetic_batch(rows, length))
+    plain = _plain(model)
+    _try_judging(trial, plain)
+    wrappers = (v for v in variables.values() if isinstance(v, nn.Module) and v is not plain)
+    called = next((v for v in wrappers if _plain(v) is plain), model)
+    _warm_up(variables, called, trial.synthetic_batch(rows, length))
 
-    def hear(_: nn.Module, __: Any, loss: Any) -> None:
-        is_heard = isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad
-        if is_heard and not torch.compiler.is_compiling():
+    def hear(loss: Any) -> Any:
+        if isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad:
             trial.log(loss=loss)
+        return loss
 
-    model.register_forward_hook(hear)
+    compiled = called._compiled_call_impl  # of `model.compile()`, which would compile a hook too
+    if compiled is None:
+        called.register_forward_hook(lambda _, __, loss: hear(loss))
+    else:
+        called._compiled_call_impl = lambda *args, **names: hear(compiled(*args, **names))
     register_optimizer_step_post_hook(_count_step)
     trial.start()
     _Lab.started_at = time.monotonic()
@@ -422,13 +429,21 @@ def finish(*, has_failed: bool = False) -> None:
 
     Args:
         has_failed: It ended by an exception: only what was evaluated at the end of the budget counts.
+
+    Raises:
+        SystemExit: it evaluated nothing.
     """
     trial = _Lab.trial
-    if trial is None or math.isinf(_Lab.started_at):
+    if trial is None:
         return
     trial.flush()
     if _Lab.evaluated is not None and not (has_failed and _spent() < 1.0):
         trial.submit(_plain(_Lab.evaluated))
+    if not has_failed:
+        missing = "`evaluate_bpb(model, ...)`, which names the model to judge"
+        if math.isinf(_Lab.started_at):
+            missing = "taking a batch from `make_dataloader(...)`: nothing was trained"
+        raise SystemExit(f"it ended without {missing}")
 
 
 def _warm_up(variables: Mapping[str, Any], model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
