@@ -25,21 +25,15 @@ FLAG = "flags"
 """The source in `Loaded.sources` of a value given on the command line."""
 
 REMOVED = {
-    "data": ("workers",),
-    "decision": (
-        "complexity_price",
-        "learn_across_sessions",
-        "max_memory_mb",
-        "memory_price",
-        "memory_slack",
-        "sentinel_every",
-    ),
-    "judge": ("audit_share", "tolerance"),
-    "proposer": ("max_rounds", "temperature"),
-    "sandbox": ("max_processes",),
-    "session": ("confirm_share",),
-    "storage": ("max_logs_mb",),
-    "trial": ("hung_seconds", "max_log_bytes", "max_weights_mb"),
+    "data": "memory_mb tokenizer_bytes workers",
+    "decision": "complexity_price learn_across_sessions max_memory_mb memory_price memory_slack prefer_simpler"
+    " sentinel_every",
+    "judge": "audit_share tolerance",
+    "proposer": "max_rounds outage_minutes temperature",
+    "sandbox": "max_processes",
+    "session": "confirm_share",
+    "storage": "max_logs_mb",
+    "trial": "hung_seconds max_log_bytes max_weights_mb",
 }
 """Section -> settings of earlier versions, for the message that says so."""
 
@@ -160,23 +154,12 @@ class DataConfig(_Section):
         ge=257,
         le=65_536,
     )
-    tokenizer_bytes: int = setting(
-        200_000_000,
-        "Bytes of training text the tokenizer is trained on, a documented sample.",
-        gt=0,
-    )
     holdout_share: float = setting(
         0.02,
         "Share of documents held out for validation, and as many for test, where a source has no separate shards for"
         " it.",
         gt=0,
         le=0.4,
-    )
-    memory_mb: int = setting(
-        0,
-        "Memory `prepare` may use, in MB; it takes fewer processes to stay below. 0 is a quarter of the machine's, at"
-        " least 1,500.",
-        ge=0,
     )
 
 
@@ -236,9 +219,6 @@ class DecisionConfig(_Section):
     baseline_trials: int = setting(
         3, "Trials of the baseline, on different seeds: they measure the noise.", gt=0
     )
-    prefer_simpler: bool = setting(
-        True, "Whether to keep an equal score (within the noise) with fewer lines."
-    )
 
 
 class ProposerConfig(_Section):
@@ -284,11 +264,6 @@ class ProposerConfig(_Section):
     max_output_tokens: int = setting(16_384, "Tokens of an answer at most.", gt=0)
     timeout_seconds: float = setting(
         600.0, "Seconds one call, or one run of the command, may take.", gt=0
-    )
-    outage_minutes: float = setting(
-        10.0,
-        "Minutes without an answer after which `search` proposes until the LLM answers again.",
-        ge=0,
     )
     price_in: float = setting(
         -1.0,
@@ -460,7 +435,7 @@ def _hide_secrets(config: Config) -> None:
 
 def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
     section, _, name = key.partition(".")
-    if name in REMOVED.get(section, ()):
+    if name in REMOVED.get(section, "").split():
         where = "delete the line" if source == CONFIG_NAME else "unset the variable"
         return ConfigError(f"`{source}`: `{key}` is no longer a setting", hint=where)
     return ConfigError(f"`{source}`: unknown setting {what}", hint=hint)

@@ -20,9 +20,9 @@ from autoresearch.proposer.edits import changed_constants, describe, long_litera
 from autoresearch.record.commits import carry
 from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
-from autoresearch.record.past import past
 from autoresearch.record.record import Record
 from autoresearch.record.refs import hand_ref
+from autoresearch.record.sessions import past
 from autoresearch.record.worktree import HandEdit
 from autoresearch.session.context import Parts, StopSeenError, next_number
 from autoresearch.types import Decision, Experiment, Proposal, Verdict

@@ -597,7 +597,7 @@ def test_show_config_says_where_each_value_came_from(
     assert all(setting["meaning"] for setting in shown.values())
     assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
     assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
-    assert shown["judge.suspicious_jump"]["source"] == "default"
+    assert shown["judge.timeout_seconds"]["source"] == "default"
 
 
 @pytest.mark.parametrize(

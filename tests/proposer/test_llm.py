@@ -17,6 +17,7 @@ from proposer_sample import TRAIN, context, experiment, session
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
+from autoresearch.proposer import registry
 from autoresearch.proposer.base import (
     CancelledError,
     CostLimitError,
@@ -221,15 +222,18 @@ def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
         (Say(status=503), "is not available"),
     ],
 )
-def test_a_model_that_cannot_be_had_is_replaced_by_the_next(trouble: Say, why: str) -> None:
+def test_a_model_that_cannot_be_had_is_replaced_by_the_next(
+    trouble: Say, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "OUTAGE_SECONDS", 0.0)
     first = [trouble]
     with serve(lambda _, body: first[0] if body["model"] == "first" else Say(GOOD)) as server:
-        proposer, told = two_models(server.url, outage_minutes=0.0)
+        proposer, told = two_models(server.url)
         p = proposer.propose(context(), NEVER)
         assert why in told[0]
         assert p.usage.num_calls == len(server.requests)
     with serve(trouble) as server:
-        proposer, told = two_models(server.url, outage_minutes=0.0)
+        proposer, told = two_models(server.url)
         assert proposer.propose(context(), NEVER).proposer == "search"
         assert "`openai/second` proposes meanwhile" in told[0]
         assert "`search` proposes meanwhile" in told[1]
