@@ -158,7 +158,7 @@ class LocalExecutor:
         return max(floor, 2 * self.calibration.submit_seconds)
 
     def _told(self, spec: TrialSpec) -> dict[str, str]:
-        """Return what a script of upstream's shape needs to know: see `trial/child/compat.py`."""
+        """Return what a script of upstream's shape needs to know: see `trial/child/compat/`."""
         train = self._dataset.manifest["splits"]["train"]
         told = {BYTES_VARIABLE: f"{train['bytes'] / max(1, train['tokens']):.6g}"}
         return {**told, CHECKED_VARIABLE: "1"} if self._code_of(spec) in self._judged else told

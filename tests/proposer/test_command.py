@@ -90,8 +90,15 @@ def test_a_model_is_named_where_the_command_is_told_it(tmp_path: Path) -> None:
     assert p.model == f"{Path(sys.executable).name} m"
 
 
-def test_a_description_is_made_up_when_it_wrote_none(tmp_path: Path) -> None:
-    assert propose(tmp_path, EDIT).description == "MATRIX_LR 0.04 -> 0.02"
+def test_a_script_named_from_the_run_directory_starts_and_its_description_is_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, script = agent(tmp_path, EDIT)
+    Path(script).write_text(f"#!{python}\n{Path(script).read_text()}")
+    Path(script).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    proposer = CommandProposer(config(["./agent.py"]), scratch=tmp_path / "scratch")
+    assert proposer.propose(context(), NEVER).description == "MATRIX_LR 0.04 -> 0.02"
 
 
 def test_the_agent_sees_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,6 +275,9 @@ class CommandProposer:
         limit_seconds: float,
     ) -> AgentRun:
         program = Path(shutil.which(line[0]) or line[0])
+        program = (
+            program.absolute() if program.exists() else program
+        )  # the scratch is another folder
         environment = self._environment(program)
         policy = Policy(
             profile="proposer",
