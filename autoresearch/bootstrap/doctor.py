@@ -359,6 +359,7 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
+    from autoresearch.bootstrap.places import check_places
     from autoresearch.record.git import Repository
     from autoresearch.record.record import Record
     from autoresearch.rundir.trust import refusal, untrusted
@@ -375,6 +376,10 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
     num_changed = len(state.loaded.changed())
     text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"
     yield Finding("run directory", "ok", text, data={"path": str(state.run_directory.root)})
+    try:
+        check_places(state.run_directory, state.loaded.config)
+    except PrerequisiteError as exc:
+        yield Finding("places", "fail", exc.message, exc.hint or "")
     if lines := untrusted(state.run_directory, state.loaded):
         state.is_trusted = False
         error = refusal(lines)
