@@ -1,4 +1,4 @@
-"""Finds what a trial must not read where every program in the sandbox may read: below the folders of system and Python."""
+"""Finds private folders below those that the sandbox shows to every program: of the system and of Python."""
 
 import contextlib
 from collections.abc import Iterator

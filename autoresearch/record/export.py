@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoresearch.config import TrialConfig
 from autoresearch.errors import UsageError
 from autoresearch.record.record import Record
-from autoresearch.rundir.storage import weights_path
+from autoresearch.rundir.storage import weights_lost, weights_path
 from autoresearch.types import Experiment, Session
 from autoresearch.util.files import write_file
 from autoresearch.util.text import clean_json
@@ -63,13 +64,22 @@ def _write(record: Record, session: Session, experiment: Experiment, folder: Pat
         write_file(folder / WEIGHTS_NAME, weights)
         written.append(WEIGHTS_NAME)
     else:
-        missing.append(
-            "the weights: they were not kept, `[trial] save_weights` says which ones are"
-        )
+        missing.append(f"the weights: {_why_missing(session, experiment)}")
     facts = json.dumps(clean_json(describe(session, experiment)), indent=2)
     write_file(folder / "experiment.json", f"{facts}\n".encode())
     written.append("experiment.json")
     return Exported(folder, experiment.number, tuple(sorted(written)), tuple(missing))
+
+
+def _why_missing(session: Session, experiment: Experiment) -> str:
+    policy = session.config.get("trial.save_weights", TrialConfig().save_weights)
+    is_best = experiment.number == session.best
+    is_kept = any(e.number == experiment.number for e in session.kept)
+    if not (is_best or (is_kept and policy == "kept")) or policy == "none":
+        return f'they were not kept: `[trial] save_weights` is "{policy}"'
+    if lost := weights_lost(experiment):
+        return f"they could not be saved: {lost}"
+    return "they are not here: of another machine, or deleted since"
 
 
 def describe(session: Session, experiment: Experiment) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from autoresearch.config import StorageConfig
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
-from autoresearch.types import MB, Session
+from autoresearch.types import MB, WEIGHTS_LOST, Experiment, Session
 from autoresearch.util.files import make_folder
 
 MAX_LOGS_BYTES = 500_000_000
@@ -23,6 +23,12 @@ _NUMBER = re.compile(r"(\d+)")
 def weights_path(run_directory: RunDirectory, tag: str, number: int) -> Path:
     """Return where the weights of an experiment are kept."""
     return run_directory.weights / tag / f"{number}.safetensors"
+
+
+def weights_lost(experiment: Experiment) -> str:
+    """Return why the weights of the last good trial could not be saved, empty where they could."""
+    good = [t.result for t in experiment.trials if t.result.ok and not t.confirmation]
+    return str(good[-1].extra.get(WEIGHTS_LOST, "")) if good else ""
 
 
 def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Path) -> Path:

@@ -172,8 +172,10 @@ class Unlucky:
         return self.inner.wrap(FATES[fates.pop(0)](argv) if fates else argv, policy)
 
 
-def dies_in(module: str, function: str) -> Callable[[Sequence[str]], list[str]]:
-    patch = f"import os, autoresearch.trial.{module} as m; m.{function} = lambda *_: os._exit(1); "
+def dies_in(
+    module: str, function: str, how: str = "os._exit(1)"
+) -> Callable[[Sequence[str]], list[str]]:
+    patch = f"import os, autoresearch.trial.{module} as m; m.{function} = lambda *_: {how}; "
     return lambda argv: [x.replace("main(mode,", patch + "main(mode,") for x in argv]
 
 
@@ -181,6 +183,7 @@ FATES = {
     "start": lambda _: ["/bin/sh", "-c", "exit 5"],
     "load": dies_in("child.script", "run_file"),
     "answer": dies_in("channel", "Channel.send_bytes"),
+    "killed": dies_in("channel", "Channel.send_bytes", "os.kill(os.getpid(), 9)"),
 }
 
 
@@ -196,11 +199,11 @@ def test_a_process_that_never_started_says_nothing_about_the_model(judge_text, b
     assert judge_text(text, work={"sandbox": Unlucky(sandbox, claim=["start"])}).score.num_audited
 
 
-def test_a_process_that_ends_and_nothing_says_why_is_asked_again(run, sandbox) -> None:
-    result = run(COUNTS, within=Unlucky(sandbox, claim=["answer"], audit=["load"]))
+def test_a_process_that_is_killed_or_ends_and_nothing_says_why_is_asked_again(run, sandbox) -> None:
+    result = run(COUNTS, within=Unlucky(sandbox, claim=["killed"], audit=["load"]))
     assert result.outcome is Outcome.OK, result
     assert result.num_audited
-    ends = ["claim, answer: exit status 1", "audit, load: exit status 1"]
+    ends = ["claim, answer: exit status -9", "audit, load: exit status 1"]
     assert result.extra["judging_ends"] == ends
 
 
