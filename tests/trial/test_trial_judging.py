@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psutil
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
@@ -172,10 +173,8 @@ class Unlucky:
         return self.inner.wrap(FATES[fates.pop(0)](argv) if fates else argv, policy)
 
 
-def dies_in(
-    module: str, function: str, how: str = "os._exit(1)"
-) -> Callable[[Sequence[str]], list[str]]:
-    patch = f"import os, autoresearch.trial.{module} as m; m.{function} = lambda *_: {how}; "
+def dies_in(module: str, function: str) -> Callable[[Sequence[str]], list[str]]:
+    patch = f"import os, autoresearch.trial.{module} as m; m.{function} = lambda *_: os._exit(1); "
     return lambda argv: [x.replace("main(mode,", patch + "main(mode,") for x in argv]
 
 
@@ -183,7 +182,6 @@ FATES = {
     "start": lambda _: ["/bin/sh", "-c", "exit 5"],
     "load": dies_in("child.script", "run_file"),
     "answer": dies_in("channel", "Channel.send_bytes"),
-    "killed": dies_in("channel", "Channel.send_bytes", "os.kill(os.getpid(), 9)"),
 }
 
 
@@ -199,8 +197,20 @@ def test_a_process_that_never_started_says_nothing_about_the_model(judge_text, b
     assert judge_text(text, work={"sandbox": Unlucky(sandbox, claim=["start"])}).score.num_audited
 
 
-def test_a_process_that_is_killed_or_ends_and_nothing_says_why_is_asked_again(run, sandbox) -> None:
-    result = run(COUNTS, within=Unlucky(sandbox, claim=["killed"], audit=["load"]))
+def test_a_process_that_is_killed_or_ends_and_nothing_says_why_is_asked_again(
+    run, sandbox, monkeypatch
+) -> None:
+    send, killed = JudgeProcess._send, []
+
+    def kill(self: JudgeProcess, data: memoryview) -> None:
+        if not killed:
+            killed.append(psutil.Process(self._child.pid).children()[0])
+            killed[0].kill()
+            assert self._child.wait(60)
+        send(self, data)
+
+    monkeypatch.setattr(JudgeProcess, "_send", kill)
+    result = run(COUNTS, within=Unlucky(sandbox, audit=["load"]))
     assert result.outcome is Outcome.OK, result
     assert result.num_audited
     ends = ["claim, answer: exit status -9", "audit, load: exit status 1"]

@@ -167,7 +167,9 @@ def test_weights_there_is_no_room_for_are_told(configure, dataset, sandbox, tmp_
     (tmp_path / "full").write_text("")
     executor = LocalExecutor(configure(), dataset, sandbox, scratch=tmp_path / "full")
     trained = Trained(weights=mmap.mmap(-1, 8))
-    assert executor._save_weights(TrialSpec({}, 1, 1.0, label="t/1-1"), trained) == "Not a directory"
+    assert (
+        executor._save_weights(TrialSpec({}, 1, 1.0, label="t/1-1"), trained) == "Not a directory"
+    )
 
 
 def test_weights_are_a_safetensors_file_and_tied_ones_stay_tied(tmp_path) -> None:
