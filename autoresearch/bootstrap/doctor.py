@@ -372,14 +372,14 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
         yield Finding("run directory", "skip", "the current folder is in none", hint)
         return
     state.loaded = load_config(state.run_directory)
-    Record.open(state.run_directory).close()
-    num_changed = len(state.loaded.changed())
-    text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"
-    yield Finding("run directory", "ok", text, data={"path": str(state.run_directory.root)})
     try:
         check_places(state.run_directory, state.loaded.config)
     except PrerequisiteError as exc:
         yield Finding("places", "fail", exc.message, exc.hint or "")
+    Record.open(state.run_directory).close()
+    num_changed = len(state.loaded.changed())
+    text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"
+    yield Finding("run directory", "ok", text, data={"path": str(state.run_directory.root)})
     if lines := untrusted(state.run_directory, state.loaded):
         state.is_trusted = False
         error = refusal(lines)

@@ -50,6 +50,8 @@ def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Pa
             part.replace(target)
             written.unlink()
     except OSError as exc:
+        with contextlib.suppress(OSError):
+            target.with_suffix(".part").unlink(missing_ok=True)
         raise WorkError(
             f"cannot keep the weights of experiment {number}: {exc.strerror}",
             hint="free some space, or set `storage.max_weights_mb`",
