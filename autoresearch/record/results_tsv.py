@@ -80,11 +80,20 @@ def to_tsv(session: Session) -> str:
                     f"{bpb if is_scored and bpb is not None else 0.0:.6f}",
                     f"{memory / MB_PER_GB if is_scored else 0.0:.1f}",
                     status,
-                    clean_line(experiment.description),
+                    _no_formula(clean_line(experiment.description)),
                 )
             )
         )
     return "\n".join(rows) + "\n"
+
+
+def _no_formula(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula; `_said` takes the mark away."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _said(cell: str) -> str:
+    return cell[1:] if cell.startswith(("'=", "'+", "'-", "'@")) else cell
 
 
 def write_tsv(session: Session, path: Path) -> None:
@@ -234,7 +243,10 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """Split lines at tabs; a field in quotes as `csv` writes them is taken out of them. Empty lines are left out."""
     if "\t" not in text and "," in text:
         reader = csv.reader(io.StringIO(text))
-        found = ((reader.line_num, row) for row in reader)
+        try:
+            found = iter([(reader.line_num, row) for row in reader])
+        except csv.Error as exc:
+            raise WorkError(f"the table cannot be read: {exc}", kind="record") from exc
     else:
         lines = enumerate(text.split("\n"), 1)
         found = ((n, [_unquote(cell) for cell in line.split("\t")]) for n, line in lines)
@@ -382,7 +394,7 @@ def _experiment(row: _Row, number: int, setup: str, *, is_baseline: bool) -> Exp
         commit=commit if _is_commit(commit) else "",
         parent="",
         state=State.JUDGED if verdict else State.ABANDONED,
-        description=clean_line(row.cells.get("description", ""))
+        description=clean_line(_said(row.cells.get("description", "")))
         or ("baseline" if is_baseline else ""),
         proposer="baseline" if is_baseline else "",
         verdict=verdict,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.config import load_config
+from autoresearch.config import TrialConfig, load_config
 from autoresearch.data.prepare import open_dataset
 from autoresearch.data.tokenizer import PATTERN
 from autoresearch.decision.confirmation import headline
@@ -16,7 +16,7 @@ from autoresearch.proposer.edits import imported
 from autoresearch.record.record import Record
 from autoresearch.report.markdown import escape
 from autoresearch.report.standalone import loader_source, model_source, sample_source
-from autoresearch.rundir.storage import weights_path
+from autoresearch.rundir.storage import weights_lost, weights_path
 from autoresearch.types import Experiment, Session, Setup
 from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import conditions, interval, word_of
@@ -72,9 +72,7 @@ def _write(record: Record, session: Session, experiment: Experiment, folder: Pat
     if weights.is_file():
         written[WEIGHTS_NAME] = weights
     else:
-        missing.append(
-            "the weights: they were not kept, `[trial] save_weights` says which ones are"
-        )
+        missing.append(f"the weights: {_why_missing(session, experiment)}")
     model, why_loader = _model(files, code)
     written[names["model.py"]] = model.encode()
     if not missing:
@@ -87,6 +85,17 @@ def _write(record: Record, session: Session, experiment: Experiment, folder: Pat
     for path, content in written.items():
         write_file(folder / path, content)
     return Exported(folder, experiment.number, tuple(sorted(written)), tuple(missing))
+
+
+def _why_missing(session: Session, experiment: Experiment) -> str:
+    policy = session.config.get("trial.save_weights", TrialConfig().save_weights)
+    is_best = experiment.number == session.best
+    is_kept = any(e.number == experiment.number for e in session.kept)
+    if not (is_best or (is_kept and policy == "kept")) or policy == "none":
+        return f'they were not kept: `[trial] save_weights` is "{policy}"'
+    if lost := weights_lost(experiment):
+        return f"they could not be saved: {lost}"
+    return "they are not here: of another machine, or deleted since"
 
 
 def _model(files: Mapping[str, bytes], code: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from autoresearch.events import Alerted
 from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
 from autoresearch.record.results_tsv import write_tsv
-from autoresearch.rundir.storage import drop_weights, keep_weights, prune
+from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_lost
 from autoresearch.session.notify import Event, kept, notify
 from autoresearch.session.trials import label_of
 from autoresearch.types import Experiment, Verdict
@@ -110,6 +110,12 @@ class Upkeep:
             if not trial.confirmation
         ]
         there = [path for path in written if path.is_file()]
+        lost = weights_lost(experiment)
+        if lost and not there and policy != "none" and experiment.verdict is Verdict.KEEP:
+            hint = "free some space; what is kept from now on will be saved"
+            self._record.alert(
+                f"the weights of experiment {experiment.number} are lost: {lost}", hint
+            )
         if there and policy != "none" and experiment.verdict is Verdict.KEEP:
             keep_weights(where, tag, experiment.number, there.pop())
         # Nothing else waits: the rest is of an incumbent run again, or of a lab that was killed.

@@ -472,13 +472,19 @@ def test_a_script_of_a_python_environment_brings_it_along(tmp_path: Path) -> Non
     assert {link.parent, script.parent, tmp_path / "env"} <= set(folders)
 
 
-def test_a_script_beside_the_run_is_shown_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "./agent.py"])
+def test_a_script_beside_the_run_is_shown_alone(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     script = tmp_path / "agent.py"
     script.write_text(f"#!{sys.executable}\nimport pathlib, sys\nsys.stdin.read()\n{EDIT}{IDEA}")
     script.chmod(0o755)
     (tmp_path / "secret").write_text("x")
     sandbox = choose("auto", is_unsafe_allowed=True)
-    proposer = CommandProposer(config([str(script), "-x"]), sandbox, tmp_path / "run" / "agents")
+    proposer = CommandProposer(
+        config([name or str(script), "-x"]), sandbox, tmp_path / "run" / "agents"
+    )
     assert proposer.propose(context(), NEVER).description == "halve it"
     assert script in program_folders(script, tmp_path / "run")
     assert tmp_path not in program_folders(script, tmp_path / "run")

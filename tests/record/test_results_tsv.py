@@ -278,3 +278,17 @@ def test_any_table_is_read_or_refused(tmp_path: Path, has_header: bool, rows) ->
     best = session.experiment(session.best)
     kept = [e.val_bpb for e in (*session.kept, best) if e.setup == best.setup and e.val_bpb]
     assert best.val_bpb == min(kept, default=None)
+
+
+def test_no_spreadsheet_takes_a_description_for_a_formula(night: Night, tmp_path: Path) -> None:
+    night.try_out(night.knob(3, 33), "=cmd|'/c calc'!A1")
+    text = to_tsv(night.record.session())
+    assert "\t'=cmd|'/c calc'!A1\n" in text
+    (tmp_path / "r.tsv").write_text(text)
+    assert read_tsv(tmp_path / "r.tsv").experiments[-1].description == "=cmd|'/c calc'!A1"
+
+
+def test_a_field_without_an_end_is_an_error_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("val_bpb,status\n1.0," + "x" * 200_000)
+    with pytest.raises(WorkError, match="cannot be read"):
+        read_tsv(tmp_path / "r.csv")

@@ -274,10 +274,9 @@ class CommandProposer:
         stop: threading.Event,
         limit_seconds: float,
     ) -> AgentRun:
-        program = Path(shutil.which(line[0]) or line[0])
-        program = (
-            program.absolute() if program.exists() else program
-        )  # the scratch is another folder
+        # Its folder is another one inside.
+        found = shutil.which(line[0])
+        program = Path(found).absolute() if found else Path(line[0])
         environment = self._environment(program)
         policy = Policy(
             profile="proposer",
