@@ -202,8 +202,8 @@ def _read(path: Path) -> tuple[list[_Row], list[str]]:
             )
         seen = f"holds no results; it begins with `{first_line[:100]}`"
         if rows:
-            words = ", ".join(sorted({f"`{row.status}`" for row in rows})[:8])
-            seen = f"does not say which rows were kept; its status words are {words}"
+            listed = ", ".join(sorted({f"`{row.status}`" for row in rows})[:8])
+            seen = f"does not say which rows were kept; its status words are {listed}"
         elif columns is not None and odd:
             seen = f"has no row with a number as val_bpb and a word as status, see line {odd[0]}"
         raise WorkError(
