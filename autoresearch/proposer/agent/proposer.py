@@ -309,7 +309,7 @@ class CommandProposer:
     # -- what came of it ----------------------------------------------------------------------
 
     def _raise_unless_done(self, run: AgentRun, usage: Usage) -> None:
-        failure = failure_of(run.output)
+        failure = failure_of(run)
         if run.code == 0 and failure is None:
             return
         said = one_line(redact(failure or last_words(run)), 300)
