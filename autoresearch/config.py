@@ -32,7 +32,7 @@ REMOVED = {
     "proposer": "max_rounds outage_minutes temperature",
     "sandbox": "max_processes",
     "session": "confirm_share",
-    "storage": "max_logs_mb",
+    "storage": "max_logs_mb max_weights_mb",
     "trial": "hung_seconds max_log_bytes max_weights_mb",
 }
 """Section -> settings of earlier versions, for the message that says so."""
@@ -299,16 +299,6 @@ class SandboxConfig(_Section):
     disk_mb: int = setting(4096, "Disk a trial may write in its private folders, in MB.", gt=0)
 
 
-class StorageConfig(_Section):
-    """[storage]: what is kept on disk outside git."""
-
-    max_weights_mb: int = setting(
-        20_000,
-        "Size to which .autoresearch/weights is pruned, in MB, weights of discarded experiments first.",
-        gt=0,
-    )
-
-
 class Config(_Section):
     """All settings, validated."""
 
@@ -320,7 +310,6 @@ class Config(_Section):
     decision: DecisionConfig = DecisionConfig()
     proposer: ProposerConfig = ProposerConfig()
     sandbox: SandboxConfig = SandboxConfig()
-    storage: StorageConfig = StorageConfig()
 
 
 @dataclass(frozen=True)
@@ -390,7 +379,7 @@ def load_config(
                     f"`{CONFIG_NAME}`: `{section}` must be a table",
                     hint=f"write `[{_nearest_word(section, values) or 'section'}]` above the setting",
                 )
-            if section not in values:
+            if section not in values and section not in REMOVED:
                 raise ConfigError(
                     f"`{CONFIG_NAME}`: unknown section `[{section}]`",
                     hint=_nearest(section, values),

@@ -11,11 +11,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
-from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, is_thinking_mark, split_lines
+from autoresearch.proposer.answers import MAX_DESCRIPTION, is_thinking_mark, split_lines
 from autoresearch.proposer.base import Context, Refusal, refuse
 from autoresearch.proposer.search import constants
 from autoresearch.types import Proposal, ProposerKind, Reason, Usage
-from autoresearch.util.text import redact
+from autoresearch.util.text import one_line, redact
 
 _SEED = re.compile(r"(?:^|_)seed(?:_|$)", re.IGNORECASE)
 _SEEDERS = {"manual_seed", "manual_seed_all", "seed", "seed_all", "default_rng", "RandomState"}
@@ -63,7 +63,8 @@ def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
         files: Path -> text after the change.
     """
     in_flight = {
-        identity({**context.files, **p.files}): clean(p.description, 100) for p in context.in_flight
+        identity({**context.files, **p.files}): one_line(p.description, 100)
+        for p in context.in_flight
     }
     refusal = check_files(
         context.files,
@@ -79,7 +80,7 @@ def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
     mine = changed_constants(context.files, files)
     for p in context.in_flight:
         if mine and dict(p.parameters) == mine:
-            which = f"the proposal under trial now ({clean(p.description, 100)}) leads to"
+            which = f"the proposal under trial now ({one_line(p.description, 100)}) leads to"
             return refuse(Reason.DUPLICATE, which=which)
     return None
 
@@ -180,7 +181,7 @@ def _elided(path: str, before: str, after: str) -> Refusal | None:
         is_bare = is_bare or is_thinking_mark(line)
         if line not in known and (is_bare or _ELIDED.search(words)):
             problem = (
-                f"`{path}` would hold `{clean(line, 80)}` in place of code: write out every line"
+                f"`{path}` would hold `{one_line(line, 80)}` in place of code: write out every line"
             )
             return refuse(Reason.EDIT_FAILED, problem=problem)
         last = line or last
@@ -285,7 +286,7 @@ def make_proposal(
         attachments: Files to store with it.
         model: The model or the command that answered.
     """
-    description = clean(headings.get("description", ""), MAX_DESCRIPTION)
+    description = one_line(headings.get("description", ""), MAX_DESCRIPTION)
     return Proposal(
         description=description or describe(context.files, files),
         files=files,
@@ -293,8 +294,8 @@ def make_proposal(
         proposer=proposer,
         hypothesis=headings.get("hypothesis", ""),
         expected_effect=headings.get("expected effect", ""),
-        theme=clean(headings.get("theme", ""), 40).lower(),
-        note=clean(headings.get("note", ""), 400),
+        theme=one_line(headings.get("theme", ""), 40).lower(),
+        note=one_line(headings.get("note", ""), 400),
         parameters=changed_constants(context.files, files),
         usage=usage,
         attachments=attachments,
@@ -323,7 +324,7 @@ def describe(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         added = sum(line[0] == "+" for line in lines)
         first = next((line for line in lines if line[0] == "+"), lines[0] if lines else "")
         parts.append(f"{path} (+{added} -{len(lines) - added}): {first[1:].strip()}")
-    return clean("; ".join(parts), MAX_DESCRIPTION) or "no change"
+    return one_line("; ".join(parts), MAX_DESCRIPTION) or "no change"
 
 
 def imported(text: str | bytes) -> set[str]:

@@ -422,12 +422,9 @@ def result_to_json(result: TrialResult) -> dict[str, Any]:
     } | {"outcome": str(result.outcome)}
 
 
-def result_from_json(
-    values: Mapping[str, Any], curve: Sequence[CurvePoint] = (), log_tail: str = ""
-) -> TrialResult:
+def result_from_json(values: Mapping[str, Any]) -> TrialResult:
     """Return the result that `result_to_json` wrote."""
-    outcome = Outcome(values["outcome"])
-    return make(TrialResult, values, outcome=outcome, curve=tuple(curve), log_tail=log_tail)
+    return make(TrialResult, values, outcome=Outcome(values["outcome"]))
 
 
 def curve_to_bytes(curve: Sequence[CurvePoint]) -> bytes:

@@ -53,7 +53,7 @@ class Upkeep:
         with self._quietly():
             self._put_weights_away(experiment)
         with self._quietly():
-            prune(self._record.run_directory, self._config.storage, self._record.session())
+            prune(self._record.run_directory, self._record.session())
         pack(self._record)
         if experiment.verdict is Verdict.KEEP:
             self._start_push()

@@ -34,6 +34,9 @@ from autoresearch.trial import process, training
 from autoresearch.types import Calibration, Outcome, TrialResult, TrialSpec
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import small_text  # noqa: E402
+
 KEY = "sk-canary-0123456789"
 BUDGET_SECONDS = 1.0
 SUBMIT_SECONDS = 0.5
@@ -149,7 +152,15 @@ class World:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{KEY} {path.name}\n")
             path.chmod(0o666)
-        write_text(root / "text")
+        (root / "text").mkdir()
+        small_text.write_text(
+            root / "text",
+            starts=("lab", "tri", "no", "ke", "sha"),
+            ends=("da", "mi", "xe", "é", "rd", "st"),
+            seed=5,
+            num_documents=500,
+            num_words=(50, 300),
+        )
         self.cache = root / "cache"
         os.environ["AUTORESEARCH_CACHE_DIR"] = str(self.cache)
         os.environ["ZOO_API_KEY"] = KEY
@@ -286,24 +297,6 @@ class World:
             yield f"trained for {result.train_seconds:.2f} s"
         if len(result.log_tail) > 20_000 or len(result.detail) > 600 or len(result.curve) > 600:
             yield "too much is handed on"
-
-
-def write_text(folder: Path) -> None:
-    """Write documents in which each word has two likely successors."""
-    folder.mkdir()
-    rng = random.Random(5)
-    words = [
-        a + b
-        for a in ("lab", "tri", "no", "ke", "sha")
-        for b in ("da", "mi", "xe", "é", "rd", "st")
-    ]
-    after = {w: rng.sample(words, 2) for w in words}
-    for number in range(500):
-        word, text = rng.choice(words), []
-        for _ in range(rng.randrange(50, 300)):
-            word = rng.choice(after[word]) if rng.random() < 0.9 else rng.choice(words)
-            text.append(word)
-        (folder / f"{number:03}.txt").write_text(f"{' '.join(text)} {number}.\n", encoding="utf-8")
 
 
 def survivors(mark: str) -> list[int]:
