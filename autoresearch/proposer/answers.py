@@ -35,7 +35,9 @@ MAX_TEXT = 1500
 _QUOTED_LINES = 12
 
 _HEADING = re.compile(
-    r"^[#*\s\ufeff\u200b]*(HYPOTHESIS|EXPECTED EFFECT|DESCRIPTION|THEME|NOTE|FILE)\b[*\s]*:[*\s]*(.*)$"
+    r"^[#*>\s\ufeff\u200b-]*(?:\d+[.)])?[*\s]*"
+    r"(HYPOTHESIS|EXPECTED EFFECT|DESCRIPTION|THEME|NOTE|FILE)\b[*\s]*:[*\s]*(.*)$",
+    re.IGNORECASE,
 )
 _OPEN = re.compile(r"^<{5,9} ?(SEARCH|WHOLE FILE)\s*$")
 _MIDDLE = re.compile(r"^={5,9}\s*$")

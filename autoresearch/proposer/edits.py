@@ -21,14 +21,23 @@ _SEED = re.compile(r"(?:^|_)seed(?:_|$)", re.IGNORECASE)
 _SEEDERS = {"manual_seed", "manual_seed_all", "seed", "seed_all", "default_rng", "RandomState"}
 
 
-_COMMENT = re.compile(r"^(?:#|//|/\*|<!--)\s*(.*?)[\s*/>)\]-]*$|^[^\"'#]*#\s*((?:\.{3}|\u2026).*)$")
+_COMMENT = re.compile(
+    r"^(?:#|//|/\*|<!--|(?:pass|return|raise NotImplementedError\S*)\s*#)\s*(.*?)[\s*/>)\]-]*$"
+    r"|^[^\"'#]*#\s*((?:\.{3}|\u2026).*)$|^(?:'{3}|\"{3})(.*)(?:'{3}|\"{3})$"
+)
+_THINGS = (
+    r"(code|file|script|function|class|method|module|program|constant|import|setting|definition|loop|line|part|helper"
+    r"|implementation|model|\w+\.py)s?"
+)
 _ELIDED = re.compile(
-    r"^[\[(<]?(\.{3}|\u2026)"
+    r"^[\[(<]?(\.{3}|\u2026|\u22ee)"
     r"|\b(rest|remainder|remaining|others?|existing|previous|original|everything else|same)\b.{0,60}"
-    r"\b(unchanged|omitted|elided|as (it )?(is|was|before|above)|the same|stays?|remains?|here|continues?)\b"
-    r"|^\W*(and )?(the )?(rest|remainder) of (the )?(\w+ ){0,2}"
-    r"(code|file|script|function|class|method|module|program|constants|loop|implementation|model)\W*$"
-    r"|\bexisting code\b|\b(unchanged|omitted|elided|truncated|snip(ped)?)\W*$",
+    r"\b(unchanged|omitted|elided|as (it )?(is|was|before|above)|the same|identical|stays?|remains?|here|continues?)\b"
+    rf"|^\W*(and )?(the )?(rest|remainder) of (the )?(\w+ ){{0,2}}{_THINGS}\W*$"
+    rf"|\bkeep (all )?(the )?(rest|others?|remaining|existing)( {_THINGS})?\W*$|^\W*existing {_THINGS}\W*$"
+    r"|^\W*(continues? |identical |same )?(as|to) (in )?(the )?(original|before|above|previous)( \w+)?\W*$"
+    r"|\bexisting code\b|\b(unchanged|omitted|elided|truncated|snip(ped)?)( for \w+)?\W*$|^\W*(your code here|etc)\W*$"
+    r"|\u5176\u4f59.{0,12}\u4e0d\u53d8|\u7701\u7565",
     re.IGNORECASE,
 )
 """Words of a comment that stands for code."""
@@ -176,7 +185,7 @@ def _elided(path: str, before: str, after: str) -> Refusal | None:
     last = ""
     for line in map(str.strip, split_lines(after)):
         match = _COMMENT.match(line)
-        words = (match.group(1) or match.group(2) or "") if match else ""
+        words = next(filter(None, match.groups()), "") if match else ""
         is_bare = line in ("...", "\u2026", "[...]") and not last.endswith(":")
         is_bare = is_bare or is_thinking_mark(line)
         if line not in known and (is_bare or _ELIDED.search(words)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
-from autoresearch.types import MB, Session
+from autoresearch.types import MB, WEIGHTS_LOST, Experiment, Session
 from autoresearch.util.files import make_folder
 
 MAX_LOGS_BYTES, MAX_WEIGHTS_BYTES = 500 * MB, 20_000 * MB
@@ -22,6 +22,12 @@ _NUMBER = re.compile(r"(\d+)")
 def weights_path(run_directory: RunDirectory, tag: str, number: int) -> Path:
     """Return where the weights of an experiment are kept."""
     return run_directory.weights / tag / f"{number}.safetensors"
+
+
+def weights_lost(experiment: Experiment) -> str:
+    """Return why the weights of the last good trial could not be saved, empty where they could."""
+    good = [t.result for t in experiment.trials if t.result.ok and not t.confirmation]
+    return str(good[-1].extra.get(WEIGHTS_LOST, "")) if good else ""
 
 
 def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Path) -> Path:
@@ -43,6 +49,8 @@ def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Pa
             part.replace(target)
             written.unlink()
     except OSError as exc:
+        with contextlib.suppress(OSError):
+            target.with_suffix(".part").unlink(missing_ok=True)
         raise WorkError(
             f"cannot keep the weights of experiment {number}: {exc.strerror}",
             hint="free some space, or set `[trial] save_weights`",

@@ -85,6 +85,8 @@ class Case:
     settings: dict[str, float] = field(default_factory=dict)
     runs: int = 1
     hung_seconds: float = 20.0
+    submit_seconds: float = SUBMIT_SECONDS
+    """What handing in took the baseline, where the case is about handing in late."""
 
     @property
     def may_be_late(self) -> bool:
@@ -117,13 +119,15 @@ def _read_case(path: Path) -> Case:
     expected, outcome = [], ""
     for item in fields["expect"].split("|"):
         words = item.split()
-        if words[0] in ("ok", "crash", "invalid"):
+        if words[0] in ("ok", "crash", "invalid", "tainted"):
             outcome, words = words[0], words[1:]
         expected.append((outcome, words[0] if words else ""))
     pairs = (pair.split("=") for pair in fields.get("settings", "").split())
     settings = {name: float(value) for name, value in pairs}
     runs, hung = int(settings.pop("runs", 1)), settings.pop("hung_seconds", Case.hung_seconds)
-    return Case(path.stem, text, tuple(expected), fields.get("detail", ""), settings, runs, hung)
+    submit = settings.pop("submit_seconds", SUBMIT_SECONDS)
+    detail = fields.get("detail", "")
+    return Case(path.stem, text, tuple(expected), detail, settings, runs, hung, submit)
 
 
 class World:
@@ -211,11 +215,13 @@ class World:
             "SOCKETS": [str(self.root / "lab.sock"), "\0" + self.mark],
             "MARK": f"{self.mark}-{tag}",
             "CANARY": str(self.canary),
+            "LAB": os.getpid(),
         }
         lines = "".join(f"{name} = {value!r}\n" for name, value in known.items())
         files = {
             "train.py": case.text.encode(),
             "base.py": (HERE / "base.py").read_bytes(),
+            "reach.py": (HERE / "reach.py").read_bytes(),
             "known.py": lines.encode(),
         }
         executor = LocalExecutor(
@@ -223,7 +229,7 @@ class World:
             self.dataset,
             sandbox,
             scratch=self.root / "scratch" / tag,
-            calibration=Calibration(SUBMIT_SECONDS if case.may_be_late else PATIENT_SECONDS),
+            calibration=Calibration(case.submit_seconds if case.may_be_late else PATIENT_SECONDS),
             cache=self.root / "compiled" / tag,
         )
         executor.hung_seconds = case.hung_seconds
@@ -295,6 +301,10 @@ class World:
             and (result.train_seconds or 0) > allowed
         ):
             yield f"trained for {result.train_seconds:.2f} s"
+        if bounds := re.search(r"^memory_mb: (\d+) (\d+)$", case.text, re.MULTILINE):
+            low, high = map(int, bounds.groups())
+            if not low <= (result.peak_memory_mb or 0.0) <= high:
+                yield f"{result.peak_memory_mb} MB were metered"
         if len(result.log_tail) > 20_000 or len(result.detail) > 600 or len(result.curve) > 600:
             yield "too much is handed on"
 

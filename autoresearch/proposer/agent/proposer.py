@@ -274,7 +274,9 @@ class CommandProposer:
         stop: threading.Event,
         limit_seconds: float,
     ) -> AgentRun:
-        program = Path(shutil.which(line[0]) or line[0])
+        # Its folder is another one inside.
+        found = shutil.which(line[0])
+        program = Path(found).absolute() if found else Path(line[0])
         environment = self._environment(program)
         policy = Policy(
             profile="proposer",
@@ -307,7 +309,7 @@ class CommandProposer:
     # -- what came of it ----------------------------------------------------------------------
 
     def _raise_unless_done(self, run: AgentRun, usage: Usage) -> None:
-        failure = failure_of(run.output)
+        failure = failure_of(run)
         if run.code == 0 and failure is None:
             return
         said = one_line(redact(failure or last_words(run)), 300)
