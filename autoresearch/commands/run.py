@@ -60,6 +60,7 @@ def run(
     end it.
     """
     from autoresearch.errors import UsageError
+    from autoresearch.proposer.registry import named
     from autoresearch.session.build import open_run_directory
 
     if max_cost == 0:
@@ -74,14 +75,19 @@ def run(
         "session.experiments": experiments,
         "session.max_cost": max_cost,
         "session.notify": None if notify is None else words_of(notify),
-        "proposer.kind": proposer,
-        "proposer.mix": None if proposer is None else {},
-        "proposer.model": model,
         "proposer.ahead": ahead,
     }
-    run_directory, loaded = open_run_directory(overrides)
+    meant = {} if proposer is None else named(proposer)
     if model is not None:
-        check_model_is_asked(loaded.config.proposer)
+        if "model" in meant:
+            raise UsageError(
+                f"`--proposer {proposer}` names the model already, `--model {model}` another",
+                hint="give one of them",
+            )
+        meant["model"] = model
+    overrides |= {f"proposer.{name}": value for name, value in meant.items()}
+    run_directory, loaded = open_run_directory(overrides)
+    check_has_effect(loaded.config.proposer, model, max_cost)
     if is_config_shown:
         from autoresearch.ui.pages.listings import print_settings
 
@@ -155,18 +161,23 @@ def words_of(notify: str) -> list[str]:
         ) from exc
 
 
-def check_model_is_asked(settings: "ProposerConfig") -> None:
-    """Refuse `--model` where no proposer asks a model.
+def check_has_effect(settings: "ProposerConfig", model: str | None, max_cost: float | None) -> None:
+    """Refuse `--model` where no proposer asks a model, and `--max-cost` where none costs money.
 
     Raises:
-        UsageError: names the proposers, and what asks a model.
+        UsageError: names the proposers, and what would do what was asked for.
     """
     from autoresearch.errors import UsageError
     from autoresearch.proposer.registry import KINDS, asks_model, kinds_of
 
-    if asks_model(settings):
-        return
     kinds = kinds_of(settings)
+    if max_cost is not None and kinds == ("search",):
+        raise UsageError(
+            f"`--max-cost {max_cost:g}` has no effect: `search` proposes, which costs nothing",
+            hint=f"leave it out, or name an agent: `autoresearch run --proposer claude --max-cost {max_cost:g}`",
+        )
+    if model is None or asks_model(settings):
+        return
     hint = f"to ask it for ideas: `autoresearch run --proposer llm --model {settings.model}`"
     hint = "; ".join([hint, *(KINDS[kind].model_hint for kind in kinds if KINDS[kind].model_hint)])
     raise UsageError(

@@ -3,12 +3,14 @@
 To add a kind: write its class, give it a row in `KINDS` and a name in `types.ConfiguredProposer`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.config import Config, ProposerConfig
-from autoresearch.proposer.agent.presets import takes_model
+from autoresearch.errors import UsageError
+from autoresearch.proposer.agent.presets import AGENTS, takes_model
 from autoresearch.proposer.base import Notify, Proposer, ignore_alert
 from autoresearch.proposer.cost import Ledger
 from autoresearch.proposer.fallback import Mixed, WithFallback
@@ -97,6 +99,26 @@ KINDS: Mapping[str, Kind] = {
         model_hint="write `{model}` in `[proposer] command` to pass it to your own command",
     ),
 }
+
+
+def named(name: str) -> dict[str, object]:
+    """Return the settings of `[proposer]`, by name, that `--proposer NAME` stands for: a kind, an agent or a model.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if name in KINDS:
+        return {"kind": name, "mix": {}}
+    if name in AGENTS and AGENTS[name].preset:
+        return {"kind": "command", "mix": {}, "command": [name]}
+    if re.match(r"\w[^/]*/.", name):
+        return {"kind": "llm", "mix": {}, "model": name}
+    raise UsageError(
+        f"`{name}` is no proposer",
+        hint="`claude`, `codex`, a model by its provider and name such as `anthropic/claude-sonnet-4-5` or"
+        " `ollama_chat/qwen3-coder`, or `search`; any other command goes into `[proposer] command` of"
+        " autoresearch.toml",
+    )
 
 
 def make_proposer(

@@ -324,6 +324,10 @@ class Fold:
         make(SessionNote, event)
         self._notes.append(event)
 
+    def _on_note_removed(self, _: str, event: dict[str, Any]) -> None:
+        mine = [i for i, note in enumerate(self._notes) if note["author"] == "human"]
+        del self._notes[mine[event["number"] - 1]]
+
     def _on_cost(self, _: str, event: dict[str, Any]) -> None:
         self._other = asdict(make(Usage, self._other) + make(Usage, event["usage"]))
 

@@ -72,7 +72,6 @@ def test_an_option_that_stands_after_the_verb_has_a_hint_with_its_place(
         (["log", "--nonsense", "--json"], "no such option: --nonsense"),
         (["--colour", "never", "--json", "log"], "no such option: --colour"),
         (["run", "--hours", "x", "--json"], "invalid value for '--hours'"),
-        (["note", "--json"], "missing argument 'TEXT'"),
         (["--json"], "missing command"),
     ],
 )
@@ -291,6 +290,7 @@ def test_ctrl_c_is_exit_130_and_said_once(
         ["run"],
         ["revert", "1"],
         ["note", "x"],
+        ["prepare"],
     ],
     ids=lambda a: a[0],
 )
@@ -304,9 +304,11 @@ def test_outside_a_run_directory_is_exit_3_with_the_way_out(
     assert main(arguments) == 3
     out, err = capsys.readouterr()
     assert out == ""
+    more = "; or name a text: `autoresearch prepare --source builtin:python`"
     assert err == (
         f"error: no run directory at `{tmp_path}`\n\n"
-        "hint: make one with `autoresearch init myrun`, then `cd myrun`\n"
+        "hint: make one with `autoresearch init myrun`, then `cd myrun`"
+        f"{more if arguments == ['prepare'] else ''}\n"
     )
 
 
@@ -492,10 +494,10 @@ def test_a_setting_that_was_removed_is_named_as_such(
 
 @pytest.mark.usefixtures("lab")
 def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--show-config", "--proposer", "gpt"]) == 2
+    assert main(["run", "--show-config", "--ahead", "9"]) == 2
     err = capsys.readouterr().err
-    assert "error: the flag for `proposer.kind`: input should be 'search'" in err
-    assert 'hint: `proposer.kind`: "search" (no LLM), "llm" or "command"; the flag' in err
+    assert "error: the flag for `proposer.ahead`: input should be less than or equal to 8" in err
+    assert "hint: `proposer.ahead`: Proposals prepared while a trial runs." in err
 
 
 @pytest.mark.parametrize(
@@ -564,6 +566,44 @@ def test_the_flag_for_one_proposer_wins_over_a_mix_in_the_file(
     (lab / "autoresearch.toml").write_text("[proposer]\nmix = {command = 1.0}\n")
     assert main(["run", "--dry-run", "--proposer", "search"]) == 0
     assert "`search` proposes next" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize(
+    ("name", "kind", "model", "command"),
+    [
+        ("search", "search", "", []),
+        ("claude", "command", "", ["claude"]),
+        ("codex", "command", "", ["codex"]),
+        ("ollama/qwen3", "llm", "ollama/qwen3", []),
+        ("openrouter/qwen/qwen3-coder", "llm", "openrouter/qwen/qwen3-coder", []),
+    ],
+)
+def test_a_proposer_is_called_by_its_name(
+    name: str, kind: str, model: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--proposer", name, "--show-config", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    found = [shown[f"proposer.{key}"]["value"] for key in ("kind", "model", "command")]
+    assert found == [kind, model, command]
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--proposer", "gpt"], "`gpt` is no proposer\n\nhint: `claude`, `codex`, a model by its"),
+        (["--proposer", "gemini"], "`gemini` is no proposer"),
+        (["--proposer", "./agent.sh"], "`./agent.sh` is no proposer"),
+        (["--proposer", "a/b", "--model", "c/d"], "`--proposer a/b` names the model already"),
+        (["--max-cost", "10"], "`--max-cost 10` has no effect: `search` proposes, which costs"),
+    ],
+)
+def test_what_a_run_cannot_mean_is_refused(
+    flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--dry-run", *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}")
 
 
 @pytest.mark.usefixtures("lab")
