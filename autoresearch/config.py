@@ -246,7 +246,8 @@ class ProposerConfig(_Section):
 
     kind: ConfiguredProposer = setting(
         "search",
-        '"search" (no LLM), "llm" or "command"; the flag also takes claude, codex or PROVIDER/MODEL. It sets `mix` aside.',
+        '"search" (no LLM), "llm" or "command"; the flag also takes claude, codex or PROVIDER/MODEL.'
+        " It sets `mix` aside.",
         flag="--proposer NAME",
     )
     model: str = setting(

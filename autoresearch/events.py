@@ -213,6 +213,6 @@ class Phase:
 
     type: ClassVar[str] = "phase"
     name: str
-    """`propose`, `trial`, `decide`, `confirm`, `wait`."""
+    """`plan`, `propose`, `trial`, `decide`, `confirm`, `wait`; `request`: what another terminal asked for."""
     detail: str = ""
     number: int | None = None

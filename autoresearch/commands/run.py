@@ -131,12 +131,32 @@ def run(
         else:
             shared.mode.data("\n".join(preview.lines()))
         return 0
+    is_until = until is not None and limits.seconds != config.session.hours * 3600
+    given = {
+        "--proposer": proposer,
+        "--model": model,
+        "--ahead": ahead,
+        "--until": until if is_until else None,
+        "--no-confirm": is_unconfirmed,
+        "--unsafe-no-sandbox": is_unsafe,
+        "--wait-gpu": is_waiting_for_gpu,
+    }
+    flags = [
+        word
+        for flag, value in given.items()
+        if value is not None and value is not False
+        for word in ((flag,) if value is True else (flag, str(value)))
+    ]
+    shared.mode.say(
+        "starting: opens the data, looks at the device, tests the sandbox", style="muted"
+    )
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     options = RunOptions(
         limits,
         is_rebaseline=is_rebaseline,
         is_confirming=not is_unconfirmed,
         is_waiting_for_gpu=is_waiting_for_gpu,
+        flags=flags,
     )
     return run_and_show(shared, lab, record, options)
 
@@ -193,6 +213,7 @@ def run_and_show(
     options: "RunOptions",
     *,
     is_end_shown: bool = True,
+    way: str = "",
 ) -> int:
     """Run a session under the display that fits the terminal and return the exit code.
 
@@ -202,34 +223,39 @@ def run_and_show(
         record: Of the session.
         options: What the user asked for.
         is_end_shown: Whether to end with the summary of the session.
+        way: What to type before the command that resumes, where the user is in another folder.
     """
     import threading
 
     from autoresearch.errors import SESSION_EXIT_CODES, Interrupted
-    from autoresearch.events import SessionStarted
+    from autoresearch.events import SessionStarted, VerdictGiven
     from autoresearch.session.run import run_session
     from autoresearch.session.signals import stop_on_signals
     from autoresearch.ui.live.displays import AnyEvent, make_display
+    from autoresearch.ui.summary import resume_command
 
     mode = shared.mode
     if lab.is_unsafe:
         mode.warn("trials run without a sandbox: unread code can read your files and keys")
     stop = threading.Event()
     display = make_display(mode, is_end_shown=is_end_shown)
-    has_begun = False
+    resume = ""  # known before it is needed: the record cannot be read while a signal is handled
 
     def show(event: AnyEvent) -> None:
-        nonlocal has_begun
-        has_begun = has_begun or isinstance(event, SessionStarted)
+        nonlocal resume
+        if isinstance(event, SessionStarted | VerdictGiven):
+            resume = way + resume_command(record.session())
         display.handle(event)
 
-    with stop_on_signals(stop, mode.say) as terminal:
+    with stop_on_signals(stop, mode.say, resume=lambda: resume) as terminal:
         terminal.guard(display.start)(record.session)
         try:
             reason = run_session(lab, record, options, emit=terminal.guard(show), stop=stop)
         finally:
-            terminal.guard(display.stop)(record.session() if has_begun else None)
+            terminal.guard(display.stop)(record.session() if resume else None)
+        if reason in ("interrupted", "proposer"):
+            line = way + resume_command(record.session())
+            terminal.guard(mode.say)(f"continue with `{line}`")
         if reason == "interrupted":
-            terminal.guard(mode.say)(f"continue with `autoresearch run --tag {record.tag}`")
             raise Interrupted
     return SESSION_EXIT_CODES.get(reason, 0)

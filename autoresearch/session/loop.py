@@ -14,7 +14,7 @@ from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
-from autoresearch.events import Alerted, SessionEnded
+from autoresearch.events import Alerted, Phase, SessionEnded
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
@@ -37,6 +37,11 @@ MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 """Reasons of a trial that failed by no doing of its code: its GPU, the lab's feeder, a judging process."""
 
 _MACHINE = "the machine's speed"
+_REQUESTS = {
+    control.Request.PAUSE: "pausing after this trial; `autoresearch resume` takes it back",
+    control.Request.STOP: "stopping after this trial",
+}
+"""What is shown while a trial runs on."""
 SLOW_SHARE = 0.5
 """Part of a trial's time; a proposer that takes longer continues while its last proposal still waits."""
 
@@ -52,6 +57,8 @@ class Loop:
         self._ideas = Ideas(parts)
         self._trials = Trials(parts, self._check_requests, self._prepare)
         self._upkeep = Upkeep(parts.record, parts.config)
+        self._asked: control.Request | None = None
+        """The request that was shown last."""
 
     def run(self) -> str:
         """Run to the end and return the reason it ended, as in `SessionEnded.reason`.
@@ -333,13 +340,23 @@ class Loop:
         self._stop.clock.add("wait", time.monotonic() - began)
         self._stop.check()
 
+    def _show_request(self) -> None:
+        """Show what another terminal asks for while a trial runs, once."""
+        asked = control.poll(self._stop.run_directory)
+        if asked is not self._asked:
+            self._asked = asked
+            self._parts.emit(Phase(name="request", detail=_REQUESTS.get(asked, "")))
+
     def _on_pause(self) -> None:
+        self._asked = control.Request.PAUSE
+        self._parts.emit(Phase(name="request", detail="`autoresearch resume` continues"))
         self._parts.phase("wait", "paused")
         self._upkeep.tell(f"session {self._record.tag} is paused")
 
     def _prepare(self, number: int) -> None:
         """Act on requests and keep the next proposals coming while a trial of experiment `number` runs."""
         is_over = self._stop.is_now()
+        self._show_request()
         self._parts.tell_alerts()
         if self._parts.ahead.depth == 0 or is_over:
             return

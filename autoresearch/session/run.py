@@ -22,6 +22,7 @@ from autoresearch.util.files import read_file
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
+    from autoresearch.proposer.base import Proposer
     from autoresearch.proposer.prompt import Preview
     from autoresearch.record.record import Record
 
@@ -35,6 +36,8 @@ class RunOptions:
     is_confirming: bool = True
     is_waiting_for_gpu: bool = False
     """Wait until no other process uses the GPU, rather than only say so."""
+    flags: Sequence[str] = ()
+    """As `types.Run.flags`."""
 
 
 def run_session(
@@ -62,7 +65,7 @@ def run_session(
     )
     from autoresearch.proposer.base import ProposerUnavailableError
     from autoresearch.proposer.prefetch import Ahead
-    from autoresearch.proposer.registry import make_proposer
+    from autoresearch.proposer.registry import check_cap, make_proposer
     from autoresearch.session.confirm import run_confirmation
     from autoresearch.session.context import Clock, Parts, trial_seconds
     from autoresearch.session.loop import Loop
@@ -75,6 +78,7 @@ def run_session(
         check_editable(record.repository, record.tag, config.task.editable)
         _check_imports(record, config.task.editable)
         lab = recall(lab, session)
+        check_cap(config)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(
             config,
@@ -82,12 +86,17 @@ def run_session(
             scratch=lab.run_directory.state / "agents",
             notify=alerts.put,
         )
+        if proposer.kind != "search":
+            emit(Phase(name="wait", detail=f"for a first answer of {proposer.name}"))
         # An outage is reported and waited out as during a session: a killed lab must come back in it.
         with contextlib.suppress(ProposerUnavailableError):
             proposer.check()
         record.listen(emit)
-        first_number = first_counted(record, session)
-        record.append(started_event(lab, record, options, first_number), commit=record.tip())
+        event = started_event(
+            lab, record, options, first_counted(record, session), session.wall_seconds
+        )
+        record.append(event, commit=record.tip())
+        emit(Phase(name="plan", detail=_plan(lab, record, session, options, proposer)))
         reach("session_started")
         _look_around(record, options, emit, stop)
         _look_at_program(record, config)
@@ -136,13 +145,46 @@ def run_session(
                 setup=lab.setup,
                 hardware=lab.hardware.to_json(),
                 emit=emit,
-                stop=Stop(lab.run_directory, stop, options.limits, first_number, reserve, clock),
+                stop=Stop(
+                    lab.run_directory,
+                    stop,
+                    options.limits,
+                    event.limits["first_number"],
+                    reserve,
+                    clock,
+                ),
                 confirm=confirm if options.is_confirming else None,
                 alerts=alerts,
                 keep_caches=lab.executor.keep_caches,
             )
         )
         return loop.run()
+
+
+def _plan(
+    lab: Lab, record: "Record", session: Session, options: RunOptions, proposer: "Proposer"
+) -> str:
+    """Return what this run will do and cost, as `plan.plan` says it."""
+    from datetime import datetime
+
+    from autoresearch.proposer.registry import kinds_of
+    from autoresearch.session.plan import plan
+
+    first_call = None
+    if "llm" in kinds_of(lab.config.proposer) and not session.usage.cost_usd:
+        with contextlib.suppress(Exception):  # an estimate that cannot be made ends no night
+            first_call = preview(
+                lab.run_directory, lab.config, record, options.limits, proposer
+            ).most_usd
+    return plan(
+        session,
+        lab.config,
+        options.limits,
+        is_confirming=options.is_confirming,
+        is_measured=any(e.setup == lab.setup.key and e.val_bpb for e in session.experiments),
+        first_call_usd=first_call,
+        now=datetime.now().astimezone(),
+    )
 
 
 def _one_at_a_time(emit: Emit) -> Emit:
@@ -207,20 +249,32 @@ def preview_next(
     run_directory: RunDirectory, loaded: Loaded, record: "Record", limits: Limits
 ) -> "Preview":
     """Return what the proposer would be asked next in a run with these limits; spends and writes nothing."""
-    from autoresearch.machine.hardware import describe
     from autoresearch.proposer.registry import make_proposer
+
+    return preview(run_directory, loaded.config, record, limits, make_proposer(loaded.config))
+
+
+def preview(
+    run_directory: RunDirectory,
+    config: Config,
+    record: "Record",
+    limits: Limits,
+    proposer: "Proposer",
+) -> "Preview":
+    """Return what a proposer would be asked next; spends and writes nothing."""
+    from autoresearch.machine.hardware import describe
     from autoresearch.session.proposals import context_of
 
     program = run_directory.program
     context = context_of(
         record,
-        loaded.config,
-        hardware=describe(loaded.config.trial.device).to_json(),
+        config,
+        hardware=describe(config.trial.device).to_json(),
         program=program.read_text("utf-8", "replace") if program.is_file() else "",
         seconds_left=limits.seconds_left(0.0),
         cost_left=limits.cost_left(record.session().usage.cost_usd or 0.0),
     )
-    return make_proposer(loaded.config).preview(context)
+    return proposer.preview(context)
 
 
 def proposals_ahead(lab: Lab) -> int:
@@ -261,15 +315,21 @@ def due_confirmation(session: Session, config: Config, setup: Setup) -> tuple[in
 def first_counted(record: "Record", session: Session) -> int:
     """Return the number from which experiments count against `--experiments`.
 
-    A run that was killed is continued: what it had proposed still counts.
+    A run that was killed is continued: what it had proposed still counts. What an earlier run proposed and left
+    untried counts as this one's.
     """
     if record.is_cut and "first_number" in session.limits:
         return int(session.limits["first_number"])
-    return max((e.number for e in session.experiments), default=0) + 1
+    waiting = min((e.number for e in session.open if e.number), default=None)
+    return waiting or max((e.number for e in session.experiments), default=0) + 1
 
 
 def started_event(
-    lab: Lab, record: "Record", options: RunOptions, first_number: int
+    lab: Lab,
+    record: "Record",
+    options: RunOptions,
+    first_number: int,
+    seconds_before: float = 0.0,
 ) -> SessionStarted:
     """Return the event that says under which conditions this run began."""
     from autoresearch.proposer.registry import asks_model, kinds_of
@@ -294,7 +354,12 @@ def started_event(
         data=lab.dataset.manifest,
         config=changed,
         versions=versions(),
-        limits={**vars(options.limits), "first_number": first_number},
+        limits={
+            **vars(options.limits),
+            "first_number": first_number,
+            "seconds_before": round(seconds_before, 1),
+        },
+        flags=list(options.flags),
         is_rebaseline=options.is_rebaseline,
     )
 

@@ -298,7 +298,7 @@ class LlmProposer:
         if self.provider.price is None and not self._is_price_told:
             self._is_price_told = True
             text = (
-                f"the price of `{self.provider.model}` is not known: tokens are counted, `--max-cost` is not kept"
+                f"the price of `{self.provider.model}` is not known: only tokens are counted"
                 " (set `[proposer] price_in` and `price_out`)"
             )
             self._notify(Alerted(text=text))

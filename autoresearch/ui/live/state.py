@@ -42,6 +42,8 @@ class LiveState:
     phase_at: float = 0.0
     proposing: Phase | None = None
     proposing_at: float = 0.0
+    request: str = ""
+    """What another terminal asked for and is not done yet."""
     last_loss_seconds: float = -1.0
     num_before: int = 0
     """Experiments judged before this display began."""
@@ -125,6 +127,10 @@ class LiveState:
                 self.losses = self.losses[::2]
 
     def _phase(self, event: Phase) -> None:
+        if event.name in ("plan", "request"):
+            if event.name == "request":
+                self.request = event.detail
+            return
         if event.name == "propose":
             self.proposing, self.proposing_at = event, self.clock()
             return
