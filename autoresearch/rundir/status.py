@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class Presence:
         self._git_dir = git_dir
         self._tag = tag
         self._path = run_directory.state / "status.json"
+        self.line: Callable[[], str] = lambda: ""
+        """Gives the session as one line, for `glance.py`."""
 
     def holder(self) -> Holder | None:
         """Return who runs this session now, None if none does."""
@@ -69,7 +71,9 @@ class Presence:
                 self._path.unlink(missing_ok=True)
                 return
             ensure_state(self._run_directory)
-            text = json.dumps({"at": now(), "tag": self._tag, **clean_json(status)})
+            lock = str(session_lock_path(self._git_dir))
+            known = {"at": now(), "tag": self._tag, "line": self.line(), "lock": lock}
+            text = json.dumps({**known, **clean_json(status)})
             write_file(self._path, text.encode(), durable=False)
 
     def status(self) -> dict[str, Any] | None:

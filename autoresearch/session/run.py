@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from autoresearch import __version__
 from autoresearch.bootstrap import flat
 from autoresearch.config import Config, Loaded
+from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import check_editable
@@ -69,6 +70,8 @@ def run_session(
     from autoresearch.session.confirm import run_confirmation
     from autoresearch.session.context import Clock, Parts, trial_seconds
     from autoresearch.session.loop import Loop
+    from autoresearch.ui.pages.log import quiet_line
+    from autoresearch.ui.summary import summarize
 
     config = lab.config
     emit = _one_at_a_time(emit)
@@ -88,10 +91,15 @@ def run_session(
         )
         if proposer.kind != "search":
             emit(Phase(name="wait", detail=f"for a first answer of {proposer.name}"))
-        # An outage is reported and waited out as during a session: a killed lab must come back in it.
-        with contextlib.suppress(ProposerUnavailableError):
+        try:
             proposer.check()
+        except ProposerUnavailableError as exc:
+            # An outage is reported and waited out as during a session: a killed lab must come back in it.
+            has_answered = any(e.proposer == "llm" for e in session.experiments)
+            if exc.is_not_started and not has_answered and not config.proposer.fallback_models:
+                raise PrerequisiteError(exc.message, hint=exc.hint, kind="proposer") from exc
         record.listen(emit)
+        record.presence.line = lambda: quiet_line(record.session(), summarize(record.session()))
         event = started_event(
             lab, record, options, first_counted(record, session), session.wall_seconds
         )

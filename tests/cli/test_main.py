@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import typer
 
 import autoresearch
 from autoresearch import __version__
-from autoresearch.cli import VERBS, main
+from autoresearch.cli import EXAMPLES, MEANT, VERBS, app, main
 from autoresearch.commands import State
 from autoresearch.commands.demo import MARK
 from autoresearch.commands.run import run_and_show
 from autoresearch.errors import UsageError
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
+from autoresearch.rundir.glance import glance
 from autoresearch.session.context import Limits
 from autoresearch.session.run import RunOptions
 
@@ -39,6 +41,50 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     assert f"autoresearch {verb}" in out
     assert err == ""
+
+
+def test_every_verb_has_an_example_that_parses() -> None:
+    assert list(EXAMPLES) == ALL_VERBS
+    verbs: Any = typer.main.get_command(app)
+    for verb, line in EXAMPLES.items():
+        words = shlex.split(line)
+        assert words[0] == verb
+        with verbs.commands[verb].make_context(verb, words[1:]):
+            pass
+
+
+@pytest.mark.parametrize(("word", "meant"), MEANT.items())
+def test_a_word_that_is_no_verb_has_a_hint_with_the_verb(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 2
+    assert capsys.readouterr().err == (
+        f"error: no such command '{word}'\n\nhint: `autoresearch {meant}`\n"
+    )
+    verbs: Any = typer.main.get_command(app)
+    first, *rest = shlex.split(meant)
+    if not first.startswith("--"):
+        with verbs.commands[first].make_context(first, rest):
+            pass
+
+
+def test_the_status_of_a_session_that_runs_is_read_without_the_lab(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.split()[1:] == ["new", "tried", "0", "keep", "0"]
+    (lab / "deeper").mkdir()
+    with Record.open(RunDirectory(lab)) as record:
+        record.presence.line = lambda: "t running 3"
+        assert glance() == ""
+        with record.presence.lock():
+            record.presence.set_status({})
+            assert glance(lab / "deeper") == "t running 3"
+            said = (lab / ".autoresearch" / "status.json").read_bytes()
+        (lab / ".autoresearch" / "status.json").write_bytes(
+            said
+        )  # as a lab that was killed leaves it
+        assert glance() == ""
 
 
 @pytest.mark.parametrize(

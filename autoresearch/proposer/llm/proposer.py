@@ -35,8 +35,14 @@ from autoresearch.proposer.base import (
     refuse,
 )
 from autoresearch.proposer.edits import make_proposal
-from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS
-from autoresearch.proposer.llm.provider import Provider, ProviderError, Reply, StoppedError
+from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS, TABLE
+from autoresearch.proposer.llm.provider import (
+    Provider,
+    ProviderError,
+    Reply,
+    StoppedError,
+    is_local,
+)
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt, minimal
 from autoresearch.types import Proposal, Reason, Usage
 
@@ -173,6 +179,8 @@ class LlmProposer:
             self._first_contact = exc.usage
             failure = self._unavailable(exc, exc.usage)
             if exc.fault.action == "wait":
+                is_unconnected = exc.fault is TABLE["APIConnectionError"]
+                failure.is_not_started = is_unconnected and is_local(self._config)
                 raise failure from exc
             raise PrerequisiteError(failure.message, hint=failure.hint, kind="proposer") from exc
         self._first_contact = reply.usage
