@@ -1,4 +1,4 @@
-"""`autoresearch status` of a running session: its line from `.autoresearch/status.json`, without the rest of the lab."""
+"""`autoresearch status` of a session that runs: its line from `.autoresearch/status.json`, and nothing loaded."""
 
 import fcntl
 import json

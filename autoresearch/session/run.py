@@ -18,7 +18,7 @@ from autoresearch.rundir import control
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit, Limits, Stop
 from autoresearch.session.signals import is_on_battery, kept_awake
-from autoresearch.types import Session, Setup
+from autoresearch.types import Session, Setup, Verdict
 from autoresearch.util.files import read_file
 from autoresearch.util.killpoints import reach
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from autoresearch.proposer.base import Proposer
     from autoresearch.proposer.prompt import Preview
     from autoresearch.record.record import Record
+
+
+_FILES = "the files here"
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,15 @@ def run_session(
     with record.presence.lock(), lock_device(lab.hardware, lab.run_directory), kept_awake():
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
+        tip = record.tip()
         check_editable(record.repository, record.tag, config.task.editable)
         _check_imports(record, config.task.editable)
+        faults = list(record.worktree.faults(config.task.editable, tip))
+        is_begun = any(e.verdict is Verdict.KEEP for e in session.experiments)
+        for fault in () if is_begun else faults:
+            if fault.is_broken:  # it would be the baseline
+                way = f", or set it aside with `{fault.command}`" if fault.command else ""
+                raise PrerequisiteError(fault.text, hint=f"correct it{way}", kind="record")
         lab = recall(lab, session)
         check_cap(config)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
@@ -108,6 +118,11 @@ def run_session(
         reach("session_started")
         _look_around(record, options, emit, stop)
         _look_at_program(record, config)
+        if faults:
+            text = "; ".join(fault.text for fault in faults)
+            record.append(Alerted(text=text, command=faults[0].command, about=_FILES))
+        else:
+            record.tell(_FILES, "the files here are those of the branch", is_over=True)
 
         clock = Clock()
 

@@ -353,7 +353,7 @@ def test_outside_a_run_directory_is_exit_3_with_the_way_out(
     more = "; or name a text: `autoresearch prepare --source builtin:python`"
     assert err == (
         f"error: no run directory at `{tmp_path}`\n\n"
-        "hint: make one with `autoresearch init myrun`, then `cd myrun`"
+        "hint: make one with `autoresearch init myrun && cd myrun`"
         f"{more if arguments == ['prepare'] else ''}\n"
     )
 
