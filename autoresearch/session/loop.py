@@ -8,6 +8,7 @@ Trade-offs: one slot, so trials run one after another in this thread; only propo
 """
 
 import time
+from datetime import datetime
 
 from autoresearch.decision import pace, rule
 from autoresearch.decision.replay import measure_noise
@@ -15,6 +16,7 @@ from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
 from autoresearch.events import Alerted, Phase, SessionEnded
+from autoresearch.machine.hardware import who_else
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
@@ -214,9 +216,13 @@ class Loop:
         usual = speed_of(incumbent, self._parts.setup.key)
         now = step.tokens_per_second
         how_much = f"{usual / now:.0f} times " if usual and now else ""
+        told = [a for a in self._record.session().alerts if a.about == _MACHINE]
+        if told and not told[-1].is_over:
+            return
+        whom = who_else()
         text = (
-            f"the machine is {how_much}slower than when #{incumbent.number} was measured: waiting;"
-            " see what else runs"
+            f"the machine is {how_much}slower than when #{incumbent.number} was measured: waiting since"
+            f" {datetime.now().astimezone():%H:%M}; {f'busy with {whom}' if whom else 'see what else runs'}"
         )
         if self._record.tell(_MACHINE, text, "autoresearch doctor"):
             self._upkeep.tell(f"session {self._record.tag} waits: {text}")

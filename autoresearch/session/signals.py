@@ -59,7 +59,9 @@ def stop_on_signals(
     def heard(number: int, _frame: Any) -> None:
         if stop.is_set():
             line = resume()
-            terminal.guard(say)(f"killed; continue with `{line}`" if line else "killed; nothing is lost")
+            terminal.guard(say)(
+                f"killed; continue with `{line}`" if line else "killed; nothing is lost"
+            )
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()

@@ -182,7 +182,9 @@ def test_each_hint_works_and_loses_nothing(
         lost = [p.name for p, text in mine.items() if not is_kept(p, text, root)]
         assert lost == [], command
         looks = ("autoresearch log", "autoresearch note --list", f"autoresearch {line.split()[0]}")
-        if not command.startswith(looks) or line == "run":  # else it only shows, or is what to type instead
+        if (
+            not command.startswith(looks) or line == "run"
+        ):  # else it only shows, or is what to type instead
             assert error_of(line, capsys)["message"] != before["message"], command
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 import subprocess
 import threading
 import time
@@ -377,6 +378,7 @@ def run_slow(
 ) -> dict[int, list[str]]:
     """Run a session without pauses on such a machine; return how each trial of an experiment ended."""
     monkeypatch.setattr(pace, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("autoresearch.session.loop.who_else", lambda: "ollama (7)")
     seconds = itertools.count()
     monkeypatch.setattr(trials, "now", lambda: f"2026-01-01T00:00:{next(seconds):02d}Z")
     night.executor = Machine(share)
@@ -399,7 +401,8 @@ def test_ideas_outlast_a_machine_that_is_slow_for_a_while(night: Any, monkeypatc
     assert ended[1] == ["slow", "ok"]
     assert session.experiment(1).verdict is Verdict.KEEP
     (began, is_over), (_, is_over_later) = told_of_the_machine(night)
-    assert began.startswith("the machine is 8 times slower than when #0 was measured: waiting")
+    said = r"the machine is 8 times slower than when #0 was measured: waiting since \d\d:\d\d; busy with ollama \(7\)"
+    assert re.fullmatch(said, began)
     assert (is_over, is_over_later) == (False, True)
     assert not [a for a in summarize(session).alerts if a.about]
 
