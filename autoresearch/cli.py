@@ -47,7 +47,7 @@ EXAMPLES = {
     "demo": "demo",
     "init": "init myrun --proposer claude",
     "trust": "trust",
-    "prepare": "prepare --source hf://datasets/roneneldan/TinyStories",
+    "prepare": "prepare --source hf://datasets/karpathy/tinystories-gpt4-clean",
     "doctor": "doctor --quick",
     "run": "run --until 07:00 --proposer anthropic/claude-sonnet-4-5 --max-cost 10",
     "try": "try --seconds 60",
