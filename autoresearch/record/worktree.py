@@ -133,10 +133,9 @@ class WorkTree:
             try:
                 ast.parse(content)
             except (SyntaxError, ValueError) as exc:
-                line = f" in line {exc.lineno}" if getattr(exc, "lineno", None) else ""
                 is_edit = _normal(content) != self._text(tip, path)
                 yield Fault(
-                    f"`{path}` is not Python{line}: {getattr(exc, 'msg', exc)}",
+                    f"`{path}` is not Python: {exc}",
                     "git stash" if is_edit else "",
                     is_broken=True,
                 )

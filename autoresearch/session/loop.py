@@ -39,7 +39,7 @@ MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 """Reasons of a trial that failed by no doing of its code: its GPU, the lab's feeder, a judging process."""
 
 _MACHINE = "the machine's speed"
-_REQUESTS = {
+_REQUESTS: dict[control.Request | None, str] = {
     control.Request.PAUSE: "pausing after this trial; `autoresearch resume` takes it back",
     control.Request.STOP: "stopping after this trial",
 }

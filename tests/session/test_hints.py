@@ -232,7 +232,7 @@ def is_kept(path: Path, text: bytes, root: Path) -> bool:
         (git("git rm -q train.py"), "train.py is missing here", "git checkout HEAD -- train.py"),
         (git("git switch -q --detach"), "HEAD is on no branch, not on `aut", "git switch autoresearch/t"),
         (git("git switch -qc other"), "HEAD is on `other`, not on `aut", "git switch autoresearch/t"),
-        (write("train.py", MINE + "def f(:\n"), "`train.py` is not Python in line 3", "git stash"),
+        (write("train.py", MINE + "def f(:\n"), "`train.py` is not Python: ", "git stash"),
     ],
 )  # fmt: skip
 def test_run_names_what_is_odd_before_it_trains(
