@@ -131,7 +131,7 @@ class WorkTree:
         for path in (path for path in editable if path.endswith(".py")):
             content = read_file(self._root / path) or b""
             try:
-                ast.parse(content)
+                ast.parse(content, path)
             except (SyntaxError, ValueError) as exc:
                 is_edit = _normal(content) != self._text(tip, path)
                 yield Fault(

@@ -21,7 +21,13 @@ def _line(path: Path) -> str:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:  # a session holds it
-                return str(said["line"])
+                line = str(said["line"])
+                # The line is older than the pause.
+                return (
+                    line.replace(" running", " paused", 1)
+                    if said.get("detail") == "paused"
+                    else line
+                )
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return ""

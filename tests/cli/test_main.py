@@ -19,7 +19,7 @@ from autoresearch.cli import EXAMPLES, MEANT, VERBS, app, main
 from autoresearch.commands import State
 from autoresearch.commands.demo import MARK
 from autoresearch.commands.run import run_and_show
-from autoresearch.errors import UsageError
+from autoresearch.errors import Interrupted, UsageError
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
 from autoresearch.rundir.glance import glance
@@ -80,6 +80,8 @@ def test_the_status_of_a_session_that_runs_is_read_without_the_lab(
         with record.presence.lock():
             record.presence.set_status({})
             assert glance(lab / "deeper") == "t running 3"
+            record.presence.set_status({"detail": "paused"})
+            assert glance() == "t paused 3"
             said = (lab / ".autoresearch" / "status.json").read_bytes()
         (lab / ".autoresearch" / "status.json").write_bytes(
             said
@@ -742,7 +744,11 @@ def test_an_interrupted_session_is_exit_130(
     monkeypatch.setattr("autoresearch.session.build.assemble", lambda *_, **__: parts)
     monkeypatch.setattr("autoresearch.session.run.run_session", lambda *_, **__: "interrupted")
     assert main(["run"]) == 130
-    assert "continue with `autoresearch run --tag" in capsys.readouterr().err
+    assert "\ncontinue with `autoresearch run --tag" in capsys.readouterr().err
+    with Record.open(RunDirectory(lab)) as record, pytest.raises(Interrupted):
+        run_and_show(State(), parts, record, RunOptions(Limits()), way="cd 'my lab' && ")
+    line = f"continue with `cd 'my lab' && autoresearch run --tag {record.tag}`\n"
+    assert line in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("lab")

@@ -21,6 +21,7 @@ from autoresearch.record.record import Record
 from autoresearch.sandbox import NoSandbox
 from autoresearch.session.build import Lab
 from autoresearch.types import Setup
+from autoresearch.ui.summary import resume_command
 
 SETTINGS = """[session]
 experiments = 1
@@ -222,6 +223,24 @@ def is_kept(path: Path, text: bytes, root: Path) -> bool:
         ["git", "rev-list", "--all", "--objects"], cwd=root, capture_output=True, check=False
     ).stdout
     return name in known
+
+
+def test_the_line_that_resumes_can_be_typed(
+    new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(new, tmp_path / "lab")
+    monkeypatch.chdir(tmp_path / "lab")
+    given = ["--proposer", "search", "--until", "07:00", "--no-confirm", "--unsafe-no-sandbox"]
+    assert main(["-q", "run", "--experiments", "1", "--hours", "30", *given]) == 0
+    capsys.readouterr()
+    with Record.open(RunDirectory(tmp_path / "lab")) as record:
+        session = record.session()
+    line = resume_command(session)
+    assert line == f"autoresearch run --tag t {' '.join(given)} --experiments 1"
+    assert main(["-q", *shlex.split(line)[1:]]) == 0
+    with Record.open(RunDirectory(tmp_path / "lab")) as record:
+        assert record.session().flags == given
+        assert len(record.session().experiments) == len(session.experiments) + 1
 
 
 @pytest.mark.parametrize(

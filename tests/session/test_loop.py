@@ -705,7 +705,11 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
         if len(night.executor.specs) == 1:
             control.request(folder, control.Request.PAUSE)
 
+    said: list[str] = []
+
     def watch(event: Any) -> None:
+        if isinstance(event, Phase) and event.name == "request":
+            said.append(event.detail)
         if isinstance(event, Phase) and event.detail == "paused":
             assert len(night.executor.specs) == 1
             paused.set()
@@ -716,6 +720,8 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
     assert night.run([]) == "proposer"
     assert paused.is_set()
     assert len(night.executor.specs) == 3
+    pausing = "pausing after this trial; `autoresearch resume` takes it back"
+    assert said == [pausing, "`autoresearch resume` continues", ""]
 
 
 @pytest.mark.parametrize(("slow_share", "most"), [(math.inf, 2), (-1.0, 3)])

@@ -274,6 +274,8 @@ def _next_row(state: LiveState, clock: float) -> Text:
         return line.append(text, style="default")
     if state.proposing is not None:
         detail = f.clean(state.proposing.detail) or "the proposer is thinking"
+        if away := state.away:
+            detail = f"waits to ask {f.clean(away)} again"
         return line.append(f"{detail} {f.duration(clock - state.proposing_at)}", style="default")
     return line.append("-", style="muted")
 

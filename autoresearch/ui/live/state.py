@@ -84,6 +84,13 @@ class LiveState:
         return self.session.usage.cost_usd if self.session else None
 
     @property
+    def away(self) -> str:
+        """The proposer that cannot be had now, as its alert names it in backticks; empty for none."""
+        alerts = self.session.alerts if self.session else ()
+        about = {a.about: a.is_over for a in alerts if a.about.startswith("`")}
+        return next((name for name, is_over in about.items() if not is_over), "")
+
+    @property
     def waiting(self) -> list[Experiment]:
         """Proposed and not yet tried."""
         found = self.session.open if self.session else ()
