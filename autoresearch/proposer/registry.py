@@ -32,7 +32,7 @@ def model_settings(settings: ProposerConfig) -> list[ProposerConfig]:
     another provider has that provider's usual ones.
     """
     provider = settings.model.partition("/")[0]
-    usual = {"api_base": "", "api_key_env": "", "price": []}
+    usual = {"api_base": "", "api_key_env": "", "price_in": -1.0, "price_out": -1.0}
     found = [settings]
     for model in settings.fallback_models:
         others = {} if model.partition("/")[0] == provider else {**usual, "context_tokens": 0}
@@ -105,7 +105,7 @@ KINDS: Mapping[str, Kind] = {
         asks_model=lambda settings: takes_model(settings.command),
         unpriced=lambda settings: (
             settings.command[:1]
-            if not settings.price
+            if settings.price_in < 0
             and settings.command
             and not agent_of(settings.command).cost_option
             else []
@@ -127,7 +127,7 @@ def check_cap(config: Config) -> None:
         raise ConfigError(
             f"what {' and '.join(f'`{name}`' for name in unknown)} costs is not known, so"
             f" `--max-cost {config.session.max_cost:g}` cannot be enforced",
-            hint="set `price = [0.5, 2.0]`, US dollars per million tokens read and written, under `[proposer]` in"
+            hint="set `price_in` and `price_out`, US dollars per million tokens, under `[proposer]` in"
             " autoresearch.toml, or leave `--max-cost` out",
         )
 
