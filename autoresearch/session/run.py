@@ -23,7 +23,6 @@ from autoresearch.util.files import read_file
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
-    from autoresearch.proposer.base import Proposer
     from autoresearch.proposer.prompt import Preview
     from autoresearch.record.record import Record
 
@@ -114,7 +113,7 @@ def run_session(
             lab, record, options, first_counted(record, session), session.wall_seconds
         )
         record.append(event, commit=record.tip())
-        emit(Phase(name="plan", detail=_plan(lab, record, session, options, proposer)))
+        emit(Phase(name="plan", detail=_plan(lab, record, session, options)))
         reach("session_started")
         _look_around(record, options, emit, stop)
         _look_at_program(record, config)
@@ -184,9 +183,7 @@ def run_session(
         return loop.run()
 
 
-def _plan(
-    lab: Lab, record: "Record", session: Session, options: RunOptions, proposer: "Proposer"
-) -> str:
+def _plan(lab: Lab, record: "Record", session: Session, options: RunOptions) -> str:
     """Return what this run will do and cost, as `plan.plan` says it."""
     from datetime import datetime
 
@@ -196,9 +193,8 @@ def _plan(
     first_call = None
     if "llm" in kinds_of(lab.config.proposer) and not session.usage.cost_usd:
         with contextlib.suppress(Exception):  # an estimate that cannot be made ends no night
-            first_call = preview(
-                lab.run_directory, lab.config, record, options.limits, proposer
-            ).most_usd
+            preview = preview_next(lab.run_directory, lab.loaded, record, options.limits)
+            first_call = preview.most_usd
     return plan(
         session,
         lab.config,
@@ -272,32 +268,20 @@ def preview_next(
     run_directory: RunDirectory, loaded: Loaded, record: "Record", limits: Limits
 ) -> "Preview":
     """Return what the proposer would be asked next in a run with these limits; spends and writes nothing."""
-    from autoresearch.proposer.registry import make_proposer
-
-    return preview(run_directory, loaded.config, record, limits, make_proposer(loaded.config))
-
-
-def preview(
-    run_directory: RunDirectory,
-    config: Config,
-    record: "Record",
-    limits: Limits,
-    proposer: "Proposer",
-) -> "Preview":
-    """Return what a proposer would be asked next; spends and writes nothing."""
     from autoresearch.machine.hardware import describe
+    from autoresearch.proposer.registry import make_proposer
     from autoresearch.session.proposals import context_of
 
     program = run_directory.program
     context = context_of(
         record,
-        config,
-        hardware=describe(config.trial.device).to_json(),
+        loaded.config,
+        hardware=describe(loaded.config.trial.device).to_json(),
         program=program.read_text("utf-8", "replace") if program.is_file() else "",
         seconds_left=limits.seconds_left(0.0),
         cost_left=limits.cost_left(record.session().usage.cost_usd or 0.0),
     )
-    return proposer.preview(context)
+    return make_proposer(loaded.config).preview(context)
 
 
 def proposals_ahead(lab: Lab) -> int:
