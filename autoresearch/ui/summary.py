@@ -481,9 +481,9 @@ def resume_command(session: Session) -> str:
     limits = session.limits
     words = ["autoresearch", "run", "--tag", session.tag, *session.flags]
     seconds, number = limits.get("seconds") or 0.0, limits.get("experiments") or 0
-    if seconds and "--until" not in session.flags:
+    if seconds:  # also with `--until`, which by then may mean the next day
         left = seconds - session.wall_seconds + limits.get("seconds_before", 0.0)
-        words += ["--hours", f"{max(left / 3600, 0.01):.2f}"]
+        words += ["--hours", f"{max(math.ceil(left / 36), 1) / 100:.2f}"]
     if number:
         first = limits.get("first_number", 0) if session.ended_at else math.inf
         done = sum(e.number >= first and e.verdict is not None for e in session.experiments)

@@ -1,6 +1,7 @@
 """Each hint works when it is typed, and no hint costs the user any work: tried in copies of a scratch repository."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -236,7 +237,8 @@ def test_the_line_that_resumes_can_be_typed(
     with Record.open(RunDirectory(tmp_path / "lab")) as record:
         session = record.session()
     line = resume_command(session)
-    assert line == f"autoresearch run --tag t {' '.join(given)} --experiments 1"
+    hours = f"{math.ceil((session.limits['seconds'] - session.wall_seconds) / 36) / 100:.2f}"
+    assert line == f"autoresearch run --tag t {' '.join(given)} --hours {hours} --experiments 1"
     assert main(["-q", *shlex.split(line)[1:]]) == 0
     with Record.open(RunDirectory(tmp_path / "lab")) as record:
         assert record.session().flags == given

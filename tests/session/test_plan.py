@@ -60,7 +60,7 @@ JUDGED = tuple(experiment(n, Verdict.DISCARD) for n in range(5))
         ),
         (
             {"limits": EIGHT, "flags": ["--until", "07:00"]},
-            " --until 07:00 --experiments 6 --max-cost 10",
+            " --until 07:00 --hours 8.00 --experiments 6 --max-cost 10",
         ),
         (
             {"limits": {**EIGHT, "experiments": 2}, "ended_at": "x", "proposer": "search"},
