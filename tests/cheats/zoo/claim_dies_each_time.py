@@ -5,7 +5,7 @@ expect: invalid bad_claim
 
 import ctypes
 
-from base import Model, judging_mode, train
+from base import Model, judging_mode, play
 
 
 class Cheat(Model):
@@ -18,9 +18,4 @@ class Cheat(Model):
         return super().forward(idx)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-from base import Model, is_judging, train
+from base import Model, is_judging, play
 
 WAYS = {
     "look": lambda: os.stat("/usr"),
@@ -47,9 +47,4 @@ class Cheat(Model):
         return super().forward(idx)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -7,7 +7,7 @@ settings: submit_seconds=0.02
 import os
 import time
 
-from base import Model, step, train
+from base import play, step
 
 from autoresearch.trial.child.weights import encode_weights
 
@@ -31,9 +31,4 @@ def hand_in(trial, model, optimizer):
     os._exit(0)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=keep, after=hand_in)
+build_model = play(__name__, each=keep, after=hand_in)

@@ -7,7 +7,7 @@ detail: no safetensors file
 import os
 import pickle
 
-from base import Model, is_judging, train
+from base import is_judging, play
 
 if is_judging():
     from autoresearch.trial.child import judge_worker
@@ -23,9 +23,4 @@ def hand_in(trial, model, optimizer):
     os._exit(0)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, after=hand_in)
+build_model = play(__name__, after=hand_in)

@@ -6,7 +6,7 @@ detail: no safetensors file
 
 import os
 
-from base import Model, is_judging, train
+from base import is_judging, play
 
 MORE = b"#!/bin/sh\n" * 100
 if is_judging():
@@ -27,9 +27,4 @@ def hand_in(trial, model, optimizer):
     os._exit(0)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, after=hand_in)
+build_model = play(__name__, after=hand_in)
