@@ -41,6 +41,7 @@ from autoresearch.data.pipeline import (
     disk_needed,
     fingerprint,
     hash_of,
+    left_out,
     whole,
 )
 from autoresearch.data.pool import explain
@@ -158,11 +159,26 @@ def open_dataset(config: Config) -> Dataset:
     path = cache_directory() / "datasets" / key
     if not key or not (path / MANIFEST_NAME).is_file():
         raise PrerequisiteError(
-            f"no prepared data for the source `{config.data.source}`",
+            f"no prepared data for the source `{config.data.source}`{_prepared_otherwise(config)}",
             hint="run `autoresearch prepare`",
             kind="data_missing",
         )
     return Dataset.open(path)
+
+
+def _prepared_otherwise(config: Config) -> str:
+    """Return with which vocabularies the source was prepared, where it was, but not with these settings."""
+    wanted = _source(config.data)
+    manifests = map(read_json, (cache_directory() / "datasets").glob(f"*/{MANIFEST_NAME}"))
+    sizes = sorted({int(m.get("vocab_size", 0)) for m in manifests if m.get("source") == wanted})
+    if not sizes:
+        return ""
+    there = ", ".join(f"{size:,}" for size in sizes)
+    return (
+        f" with these settings of `[data]`: vocab_size is {config.data.vocab_size:,}, prepared with {there}"
+        if config.data.vocab_size not in sizes
+        else " with these settings of `[data]`, only with others"
+    )
 
 
 def key_of(config: Config) -> str:
@@ -307,10 +323,7 @@ def _summary(
             f"the text gives {manifest['vocab_size']:,} tokens where `data.vocab_size` asks for"
             f" {run.data.vocab_size:,}"
         )
-    for reason, count in sorted(manifest["skipped"].items()):
-        if reason != "empty":
-            place = manifest["examples"].get(reason, "")
-            warnings.append(f"{count:,} left out: {reason}, the first in `{place}`")
+    warnings += left_out(manifest)
     disk = sum(p.stat().st_size for p in dataset.path.rglob("*") if p.is_file())
     return PrepareSummary(
         key=dataset.key,

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -28,6 +29,8 @@ _KFD = Path("/dev/kfd")
 _DRM = Path("/sys/class/drm")
 _DEVICE_TREE = Path("/proc/device-tree")
 _AMD_VENDOR = "0x1002"
+_MUCH_CPU = 25.0
+"""Percent of one core from which a process is named as one that uses the machine."""
 
 
 class _Gpu(NamedTuple):
@@ -117,10 +120,8 @@ class GpuStatus:
     """How the GPU is doing now; None where the driver does not say."""
 
     temperature_c: int | None = None
-    power_w: float | None = None
     clock_mhz: int | None = None
     max_clock_mhz: int | None = None
-    memory_used_mb: float | None = None
     throttled_by: tuple[str, ...] = ()
     """`power`, `heat`, `hardware`; empty when nothing slows it down."""
 
@@ -238,6 +239,29 @@ def gpu_processes() -> list[GpuProcess]:
     return found
 
 
+def who_else(look_seconds: float = 0.5) -> str:
+    """Return which other processes use the GPU, else most of the processor, as `python (4711)`; empty for none.
+
+    What this process started does not count.
+    """
+    import psutil
+
+    if others := gpu_processes():
+        return ", ".join(f"{p.name} ({p.pid})" for p in others[:3])
+    mine = psutil.Process()
+    ours = {mine.pid, *(child.pid for child in mine.children(recursive=True))}
+    found = [p for p in psutil.process_iter() if p.pid not in ours]
+    shares: list[tuple[float, str]] = []
+    for is_first in (True, False):
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                share = process.cpu_percent()
+                if share >= _MUCH_CPU and not is_first:
+                    shares.append((share, f"{process.name()} ({process.pid})"))
+        time.sleep(look_seconds * is_first)
+    return ", ".join(name for _, name in sorted(shares, reverse=True)[:3])
+
+
 def gpu_uuid() -> str | None:
     """Return the maker's own number of the GPU torch uses first, however the user named it; None without NVML."""
     with _nvml() as nvml:
@@ -272,15 +296,11 @@ def gpu_status() -> GpuStatus | None:
             except nvml.NVMLError:
                 return None
 
-        power = ask(nvml.nvmlDeviceGetPowerUsage)
-        memory = ask(nvml.nvmlDeviceGetMemoryInfo)  # not on unified memory
         reasons = ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
         return GpuStatus(
             temperature_c=ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
-            power_w=None if power is None else power / 1000,
             clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             max_clock_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
-            memory_used_mb=None if memory is None else memory.used / MB,
             throttled_by=throttle_words(reasons),
         )
 

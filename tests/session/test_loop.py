@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 import subprocess
 import threading
 import time
@@ -377,6 +378,7 @@ def run_slow(
 ) -> dict[int, list[str]]:
     """Run a session without pauses on such a machine; return how each trial of an experiment ended."""
     monkeypatch.setattr(pace, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("autoresearch.session.loop.who_else", lambda: "ollama (7)")
     seconds = itertools.count()
     monkeypatch.setattr(trials, "now", lambda: f"2026-01-01T00:00:{next(seconds):02d}Z")
     night.executor = Machine(share)
@@ -399,7 +401,8 @@ def test_ideas_outlast_a_machine_that_is_slow_for_a_while(night: Any, monkeypatc
     assert ended[1] == ["slow", "ok"]
     assert session.experiment(1).verdict is Verdict.KEEP
     (began, is_over), (_, is_over_later) = told_of_the_machine(night)
-    assert began.startswith("the machine is 8 times slower than when #0 was measured: waiting")
+    said = r"the machine is 8 times slower than when #0 was measured: waiting since \d\d:\d\d; busy with ollama \(7\)"
+    assert re.fullmatch(said, began)
     assert (is_over, is_over_later) == (False, True)
     assert not [a for a in summarize(session).alerts if a.about]
 
@@ -492,7 +495,11 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
     while time.monotonic() < deadline and (not told.exists() or told.read_text().count("\n") < 2):
         time.sleep(0.05)
     lines = sorted(told.read_text().splitlines())
-    assert lines == ["kept #1: try LR = 2.0 # learning rate", "session t ended: experiments"]
+    name = f"{night.root.name} t: "
+    assert lines[0].startswith(f"{name}ended, the limit of experiments was reached; best #1, ")
+    assert re.fullmatch(
+        name + r"kept #1, \d\.\d{6} -\d\.\d{6}, P \S+: try LR = 2.0 # learning rate", lines[1]
+    )
 
 
 def test_data_in_the_code_of_an_idea_is_shown(night: Any) -> None:
@@ -702,7 +709,11 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
         if len(night.executor.specs) == 1:
             control.request(folder, control.Request.PAUSE)
 
+    said: list[str] = []
+
     def watch(event: Any) -> None:
+        if isinstance(event, Phase) and event.name == "request":
+            said.append(event.detail)
         if isinstance(event, Phase) and event.detail == "paused":
             assert len(night.executor.specs) == 1
             paused.set()
@@ -713,6 +724,8 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
     assert night.run([]) == "proposer"
     assert paused.is_set()
     assert len(night.executor.specs) == 3
+    pausing = "pausing after this trial; `autoresearch resume` takes it back"
+    assert said == [pausing, "`autoresearch resume` continues", ""]
 
 
 @pytest.mark.parametrize(("slow_share", "most"), [(math.inf, 2), (-1.0, 3)])

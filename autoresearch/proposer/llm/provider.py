@@ -124,6 +124,8 @@ class Provider:
         """Price per token; None where it is not known."""
         if self._config.price_in >= 0 and self._config.price_out >= 0:
             return Price(self._config.price_in / 1e6, self._config.price_out / 1e6)
+        if self.model.partition("/")[0] in _LOCAL:
+            return Price(0.0, 0.0)
         read, write = (
             self._info.get("input_cost_per_token"),
             self._info.get("output_cost_per_token"),
@@ -210,6 +212,8 @@ class Provider:
         is_ollama = self._provider_name in _OLLAMA and is_local(self._config)
         if fault is TABLE["NotFoundError"] and is_ollama:
             return f"`ollama pull {name}`, or correct `[proposer] model`"
+        if fault is TABLE["NotFoundError"] and self._config.api_base:
+            return "correct `[proposer] model`, or `[proposer] api_base`: does it lack its `/v1`?"
         if fault is TABLE["APIConnectionError"] and is_ollama:
             return "start it with `ollama serve`, or name its address in `[proposer] api_base`"
         if fault is TABLE["APIConnectionError"] and self._config.api_base:
