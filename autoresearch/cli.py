@@ -39,7 +39,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "Start": ("demo", "init", "trust", "prepare", "doctor"),
     "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
     "Look": ("log", "status", "show", "diff", "report"),
-    "Change": ("revert", "export", "push"),
+    "Change": ("revert", "approve", "reject", "export", "push"),
 }
 """Help panel -> verbs; `verb` lives in `autoresearch.commands.<verb>`, see `_MODULES` for the others."""
 
@@ -95,7 +95,7 @@ _MODULES = {
     "try": "try_",
     "trust": "init",
     "status": "log",
-    **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
+    **dict.fromkeys(("stop", "pause", "resume", "note", "approve", "reject"), "steer"),
     **dict.fromkeys(("push", "export"), "share"),
 }
 _FUNCTIONS = {"try": "try_"}

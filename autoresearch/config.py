@@ -202,7 +202,9 @@ class JudgeConfig(_Section):
         2048, "Tokens of context when judging; at most trial.max_seq_len.", ge=16
     )
     eval_tokens: int = setting(
-        20_971_520, "Validation tokens judged, and as many test tokens in a confirmation.", gt=0
+        20_971_520,
+        "Validation tokens judged, and at most as many test tokens, others for each pair of a confirmation.",
+        gt=0,
     )
     batch_rows: int = setting(32, "Rows judged at a time; halved once when memory runs out.", gt=0)
     audit_positions: int = setting(
@@ -212,7 +214,8 @@ class JudgeConfig(_Section):
     )
     suspicious_jump: float = setting(
         0.1,
-        "A claim lower than the incumbent by this share is audited with more positions before it may be kept.",
+        "A gain larger than this share of the score, and than 75 times the noise, is audited with more positions, once"
+        " more on text that no claim saw, and held for you. 1: never.",
         ge=0,
         le=1,
     )

@@ -125,6 +125,14 @@ class Abandoned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approved(Event):
+    """The user released a keep that was held; it gets another verdict."""
+
+    type: ClassVar[str] = "approved"
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirmed(Event):
     """Fields of `types.Confirmation`."""
 

@@ -17,6 +17,8 @@ class Verdict(StrEnum):
     DISCARD = "discard"
     CRASH = "crash"
     INVALID = "invalid"
+    HELD = "held"
+    """It would be kept, and waits for the user's word: shown as `keep (held)`; the branch stays as it is."""
 
 
 class Reason(StrEnum):
@@ -41,6 +43,10 @@ class Reason(StrEnum):
     MEMORY = "memory", "{chance}, but its memory must be worth {memory:.6f}"
     NO_GAIN = "no_gain", "{chance}"
     WORSE = "worse", "{chance}"
+    IMPLAUSIBLE = "implausible", "it takes off more than ideas do, so it is held for you; {unseen}"
+    """Of a keep that is held."""
+    REJECTED = "rejected", "rejected by the user"
+    """Of a keep that was held."""
     NO_SCORE = "no_score"
     SLOW = "slow"
     """Its training was ended for its speed: recorded as a crash, shown as `stopped: too slow`."""
@@ -66,6 +72,8 @@ def said(verdict: str, reason: str) -> str:
     """Return verdict and reason in words; the ordinary reasons of a discard are left out."""
     if verdict == Verdict.KEEP:
         return "keep simpler" if reason == Reason.SIMPLER else "keep"
+    if verdict == Verdict.HELD:
+        return "keep (held)"
     if verdict == Verdict.CRASH and reason == Reason.SLOW:
         return "stopped: too slow"
     return verdict if reason in _ORDINARY else f"{verdict} {reason}"
@@ -96,6 +104,8 @@ class Purpose(StrEnum):
     """An idea for the first time; audited where it could be kept, and by chance."""
     RETEST = "retest"
     """An idea in doubt on another seed."""
+    ALARM = "alarm"
+    """An idea that takes off more than ideas do: on another seed, and audited on text that no claim saw too."""
     BASELINE = "baseline"
     """The code at the tip while no proposer wrote any of it: judging may use what it compiled."""
     INCUMBENT = "incumbent"
@@ -226,8 +236,10 @@ class TrialSpec:
     purpose: Purpose = Purpose.CANDIDATE
     audit_below: float | None = None
     """Audit when the claimed bits per byte are below this; None: always."""
-    suspicious_below: float | None = None
-    """Below this the audit uses more positions."""
+    incumbent_bpb: float | None = None
+    """Score of the incumbent, from which an implausible claim is told; None: not known."""
+    part: int = 0
+    """Of the test split: which rows are judged; another number, other rows, as far as there are any."""
     noise_bpb: float | None = None
     """Noise of the session: the audit is sized to catch leaks worth twice this; None: not known."""
     number: int = 0
@@ -414,6 +426,8 @@ class Experiment(Candidate):
     """Sha of the proposal's journal commit (prompt.md, reply.md)."""
     reverted_by: str = ""
     """Sha of the commit that undid it; empty if it stands."""
+    is_approved: bool = False
+    """The user released it after it was held."""
 
     @property
     def is_foreign(self) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from autoresearch.util import host
+
 # The same examples on every machine, however slow it is; `nox -s slow` looks for new ones.
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None, max_examples=1000)
@@ -19,7 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point HOME, the caches and git's configuration at an empty folder; drop every key."""
+    """Point HOME, the caches and git's configuration at an empty folder; drop every key; leave the kernel's caches."""
+    monkeypatch.setattr(host, "forget_caches", lambda **_: None)
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         if name.startswith(("AUTORESEARCH_", "GIT_", "XDG_")) or name.endswith("_API_KEY"):

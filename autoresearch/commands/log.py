@@ -29,7 +29,7 @@ def log(
         list[str] | None,
         option(
             "--verdict NAME",
-            "keep, discard, crash or invalid; repeatable.",
+            "keep, held, discard, crash or invalid; repeatable.",
             autocompletion=complete_verdict,
         ),
     ] = None,

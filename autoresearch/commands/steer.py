@@ -1,14 +1,16 @@
-"""`autoresearch stop`, `pause`, `resume` and `note`: requests to the session that runs in another terminal."""
+"""`stop`, `pause`, `resume`, `note`, `approve` and `reject`: what the user tells a session, running or not."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoresearch.commands import State, TagOption, argument, option, state
+from autoresearch.commands import State, TagOption, argument, experiment_argument, option, state
 
 if TYPE_CHECKING:
     from autoresearch.paths import RunDirectory
+    from autoresearch.record.record import Record
+    from autoresearch.types import Experiment
     from autoresearch.util.locks import Holder
 
 _LOOK_SECONDS = 0.2
@@ -172,3 +174,69 @@ def note(
         unread = "but `search`, which proposes, reads no notes; an agent does: `--proposer claude`"
         reads = f": {reader}" if is_read else f", {unread}"
         mode.say(f"noted in session `{record.tag}`{reads}")
+
+
+def approve(
+    ctx: typer.Context,
+    name: Annotated[str, experiment_argument()],
+    tag: TagOption = None,
+) -> None:
+    """Keep an experiment that is held.
+
+    Where the branch has moved since it was measured, the session carries it over and measures it there first.
+    """
+    from autoresearch.commands._common import open_record
+
+    mode = state(ctx).mode
+    with open_record(tag) as record:
+        number = _held(record, name).number
+        commit = record.approve(number)
+        branch, is_given = record.branch, record.worktree.given() == commit
+    if mode.is_json:
+        mode.json({"number": number, "commit": commit or None, "branch": branch})
+    elif not commit:
+        mode.say(f"#{number} is approved: `autoresearch run` measures it on the present {branch}")
+    else:
+        mode.say(f"{commit[:7]} #{number} is kept on {branch}")
+        if not is_given:
+            mode.warn("the working tree was left as it is: it is not on the branch or holds edits")
+
+
+def reject(
+    ctx: typer.Context,
+    name: Annotated[str, experiment_argument()],
+    tag: TagOption = None,
+) -> None:
+    """Discard an experiment that is held."""
+    from dataclasses import replace
+
+    from autoresearch.commands._common import open_record
+    from autoresearch.types import Reason, Verdict
+
+    mode = state(ctx).mode
+    with open_record(tag) as record:
+        held = _held(record, name)
+        number, decision = held.number, held.decision
+        if decision is not None:
+            why = f"{decision.explanation}; {Reason.REJECTED.text}"
+            decision = replace(decision, action="discard", explanation=why)
+        record.judge(number, Verdict.DISCARD, Reason.REJECTED, decision, held.setup)
+    if mode.is_json:
+        mode.json({"number": number, "commit": None, "branch": record.branch})
+    else:
+        mode.say(f"#{number} is rejected: it stays off {record.branch}")
+
+
+def _held(record: "Record", name: str) -> "Experiment":
+    from autoresearch.errors import UsageError
+    from autoresearch.types import Verdict
+
+    record.check_fetched()
+    experiment = record.resolve(name)
+    if experiment.verdict is not Verdict.HELD:
+        raise UsageError(
+            f"experiment {experiment.number} is not held ({experiment.verdict or experiment.state})",
+            hint="those that are stand under `needs you`: `autoresearch log`; an experiment on the branch"
+            " is undone with `autoresearch revert`",
+        )
+    return experiment

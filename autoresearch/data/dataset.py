@@ -30,6 +30,8 @@ MANIFEST_NAME = "manifest.json"
 DAMAGED_NAME = "damaged.json"
 """Written by `prepare --check`; a dataset that has it is not opened."""
 TOKENIZER_NAME = "tokenizer.tiktoken"
+SPARE = 16
+"""Rows made of a held-out split, in times those of one judging: the others are text that no claim saw yet."""
 FORMAT = 1
 """Version of the layout and of the manifest; part of every key. Another set of `FIELDS` is another version."""
 FIELDS = (

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autoresearch.config import Config, DataConfig
 from autoresearch.data import sources
-from autoresearch.data.dataset import DAMAGED_NAME, FORMAT, MANIFEST_NAME, TOKENIZER_NAME, Dataset
+from autoresearch.data.dataset import (
+    DAMAGED_NAME,
+    FORMAT,
+    MANIFEST_NAME,
+    SPARE,
+    TOKENIZER_NAME,
+    Dataset,
+)
 from autoresearch.data.formats import FORMATS
 from autoresearch.data.pipeline import (
     OnProgress,
@@ -293,10 +300,10 @@ def _eval_rows(run: Run, dataset: Dataset) -> dict[str, int]:
     found: dict[str, int] = {}
     splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     for split in splits:
-        rows = dataset.eval_rows(split, judge.context, judge.eval_tokens)
-        found[split] = len(rows)
-        advance(1)
+        rows = dataset.eval_rows(split, judge.context, SPARE * judge.eval_tokens)
         wanted = max(1, judge.eval_tokens // judge.context)
+        found[split] = min(wanted, len(rows))
+        advance(1)
         if len(rows) < wanted:
             run.warnings.append(
                 f"{split} has {len(rows) * judge.context:,} tokens for judging where"

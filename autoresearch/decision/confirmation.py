@@ -19,14 +19,14 @@ MIN_PAIRS = 2
 """Pairs of trials without which there is no interval."""
 
 
-def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> list[int]:
-    """Return the first `count` seeds of the confirmations' stream that are not among `used`."""
-    found: list[int] = []
+def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> dict[int, int]:
+    """Return the first `count` seeds of the confirmations' stream not among `used`, with their places in it."""
+    found: dict[int, int] = {}
     index = 0
     while len(found) < count:
         seed = confirm_seed(session_seed, index)
         if seed not in used:
-            found.append(seed)
+            found[seed] = index
         index += 1
     return found
 

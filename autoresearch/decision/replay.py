@@ -31,7 +31,7 @@ from autoresearch.decision.scores import (
     setup_of,
     split_at_verdict,
 )
-from autoresearch.types import Experiment, Session, State, Trial, TrialResult, Verdict
+from autoresearch.types import Experiment, Reason, Session, State, Trial, TrialResult, Verdict
 
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""
@@ -127,6 +127,7 @@ def _history(
         is_judged = experiment.state is State.JUDGED or is_measured_tip(experiment)
         is_scored = experiment.verdict in (None, Verdict.KEEP, Verdict.DISCARD)
         trials = good_trials(experiment, setup)
+        is_scored = is_scored and experiment.reason != Reason.REJECTED  # it may be no true score
         if experiment.number != without and is_judged and is_scored and trials:
             steps.append((experiment, trials))
     steps = _as_judged(steps)
@@ -139,9 +140,15 @@ def _as_judged(
 ) -> list[tuple[Experiment, list[Trial]]]:
     """Put steps in the order of their verdicts: by number, but none before the one it was made from.
 
-    A tip that moved while proposals waited is measured first, under a higher number than theirs. The
-    clock is not asked: it may be set back.
+    A tip that moved while proposals waited is measured first, under a higher number than theirs, and a keep that
+    was held came after all that was tried on the same parent. The clock is not asked: it may be set back.
     """
+    last = {experiment.parent: experiment.number for experiment, _ in steps}
+
+    def place(step: tuple[Experiment, list[Trial]]) -> tuple[int, bool]:
+        number, was_held = step[0].number, step[0].is_approved
+        return max(number, last[step[0].parent]) if was_held else number, was_held
+
     to_come = {experiment.commit for experiment, _ in steps}
     held: dict[str, list[tuple[Experiment, list[Trial]]]] = {}
     ordered = []
@@ -152,7 +159,7 @@ def _as_judged(
         for follower in held.pop(step[0].commit, ()):
             take(follower)
 
-    for step in sorted(steps, key=lambda s: s[0].number):
+    for step in sorted(steps, key=place):
         parent = step[0].parent
         if parent in to_come and parent != step[0].commit:
             held.setdefault(parent, []).append(step)

@@ -7,19 +7,26 @@ surely better. What they cost and find is measured by `bench/keep_rule.py`, see 
 Pure: no clock, no disk, no randomness.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoresearch.config import DecisionConfig
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
 from autoresearch.decision.replay import Fold, estimate_of, read
-from autoresearch.decision.scores import good_results, scores_of, setup_of, trial_seed
+from autoresearch.decision.scores import (
+    good_results,
+    implausible_gain,
+    scores_of,
+    setup_of,
+    trial_seed,
+)
 from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
     Decision,
     Experiment,
     Outcome,
+    Purpose,
     Reason,
     Session,
     State,
@@ -137,6 +144,33 @@ def decide(
             session, {**fold.estimates, candidate.number: mine}, judging=candidate.number
         ),
     )
+
+
+def is_implausible(decision: Decision, incumbent: Experiment, setup: str, jump: float) -> bool:
+    """Whether a candidate takes off more than ideas do; `jump` is `[judge] suspicious_jump`."""
+    level = incumbent.bpb_under(setup)
+    if level is None or decision.delta is None:
+        return False
+    return -decision.delta > implausible_gain(level, decision.noise, jump)
+
+
+def alarm_of(candidate: Experiment, setup: str) -> TrialResult | None:
+    """Return its trial that was audited on text that no claim saw, as far as there is such text."""
+    found = [t for t in candidate.trials if t.purpose == Purpose.ALARM and t.counts(setup)]
+    return found[-1].result if found else None
+
+
+def held(decision: Decision, alarm: TrialResult) -> Decision:
+    """Return the decision with why the keep is held."""
+    figures = alarm.extra
+    unseen = "no text is left that no claim saw"
+    if figures.get("num_unseen"):
+        unseen = (
+            f"on {figures['num_unseen']} rows that no claim saw it scores"
+            f" {figures['unseen_bpb']:.4f} +- {figures['unseen_se']:.4f}"
+        )
+    why = Reason.IMPLAUSIBLE.text.format(unseen=unseen)
+    return replace(decision, explanation=f"{decision.explanation}; {why}")
 
 
 def _rule(

@@ -39,6 +39,15 @@ def comparable(a: Experiment, b: Experiment, session: Session) -> tuple[float, f
     return None
 
 
+MOST_GAIN = 75.0
+"""In units of the noise: of the ideas that help, the prior before a session has one in 10,000 gain more."""
+
+
+def implausible_gain(level: float, noise: float | None, jump: float) -> float:
+    """Return the largest plausible gain of one idea on a score of `level`: `jump` is `[judge] suspicious_jump`."""
+    return max(jump * abs(level), MOST_GAIN * (noise or 0.0))
+
+
 def is_tip_known(session: Session) -> bool:
     """Whether the code at the tip of the branch has a score, as far as the journal knows the tip."""
     return not session.tip or any(

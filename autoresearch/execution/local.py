@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from autoresearch.config import Config
-from autoresearch.data.dataset import Dataset
+from autoresearch.data.dataset import SPARE, Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.errors import WorkError
 from autoresearch.events import Progress
 from autoresearch.judge.audit import TOLERANCE
 from autoresearch.judge.process import JudgeProcess, Work
-from autoresearch.judge.run import Judged, judge_weights
+from autoresearch.judge.run import SUSPICIOUS_FACTOR, Judged, judge_weights
 from autoresearch.judge.score import NoScoreError, Text
 from autoresearch.paths import weights_file
 from autoresearch.sandbox import Sandbox
@@ -38,6 +38,7 @@ from autoresearch.types import (
     TrialResult,
     TrialSpec,
 )
+from autoresearch.util import host
 from autoresearch.util.files import make_folder, write_file
 from autoresearch.util.killpoints import reach
 
@@ -110,7 +111,8 @@ class LocalExecutor:
         self._sandbox = sandbox
         self._scratch = scratch
         self._log_directory = log_directory
-        self._texts: dict[Split, Text] = {}
+        self._all_rows: dict[Split, np.ndarray] = {}
+        self._texts: dict[Split, tuple[int, Text]] = {}
         self._packer: Packer | None = None
         self._judged: set[int] = set()
 
@@ -127,6 +129,7 @@ class LocalExecutor:
             AutoresearchError: the lab itself cannot work (disk full, no memory file).
         """
         stop = stop or threading.Event()
+        host.forget_caches()  # names that an earlier trial looked up
         began_at, slept = time.monotonic(), suspended_seconds()
         trained, early = self._train(spec, on_progress, stop)
         with early or contextlib.nullcontext():
@@ -302,6 +305,7 @@ class LocalExecutor:
             self._work(spec, stop),
             weights=memoryview(trained.weights),
             device=trained.device,
+            unseen=self._unseen() if spec.purpose is Purpose.ALARM else None,
             on_phase=tell,
             on_end=ends.append,
         )
@@ -316,13 +320,15 @@ class LocalExecutor:
         else:
             score = judged.score
             self._learn(spec, judged)
+            _, _, is_seen = self._judged_rows(spec.split, spec.part)
+            seen = {"is_text_seen": True} if is_seen else {}
             fields = {
                 "outcome": Outcome.OK,
                 "bpb": score.bpb,
                 "claimed_bpb": score.claimed_bpb,
                 "audit_se": score.audit_se,
                 "num_audited": score.num_audited,
-                "extra": {**self._extra(trained), **judged.extra},
+                "extra": {**self._extra(trained), **judged.extra, **seen},
             }
         finally:
             work.weights.release()
@@ -348,7 +354,7 @@ class LocalExecutor:
         if self._reference is None and self._cache is not None:
             with contextlib.suppress(OSError, ValueError):
                 found = np.load(self._cache / _REFERENCE_NAME, allow_pickle=False)
-                if found.shape == self._text(split).num_bytes.shape:
+                if found.shape == self._text(split, 0).num_bytes.shape:
                     self._reference = found
         return self._reference
 
@@ -363,7 +369,7 @@ class LocalExecutor:
             weights=memoryview(b""),
             device="cpu",
             vocab_size=self._dataset.vocab_size,
-            text=self._text(spec.split),
+            text=self._text(spec.split, spec.part),
             training=self._training_rows,
             tolerance=max(TOLERANCE, self.calibration.tolerance or 0.0),
             is_calibrating=spec.purpose.is_of_tip and self.calibration.tolerance is None,
@@ -383,13 +389,47 @@ class LocalExecutor:
     def _file(self) -> str:
         return self._config.task.editable[0]
 
-    def _text(self, split: Split) -> Text:
+    def _text(self, split: Split, part: int) -> Text:
         """Return the rows of a split that are judged; kept between trials."""
-        if split not in self._texts:
+        known = self._texts.get(split)
+        if known is None or known[0] != part:
+            first, num, _ = self._judged_rows(split, part)
+            known = part, self._make_text(self._rows(split)[first : first + num])
+            self._texts[split] = known
+        return known[1]
+
+    def _unseen(self) -> Text:
+        """Return rows of validation that no claim is shown, drawn again each time."""
+        _, num, _ = self._judged_rows("validation", 0)
+        rest = self._rows("validation")[num:]
+        most = SUSPICIOUS_FACTOR * self._config.judge.audit_positions
+        chosen = np.random.default_rng().permutation(len(rest))[:most]
+        return self._make_text(rest[np.sort(chosen)])
+
+    def _make_text(self, rows: np.ndarray) -> Text:
+        return Text.make(np.asarray(rows), self._dataset.token_bytes)
+
+    def _rows(self, split: Split) -> np.ndarray:
+        """Return the rows of a split, memory-mapped; the first of them are judged first."""
+        if split not in self._all_rows:
             settings = self._config.judge
-            rows = self._dataset.eval_rows(split, settings.context, settings.eval_tokens)
-            self._texts[split] = Text.make(np.asarray(rows), self._dataset.token_bytes)
-        return self._texts[split]
+            num_tokens = SPARE * settings.eval_tokens
+            self._all_rows[split] = self._dataset.eval_rows(split, settings.context, num_tokens)
+        return self._all_rows[split]
+
+    def _judged_rows(self, split: Split, part: int) -> tuple[int, int, bool]:
+        """Return the first row that is judged, how many are, and whether they were with another part already.
+
+        Of the test split a part is what `[judge] eval_tokens` asks for, or less, so that the pairs of a confirmation
+        have a part each. Where all are used up, the first is judged again.
+        """
+        settings, total = self._config.judge, len(self._rows(split))
+        num = min(max(1, settings.eval_tokens // settings.context), total)
+        if split == "test":
+            share = total // max(1, self._config.session.confirm_trials)
+            num = min(num, max(share, min(settings.batch_rows, total)))
+        num_parts = total // num
+        return part % num_parts * num, num, part >= num_parts
 
     def _training_rows(self, count: int) -> np.ndarray:
         """Return int32 (count, context + 1) fresh rows of training text."""

@@ -72,6 +72,7 @@ class Work:
         is_calibrating: Whether the tolerance is measured on these weights, by a second claim.
         noise_nats: Standard deviation of honest audited minus claimed, as far as it is known.
         reference: float16 (num_rows, context), nats of each target as the baseline claimed them.
+        unseen: Rows that no claim is ever shown; None: not asked for.
         caches: Compile caches the processes may read; none that a candidate wrote.
         on_phase: Called with `claim` and `audit`.
         on_end: Called with how a process ended that was not asked to. Never for the proposer: a model that has seen
@@ -93,6 +94,7 @@ class Work:
     is_calibrating: bool = False
     noise_nats: float = 0.0
     reference: np.ndarray | None = None
+    unseen: Text | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     caches: tuple[Path, ...] = ()
     on_phase: Callable[[str], None] = lambda _: None
@@ -137,6 +139,11 @@ class JudgeProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def has_seal(self) -> bool:
+        """Whether it is sealed before it is shown rows."""
+        return self._child.has_seal
 
     def give(self, work: Work) -> None:
         """Tell one that was started before there were weights what it is to judge."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from autoresearch.decision.scores import implausible_gain
 from autoresearch.judge import audit
 from autoresearch.judge import score as judge
 from autoresearch.judge.process import (
@@ -19,10 +20,14 @@ from autoresearch.judge.process import (
     Work,
 )
 from autoresearch.judge.score import Positions, Score, Text
+from autoresearch.util import host
 from autoresearch.util.killpoints import reach
 
 _T = TypeVar("_T")
-_SUSPICIOUS_FACTOR = 4
+SUSPICIOUS_FACTOR = 4
+"""An implausible claim is audited at so many times the fewest positions."""
+MIN_UNSEEN = 32
+"""Rows that no claim saw without which they tell nothing."""
 _CALIBRATION_BATCHES = 8
 # The calibrated tolerance: so many times the largest difference between two claims of the same weights, and never
 # more than what a wrong baseline could hide a leak behind.
@@ -64,6 +69,8 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
         early = stack.enter_context(JudgeProcess(work, "audit"))
         rows = min(work.config.judge.batch_rows, len(work.text.rows))
         log_p, batch_rows = _claim(work, rows, claim_process)
+        if not early.has_seal:
+            host.forget_caches(pages=True)  # what the claim may have left for the audit
         judge.check_claim(log_p, work.text)
         claimed = judge.claimed_score(log_p, work.text)
         reach("claimed")
@@ -87,6 +94,8 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
         extra["tolerance"] = work.tolerance
         extra["mean_difference"] = score.mean_difference
         extra["max_difference"] = score.max_difference
+        if work.unseen is not None:
+            extra.update(_audit_unseen(work, work.unseen, score, batch_rows))
         return Judged(score, extra, log_p)
 
 
@@ -182,6 +191,19 @@ def _audit(
     }
 
 
+def _audit_unseen(work: Work, text: Text, score: Score, batch_rows: int) -> dict[str, Any]:
+    """Audit rows that no claim was shown: what a claim could note is of no use there, nor is a text known by heart."""
+    positions = judge.draw_positions(text, len(text.rows))
+    num = len(positions.rows)
+    if num < MIN_UNSEEN:
+        return {"num_unseen": 0}
+    nll = _ask_audit(replace(work, text=text), positions, batch_rows, None)
+    bpb, se = judge.sampled_score(nll, text, positions)
+    if work.spec.incumbent_bpb is not None:
+        judge.check_unseen(score.bpb, work.spec.incumbent_bpb, bpb, se, num)
+    return {"num_unseen": num, "unseen_bpb": bpb, "unseen_se": se}
+
+
 def _plan(
     work: Work, claimed: Score, gains: np.ndarray, reference: np.ndarray
 ) -> tuple[audit.Plan, audit.Spread, float | None]:
@@ -198,9 +220,9 @@ def _plan(
         leak_nats=leak,
     )
     minimum = work.config.judge.audit_positions
-    suspicious = work.spec.suspicious_below
-    if suspicious is not None and claimed.claimed_bpb < suspicious:
-        minimum *= _SUSPICIOUS_FACTOR
+    level, jump = work.spec.incumbent_bpb, work.config.judge.suspicious_jump
+    if level is not None and level - claimed.claimed_bpb > implausible_gain(level, noise, jump):
+        minimum *= SUSPICIOUS_FACTOR
     return audit.plan(len(work.text.rows), minimum, spread, leak), spread, leak
 
 

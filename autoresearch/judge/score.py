@@ -30,6 +30,9 @@ BIAS_SIGNIFICANCE = 1e-6
 MIN_BIAS = 2e-4
 """Nats a token; about 0.00007 bpb, a tenth of what noise usually is."""
 
+UNSEEN_DEVIATIONS = 4.0
+"""Standard errors by which a score on unseen text must fall short; pieces of one document are not independent."""
+
 
 class NoScoreError(Exception):
     """Judging gave no score.
@@ -51,7 +54,7 @@ class InvalidClaimError(NoScoreError):
     """The trial broke the rules of judging.
 
     Args:
-        reason: `bad_claim`, `claim_mismatch`, `biased_claim`.
+        reason: `bad_claim`, `claim_mismatch`, `biased_claim`, `unseen_text`.
         detail: One sentence with its size.
     """
 
@@ -285,6 +288,29 @@ def audited_score(log_p: np.ndarray, d: np.ndarray, text: Text, positions: Posit
         mean_difference=float(weighted.mean()),
         max_difference=float(np.abs(d).max()),
     )
+
+
+def sampled_score(nll: np.ndarray, text: Text, positions: Positions) -> tuple[float, float]:
+    """Return bits per byte as the nats (K,) of positions alone tell it, and its standard error."""
+    num_bytes = text.num_bytes[positions.rows, positions.columns] * positions.weights
+    nats = nll * positions.weights
+    ratio = nats.sum() / num_bytes.sum()
+    spread = np.std(nats - ratio * num_bytes, ddof=1) * math.sqrt(len(nll)) / num_bytes.sum()
+    return float(ratio) / math.log(2), float(spread) / math.log(2)
+
+
+def check_unseen(bpb: float, incumbent_bpb: float, unseen_bpb: float, se: float, num: int) -> None:
+    """Judge what a model scores on rows that no claim saw.
+
+    Raises:
+        InvalidClaimError: it is nearer to the incumbent's score than to its own, by `UNSEEN_DEVIATIONS`.
+    """
+    if unseen_bpb - UNSEEN_DEVIATIONS * se > (bpb + incumbent_bpb) / 2:
+        raise InvalidClaimError(
+            "unseen_text",
+            f"on {num} rows that no claim saw it scores {unseen_bpb:.4f} bits per byte (standard error {se:.2g}),"
+            f" not {bpb:.4f}: it knows the rows that are judged",
+        )
 
 
 @functools.cache

@@ -321,6 +321,7 @@ LEAKS = {
     "claim_mismatch": "the output changes with text it must not depend on: the model looks ahead, mixes rows, or is no"
     " pure function of its input",
     "biased_claim": "the model sees what it should not, or its probabilities do not sum to one",
+    "unseen_text": "what it gains on the text that is judged is not there on other text of the same source",
 }
 """What the prompt says about an audit that found something, by reason; the figures are shown to the user only."""
 

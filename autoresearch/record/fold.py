@@ -64,7 +64,7 @@ class _Draft:
         return self.built
 
 
-FOLD_VERSION = 5
+FOLD_VERSION = 6
 """Grows when the stored form of a fold changes; an index of another version is not used."""
 
 
@@ -248,7 +248,7 @@ class Fold:
         }
         before = self._experiments.get(number)
         if before is not None:  # proposed again: asked for and paid once
-            kept = ("started_at", "event", "note")
+            kept = ("started_at", "event", "note", "is_approved")
             fields |= {name: before.fields[name] for name in kept if name in before.fields}
         # Its trials so far stay in the journal: of another parent's code, or of a baseline that did not run.
         self._experiments[number] = _Draft(fields, [])
@@ -292,7 +292,14 @@ class Fold:
             draft.fields["reverted_by"] = event["displaced_by"]
         if verdict is Verdict.KEEP and event.get("commit"):
             draft.fields["commit"] = self._tip = event["commit"]
-            self._best = int(event["number"])
+            self._best = number = int(event["number"])
+            # The last one kept stands last, also where it was held for a while.
+            self._experiments[number] = self._experiments.pop(number)
+
+    def _on_approved(self, _: str, event: dict[str, Any]) -> None:
+        fields = self._draft(event).fields
+        fields |= {"state": State.RUNNING.value, "is_approved": True}
+        fields.pop("verdict", None)
 
     def _on_abandoned(self, _: str, event: dict[str, Any]) -> None:
         self._draft(event).fields |= {
@@ -319,7 +326,7 @@ class Fold:
             if draft.fields.get("verdict") == Verdict.KEEP.value
             and not draft.fields.get("reverted_by")
         ]
-        self._best = max(standing, default=0)
+        self._best = standing[-1] if standing else 0
 
     def _on_tip_moved(self, _: str, event: dict[str, Any]) -> None:
         self._tip = event["after"]

@@ -17,7 +17,16 @@ from typing import Any, Self, cast
 
 from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
-from autoresearch.events import Alerted, Event, Proposed, TipMoved, TrialJudged, VerdictGiven, now
+from autoresearch.events import (
+    Alerted,
+    Approved,
+    Event,
+    Proposed,
+    TipMoved,
+    TrialJudged,
+    VerdictGiven,
+    now,
+)
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.edits import identity
 from autoresearch.record.branches import begin_branch, choose_tag, resolve
@@ -32,7 +41,7 @@ from autoresearch.record.fold import (
     result_to_json,
 )
 from autoresearch.record.git import AUTHOR, RefUpdate, Repository
-from autoresearch.record.git_command import RefMovedError
+from autoresearch.record.git_command import RefLockedError, RefMovedError
 from autoresearch.record.journal import Journal
 from autoresearch.record.refs import FETCH, branch_name, branch_ref
 from autoresearch.record.worktree import WorkTree
@@ -418,6 +427,25 @@ class Record(contextlib.AbstractContextManager["Record"]):
                 except RefMovedError:
                     branch = self.branch_tip()
             return self._displaced(event, candidate, branch or "deleted")
+
+    def approve(self, number: int) -> str:
+        """Release a keep that is held: on the branch now where that has not moved, else the next thing a run measures.
+
+        Returns:
+            The new tip; `""` where the idea has to be measured on the present one first.
+        """
+        with self.writing():
+            session = self.session()
+            held = session.experiment(number)
+            is_measured = session.setup is not None and held.setup == session.setup.key
+            decision = held.decision
+            self.append(Approved(number=number))
+            if held.parent != self.branch_tip() or not is_measured or decision is None:
+                return ""
+            commit = self.judge(number, Verdict.KEEP, decision.reason, decision, held.setup)
+        with contextlib.suppress(RefLockedError):  # the next run gives the files
+            self.update_worktree(commit)
+        return commit
 
     def _displaced(self, event: VerdictGiven, candidate: str, branch: str) -> str:
         self.append(replace(event, reason="branch_moved", displaced_by=branch), commit=candidate)

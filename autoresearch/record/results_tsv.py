@@ -73,8 +73,9 @@ def to_tsv(session: Session) -> str:
             continue
         bpb = experiment.val_bpb
         memory = experiment.peak_memory_mb or 0.0
-        status = "crash" if experiment.verdict is Verdict.INVALID else str(experiment.verdict)
-        is_scored = bpb is not None and experiment.verdict in (Verdict.KEEP, Verdict.DISCARD)
+        words = {Verdict.INVALID: "crash", Verdict.HELD: "discard"}  # of the original: no others
+        status = words.get(experiment.verdict, str(experiment.verdict))
+        is_scored = bpb is not None and status in ("keep", "discard")
         rows.append(
             "\t".join(
                 (

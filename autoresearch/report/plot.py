@@ -162,8 +162,13 @@ def _draw_points(axes: "Axes", shown: Sequence[Place], palette: Palette) -> dict
     groups: list[tuple[str, list[Place], dict[str, Any]]] = [
         (
             "discarded",
-            [p for p in shown if p.experiment.verdict is not Verdict.KEEP],
+            [p for p in shown if p.experiment.verdict not in (Verdict.KEEP, Verdict.HELD)],
             {"color": palette.discard, "s": 14, "alpha": 0.55, "linewidths": 0},
+        ),
+        (
+            "held for you",
+            [p for p in shown if p.experiment.verdict is Verdict.HELD],
+            {"color": palette.doubtful, "s": 34, "marker": "^", "zorder": 4},
         ),
         (
             "kept",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
-from autoresearch.types import MB, WEIGHTS_LOST, Experiment, Session
+from autoresearch.types import MB, WEIGHTS_LOST, Experiment, Session, Verdict
 from autoresearch.util.files import make_folder
 
 MAX_LOGS_BYTES, MAX_WEIGHTS_BYTES = 500 * MB, 20_000 * MB
@@ -77,10 +77,12 @@ def drop_weights(run_directory: RunDirectory, session: Session, policy: str) -> 
         policy: `none`, `best` or `kept`.
     """
     wanted: set[int] = set()
+    # What is held may be the best once it is approved.
+    held = {e.number for e in session.experiments if e.verdict is Verdict.HELD}
     if policy == "best":
-        wanted = {session.best}
+        wanted = {session.best, *held}
     elif policy == "kept":
-        wanted = {session.best, *(e.number for e in session.kept)}
+        wanted = {session.best, *held, *(e.number for e in session.kept)}
     for path in _files(run_directory.weights / session.tag):
         if _number(path) not in wanted:
             with contextlib.suppress(OSError):

@@ -63,6 +63,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "epoll_wait": (232, None),
     "exit": (60, 93),
     "exit_group": (231, 94),
+    "fadvise64": (221, 223),
     "fanotify_init": (300, 262),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -398,6 +399,8 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
         no = _give(_refuse(errno.EPERM))
         blocks.append((name, [_argument(0), (_JEQ, len(no), 0, one), *no, *whose]))
     blocks.append(("prctl", _if_equal(0, (_PR_SET_PDEATHSIG,), _PRETEND)))
+    # It would wipe pages of a file from memory, on which notes for a later trial could be written again and again.
+    blocks.append(("fadvise64", _give(_PRETEND)))
     # As where the user has no watch left, which programs expect.
     blocks += [(name, _give(_refuse(errno.EMFILE))) for name in ("inotify_init", "inotify_init1")]
     # "Now" may be set on any file that may be written, /dev/null too: refused, so that who makes sure that a file

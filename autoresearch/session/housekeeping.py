@@ -59,6 +59,8 @@ class Upkeep:
             self._start_push()
         if experiment.verdict is Verdict.KEEP and experiment.commit != experiment.parent:
             self.tell("keep", kept(experiment))
+        elif experiment.verdict is Verdict.HELD:
+            self.tell("held", f"#{number} is held for you: {experiment.description}")
 
     def tell(self, event: Event, what: str) -> None:
         """Run the user's `notify` command, if there is one; never waits for it."""
@@ -116,7 +118,7 @@ class Upkeep:
             self._record.alert(
                 f"the weights of experiment {experiment.number} are lost: {lost}", hint
             )
-        if there and policy != "none" and experiment.verdict is Verdict.KEEP:
+        if there and policy != "none" and experiment.verdict in (Verdict.KEEP, Verdict.HELD):
             keep_weights(where, tag, experiment.number, there.pop())
         # Nothing else waits: the rest is of an incumbent run again, or of a lab that was killed.
         for path in weights_file(where.trials, label_of(experiment, tag)).parent.glob(

@@ -30,6 +30,7 @@ from autoresearch.types import (
     Outcome,
     Proposal,
     Purpose,
+    Reason,
     Session,
     TrialResult,
     Verdict,
@@ -193,6 +194,16 @@ class Loop:
             if decision.action == "retest" or (decision.action == "keep" and not is_audited):
                 self._trials.run(experiment, Purpose.RETEST)
                 continue
+            key, jump = self._parts.setup.key, self._config.judge.suspicious_jump
+            is_kept = decision.action == "keep" and not experiment.is_approved
+            if is_kept and rule.is_implausible(decision, incumbent, key, jump):
+                alarm = rule.alarm_of(experiment, key)
+                if alarm is None:
+                    self._trials.run(experiment, Purpose.ALARM)
+                    continue
+                held = rule.held(decision, alarm)
+                self._judge(experiment, Verdict.HELD, held, Reason.IMPLAUSIBLE)
+                return
             self._judge(experiment, Verdict(decision.action), decision)
             return
 
@@ -257,10 +268,16 @@ class Loop:
         decision = Decision("discard", result.reason, explanation=result.detail)
         self._judge(experiment, verdict, decision)
 
-    def _judge(self, experiment: Experiment, verdict: Verdict, decision: Decision) -> None:
+    def _judge(
+        self, experiment: Experiment, verdict: Verdict, decision: Decision, reason: str = ""
+    ) -> None:
         self._parts.phase("decide", number=experiment.number)
         self._record.judge(
-            experiment.number, verdict, decision.reason, decision, self._parts.setup.key
+            experiment.number,
+            verdict,
+            reason or decision.reason,
+            decision,
+            self._parts.setup.key,
         )
         if verdict is Verdict.KEEP:
             self._parts.keep_caches(label_of(experiment, self._record.tag))

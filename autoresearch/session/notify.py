@@ -14,7 +14,7 @@ from autoresearch.ui import text as f
 from autoresearch.ui.pages.confirmation import interval, word_of
 from autoresearch.ui.pages.overview import STOP_WORDS
 
-Event = Literal["keep", "pause", "wait", "end"]
+Event = Literal["keep", "held", "pause", "wait", "end"]
 
 
 def notify(command: Sequence[str], event: Event, what: str, session: Session, root: Path) -> None:

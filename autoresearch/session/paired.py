@@ -93,7 +93,7 @@ class Bench:
                         else f", about {rest:.0f} s left"
                     )
                 self._say(Phase(name="confirm", detail=detail, number=arm.number))
-                if not self._trial(arm, seed):
+                if not self._trial(arm, seed, seeds[seed]):
                     return False
                 num_run += 1
                 if sum(not t.ok for t in self.results[arm.label]) >= MAX_FAILED:
@@ -122,8 +122,8 @@ class Bench:
 
     def _seeds(
         self, session: Session, num_trials: int, max_seconds: float | None, num_arms: int
-    ) -> list[int]:
-        """Return the seeds to use: fresh ones, but again those this confirmation began with."""
+    ) -> dict[int, int]:
+        """Return the seeds to use and the part of the text of each: fresh ones, but again those it began with."""
         used = {
             t.result.seed
             for e in session.experiments
@@ -140,7 +140,7 @@ class Bench:
     def _mark(self, arm: Arm) -> str:
         return f"{self.identity}/{arm.label}"
 
-    def _trial(self, arm: Arm, seed: int) -> bool:
+    def _trial(self, arm: Arm, seed: int, part: int) -> bool:
         tried: list[TrialResult] = []
         while not tried or tried[-1].outcome is Outcome.TAINTED:
             index = len(self.record.session().experiment(arm.number).trials)
@@ -149,6 +149,7 @@ class Bench:
                 seed=seed,
                 budget_seconds=self.setup.budget_seconds,
                 split="test",
+                part=part,
                 purpose=Purpose.CONFIRM,
                 noise_bpb=self.noise_bpb,
                 number=arm.number,

@@ -27,7 +27,7 @@ from autoresearch.util.killpoints import reach
 STATUS_SECONDS = 2.0
 AUDIT_SHARE = 0.1
 """Share of trials that are audited although they would not be kept."""
-_COMPARED = (Purpose.CANDIDATE, Purpose.RETEST, Purpose.CHECK)
+_COMPARED = (Purpose.CANDIDATE, Purpose.RETEST, Purpose.ALARM, Purpose.CHECK)
 """Trials that end early where they are far slower than the incumbent."""
 
 
@@ -112,7 +112,7 @@ class Trials:
             purpose=purpose,
             audit_below=None if is_audited else keep_threshold(session, config.decision),
             noise_bpb=None if best is None else measure_noise(session).sd,
-            suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
+            incumbent_bpb=best,
             number=experiment.number,
             label=label_of(experiment, session.tag, len(experiment.trials)),
             keep_weights=config.trial.save_weights != "none",

@@ -129,6 +129,7 @@ class Child:
         self.output_fd = reader
         self._report: tuple[int | None, int] | None = None
         self._is_closed = False
+        self.has_seal = self._seal is not None
 
     @property
     def pid(self) -> int:

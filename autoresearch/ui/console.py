@@ -31,6 +31,7 @@ Kind = Literal["tty", "plain", "json", "quiet"]
 THEME = Theme(
     {
         "keep": "green",
+        "held": "yellow",
         "good": "green",
         "discard": "bright_black",
         "crash": "red",

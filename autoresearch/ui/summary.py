@@ -383,6 +383,10 @@ def marks(
         found.append("validation visible: this text source can be read inside the sandbox")
     if len(session.setups) > 1:
         found.append(f"{len(session.setups)} setups: numbers are compared only within one")
+    if any("is_text_seen" in t.result.extra for e in session.experiments for t in e.trials):
+        found.append(
+            "the test split is used up: later confirmations are on text that earlier ones saw"
+        )
     before = baseline.peak_memory_mb if baseline else None
     after = best.peak_memory_mb if best else None
     if before and after and baseline and best and baseline.setup == best.setup:
@@ -411,6 +415,16 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
         found.insert(0, Alert(text, at, "autoresearch run"))
     if session.state == "dead":
         found.insert(0, Alert("the lab died without an end record", at, resume_command(session)))
+    found = [
+        Alert(
+            f"#{e.number} would be kept and is held for you, because it takes off more than ideas do: see"
+            f" `autoresearch show {e.number}`; drop it with `autoresearch reject {e.number}`, or keep it",
+            e.judged_at,
+            f"autoresearch approve {e.number}",
+        )
+        for e in judged
+        if e.verdict is Verdict.HELD
+    ] + found
     recent = judged[-RECENT:]
     crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
     for reason, number in crashes.items():

@@ -19,6 +19,15 @@ def num_cores() -> int:
     return cores
 
 
+def forget_caches(*, pages: bool = False) -> None:
+    """Have the kernel forget the names it remembers, and what is in memory of files that are not mapped.
+
+    Only root of a machine can; elsewhere nothing happens. Source: the kernel's Documentation/admin-guide/sysctl/vm.rst.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/vm/drop_caches").write_text("3" if pages else "2", encoding="ascii")
+
+
 def free_memory_bytes() -> int:
     """Return the memory of this machine that programs may still take."""
     import psutil

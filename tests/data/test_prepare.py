@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from autoresearch.data.dataset import Dataset
+from autoresearch.data.dataset import SPARE, Dataset
 from autoresearch.data.packing import Packer
 from autoresearch.data.prepare import PrepareProgress, check, open_dataset, prepare
 from autoresearch.data.shards import SPLITS
@@ -214,7 +214,7 @@ def test_check_finds_one_flipped_byte(make_config, tmp_path, texts):
 def test_damaged_rows_are_made_again(make_config, tmp_path, texts):
     config = make_config(write_jsonl(tmp_path / "a.jsonl", texts))
     summary = prepare(config)
-    path = open_dataset(config).eval_path("test", 64, 2048)
+    path = open_dataset(config).eval_path("test", 64, SPARE * 2048)
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     assert check(config) == [f"`{path}` does not match its checksum"]

@@ -75,7 +75,9 @@ def test_identical_trials_prove_nothing():
 
 def test_seeds_are_not_those_of_earlier_confirmations():
     first = fresh_seeds(3, 4)
-    assert fresh_seeds(3, 2, {first[0], first[2]}) == [first[1], first[3]]
+    assert list(first.values()) == [0, 1, 2, 3]
+    seeds = list(first)
+    assert fresh_seeds(3, 2, {seeds[0], seeds[2]}) == {seeds[1]: 1, seeds[3]: 3}
 
 
 def test_confirmation_seeds_are_fresh():

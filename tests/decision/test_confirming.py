@@ -162,6 +162,10 @@ def test_a_second_one_takes_other_seeds(call):
     call(one)
     call(two)
     assert not {s.seed for s in one.specs} & {s.seed for s in two.specs}
+    # And each pair its own rows, the same for both sides.
+    parts = [sorted(s.part for s in each.specs) for each in (one, two)]
+    assert parts == [[0, 0, 1, 1, 2, 2, 3, 3], [4, 4, 5, 5, 6, 6, 7, 7]]
+    assert len({(s.seed, s.part) for s in one.specs}) == 4
 
 
 def test_a_stopped_one_goes_on_where_it_was(record, call):
@@ -174,6 +178,7 @@ def test_a_stopped_one_goes_on_where_it_was(record, call):
     assert found is not None
     assert len(second.specs) == 5
     assert found.num_trials == 4
+    assert {s.part for s in second.specs} == {1, 2, 3}
     whole = Formula()
     assert {s.seed for s in first.specs} | {s.seed for s in second.specs} == {
         s.seed for s in second.specs

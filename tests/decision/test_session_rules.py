@@ -3,14 +3,17 @@
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from autoresearch.decision import rule
+from autoresearch.decision.posterior import default_prior, noise_grid
 from autoresearch.decision.replay import estimates
 from autoresearch.decision.rule import decide, is_sentinel_due, keep_threshold
+from autoresearch.decision.scores import MOST_GAIN
 from autoresearch.decision.throughput import Watch, collapse, killed, speed_mark
 from autoresearch.events import Progress
-from autoresearch.types import Decision, Outcome, TrialResult, Verdict
+from autoresearch.types import Decision, Outcome, Reason, TrialResult, Verdict
 
 BASE = (1.0000, 1.0004, 0.9996)
 
@@ -186,3 +189,46 @@ def test_a_watch_stops_its_trial_only():
 )
 def test_what_is_not_a_collapse(progress, reference):
     assert collapse(progress, reference) is None
+
+
+def test_a_gain_is_implausible_beyond_the_prior_and_the_setting(lab):
+    base = lab.experiment(0, BASE)
+    for delta, noise, jump, expected in (
+        (-0.09, 0.001, 0.1, False),
+        (-0.11, 0.001, 0.1, True),
+        (-0.11, 0.002, 0.1, False),  # 75 times the noise is more
+        (-0.16, 0.002, 0.1, True),
+        (-0.99, 0.001, 1.0, False),
+        (0.5, 0.001, 0.1, False),
+    ):
+        decision = Decision("keep", "gain", delta=delta, noise=noise)
+        assert rule.is_implausible(decision, base, lab.setup.key, jump) is expected
+
+
+def test_the_prior_hardly_knows_gains_beyond_the_implausible():
+    grid = noise_grid(*map(np.array, (0.0, 0.0, 0.0, 1.0)))
+    prior = default_prior(grid)
+    weight = np.exp(prior.log_weight + prior.log_gain)
+    tail = np.exp(-MOST_GAIN * grid.centre / prior.gain_mean[0])
+    assert 5e-5 < float(np.sum(weight * tail) / np.sum(weight)) < 1e-4
+
+
+def test_a_held_keep_stands_after_all_that_was_tried_meanwhile(lab):
+    """Its number is low, and what came after it was compared with the incumbent of before."""
+    base = lab.experiment(0, BASE)
+    leap = lab.experiment(1, [0.8, 0.8], verdict=Verdict.KEEP, is_approved=True)
+    meanwhile = [lab.experiment(i, [1.001], verdict=Verdict.DISCARD) for i in (2, 3)]
+    after = lab.experiment(4, [0.801], verdict=Verdict.DISCARD, parent="c1")
+    found = estimates(lab.session(base, leap, *meanwhile, after, best=1))
+    assert found[1].level == pytest.approx(0.8, abs=0.002)
+    assert all(abs(found[i].effect) < 0.003 for i in (2, 3, 4))
+
+
+def test_what_was_held_or_rejected_teaches_nothing(lab):
+    base = lab.experiment(0, BASE)
+    for changes in (
+        {"verdict": Verdict.HELD},
+        {"verdict": Verdict.DISCARD, "reason": Reason.REJECTED},
+    ):
+        leap = lab.experiment(1, [0.5], **changes)
+        assert estimates(lab.session(base, leap)) == estimates(lab.session(base))

@@ -14,7 +14,7 @@ from autoresearch.record.record import Record
 from autoresearch.report.export import export
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_path
 from autoresearch.session.housekeeping import pack
-from autoresearch.types import MB
+from autoresearch.types import MB, Verdict
 
 
 def _fill(path: Path, num_mb: float, age: int) -> Path:
@@ -52,18 +52,21 @@ def test_weights_of_discarded_experiments_go_first_and_the_best_last(
     assert [n for n, p in paths.items() if p.exists()] == [3]
 
 
-@pytest.mark.parametrize(("policy", "left"), [("none", []), ("best", [3]), ("kept", [1, 3])])
+@pytest.mark.parametrize(("policy", "left"), [("none", []), ("best", [3, 4]), ("kept", [1, 3, 4])])
 def test_the_policy_says_which_weights_stay(night: Night, policy: str, left: list[int]) -> None:
     where = night.record.run_directory
     night.try_out(night.knob(1, 11))
     night.try_out(night.knob(2, 22), keep=False)
     night.try_out(night.knob(3, 33))
-    for n in (1, 2, 3):
+    held = night.propose(night.knob(4, 44), "a leap", "search", "").number
+    night.trial(held, 0.1)
+    night.record.judge(held, Verdict.HELD, "implausible")
+    for n in (1, 2, 3, 4):
         written = _fill(night.root / "scratch.bin", 0.01, age=0)
         assert keep_weights(where, "nov21", n, written) == weights_path(where, "nov21", n)
         assert not written.exists()
     drop_weights(where, night.record.session(), policy)
-    assert [n for n in (1, 2, 3) if weights_path(where, "nov21", n).exists()] == left
+    assert [n for n in (1, 2, 3, 4) if weights_path(where, "nov21", n).exists()] == left
 
 
 def test_an_export_needs_no_lab(night: Night, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.sandbox import Policy
+from autoresearch.sandbox.launcher.seal import count_in_memory
 
 pytestmark = pytest.mark.parametrize(
     "sandbox",
@@ -390,6 +391,25 @@ results["namespace"] = attempt(lambda: os.unshare(0x10000000)) if hasattr(os, "u
         for n, result in found.items()
         if result not in {"EPERM", "ENOSYS", "OSError", "PermissionError", "-"}
     ], found
+
+
+def test_pages_of_a_file_cannot_be_wiped_from_memory(run):
+    """Else they are a slate for notes to a later trial."""
+    files = (p for p in Path("/usr/share").rglob("*") if p.is_file() and not p.is_symlink())
+    path = next((p for p in files if p.stat().st_size > 1 << 17), None)
+    if path is None:
+        pytest.skip("no large file in /usr/share")
+    with path.open("rb") as file:
+        size = len(file.read())
+        before = count_in_memory(file.fileno(), size)
+        if not before:
+            pytest.skip("this kernel does not say what is in memory")
+        code = """
+file = os.open(sys.argv[1], os.O_RDONLY)
+results = {"wiped": attempt(lambda: os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED))}
+"""
+        attempts(run, code, str(path))
+        assert count_in_memory(file.fileno(), size) == before
 
 
 def test_nothing_survives(sandbox, place):

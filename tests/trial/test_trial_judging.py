@@ -13,10 +13,11 @@ from trial_files import COUNTS, TRAIN, variant
 
 from autoresearch.judge import process
 from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError
-from autoresearch.judge.score import InvalidClaimError
+from autoresearch.judge.score import InvalidClaimError, Text
 from autoresearch.sandbox import Command, Policy, Sandbox
 from autoresearch.sandbox.select import BACKENDS, probe
-from autoresearch.types import Outcome, TrialSpec
+from autoresearch.types import Outcome, Purpose, TrialSpec
+from autoresearch.util import host
 
 LOOK_AHEAD = variant(
     (
@@ -267,3 +268,43 @@ def test_the_tolerance_is_what_two_claims_of_the_baseline_differ_by(judge_text) 
     assert judged.extra["tolerance"] == pytest.approx(1.5 * judged.extra["calibration_difference"])
     assert judged.score.num_audited
     json.dumps(judged.extra)
+
+
+# Knows the judged rows by heart, as an agent with a network may: causal, normalised, a pure function of its input.
+BY_HEART = variant(
+    (
+        "        return self.head(torch.tanh(self.mix(torch.cat([x, past], dim=2))))",
+        """        logits = self.head(torch.tanh(self.mix(torch.cat([x, past], dim=2))))
+        for b, row in enumerate(idx.tolist()):
+            known = KNOWN.get(tuple(row[:8]), [])
+            for t in range(7, len(row)):
+                if row[: t + 1] == known[: t + 1]:
+                    logits[b, t, known[t + 1]] += 20.0
+        return logits""",
+    )
+)
+
+
+def test_a_text_known_by_heart_fails_on_rows_that_no_claim_saw(
+    run, judge_text, dataset, sandbox, monkeypatch
+) -> None:
+    forgotten: list[dict[str, bool]] = []
+    monkeypatch.setattr(host, "forget_caches", lambda **how: forgotten.append(how))
+    small = {"judge__eval_tokens": 2048}
+    spec = {"incumbent_bpb": dataset.unigram_bpb, "purpose": Purpose.ALARM}
+    honest = run(TRAIN, spec=spec, **small)
+    assert honest.outcome is Outcome.OK, honest
+    # Between trials, and between claim and audit where no seal closes that.
+    assert forgotten == ([{}] if sandbox.guarantees["notes"] else [{}, {"pages": True}])
+    assert honest.extra["num_unseen"] > 32
+    assert abs(honest.extra["unseen_bpb"] - honest.bpb) < 6 * honest.extra["unseen_se"]
+
+    rows = dataset.eval_rows("validation", 64, 16 * 2048)
+    cheat = f"KNOWN = { ({tuple(row[:8]): row for row in rows[:32].tolist()})!r}\n{BY_HEART}"
+    believed = judge_text(cheat, **small)
+    assert believed.score.bpb < 0.5 * dataset.unigram_bpb
+    unseen = Text.make(rows[32:], dataset.token_bytes)
+    spec = TrialSpec({"train.py": cheat.encode()}, 3, 1.0, incumbent_bpb=dataset.unigram_bpb)
+    with pytest.raises(InvalidClaimError, match="it knows the rows that are judged") as caught:
+        judge_text(cheat, work={"unseen": unseen, "spec": spec}, **small)
+    assert caught.value.reason == "unseen_text"

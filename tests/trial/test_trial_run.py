@@ -212,3 +212,24 @@ def test_on_a_gpu_the_claim_process_warms_up_early(run, monkeypatch) -> None:
     # Before there are weights, for the device of the trainer; the audit comes with the weights, in case it is needed.
     assert started[0] == ("claim", "cuda", b"")
     assert [mode for mode, *_ in started] == ["claim", "audit"]
+
+
+def test_each_pair_of_a_confirmation_has_its_own_rows_of_the_test_split(
+    configure, dataset, sandbox, tmp_path
+) -> None:
+    def rows(part: int, **settings: int) -> tuple[set, int, bool]:
+        executor = LocalExecutor(configure(**settings), dataset, sandbox, scratch=tmp_path)
+        first, num, is_seen = executor._judged_rows("test", part)
+        text = executor._text("test", part)
+        assert (executor._rows("test")[first : first + num] == text.rows).all()
+        return {tuple(row) for row in text.rows.tolist()}, num, is_seen
+
+    small = {"judge__eval_tokens": 640, "judge__batch_rows": 4}
+    parts = [rows(part, **small) for part in range(4)]
+    assert [(num, is_seen) for _, num, is_seen in parts] == [(10, False)] * 4
+    assert len(set().union(*(text for text, _, _ in parts))) == 40
+    # More than the split has: less for each pair, and from the fifth on what was seen.
+    shown = [rows(part, judge__batch_rows=4) for part in range(5)]
+    assert len(set().union(*(text for text, _, _ in shown[:4]))) == 4 * shown[0][1]
+    assert [is_seen for _, _, is_seen in shown] == [False] * 4 + [True]
+    assert shown[4][0] == shown[0][0]

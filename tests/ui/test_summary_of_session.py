@@ -27,7 +27,13 @@ def test_headline_is_best_minus_baseline():
     best = session.experiment(session.best)
     assert found.delta == pytest.approx(best.val_bpb - 0.9979)
     assert found.relative == pytest.approx(found.delta / 0.9979)
-    assert found.num_by_verdict == {"keep": 25, "discard": 94, "crash": 4, "invalid": 2}
+    assert found.num_by_verdict == {
+        "keep": 25,
+        "discard": 94,
+        "crash": 4,
+        "invalid": 2,
+        "held": 0,
+    }
     assert found.num_by_reason["crash"] == {"nan": 2, "oom": 2}
     assert found.steps[-1].cumulative == pytest.approx(found.delta)
     assert sum(step.delta for step in found.steps) == pytest.approx(found.delta)

@@ -284,7 +284,7 @@ def _night_row(state: LiveState, width: int, clock: float) -> Text:
     line = _label("  night")
     numbers = state.num_by_verdict
     line.append(f"{numbers.total()} done", style="default")
-    for verdict in ("keep", "discard", "crash", "invalid"):
+    for verdict in ("keep", "held", "discard", "crash", "invalid"):
         if number := numbers[verdict]:
             line.append("  ").append(f"{number} {verdict}", style=verdict)
     if numbers["slow"]:

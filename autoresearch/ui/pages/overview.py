@@ -299,6 +299,8 @@ def _failures(summary: Summary) -> list[Text]:
     text.append(f"{n['keep']} keep", style="keep")
     if summary.num_reverted:
         text.append(f" ({summary.num_reverted} undone)")
+    if n["held"]:
+        text.append("  ").append(f"{n['held']} held", style="held")
     text.append("  ").append(f"{n['discard']} discard", style="default")
     for verdict in ("crash", "invalid"):
         reasons = dict(summary.num_by_reason.get(verdict, {}))
