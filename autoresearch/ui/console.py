@@ -32,7 +32,7 @@ THEME = Theme(
     {
         "keep": "green",
         "good": "green",
-        "discard": "bright_black",
+        "discard": "dim",
         "crash": "red",
         "invalid": "magenta",
         "running": "cyan",
@@ -41,8 +41,11 @@ THEME = Theme(
         "hint": "cyan",
         "command": "cyan",
         "metric": "bold",
-        "label": "bright_black",
-        "muted": "bright_black",
+        "verdict": "bold",
+        "verdict good": "bold green",
+        "verdict warning": "bold yellow",
+        "label": "dim",
+        "muted": "dim",
         "heading": "bold",
         "added": "green",
         "removed": "red",
@@ -250,7 +253,7 @@ def show(mode: OutputMode, lines: Sequence[Text | str], *, pager: bool = True) -
     Not by `Console.pager`: pydoc, behind it, prefers $MANPAGER, which formats manual pages, and prints nothing where
     the pager is missing.
     """
-    command = pager_command() if pager and mode.is_tty else []
+    command = pager_command() if pager and _is_terminal(sys.stdout) else []
     if not command or _height(mode, lines) < mode.out.size.height:
         for line in lines:
             mode.data(line)
