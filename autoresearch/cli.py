@@ -42,6 +42,45 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 """Help panel -> verbs; `verb` lives in `autoresearch.commands.<verb>`, see `_MODULES` for the others."""
 
+EXAMPLES = {
+    "demo": "autoresearch demo",
+    "init": "autoresearch init myrun --source notes/",
+    "trust": "autoresearch trust",
+    "prepare": "autoresearch prepare --list",
+    "doctor": "autoresearch doctor --quick",
+    "run": "autoresearch run --until 07:00 --max-cost 10",
+    "try": "autoresearch try --seed 1",
+    "note": 'autoresearch note "try a longer warmdown"',
+    "stop": "autoresearch stop",
+    "pause": "autoresearch pause",
+    "resume": "autoresearch resume",
+    "confirm": "autoresearch confirm --minutes 30",
+    "log": "autoresearch log --kept",
+    "show": "autoresearch show best",
+    "diff": "autoresearch diff baseline best | git apply",
+    "report": "autoresearch report --open",
+    "revert": "autoresearch revert 12",
+    "export": "autoresearch export best/",
+    "push": "autoresearch push origin",
+}
+"""Verb -> what its help page ends with."""
+GUESSES = {
+    **dict.fromkeys(("ls", "list", "history", "results"), "log"),
+    **dict.fromkeys(("watch", "tail", "follow"), "log --watch"),
+    **dict.fromkeys(("start", "go", "continue"), "run"),
+    **dict.fromkeys(("undo", "rollback", "reset"), "revert 12"),
+    **dict.fromkeys(("plot", "chart"), "report -o progress.png"),
+    "status": "log -q",
+    "open": "report --open",
+    "compare": "diff 3 12",
+    "config": "run --show-config",
+    "sessions": "log --sessions",
+    "kill": "stop --now",
+    "help": "--help",
+    "version": "--version",
+}
+"""What people type that is no verb -> what they want."""
+
 _MODULES = {
     "try": "try_",
     "trust": "init",
@@ -140,7 +179,9 @@ def _register() -> None:
         for verb in verbs:
             module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
             function = getattr(module, _FUNCTIONS.get(verb, verb))
-            app.command(verb, cls=_Verb, rich_help_panel=panel)(as_verb(function))
+            example = f"Example: `{EXAMPLES[verb]}`" if verb in EXAMPLES else None
+            command = app.command(verb, cls=_Verb, rich_help_panel=panel, epilog=example)
+            command(as_verb(function))
 
 
 _register()
@@ -239,6 +280,10 @@ def _usage_error(problem: Any) -> UsageError:
     message = problem.format_message().strip().removesuffix(".")
     verb = problem.ctx.command_path if problem.ctx else "autoresearch"
     hint = f"see `{verb} --help`"
+    wrong = message.partition("'")[2].partition("'")[0]
+    if message.startswith("No such command") and wrong in GUESSES:
+        message = f"no such command `{wrong}`"
+        hint = f"`autoresearch {GUESSES[wrong]}` does that"
     option = getattr(problem, "option_name", "")
     if any(option in known.opts for known in typer.main.get_command(app).params):
         hint = f"`{option}` goes before the verb: see `autoresearch --help`"

@@ -98,7 +98,7 @@ def log(
         if is_tsv:
             _show_tsv(mode, session, wanted)
         else:
-            show_session(mode, session, wanted, pager=not is_pager_off)
+            show_session(mode, session, wanted, pager=not (is_pager_off or is_table))
         return
     record = open_record(tag)
     ctx.call_on_close(record.close)
@@ -113,7 +113,11 @@ def log(
         _show_tsv(mode, record.session(), wanted)
         return
     show_session(
-        mode, record.session(), wanted, pager=not is_pager_off, status=record.presence.status()
+        mode,
+        record.session(),
+        wanted,
+        pager=not (is_pager_off or is_table),
+        status=record.presence.status(),
     )
     _tell_past(mode, record)
 

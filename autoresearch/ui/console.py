@@ -253,7 +253,7 @@ def show(mode: OutputMode, lines: Sequence[Text | str], *, pager: bool = True) -
     Not by `Console.pager`: pydoc, behind it, prefers $MANPAGER, which formats manual pages, and prints nothing where
     the pager is missing.
     """
-    command = pager_command() if pager and _is_terminal(sys.stdout) else []
+    command = pager_command() if pager and mode.is_tty else []
     if not command or _height(mode, lines) < mode.out.size.height:
         for line in lines:
             mode.data(line)

@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.segment import ControlType
 from rich.text import Text
 
+_STORE_TITLE, _RESTORE_TITLE = "\x1b[22;0t", "\x1b[23;0t"
+
 
 class Rows(Live):
     """A live display of rows, each cut to one line of the terminal.
@@ -40,18 +42,12 @@ class Rows(Live):
             redirect_stdout=sys.stdout.isatty(),  # A pipe gets its data as if there were no rows.
         )
 
-    def start(self, refresh: bool = False) -> None:
-        """Begin to draw; the terminal stores its title."""
-        if self.console.is_interactive:
-            self.console.file.write("\x1b[22;0t")
-        super().start(refresh)
-
     def stop(self) -> None:
-        """Erase the rows; the terminal restores its title."""
-        was_started = self.is_started
+        """Erase the rows; the terminal has its own title again."""
         super().stop()
-        if was_started and self.console.is_interactive:
-            self.console.file.write("\x1b[23;0t")
+        if self._titled:
+            self._titled = ""
+            self.console.file.write(_RESTORE_TITLE)
 
     @property
     def width(self) -> int:
@@ -75,6 +71,8 @@ class Rows(Live):
         found = super().process_renderables(renderables)
         title = self._title()
         if title != self._titled and self.console.is_interactive:
+            if not self._titled:
+                self.console.file.write(_STORE_TITLE)
             self._titled = title
             found.insert(1, Control.title(title))
         wrapped = sum(max(-(-cells // self.width), 1) - 1 for cells in self._drawn)

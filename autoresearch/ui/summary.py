@@ -110,7 +110,7 @@ class Step:
 class Summary:
     """The figures that a session's screen, JSON and report begin with."""
 
-    conclusion: Conclusion = Conclusion()
+    conclusion: Conclusion = field(default_factory=Conclusion)
     baseline_bpb: float | None = None
     best_bpb: float | None = None
     best: Experiment | None = None

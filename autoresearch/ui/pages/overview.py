@@ -11,8 +11,8 @@ from autoresearch.decision.plateau import PLATEAU_AHEAD
 from autoresearch.events import parse_time
 from autoresearch.types import Session, Usage
 from autoresearch.ui import text as f
-from autoresearch.ui.console import styled
 from autoresearch.ui.conclusion import difference
+from autoresearch.ui.console import styled
 from autoresearch.ui.pages.confirmation import question, word_of
 from autoresearch.ui.summary import Summary, running_best
 from autoresearch.ui.tables import folded
