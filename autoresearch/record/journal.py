@@ -1,8 +1,8 @@
 """The journal of one session in git: appended events under a write lock, with an index for fast reading.
 
 `refs/autoresearch/<tag>/journal` is a chain of commits with one event each: a subject and one line of JSON as the
-message, the event's small files as the tree, the experiment's commit as a second parent. `refs/autoresearch-spare/<tag>` moves with
-it and stands in where it was deleted.
+message, the event's small files as the tree, the experiment's commit as a second parent.
+`refs/autoresearch-spare/<tag>` moves with it and stands in where it was deleted.
 
 Guarantees: when `append` returns, the event is on the disk and the refs that move with it have moved; or it raises, and
 none of that happened. Errors of the listener do not affect the write.
