@@ -125,7 +125,8 @@ def revert_message(description: str, numbers: list[int], to: str) -> str:
 
 def event_message(event: Event, line: str) -> str:
     """Return the message of an event's commit: a subject for readers of git, then the event as one line of JSON."""
-    return f"{_subject(' '.join(_words(event)))}\n\n{line}\n"
+    subject = " ".join(_words(event)).replace(" : ", ": ")
+    return f"{_subject(subject)}\n\n{line}\n"
 
 
 def _words(event: Event) -> Iterator[str]:

@@ -335,6 +335,10 @@ def session_with(session, changed=None, **fields):
 
 
 NIGHT = sessions.night(24)
+PROMISED = (
+    "NOT CONFIRMED: no gain shown, -0.10 +- 0.38 (-10%) on unseen text, 4 fresh seeds;"
+    " validation had promised -0.60"
+)
 
 
 @pytest.mark.parametrize(
@@ -354,8 +358,7 @@ NIGHT = sessions.night(24)
             session_with(
                 NIGHT, delta=-0.1, low=-0.48, high=0.28, is_alarm=True, validation_delta=-0.6
             ),
-            "NOT CONFIRMED: no gain shown, -0.10 +- 0.38 (-10%) on unseen text, 4 fresh seeds;"
-            " validation had promised -0.60",
+            PROMISED,
         ),
         (
             session_with(NIGHT, delta=0.1, low=0.04, high=0.16),

@@ -210,10 +210,10 @@ def _idea_row(state: LiveState, width: int, *, is_single: bool = False) -> Text:
         e = state.experiment(number)
         detail = state.phase.detail if state.phase else ""
         text = f.clean((e.description if e else "") or detail or ("" if number else "baseline"))
-        if state.phase and state.phase.name == "confirm" and detail:
-            text = f"confirming {f.clean(detail)}"
         changed = f" (+{e.lines_added} -{e.lines_removed})" if e and number else ""
         changed += f", trial {len(e.trials) + 1}" if e and e.trials else ""
+        if state.phase and state.phase.name == "confirm" and detail:
+            text, changed = f"confirming {f.clean(detail)}", ""
         right = cell_len(_best_text(state)) + 4
         line.append(f.fit(text + changed, max(width - 10 - right, 16)), style="metric")
     best = _best_text(state)

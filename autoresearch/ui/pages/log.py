@@ -82,8 +82,12 @@ def render_watched(
     present = doing(status, now)
     summary = summarize(session, now, present=present)
     session = at_present(session, present)
-    score = tables.folded(score_line(summary, now), width, LABEL)[0]
-    lines = [header(session, summary, now, width), verdict_line(summary), score]
+    lines = [header(session, summary, now, width)]
+    if summary.baseline_bpb is not None:
+        score = tables.folded(score_line(summary, now), width, LABEL)[0]
+        lines += [verdict_line(summary), score]
+    if session.state not in GOING_ON:
+        lines.append(styled("waiting for `autoresearch run`", "muted"))
     if num := len(summary.alerts):
         line = styled(f"needs you {num}: ", "warning").append("`autoresearch log`", style="command")
         lines.append(line)
@@ -91,8 +95,6 @@ def render_watched(
     if shown:
         is_kept = wanted.only_kept
         lines += [Text(), *_rows(session, summary, shown, width, now, is_kept=is_kept)]
-    if session.state not in GOING_ON:
-        lines[0].append("   waiting for `autoresearch run`", style="muted")
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines[:height]
