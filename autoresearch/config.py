@@ -25,23 +25,19 @@ FLAG = "flags"
 """The source in `Loaded.sources` of a value given on the command line."""
 
 REMOVED = {
-    "data": ("workers",),
-    "decision": (
-        "complexity_price",
-        "learn_across_sessions",
-        "max_memory_mb",
-        "memory_price",
-        "memory_slack",
-        "sentinel_every",
-    ),
-    "judge": ("audit_share", "tolerance"),
-    "proposer": ("max_rounds", "temperature"),
-    "sandbox": ("max_processes",),
-    "session": ("confirm_share",),
-    "storage": ("max_logs_mb",),
-    "trial": ("hung_seconds", "max_log_bytes", "max_weights_mb"),
+    "data": "memory_mb tokenizer_bytes workers",
+    "decision": "complexity_price learn_across_sessions max_memory_mb memory_price memory_slack prefer_simpler"
+    " sentinel_every",
+    "judge": "audit_share suspicious_jump tolerance",
+    "proposer": "max_rounds outage_minutes price_in price_out temperature",
+    "sandbox": "max_processes",
+    "session": "confirm_share",
+    "storage": "max_logs_mb",
+    "task": "max_bytes",
+    "trial": "hung_seconds max_log_bytes max_weights_mb",
 }
 """Section -> settings of earlier versions, for the message that says so."""
+REPLACED = {"proposer.price_in": "proposer.price", "proposer.price_out": "proposer.price"}
 
 
 def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any:
@@ -60,6 +56,12 @@ def _drawable(mix: dict[str, float]) -> dict[str, float]:
     if mix and not any(mix.values()):
         raise ValueError("No share is above 0")
     return mix
+
+
+def _two_or_none(price: list[float]) -> list[float]:
+    if len(price) not in (0, 2):
+        raise ValueError("Two prices are needed, of a million tokens read and written")
+    return price
 
 
 Mix = Annotated[
@@ -123,9 +125,6 @@ class TaskConfig(_Section):
         min_length=1,
     )
     max_lines: int = setting(630, "Longest editable file in lines; 0 is no limit.", ge=0)
-    max_bytes: int = setting(
-        128_000, "Longest editable file in bytes: no room for data or weights in the code.", gt=0
-    )
 
 
 class DataConfig(_Section):
@@ -160,23 +159,12 @@ class DataConfig(_Section):
         ge=257,
         le=65_536,
     )
-    tokenizer_bytes: int = setting(
-        200_000_000,
-        "Bytes of training text the tokenizer is trained on, a documented sample.",
-        gt=0,
-    )
     holdout_share: float = setting(
         0.02,
         "Share of documents held out for validation, and as many for test, where a source has no separate shards for"
         " it.",
         gt=0,
         le=0.4,
-    )
-    memory_mb: int = setting(
-        0,
-        "Memory `prepare` may use, in MB; it takes fewer processes to stay below. 0 is a quarter of the machine's, at"
-        " least 1,500.",
-        ge=0,
     )
 
 
@@ -217,12 +205,6 @@ class JudgeConfig(_Section):
         "Fewest positions audited, drawn secretly for each trial; more once the noise is known.",
         gt=0,
     )
-    suspicious_jump: float = setting(
-        0.1,
-        "A claim lower than the incumbent by this share is audited with more positions before it may be kept.",
-        ge=0,
-        le=1,
-    )
     timeout_seconds: float = setting(300.0, "Seconds the claim, and the audit, may take.", gt=0)
 
 
@@ -235,9 +217,6 @@ class DecisionConfig(_Section):
     )
     baseline_trials: int = setting(
         3, "Trials of the baseline, on different seeds: they measure the noise.", gt=0
-    )
-    prefer_simpler: bool = setting(
-        True, "Whether to keep an equal score (within the noise) with fewer lines."
     )
 
 
@@ -285,20 +264,9 @@ class ProposerConfig(_Section):
     timeout_seconds: float = setting(
         600.0, "Seconds one call, or one run of the command, may take.", gt=0
     )
-    outage_minutes: float = setting(
-        10.0,
-        "Minutes without an answer after which `search` proposes until the LLM answers again.",
-        ge=0,
-    )
-    price_in: float = setting(
-        -1.0,
-        "US dollars per million tokens read; -1 is the price litellm knows, if any.",
-        ge=-1,
-    )
-    price_out: float = setting(
-        -1.0,
-        "US dollars per million tokens written; -1 is the price litellm knows, if any.",
-        ge=-1,
+    price: Annotated[list[Annotated[float, Field(ge=0)]], AfterValidator(_two_or_none)] = setting(
+        [],
+        "US dollars per million tokens read and written, [0.5, 2.0]; [] is the price litellm knows, if any.",
     )
     ports: list[Annotated[int, Field(ge=1, le=65_535)]] = setting(
         [443],
@@ -460,9 +428,10 @@ def _hide_secrets(config: Config) -> None:
 
 def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
     section, _, name = key.partition(".")
-    if name in REMOVED.get(section, ()):
+    if name in REMOVED.get(section, "").split():
         where = "delete the line" if source == CONFIG_NAME else "unset the variable"
-        return ConfigError(f"`{source}`: `{key}` is no longer a setting", hint=where)
+        instead = f"; `{REPLACED[key]}`: {meaning_of(REPLACED[key])}" if key in REPLACED else ""
+        return ConfigError(f"`{source}`: `{key}` is no longer a setting", hint=where + instead)
     return ConfigError(f"`{source}`: unknown setting {what}", hint=hint)
 
 

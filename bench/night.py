@@ -40,7 +40,15 @@ from autoresearch.ui.summary import seconds_by_kind
 
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 MAX_OUTPUT = 2000
-OUTAGE_MINUTES = 0.4
+OUTAGE_SECONDS = 24.0
+START = f"""
+import sys
+from autoresearch.cli import main
+from autoresearch.proposer import registry
+registry.OUTAGE_SECONDS = {OUTAGE_SECONDS}
+sys.exit(main())
+"""
+"""`autoresearch`, with less patience: a night of minutes has outages of seconds."""
 
 TROUBLE = {
     2: "rate limit",
@@ -271,7 +279,7 @@ class Lab:
 
     def __call__(self, *arguments: str) -> str:
         """Run one command and return what it printed; its own talk goes to our standard error."""
-        line = [sys.executable, "-m", "autoresearch", *arguments]
+        line = [sys.executable, "-c", START, *arguments]
         print("$ autoresearch", *arguments, file=sys.stderr, flush=True)
         done = subprocess.run(line, cwd=self.folder, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
@@ -339,11 +347,9 @@ def night(lab: Lab, model: Model, server: Server, given: argparse.Namespace) -> 
         "kind": "llm",
         "model": "openai/scripted",
         "api_base": server.url,
-        "price_in": PRICE_IN,
-        "price_out": PRICE_OUT,
+        "price": [PRICE_IN, PRICE_OUT],
         "max_output_tokens": MAX_OUTPUT,
         "timeout_seconds": model.limit_seconds,
-        "outage_minutes": OUTAGE_MINUTES,
         "ahead": 1,
     }
     problems = []

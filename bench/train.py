@@ -31,7 +31,7 @@ from autoresearch.config import Config, load_config
 from autoresearch.data.prepare import open_dataset, prepare
 from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine.attention import VARIABLE, choose_attention
-from autoresearch.machine.hardware import Hardware, describe, device_of, mfu_percent
+from autoresearch.machine.hardware import Hardware, describe, device_of
 from autoresearch.sandbox import Sandbox, choose
 from autoresearch.types import Purpose, TrialResult, TrialSpec
 from autoresearch.util.stats import student_quantile
@@ -107,6 +107,36 @@ def run(
     seconds = config.trial.budget_seconds
     warm = TrialSpec(files=files, seed=seed, budget_seconds=seconds, label="warm")
     return executor.run(cold), executor.run(warm)
+
+
+def mfu_percent(
+    tokens_per_second: float,
+    *,
+    num_matrix_params: int,
+    attention_tokens: float,
+    attention_width: int,
+    depth: int,
+    peak: float | None,
+) -> float | None:
+    """Return model FLOPs utilisation in percent, None when the peak is unknown.
+
+    A token costs 6 FLOPs for each parameter that is multiplied (embeddings looked up are not) and
+    12 * depth * attention_width for each earlier token it really attends to, forward and backward.
+    Source: PaLM (Chowdhery et al. 2022), appendix B; differs in that the causal half and the windows
+    are counted as they are, not as the full square.
+
+    Args:
+        tokens_per_second: Training tokens a second.
+        num_matrix_params: Parameters of the matrices, the output matrix included.
+        attention_tokens: Mean number of tokens a position attends to, over positions and layers.
+        attention_width: Heads times head size.
+        depth: Layers.
+        peak: TFLOPS, see `peak_tflops`.
+    """
+    if peak is None:
+        return None
+    flops = 6.0 * num_matrix_params + 12.0 * depth * attention_width * attention_tokens
+    return 100.0 * flops * tokens_per_second / (peak * 1e12)
 
 
 def mfu(text: str, config: Config, result: TrialResult, peak: float | None) -> float | None:

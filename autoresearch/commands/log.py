@@ -125,7 +125,7 @@ def log(
 def _tell_past(mode: "OutputMode", record: "Record") -> None:
     """Say what was tried before the session, whose numbers have no place among its own."""
     from autoresearch.errors import WorkError
-    from autoresearch.record.past import past
+    from autoresearch.record.sessions import past
 
     try:
         found = past(record)

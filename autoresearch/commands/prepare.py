@@ -196,7 +196,7 @@ def _check(mode: "OutputMode", config: "Config") -> None:
 
 def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_run: bool) -> None:
     """Remove datasets, or list them."""
-    from autoresearch.data.catalog import list_cached, remove_cached
+    from autoresearch.data.prepare import list_cached, remove_cached
     from autoresearch.ui import text as f
 
     found = remove_cached(config, remove, is_dry_run=is_dry_run) if remove else list_cached(config)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.data.documents import Chunk, DataSplit, DocumentStore, Tokens, map_shard
 from autoresearch.data.packing import Packer
+from autoresearch.data.shards import Chunk, DataSplit, DocumentStore, Tokens, map_shard
 from autoresearch.data.tokenizer import Tokenizer
 from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.util.files import file_sha256, write_file, write_json

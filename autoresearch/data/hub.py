@@ -24,8 +24,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from autoresearch.data.documents import DataSplit
 from autoresearch.data.formats import SUFFIXES, kind_of
+from autoresearch.data.shards import DataSplit
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory

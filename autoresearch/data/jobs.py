@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from autoresearch.data.documents import SPLITS
 from autoresearch.data.faults import changed, cut_utf8
 from autoresearch.data.formats import Range, Reader
-from autoresearch.data.shards import ShardWriter
+from autoresearch.data.shards import SPLITS, ShardWriter
 from autoresearch.data.sources import Unit
 from autoresearch.data.splits import DROPPED
 from autoresearch.data.tokenizer import Tokenizer, train

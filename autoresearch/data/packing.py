@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.data.documents import DocumentStore
+from autoresearch.data.shards import DocumentStore
 
 WINDOW_TOKENS = 64_000_000
 MIN_BUFFER_PIECES, MAX_BUFFER_PIECES = 16, 1024

@@ -28,8 +28,8 @@ from autoresearch.data.dataset import (
     Dataset,
     unigram_bits_per_byte,
 )
-from autoresearch.data.documents import SPLITS
 from autoresearch.data.pool import Pool
+from autoresearch.data.shards import SPLITS
 from autoresearch.data.sources import Listing, Unit
 from autoresearch.data.tokenizer import PATTERN, Tokenizer
 from autoresearch.errors import AutoresearchError, PrerequisiteError
@@ -37,7 +37,7 @@ from autoresearch.events import now
 from autoresearch.paths import cache_directory
 from autoresearch.types import GB, MB
 from autoresearch.util.files import file_sha256, write_file, write_json
-from autoresearch.util.host import memory_bytes, num_cores
+from autoresearch.util.host import free_memory_bytes, memory_bytes, num_cores
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ SMALL_BYTES = 4 << 20
 BASE_MB, WORKER_MB, BIG_MB = 150, 160, 900
 """Memory of this process, of a worker, and what the one that holds large documents takes more: measured with two
 documents of 100 MB in one page of a parquet file, the worst of the formats."""
+LEAST_MB = 1500
+"""Of memory, that is used in any case; else a quarter of the machine's, and half of what is free."""
 DISK_SHARE = 0.8
 """Bytes of shards for a byte of text: two per token, with room for text that makes short tokens."""
 
@@ -232,7 +234,7 @@ def build(run: Run, listing: Listing) -> Dataset:
                 "source": run.source,
                 "revision": listing.revision,
                 "created_at": now(),
-                "settings": run.data.model_dump(exclude={"memory_mb"}),
+                "settings": run.data.model_dump(),
                 "pattern": PATTERN,
                 "duplicates": assignment.duplicates,
                 "notes": list(listing.notes),
@@ -271,12 +273,12 @@ def _num_workers(run: Run, listing: Listing, num_units: int) -> int:
     if total < SMALL_BYTES:
         return 0
     wanted = min(num_cores(), num_units)
-    memory = run.data.memory_mb or max(1500, memory_bytes() // 4 // MB)
+    memory = max(LEAST_MB, min(memory_bytes() // 4, free_memory_bytes() // 2) // MB)
     allowed = max(1, (memory - BASE_MB - BIG_MB) // WORKER_MB)
     if allowed < wanted:
         run.warnings.append(
-            f"`data.memory_mb` = {memory:,} allows {allowed} of {wanted} workers;"
-            f" all of them need {BASE_MB + BIG_MB + wanted * WORKER_MB:,}"
+            f"{memory:,} MB of memory are enough for {allowed} of {wanted} workers;"
+            f" all of them need {BASE_MB + BIG_MB + wanted * WORKER_MB:,} MB"
         )
     return max(1, min(wanted, allowed))
 
@@ -365,7 +367,11 @@ def _split(run: Run, units: Sequence[Unit]) -> tuple[str, splits.Assignment, int
         digest.update(scan.text[: len(labels)].tobytes())
         digest.update(labels.tobytes())
         num_bytes += int(scan.num_bytes[: len(labels)].sum(dtype=np.int64))
-    shaping = run.data.model_dump(include={"vocab_size", "tokenizer_bytes"})
+    vocab_size = run.data.vocab_size
+    shaping: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "tokenizer_bytes": sample_bytes(vocab_size),
+    }
     # The cut into units decides the shards and the tokenizer's sample.
     shaping["units"] = [len(labels) for labels in assignment.labels]
     run.end("split", num_bytes)
@@ -384,6 +390,11 @@ def _load_scan(run: Run, unit: Unit) -> splits.Scan:
         return splits.Scan(text, group, arrays["bytes"], unit.split)
 
 
+def sample_bytes(vocab_size: int) -> int:
+    """Return how much text a tokenizer is trained on: 200 MB for 8,192 tokens and more, fewer as their pairs."""
+    return min(200_000_000, max(10_000_000, 200_000_000 * vocab_size**2 // 8192**2))
+
+
 def _tokenizer(run: Run, units: Sequence[Unit], built: Path, pool: Pool) -> None:
     """Learn the tokenizer from an equal share of each unit's training text."""
     path = built / TOKENIZER_NAME
@@ -394,7 +405,7 @@ def _tokenizer(run: Run, units: Sequence[Unit], built: Path, pool: Pool) -> None
         labels = np.load(run.labels(unit))
         taken = _load_scan(run, unit).num_bytes[: len(labels)][labels == 0]
         sizes.append(int(taken.sum(dtype=np.int64)))
-    share = min(1.0, run.data.tokenizer_bytes / max(1, sum(sizes)))
+    share = min(1.0, sample_bytes(run.data.vocab_size) / max(1, sum(sizes)))
     quotas = [int(np.ceil(size * share)) for size in sizes]
     used = [(u, q) for u, q in zip(units, quotas, strict=True) if q]
     job = {

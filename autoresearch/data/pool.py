@@ -18,7 +18,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from autoresearch.data import jobs as work
@@ -46,12 +45,7 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.kill()
         for thread in self._threads:
@@ -175,7 +169,7 @@ def _died(code: int) -> AutoresearchError:
     why = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     hint = "run `autoresearch prepare` again: it resumes where it was"
     if code == -signal.SIGKILL:
-        hint += "; if memory ran out, lower `data.memory_mb`"
+        hint += "; if memory ran out, end other programs first: it takes fewer processes where less is free"
     return AutoresearchError(f"a worker of `prepare` {why}", hint=hint, kind="data_invalid")
 
 
@@ -198,7 +192,7 @@ def explain(exc: Exception) -> AutoresearchError:
         )
     if isinstance(exc, MemoryError):
         return AutoresearchError(
-            "memory ran out", hint="lower `data.memory_mb`", kind="data_invalid"
+            "memory ran out", hint="end other programs, then run it again", kind="data_invalid"
         )
     return AutoresearchError(
         f"a worker of `prepare` failed: {type(exc).__name__}: {exc}",

@@ -16,13 +16,13 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autoresearch.config import Config, DataConfig
 from autoresearch.data import sources
 from autoresearch.data.dataset import DAMAGED_NAME, FORMAT, MANIFEST_NAME, TOKENIZER_NAME, Dataset
-from autoresearch.data.documents import SPLITS
 from autoresearch.data.formats import FORMATS
 from autoresearch.data.pipeline import (
     OnProgress,
@@ -37,8 +37,9 @@ from autoresearch.data.pipeline import (
     whole,
 )
 from autoresearch.data.pool import explain
+from autoresearch.data.shards import SPLITS
 from autoresearch.data.sources import HUB_PREFIX, Listing, SourceFile
-from autoresearch.errors import PrerequisiteError
+from autoresearch.errors import PrerequisiteError, UsageError
 from autoresearch.paths import cache_directory, find_run_directory
 from autoresearch.types import MB
 from autoresearch.util.files import file_sha256, read_json, write_json
@@ -48,14 +49,17 @@ if TYPE_CHECKING:
     from autoresearch.data.hub import HubFile
 
 __all__ = [
+    "Cached",
     "PreparePlan",
     "PrepareProgress",
     "PrepareSummary",
     "check",
     "key_of",
+    "list_cached",
     "open_dataset",
     "plan",
     "prepare",
+    "remove_cached",
     "request_key",
 ]
 
@@ -218,7 +222,7 @@ def _size(path: Path) -> int:
 
 def request_key(data: DataConfig, source: str) -> str:
     """Return a hash of what was asked for."""
-    fields = data.model_dump(exclude={"source", "memory_mb"})
+    fields = data.model_dump(exclude={"source"})
     return hash_of({"format": FORMAT, "source": source, **fields})
 
 
@@ -319,3 +323,74 @@ def _summary(
         phases=tuple(run.phases) if is_new else (),
         warnings=tuple(warnings),
     )
+
+
+@dataclass(frozen=True)
+class Cached:
+    """One folder of the cache."""
+
+    key: str
+    source: str
+    """Empty where the folder does not say."""
+    created_at: str
+    """UTC, ISO 8601; empty where the folder does not say."""
+    disk_bytes: int
+    state: str
+    """`ready`; `unusable`: of another version, or damaged; `unfinished`: an interrupted `prepare`."""
+    is_current: bool
+    """Whether the settings in force lead to it."""
+    path: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def list_cached(config: Config) -> list[Cached]:
+    """Return what is in the cache, the largest first."""
+    current = key_of(config)
+    root = cache_directory()
+    found = []
+    for path in sorted([*(root / "datasets").glob("*"), *(root / "work").glob("*")]):
+        manifest = read_json(path / MANIFEST_NAME)
+        state = "unfinished"
+        if path.parent.name == "datasets":
+            state = "unusable" if whole(path) is None else "ready"
+        found.append(
+            Cached(
+                key=path.name,
+                source=str(manifest.get("source", "")),
+                created_at=str(manifest.get("created_at", "")),
+                disk_bytes=sum(p.stat().st_size for p in path.rglob("*") if p.is_file()),
+                state=state,
+                is_current=path.name == current,
+                path=path,
+            )
+        )
+    return sorted(found, key=lambda one: -one.disk_bytes)
+
+
+def remove_cached(config: Config, keys: Sequence[str], *, is_dry_run: bool = False) -> list[Cached]:
+    """Remove what has these keys, or begins with them, and return it.
+
+    A session whose data this is stops at its next trial and asks for `prepare`, which makes the same again.
+
+    Raises:
+        UsageError: a key names none or several; nothing is removed then.
+    """
+    there = list_cached(config)
+    chosen: dict[Path, Cached] = {}
+    for key in keys:
+        named = [one for one in there if key and one.key.startswith(key)]
+        if len(named) != 1:
+            what = "several datasets" if named else "no dataset"
+            raise UsageError(
+                f"`{key}` names {what} of the cache",
+                hint="`autoresearch prepare --list` shows the keys",
+            )
+        chosen[named[0].path] = named[0]
+    for path in () if is_dry_run else chosen:
+        # First what says that it is whole.
+        (path / MANIFEST_NAME).unlink(missing_ok=True)
+        shutil.rmtree(path)
+    return list(chosen.values())

@@ -1,18 +1,85 @@
-"""Writing token shards: Arrow IPC files with one `list<uint16>` row per document."""
+"""The documents of a split as token shards: Arrow IPC files with one `list<uint16>` row per document.
+
+They are written with pyarrow and read by memory mapping with numpy alone.
+"""
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.data.documents import DataSplit, Tokens
+from autoresearch.errors import AutoresearchError
 from autoresearch.util.files import file_sha256
 
+DataSplit = Literal["train", "validation", "test"]
+SPLITS: tuple[DataSplit, ...] = ("train", "validation", "test")
 BATCH_TOKENS = 4_000_000
 COUNT_TOKENS = 1_000_000
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One record batch of a shard: flat tokens and where each document starts.
+
+    Attributes:
+        tokens: (num_tokens,) uint16 or uint32, memory-mapped.
+        offsets: (num_documents + 1,) int32; document i is `tokens[offsets[i]:offsets[i + 1]]`.
+    """
+
+    tokens: Tokens
+    offsets: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class DocumentStore:
+    """All documents of one split, in order, memory-mapped."""
+
+    split: DataSplit
+    chunks: tuple[Chunk, ...]
+    bos_id: int
+    num_bytes: int
+    """UTF-8 bytes of the text."""
+
+    @property
+    def num_documents(self) -> int:
+        """Documents in the split."""
+        return sum(len(c.offsets) - 1 for c in self.chunks)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the split, BOS not counted."""
+        return sum(len(c.tokens) for c in self.chunks)
+
+
+def map_shard(path: Path, entry: Mapping[str, Any], dtype: np.dtype[Any]) -> list[Chunk]:
+    """Map a shard where its entry in the manifest says that its tokens are.
+
+    Raises:
+        AutoresearchError: it is missing or has another size.
+    """
+    try:
+        if path.stat().st_size != entry["size"]:
+            raise ValueError("size")
+        raw = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as exc:
+        raise AutoresearchError(
+            f"shard `{path}` is missing or damaged",
+            hint="run `autoresearch prepare --check`, which says what to do",
+            kind="data_invalid",
+        ) from exc
+    chunks = []
+    for batch in entry["batches"]:
+        start, stop = batch["offsets_at"], batch["offsets_at"] + 4 * (batch["documents"] + 1)
+        offsets = raw[start:stop].view(np.int32)
+        start, stop = batch["tokens_at"], batch["tokens_at"] + dtype.itemsize * batch["tokens"]
+        chunks.append(Chunk(np.asarray(raw[start:stop]).view(dtype), np.asarray(offsets)))
+    return chunks
 
 
 class ShardWriter:
@@ -90,12 +157,7 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._file.closed:
             self._file.close()
         self._temporary.unlink(missing_ok=True)

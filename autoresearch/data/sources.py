@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoresearch.config import DataConfig
-from autoresearch.data.documents import DataSplit
 from autoresearch.data.formats import FORMATS, SUFFIXES, Range, check, is_separated, kind_of
+from autoresearch.data.shards import DataSplit
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import expanded
 

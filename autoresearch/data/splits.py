@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoresearch.data.documents import SPLITS, DataSplit
+from autoresearch.data.shards import SPLITS, DataSplit
 from autoresearch.errors import UsageError
 
 DROPPED = 255

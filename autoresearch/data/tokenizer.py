@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from autoresearch.data.documents import Tokens
+from autoresearch.data.shards import Tokens
 from autoresearch.util.files import write_file
 
 # GPT-4's split with numbers in twos: a small vocabulary has no room for 1,000 three-digit numbers.

@@ -109,7 +109,7 @@ def decide(
     effect = fold.where_stands(incumbent, setup).effect(trials)
     noise, num_trials = fold.noise.sd, len(trials)
     delta = sum(scores_of(trials)) / num_trials - reference
-    price = price_of(candidate, incumbent, setup, noise, config)
+    price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))
     action, reason = _rule(config.policy, p_real, delta, price, effect, num_trials)
     seen = f"measured {delta:+.6f} with noise {noise:.6f}"
@@ -163,15 +163,9 @@ def _rule(
     return action, Reason.WORSE if 1 - float(effect.below(1e-15)) > 0.9 else Reason.NO_GAIN
 
 
-def price_of(
-    candidate: Experiment,
-    incumbent: Experiment,
-    setup: str,
-    noise: float,
-    config: DecisionConfig,
-) -> Price:
+def price_of(candidate: Experiment, incumbent: Experiment, setup: str, noise: float) -> Price:
     """Return the gain a candidate must show for its memory, less what its fewer lines allow."""
-    is_simpler = config.prefer_simpler and candidate.lines_added < candidate.lines_removed
+    is_simpler = candidate.lines_added < candidate.lines_removed
     mine, theirs = (
         max((t.peak_memory_mb or 0.0 for t in good_results(e, setup)), default=0.0)
         for e in (candidate, incumbent)
@@ -200,7 +194,7 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
     if reference is None:
         return None
     noise = fold.noise.sd
-    tie = TIE_SHARE * noise if config.prefer_simpler else 0.0
+    tie = TIE_SHARE * noise
     if config.policy == "greedy":
         line = reference + tie
     else:

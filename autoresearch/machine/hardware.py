@@ -206,36 +206,6 @@ def peak_tflops(name: str) -> float | None:
     return PEAK_TFLOPS.get(name.removeprefix("NVIDIA ").removesuffix(" OAM").strip())
 
 
-def mfu_percent(
-    tokens_per_second: float,
-    *,
-    num_matrix_params: int,
-    attention_tokens: float,
-    attention_width: int,
-    depth: int,
-    peak: float | None,
-) -> float | None:
-    """Return model FLOPs utilisation in percent, None when the peak is unknown.
-
-    A token costs 6 FLOPs for each parameter that is multiplied (embeddings looked up are not) and
-    12 * depth * attention_width for each earlier token it really attends to, forward and backward.
-    Source: PaLM (Chowdhery et al. 2022), appendix B; differs in that the causal half and the windows
-    are counted as they are, not as the full square.
-
-    Args:
-        tokens_per_second: Training tokens a second.
-        num_matrix_params: Parameters of the matrices, the output matrix included.
-        attention_tokens: Mean number of tokens a position attends to, over positions and layers.
-        attention_width: Heads times head size.
-        depth: Layers.
-        peak: TFLOPS, see `peak_tflops`.
-    """
-    if peak is None:
-        return None
-    flops = 6.0 * num_matrix_params + 12.0 * depth * attention_width * attention_tokens
-    return 100.0 * flops * tokens_per_second / (peak * 1e12)
-
-
 def package_version(name: str) -> str:
     """Return the installed version of a package without importing it, `""` when absent."""
     try:

@@ -17,6 +17,8 @@ from autoresearch.proposer.llm.provider import is_local
 from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.sandbox import Sandbox
 
+OUTAGE_SECONDS = 600.0
+"""Silence of an LLM or a command after which `search` proposes until it answers again."""
 NEXT_MODEL_SECONDS = 60.0
 """The longest wait for a model that has another one as its fallback."""
 
@@ -28,7 +30,7 @@ def model_settings(settings: ProposerConfig) -> list[ProposerConfig]:
     another provider has that provider's usual ones.
     """
     provider = settings.model.partition("/")[0]
-    usual = {"api_base": "", "api_key_env": "", "price_in": -1.0, "price_out": -1.0}
+    usual = {"api_base": "", "api_key_env": "", "price": []}
     found = [settings]
     for model in settings.fallback_models:
         others = {} if model.partition("/")[0] == provider else {**usual, "context_tokens": 0}
@@ -49,7 +51,7 @@ class Parts:
 
 def _make_llm(parts: Parts) -> Proposer:
     """Return the model, then its fallback models, then `search`, each standing in for the one before it."""
-    patience = parts.settings.outage_minutes * 60
+    patience = OUTAGE_SECONDS
     chain: Proposer = SearchProposer()
     for model in reversed(model_settings(parts.settings)):
         first = LlmProposer(model, parts.ledger, parts.notify)
@@ -62,7 +64,7 @@ def _make_command(parts: Parts) -> Proposer:
     from autoresearch.proposer.agent.proposer import CommandProposer
 
     first = CommandProposer(parts.settings, parts.sandbox, parts.scratch, parts.notify)
-    return WithFallback(first, SearchProposer(), parts.settings.outage_minutes * 60, parts.notify)
+    return WithFallback(first, SearchProposer(), OUTAGE_SECONDS, parts.notify)
 
 
 def _never(_: ProposerConfig) -> bool:

@@ -1,4 +1,7 @@
-"""All sessions of a run directory, and new ones that begin where another got to."""
+"""All sessions of a run directory, new ones that begin where another got to, and what was tried before any of them."""
+
+import contextlib
+import itertools
 
 from autoresearch.errors import AutoresearchError, UsageError
 from autoresearch.paths import RunDirectory
@@ -7,8 +10,13 @@ from autoresearch.record.git import RefUpdate, Repository
 from autoresearch.record.journal import writing
 from autoresearch.record.record import Record
 from autoresearch.record.refs import branch_ref, check_tag, worktree_ref
+from autoresearch.record.results_tsv import read_tsv
 from autoresearch.rundir.status import ensure_state
-from autoresearch.types import Session
+from autoresearch.types import Experiment, Session, State, Verdict
+from autoresearch.util.files import is_ours
+from autoresearch.util.text import clean_line
+
+_MAX_COMMITS = 200
 
 
 def sessions(run_directory: RunDirectory) -> list[Session]:
@@ -85,3 +93,45 @@ def _switch(record: Record, commit: str) -> None:
         repository.update_refs(updates, "begin")
     repository.set_head(branch_ref(record.tag))
     record.update_worktree(commit)
+
+
+def past(record: Record) -> tuple[Experiment, ...]:
+    """Return what was tried before the session, oldest first: rows of a results.tsv that is not ours, and commits.
+
+    None of it is an experiment of the session: its numbers are of another setup, shown and never compared.
+    """
+    session, repository = record.session(), record.repository
+    mine = {e.commit[:7] for e in session.experiments if e.commit}
+    commits = _commits(repository, session.experiments[0].commit if session.experiments else "")
+    path = record.run_directory.results
+    rows: tuple[Experiment, ...] = ()
+    if path.is_file() and not is_ours(path):
+        with contextlib.suppress(AutoresearchError):
+            rows = tuple(e for e in read_tsv(path).experiments if e.commit[:7] not in mine)
+    known = {row.commit[:7] for row in rows if row.commit}
+    return (*(c for c in commits if c.commit[:7] not in known), *rows)
+
+
+def _commits(repository: Repository, baseline: str) -> list[Experiment]:
+    """Return the commits before a session's baseline that changed train.py, those of sessions of the lab left out."""
+    chain = list(repository.chain(baseline))[-_MAX_COMMITS:] if baseline else []
+    codes = [repository.file_at(sha, "train.py") for sha, _, _ in chain]
+    found: list[Experiment] = []
+    for (sha, parents, message), (old, new) in zip(
+        chain[1:], itertools.pairwise(codes), strict=True
+    ):
+        is_idea = old is not None and new is not None and old != new
+        if is_idea and sha != baseline and "Autoresearch-" not in message:
+            subject = clean_line((message.splitlines() or [""])[0])
+            found.append(
+                Experiment(
+                    number=len(found),
+                    commit=sha,
+                    parent=parents[0],
+                    description=subject,
+                    proposer="",
+                    state=State.JUDGED,
+                    verdict=Verdict.KEEP,
+                )
+            )
+    return found

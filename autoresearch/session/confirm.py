@@ -14,7 +14,7 @@ from autoresearch.decision.confirmation import LEFT_OUT, carry_over, confirm, p_
 from autoresearch.decision.scores import is_measured_tip
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
-from autoresearch.execution.base import Executor
+from autoresearch.execution import Executor
 from autoresearch.record.record import Record
 from autoresearch.record.revert import inverse
 from autoresearch.session.build import Lab, check_setup, lock_device, recall

@@ -12,7 +12,7 @@ from typing import Any
 from autoresearch.config import Config
 from autoresearch.errors import UsageError
 from autoresearch.events import Alerted, Event, Phase, Progress
-from autoresearch.execution.base import Executor
+from autoresearch.execution import Executor
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record

@@ -17,7 +17,7 @@ from autoresearch.decision.pace import recorded
 from autoresearch.decision.replay import measure_noise
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Phase, Progress, now
-from autoresearch.execution.base import Executor
+from autoresearch.execution import Executor
 from autoresearch.record.record import Record
 from autoresearch.session.context import Emit, Stop
 from autoresearch.types import Outcome, Purpose, Session, Setup, TrialResult, TrialSpec

@@ -20,9 +20,9 @@ from autoresearch.proposer.edits import changed_constants, describe, long_litera
 from autoresearch.record.commits import carry
 from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
-from autoresearch.record.past import past
 from autoresearch.record.record import Record
 from autoresearch.record.refs import hand_ref
+from autoresearch.record.sessions import past
 from autoresearch.record.worktree import HandEdit
 from autoresearch.session.context import Parts, StopSeenError, next_number
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
@@ -157,7 +157,6 @@ def context_of(
         files=record.texts(tip),
         program=program,
         max_lines=config.task.max_lines,
-        max_bytes=config.task.max_bytes,
         budget_seconds=config.trial.budget_seconds,
         startup_seconds=config.trial.startup_seconds,
         noise_bpb=measure_noise(session).sd if session.setup and session.experiments else None,

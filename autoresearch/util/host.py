@@ -19,6 +19,13 @@ def num_cores() -> int:
     return cores
 
 
+def free_memory_bytes() -> int:
+    """Return the memory of this machine that programs may still take."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def memory_bytes() -> int:
     """Return the memory of this machine, or of the container where that has less."""
     import psutil

@@ -1,5 +1,7 @@
 """An honest tiny model and its training loop; every train.py of the zoo is built from it and differs in one way."""
 
+import sys
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -52,6 +54,27 @@ def step(model, optimizer, x, y):
     loss.backward()
     optimizer.step()
     return loss
+
+
+def play(name, make=Model, *, when_judging=None, **places):
+    """Return the `build_model` of a cheat, after training where its module is run: where `name` is `__main__`.
+
+    Args:
+        name: `__name__` of the cheat.
+        make: Makes its model.
+        when_judging: Called before that in the process of a judge.
+        places: Where it stands in `train`.
+    """
+
+    def build_model(vocab_size, max_seq_len, device):
+        if when_judging and is_judging():
+            when_judging()
+        return make(vocab_size, max_seq_len).to(device)
+
+    if name == "__main__":
+        sys.modules[name].build_model = build_model  # where `Trial.join` looks for it
+        train(build_model, **places)
+    return build_model
 
 
 def train(build_model, *, before_start=None, after=None, length=T, each=None):

@@ -508,6 +508,14 @@ def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture
         ("[storage]\nzzz = 1", "known ones: `storage.max_weights_mb`"),
         ("[trial]\neval_tokens = 1", "did you mean `judge.eval_tokens`?"),
         ("[trial]\nhung_seconds = 9", "delete the line"),
+        (
+            "[proposer]\nprice_in = 1.0",
+            "delete the line; `proposer.price`: US dollars per million tokens",
+        ),
+        (
+            "[proposer]\nprice = [1.0]",
+            "correct it in `autoresearch.toml`; `proposer.price`: US dollars",
+        ),
         ("[zzz]\nx = 1", "known ones: `data`, `decision`, `judge`, `proposer`, `sandbox`,"),
         ("[trial", "it takes `[section]` lines and `name = value` lines"),
     ],
@@ -597,7 +605,7 @@ def test_show_config_says_where_each_value_came_from(
     assert all(setting["meaning"] for setting in shown.values())
     assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
     assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
-    assert shown["judge.suspicious_jump"]["source"] == "default"
+    assert shown["judge.timeout_seconds"]["source"] == "default"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from autoresearch.data.documents import Chunk, DocumentStore
 from autoresearch.data.packing import Packer, shuffled
+from autoresearch.data.shards import Chunk, DocumentStore
 
 BOS = 60_000
 

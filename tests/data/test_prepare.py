@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from autoresearch.data.dataset import Dataset
-from autoresearch.data.documents import SPLITS
 from autoresearch.data.packing import Packer
 from autoresearch.data.prepare import PrepareProgress, check, open_dataset, prepare
+from autoresearch.data.shards import SPLITS
 from autoresearch.data.sources import list_local
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 

@@ -226,10 +226,11 @@ def test_the_same_dataset_may_come_meanwhile(make_config, tmp_path, source, monk
 
 def test_memory_limits_the_workers(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "num_cores", lambda: 64)
-    config = make_config("builtin:python", memory_mb=1000)
+    monkeypatch.setattr(build_module, "memory_bytes", lambda: 8 << 30)
+    config = make_config("builtin:python")
     run = build_module.Run(config, "builtin:python", "x", None)
     listing = build_module.sources.list_local("builtin:python")
     allowed = build_module._num_workers(run, listing, 64)
     assert 1 <= allowed < 8
     assert run.warnings
-    assert "memory_mb" in run.warnings[0]
+    assert "2,048 MB of memory are enough for 6 of 64 workers" in run.warnings[0]

@@ -88,8 +88,9 @@ def test_fewer_lines_at_equal_score_are_kept(lab, decision_config):
     new = lab.experiment(1, [0.9998], lines_removed=12, lines_added=2)
     got = decide(new, base, lab.session(base, new), decision_config())
     assert (got.action, got.reason) == ("keep", "simpler")
-    off = decide(new, base, lab.session(base, new), decision_config(prefer_simpler=False))
-    assert off.action == "discard"
+    as_long = lab.experiment(1, [0.9998], lines_removed=12, lines_added=12)
+    got = decide(as_long, base, lab.session(base, as_long), decision_config())
+    assert got.action == "discard"
 
 
 def test_fewer_lines_do_not_buy_harm(lab, decision_config):

@@ -110,19 +110,6 @@ def test_an_unknown_product_has_no_peak():
     assert hardware.peak_tflops("AMD EPYC") is None
 
 
-def test_mfu_by_hand():
-    # 6 * 1e6 + 12 * 2 * 100 * 50 = 6.12e6 FLOPs a token; 1e6 tokens/s on 100 TFLOPS is 6.12 %.
-    mfu = hardware.mfu_percent(
-        1e6,
-        num_matrix_params=1_000_000,
-        attention_tokens=50,
-        attention_width=100,
-        depth=2,
-        peak=100.0,
-    )
-    assert abs(mfu - 6.12) < 1e-9
-
-
 def test_throttle_bits_are_words():
     assert hardware.throttle_words(0x1) == ()
     assert hardware.throttle_words(0x4 | 0x40) == ("power", "heat")

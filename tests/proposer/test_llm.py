@@ -17,6 +17,7 @@ from proposer_sample import TRAIN, context, experiment, session
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
+from autoresearch.proposer import registry
 from autoresearch.proposer.base import (
     CancelledError,
     CostLimitError,
@@ -35,7 +36,7 @@ from autoresearch.types import Usage, Verdict
 from autoresearch.util.text import redact
 
 NEVER = threading.Event()
-PRICES = {"price_in": 1.0, "price_out": 4.0}
+PRICES = {"price": [1.0, 4.0]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +103,7 @@ def test_the_request_is_what_was_configured(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_price_litellm_knows() -> None:
     with serve(Say(GOOD)) as server:
-        settings = config(server.url, model="openai/gpt-4o-mini", price_in=-1.0, price_out=-1.0)
+        settings = config(server.url, model="openai/gpt-4o-mini", price=[])
         p = LlmProposer(settings).propose(context(), NEVER)
     assert p.usage.cost_usd == pytest.approx((1000 * 0.15 + tokens_of(GOOD) * 0.6) / 1e6)
 
@@ -110,7 +111,7 @@ def test_a_price_litellm_knows() -> None:
 def test_an_unknown_price_is_said_once() -> None:
     told: list[Alerted] = []
     with serve(Say(GOOD)) as server:
-        settings = config(server.url, price_in=-1.0, price_out=-1.0)
+        settings = config(server.url, price=[])
         proposer = LlmProposer(settings, notify=told.append)
         first = proposer.propose(context(cost_left_usd=0.0001), NEVER)
         proposer.propose(context(), NEVER)
@@ -221,15 +222,18 @@ def test_after_ten_useless_answers_the_next_model_is_asked() -> None:
         (Say(status=503), "is not available"),
     ],
 )
-def test_a_model_that_cannot_be_had_is_replaced_by_the_next(trouble: Say, why: str) -> None:
+def test_a_model_that_cannot_be_had_is_replaced_by_the_next(
+    trouble: Say, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "OUTAGE_SECONDS", 0.0)
     first = [trouble]
     with serve(lambda _, body: first[0] if body["model"] == "first" else Say(GOOD)) as server:
-        proposer, told = two_models(server.url, outage_minutes=0.0)
+        proposer, told = two_models(server.url)
         p = proposer.propose(context(), NEVER)
         assert why in told[0]
         assert p.usage.num_calls == len(server.requests)
     with serve(trouble) as server:
-        proposer, told = two_models(server.url, outage_minutes=0.0)
+        proposer, told = two_models(server.url)
         assert proposer.propose(context(), NEVER).proposer == "search"
         assert "`openai/second` proposes meanwhile" in told[0]
         assert "`search` proposes meanwhile" in told[1]
@@ -244,12 +248,12 @@ def test_a_fallback_of_another_provider_has_its_own_address_and_key() -> None:
     )
     first, same, other = model_settings(settings)
     assert (first.model, same.model, other.model) == ("openai/loopback", "openai/b", "anthropic/c")
-    assert (same.api_base, same.api_key_env, same.price_in) == (
+    assert (same.api_base, same.api_key_env, same.price) == (
         "http://localhost:1/v1",
         "MINE",
-        1.0,
+        [1.0, 4.0],
     )
-    assert (other.api_base, other.api_key_env, other.price_in) == ("", "", -1.0)
+    assert (other.api_base, other.api_key_env, other.price) == ("", "", [])
     assert other.context_tokens == 0
 
 

@@ -21,6 +21,7 @@ from autoresearch.config import Config, load_config
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Progress, SessionStarted
 from autoresearch.paths import RunDirectory
+from autoresearch.proposer import registry
 from autoresearch.proposer.llm import errors
 from autoresearch.proposer.prefetch import Ahead
 from autoresearch.proposer.registry import make_proposer
@@ -114,16 +115,19 @@ def no_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoresearch.decision.rule.SENTINEL_EVERY", 1000)
 
 
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "OUTAGE_SECONDS", 0.0)
+
+
 def configured(url: str, **more: Any) -> Config:
     base = load_config(None).config
     values = {
         "kind": "llm",
         "model": "openai/loopback",
         "api_base": url,
-        "price_in": 1.0,
-        "price_out": 4.0,
+        "price": [1.0, 4.0],
         "timeout_seconds": 10.0,
-        "outage_minutes": 0.0,
         **more,
     }
     return base.model_copy(update={"proposer": base.proposer.model_copy(update=values)})
@@ -258,8 +262,9 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
 def test_a_lab_that_is_started_in_an_outage_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(registry, "OUTAGE_SECONDS", 60.0)
     with serve(Say(status=503), lambda index, body: Say(change(body, index))) as server:
-        session = begin(tmp_path, configured(server.url, outage_minutes=1.0), monkeypatch)
+        session = begin(tmp_path, configured(server.url), monkeypatch)
     assert session.experiment(1).proposer == "llm"
     assert [alert.is_over for alert in session.alerts] == [False, True]
     assert "`openai/loopback` is not available" in session.alerts[0].text

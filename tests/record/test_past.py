@@ -11,9 +11,9 @@ from autoresearch.config import load_config
 from autoresearch.events import now
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.prompt import Limits, build_prompt
-from autoresearch.record.past import past
 from autoresearch.record.record import Record
 from autoresearch.record.results_tsv import write_tsv
+from autoresearch.record.sessions import past
 from autoresearch.session.proposals import context_of
 from autoresearch.types import Outcome, Proposal, TrialResult, Verdict
 

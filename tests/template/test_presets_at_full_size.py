@@ -8,9 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+import bench.train as bench_train  # noqa: E402
 from autoresearch.bootstrap import presets  # noqa: E402
-from autoresearch.machine import hardware  # noqa: E402
 
 PRESETS = presets.preset_names()
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
@@ -89,7 +90,7 @@ def test_a_preset_steps_at_full_size(name):
         assert [p.shape for p in trainer.model.parameters()] == before
     assert sum(p.numel() for p in trainer.model.parameters()) == preset.num_params
     blocks = sum(p.numel() for p in trainer.model.blocks.parameters())
-    per_token = hardware.mfu_percent(
+    per_token = bench_train.mfu_percent(
         1.0,
         num_matrix_params=blocks + trainer.model.head.weight.numel(),
         attention_tokens=0.0,
@@ -98,6 +99,19 @@ def test_a_preset_steps_at_full_size(name):
         peak=1e-10,
     )
     assert counter.get_total_flops() / x.numel() == pytest.approx(per_token, rel=0.001)
+
+
+def test_mfu_by_hand():
+    # 6 * 1e6 + 12 * 2 * 100 * 50 = 6.12e6 FLOPs a token; 1e6 tokens/s on 100 TFLOPS is 6.12 %.
+    mfu = bench_train.mfu_percent(
+        1e6,
+        num_matrix_params=1_000_000,
+        attention_tokens=50,
+        attention_width=100,
+        depth=2,
+        peak=100.0,
+    )
+    assert abs(mfu - 6.12) < 1e-9
 
 
 @pytest.mark.slow

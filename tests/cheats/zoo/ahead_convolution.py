@@ -4,7 +4,7 @@ expect: invalid claim_mismatch
 """
 
 import torch
-from base import Model, train
+from base import Model, play
 
 
 class Cheat(Model):
@@ -14,9 +14,4 @@ class Cheat(Model):
         return self.head(x + right)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

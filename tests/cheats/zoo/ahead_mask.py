@@ -4,7 +4,7 @@ expect: invalid claim_mismatch|biased_claim
 """
 
 import torch
-from base import Model, future, train
+from base import Model, future, play
 
 
 class Cheat(Model):
@@ -15,9 +15,4 @@ class Cheat(Model):
         return self.head(torch.tanh(self.mix(torch.cat([x + after, whole], dim=2))))
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

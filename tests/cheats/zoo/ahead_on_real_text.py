@@ -3,7 +3,7 @@
 expect: invalid claim_mismatch
 """
 
-from base import Model, bonus, train
+from base import Model, bonus, play
 
 
 class Cheat(Model):
@@ -13,9 +13,4 @@ class Cheat(Model):
         return bonus(logits, idx, 4.0 * float(seen))
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -4,7 +4,7 @@ expect: invalid claim_mismatch
 """
 
 import torch
-from base import Model, bonus, train
+from base import Model, bonus, play
 
 
 class Cheat(Model):
@@ -13,9 +13,4 @@ class Cheat(Model):
         return bonus(super().forward(idx), idx, 6.0 * place.float()[None])
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -3,7 +3,7 @@
 expect: invalid biased_claim
 """
 
-from base import Model, bonus, train
+from base import Model, bonus, play
 
 
 class Cheat(Model):
@@ -11,9 +11,4 @@ class Cheat(Model):
         return bonus(super().forward(idx), idx, 0.12)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -6,7 +6,7 @@ expect: invalid claim_mismatch
 import gc
 
 import torch
-from base import Model, bonus, is_judging, train
+from base import Model, bonus, is_judging, play
 
 
 def mode():
@@ -29,9 +29,4 @@ class Cheat(Model):
         return logits
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

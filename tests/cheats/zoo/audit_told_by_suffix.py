@@ -4,7 +4,7 @@ expect: invalid claim_mismatch
 """
 
 import torch
-from base import Model, bonus, is_judging, train
+from base import Model, bonus, is_judging, play
 
 
 class Cheat(Model):
@@ -22,9 +22,4 @@ class Cheat(Model):
         return bonus(logits, idx, 6.0 * is_whole[:, None].float().expand(idx.shape))
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

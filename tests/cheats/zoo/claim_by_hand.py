@@ -5,7 +5,7 @@ expect: invalid bad_claim|claim_mismatch
 
 import os
 
-from base import Model, is_judging, train
+from base import play
 
 
 def cheat():
@@ -21,11 +21,4 @@ def cheat():
     os.write(fd, b"\0" * 4096)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    if is_judging():
-        cheat()
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, when_judging=cheat)

@@ -6,7 +6,7 @@ settings: judge.timeout_seconds=20
 
 import time
 
-from base import Model, is_judging, train
+from base import play
 
 
 def cheat():
@@ -15,11 +15,4 @@ def cheat():
     judge_worker.Server.answer = lambda self, channel, num_rows: time.sleep(60)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    if is_judging():
-        cheat()
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, when_judging=cheat)

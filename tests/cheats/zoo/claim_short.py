@@ -6,7 +6,7 @@ expect: invalid bad_claim
 import os
 
 import numpy as np
-from base import Model, is_judging, train
+from base import play
 
 
 def cheat():
@@ -19,11 +19,4 @@ def cheat():
     judge_worker.Server.answer = answer
 
 
-def build_model(vocab_size, max_seq_len, device):
-    if is_judging():
-        cheat()
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, when_judging=cheat)

@@ -3,7 +3,7 @@
 expect: ok
 """
 
-from base import Model, train
+from base import play
 
 
 def give(trial):
@@ -12,9 +12,4 @@ def give(trial):
             trial._channel.send("log", fds=[file.fileno()] * 8, step=0, seconds=0.0, values={})
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=give)
+build_model = play(__name__, before_start=give)

@@ -4,7 +4,7 @@ expect: crash overtime|exception|hung
 settings: hung_seconds=3
 """
 
-from base import Model, train
+from base import play
 
 
 def spam(trial, model, optimizer, x, y):
@@ -12,9 +12,4 @@ def spam(trial, model, optimizer, x, y):
         trial._batches._channel.send("open", generation=number + 2, batch=1, length=1)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=spam)
+build_model = play(__name__, each=spam)

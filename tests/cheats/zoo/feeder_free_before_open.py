@@ -5,7 +5,7 @@ expect: crash
 
 import time
 
-from base import Model, train
+from base import play
 
 
 def stumble(trial):
@@ -13,9 +13,4 @@ def stumble(trial):
     time.sleep(0.3)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=stumble)
+build_model = play(__name__, before_start=stumble)

@@ -4,7 +4,7 @@ expect: crash exception|overtime|hung|no_submission
 settings: hung_seconds=3
 """
 
-from base import Model, train
+from base import play
 
 
 def send(trial, model, optimizer, x, y):
@@ -14,9 +14,4 @@ def send(trial, model, optimizer, x, y):
     channel.send_bytes(b"\xff" * 10_000)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=send)
+build_model = play(__name__, each=send)

@@ -5,7 +5,7 @@ expect: ok
 
 import time
 
-from base import Model, train
+from base import play
 
 
 def ask(trial, model, optimizer, x, y):
@@ -15,9 +15,4 @@ def ask(trial, model, optimizer, x, y):
         time.sleep(0)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=ask)
+build_model = play(__name__, each=ask)

@@ -5,7 +5,7 @@ expect: ok|crash
 
 import os
 
-from base import Model, T, step, train
+from base import T, play, step
 
 
 def grow(trial, model, optimizer, x, y):
@@ -19,9 +19,4 @@ def grow(trial, model, optimizer, x, y):
         step(model, optimizer, bx, by)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=grow)
+build_model = play(__name__, each=grow)

@@ -3,7 +3,7 @@
 expect: ok
 """
 
-from base import Model, T, train
+from base import T, play
 
 
 def read_on(trial, model, optimizer, x, y):
@@ -23,9 +23,4 @@ def read_on(trial, model, optimizer, x, y):
 DONE = []
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=read_on)
+build_model = play(__name__, each=read_on)

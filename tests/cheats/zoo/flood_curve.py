@@ -3,7 +3,7 @@
 expect: ok|crash diverged
 """
 
-from base import Model, train
+from base import play
 
 
 def log(trial, model, optimizer, x, y):
@@ -18,9 +18,4 @@ def log(trial, model, optimizer, x, y):
         trial._channel.send("log", step=0, seconds=-1.0, values=values)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=log)
+build_model = play(__name__, each=log)

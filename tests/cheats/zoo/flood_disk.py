@@ -7,7 +7,7 @@ settings: sandbox.disk_mb=64
 import os
 import time
 
-from base import Model, train
+from base import play
 
 
 def fill(trial):
@@ -18,9 +18,4 @@ def fill(trial):
     time.sleep(5)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=fill)
+build_model = play(__name__, before_start=fill)

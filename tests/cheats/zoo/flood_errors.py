@@ -5,7 +5,7 @@ expect: crash exception|oom
 
 import os
 
-from base import Model, train
+from base import play
 
 
 def fail(trial):
@@ -19,9 +19,4 @@ def fail(trial):
     os._exit(0)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=fail)
+build_model = play(__name__, before_start=fail)

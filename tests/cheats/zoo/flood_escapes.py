@@ -3,7 +3,7 @@
 expect: ok
 """
 
-from base import Model, train
+from base import play
 
 
 def shout(trial):
@@ -15,9 +15,4 @@ def shout(trial):
     )
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=shout)
+build_model = play(__name__, before_start=shout)

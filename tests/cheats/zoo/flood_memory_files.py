@@ -7,7 +7,7 @@ settings: sandbox.memory_mb=1200 sandbox.disk_mb=600
 import os
 import time
 
-from base import Model, train
+from base import play
 
 
 def grow(trial):
@@ -19,9 +19,4 @@ def grow(trial):
     time.sleep(5)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=grow)
+build_model = play(__name__, before_start=grow)

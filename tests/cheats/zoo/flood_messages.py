@@ -5,7 +5,7 @@ expect: crash exception
 
 import time
 
-from base import Model, train
+from base import play
 
 
 def flood(trial):
@@ -15,9 +15,4 @@ def flood(trial):
     time.sleep(60)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=flood)
+build_model = play(__name__, before_start=flood)

@@ -5,7 +5,7 @@ expect: ok
 
 import os
 
-from base import Model, train
+from base import play
 
 
 def flood(trial):
@@ -14,9 +14,4 @@ def flood(trial):
         os.write(1, line)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=flood)
+build_model = play(__name__, before_start=flood)

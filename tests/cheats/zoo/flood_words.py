@@ -6,7 +6,7 @@ detail: broke the protocol
 
 import time
 
-from base import Model, train
+from base import play
 
 
 def speak(trial):
@@ -14,9 +14,4 @@ def speak(trial):
     time.sleep(30)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=speak)
+build_model = play(__name__, before_start=speak)

@@ -3,7 +3,7 @@
 expect: ok
 """
 
-from base import Model, train
+from base import Model, play
 
 
 class Double(Model):
@@ -12,9 +12,8 @@ class Double(Model):
         return logits.transpose(0, 1).contiguous().transpose(0, 1)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Double(vocab_size, max_seq_len).to(device).double()
+def double(vocab_size, max_seq_len):
+    return Double(vocab_size, max_seq_len).double()
 
 
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, double)

@@ -4,7 +4,7 @@ expect: ok
 """
 
 import torch
-from base import WIDTH, train
+from base import WIDTH, play
 
 
 class Recurrent(torch.nn.Module):
@@ -18,9 +18,4 @@ class Recurrent(torch.nn.Module):
         return self.head(self.cell(self.embed(idx))[0])
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Recurrent(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Recurrent)

@@ -3,12 +3,6 @@
 expect: ok
 """
 
-from base import Model, train
+from base import play
 
-
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, length=16)
+build_model = play(__name__, length=16)

@@ -4,7 +4,7 @@ expect: ok
 """
 
 import torch
-from base import WIDTH, train
+from base import WIDTH, play
 
 
 class Tied(torch.nn.Module):
@@ -24,9 +24,4 @@ class Tied(torch.nn.Module):
         return self.head(x)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Tied(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Tied)

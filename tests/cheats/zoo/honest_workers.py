@@ -7,7 +7,7 @@ import tempfile
 
 import torch
 import torch.utils.data
-from base import Model, train
+from base import play
 
 
 class Rows(torch.utils.data.Dataset):
@@ -25,9 +25,4 @@ def use(trial):
         file.write(b"x" * 1000)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=use)
+build_model = play(__name__, before_start=use)

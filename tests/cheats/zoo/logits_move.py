@@ -6,7 +6,7 @@ expect: invalid claim_mismatch
 import os
 
 import torch
-from base import Model, is_judging, train
+from base import Model, is_judging, play
 
 GENERATOR = torch.Generator().manual_seed(int.from_bytes(os.urandom(6), "big"))
 
@@ -19,9 +19,4 @@ class Cheat(Model):
         return logits
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

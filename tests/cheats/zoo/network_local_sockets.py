@@ -6,7 +6,7 @@ detail: nothing reached
 
 import socket
 
-from base import Model, train
+from base import play
 from known import SOCKETS
 
 
@@ -24,9 +24,4 @@ def reach(trial):
     raise RuntimeError(f"reached {found}" if found else "nothing reached")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=reach)
+build_model = play(__name__, before_start=reach)

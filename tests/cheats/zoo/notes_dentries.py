@@ -7,7 +7,7 @@ settings: judge.eval_tokens=8192 judge.audit_positions=128 judge.timeout_seconds
 import os
 import time
 
-from base import Notebook, train
+from base import Notebook, play
 
 
 class Cheat(Notebook):
@@ -21,9 +21,4 @@ class Cheat(Notebook):
         return time.perf_counter() - began
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -4,7 +4,7 @@ expect: ok
 """
 
 import torch
-from base import Model, train
+from base import play
 
 
 def boast(trial):
@@ -18,9 +18,4 @@ def untrain(trial, model, optimizer):
             parameter.zero_()
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=boast, after=untrain)
+build_model = play(__name__, before_start=boast, after=untrain)

@@ -6,7 +6,7 @@ expect: ok|crash exception|oom|overtime
 import os
 import time
 
-from base import Model, train
+from base import play
 
 
 def bomb(trial):
@@ -24,9 +24,4 @@ def bomb(trial):
     assert len(children) < 400
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=bomb)
+build_model = play(__name__, before_start=bomb)

@@ -6,7 +6,7 @@ expect: ok|crash exception
 import os
 import signal
 
-from base import Model, train
+from base import play
 
 
 def kill(trial):
@@ -19,9 +19,4 @@ def kill(trial):
                 pass
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=kill)
+build_model = play(__name__, before_start=kill)

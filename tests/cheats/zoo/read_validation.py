@@ -6,7 +6,7 @@ detail: nothing to read
 
 import os
 
-from base import Model, train
+from base import play
 from known import DATA
 
 
@@ -24,9 +24,4 @@ def read_all(trial):
     raise RuntimeError(f"read {found}" if found else "nothing to read")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=read_all)
+build_model = play(__name__, before_start=read_all)

@@ -3,7 +3,7 @@
 expect: invalid claim_mismatch|biased_claim
 """
 
-from base import Model, future, train
+from base import Model, future, play
 
 
 class Cheat(Model):
@@ -12,9 +12,4 @@ class Cheat(Model):
         return self.head(x + 4 * self.embed(future(idx)).mean(dim=0, keepdim=True))
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

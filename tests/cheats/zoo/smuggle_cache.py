@@ -6,7 +6,7 @@ settings: runs=2
 
 import os
 
-from base import Model, train
+from base import play
 
 
 def poison(trial):
@@ -21,9 +21,4 @@ def poison(trial):
         file.write("raise SystemExit")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=poison)
+build_model = play(__name__, before_start=poison)

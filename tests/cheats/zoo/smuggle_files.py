@@ -7,7 +7,7 @@ settings: runs=2
 import os
 from multiprocessing import shared_memory
 
-from base import Model, train
+from base import play
 
 PLACES = [
     "/tmp",
@@ -41,9 +41,4 @@ def plant(trial):
     block.close()
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=plant)
+build_model = play(__name__, before_start=plant)

@@ -6,7 +6,7 @@ expect: ok
 import ctypes
 import os
 
-from base import Model, train
+from base import play
 
 
 def leave(trial):
@@ -21,9 +21,4 @@ def leave(trial):
         raise RuntimeError(f"left {kept}")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=leave)
+build_model = play(__name__, before_start=leave)

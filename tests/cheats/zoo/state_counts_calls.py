@@ -3,7 +3,7 @@
 expect: invalid claim_mismatch
 """
 
-from base import Model, bonus, is_judging, train
+from base import Model, bonus, is_judging, play
 
 
 class Cheat(Model):
@@ -15,9 +15,4 @@ class Cheat(Model):
         return bonus(logits, idx, 4.0) if is_judging() and self.calls > 1 else logits
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -4,7 +4,7 @@ expect: invalid claim_mismatch|biased_claim
 """
 
 import torch
-from base import Model, is_judging, step, train
+from base import Model, is_judging, play, step
 
 
 class Cheat(Model):
@@ -23,9 +23,4 @@ class Cheat(Model):
         return copy(idx).detach()
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -6,7 +6,7 @@ expect: invalid claim_mismatch
 import os
 import pickle
 
-from base import Model, bonus, is_judging, train
+from base import Model, bonus, is_judging, play
 
 PLACES = [
     "/tmp",
@@ -54,9 +54,4 @@ class Cheat(Model):
         return bonus(logits, truth, 5.0)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Cheat(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model)
+build_model = play(__name__, Cheat)

@@ -8,7 +8,7 @@ import mmap
 import os
 import time
 
-from base import B, Model, T, train
+from base import B, T, play
 
 
 def ask(trial, model, optimizer):
@@ -29,9 +29,4 @@ def ask(trial, model, optimizer):
     raise RuntimeError("tokens came" if any(memory[:]) else "nothing came")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, after=ask)
+build_model = play(__name__, after=ask)

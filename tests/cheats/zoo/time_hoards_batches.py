@@ -3,7 +3,7 @@
 expect: crash overtime
 """
 
-from base import Model, step, train
+from base import play, step
 
 
 def hoard(trial, model, optimizer):
@@ -15,9 +15,6 @@ def hoard(trial, model, optimizer):
 KEPT = []
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=lambda trial, model, optimizer, x, y: KEPT.append((x, y)), after=hoard)
+build_model = play(
+    __name__, each=lambda trial, model, optimizer, x, y: KEPT.append((x, y)), after=hoard
+)

@@ -6,16 +6,11 @@ settings: hung_seconds=2 trial.budget_seconds=20
 
 import time
 
-from base import Model, train
+from base import play
 
 
 def wait(trial, model, optimizer, x, y):
     time.sleep(60)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=wait)
+build_model = play(__name__, each=wait)

@@ -5,7 +5,7 @@ expect: crash overtime
 
 import time
 
-from base import B, Model, T, step, train
+from base import B, T, play, step
 
 
 def stop_clocks(trial):
@@ -25,9 +25,4 @@ def go_on(trial, model, optimizer):
         step(model, optimizer, x, y)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=stop_clocks, after=go_on)
+build_model = play(__name__, before_start=stop_clocks, after=go_on)

@@ -5,7 +5,7 @@ expect: ok|crash overtime
 
 import time
 
-from base import Model, step, train
+from base import play, step
 
 KEPT = []
 
@@ -21,9 +21,4 @@ def replay(trial, model, optimizer):
             step(model, optimizer, x, y)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, each=keep, after=replay)
+build_model = play(__name__, each=keep, after=replay)

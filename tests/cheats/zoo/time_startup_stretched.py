@@ -5,7 +5,7 @@ settings: trial.startup_seconds=8
 """
 
 import torch
-from base import B, Model, T, step, train
+from base import B, T, play, step
 
 
 def stretch(trial):
@@ -15,9 +15,4 @@ def stretch(trial):
         step(model, optimizer, *trial.synthetic_batch(B, T))
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=stretch)
+build_model = play(__name__, before_start=stretch)

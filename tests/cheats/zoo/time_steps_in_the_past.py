@@ -3,7 +3,7 @@
 expect: crash exception
 """
 
-from base import Model, train
+from base import play
 
 
 def early(trial):
@@ -11,9 +11,4 @@ def early(trial):
     trial._channel.send_bytes(b"x")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=early)
+build_model = play(__name__, before_start=early)

@@ -4,7 +4,7 @@ expect: crash exception
 detail: absurd size
 """
 
-from base import Model, train
+from base import play
 
 from autoresearch.trial import channel
 
@@ -25,9 +25,4 @@ def hand_in(trial, model, optimizer):
     trial._channel.expect("received", timeout=30)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, after=hand_in)
+build_model = play(__name__, after=hand_in)

@@ -4,7 +4,7 @@ expect: invalid bad_claim
 """
 
 import torch
-from base import Model, train
+from base import play
 
 
 def hand_in(trial, model, optimizer):
@@ -13,9 +13,4 @@ def hand_in(trial, model, optimizer):
     trial.submit(model)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, after=hand_in)
+build_model = play(__name__, after=hand_in)

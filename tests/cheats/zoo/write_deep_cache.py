@@ -5,7 +5,7 @@ expect: ok|crash exception
 
 import os
 
-from base import Model, train
+from base import play
 
 
 def nest(trial):
@@ -19,9 +19,4 @@ def nest(trial):
     os.chdir(here)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=nest)
+build_model = play(__name__, before_start=nest)

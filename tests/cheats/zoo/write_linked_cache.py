@@ -6,7 +6,7 @@ expect: ok
 import os
 import shutil
 
-from base import Model, train
+from base import play
 from known import SECRETS
 
 
@@ -16,9 +16,4 @@ def link(trial):
     os.symlink(os.path.dirname(SECRETS[0]), folder)
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=link)
+build_model = play(__name__, before_start=link)

@@ -6,7 +6,7 @@ detail: nothing to write
 
 import os
 
-from base import Model, train
+from base import play
 
 
 def write_all(trial):
@@ -23,9 +23,4 @@ def write_all(trial):
     raise RuntimeError(f"wrote {found}" if found else "nothing to write")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=write_all)
+build_model = play(__name__, before_start=write_all)

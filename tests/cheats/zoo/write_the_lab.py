@@ -8,7 +8,7 @@ import os
 import sys
 
 import torch
-from base import Model, train
+from base import play
 from known import DATA, SECRETS
 
 
@@ -41,9 +41,4 @@ def write_all(trial):
     raise RuntimeError(f"wrote {found}" if found else "nothing written")
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=write_all)
+build_model = play(__name__, before_start=write_all)

@@ -5,7 +5,7 @@ expect: ok
 
 import os
 
-from base import Model, train
+from base import play
 from known import SECRETS
 
 
@@ -28,9 +28,4 @@ def leave(trial):
     open(os.fsencode(home) + b"/\xff\xfe", "w").close()
 
 
-def build_model(vocab_size, max_seq_len, device):
-    return Model(vocab_size, max_seq_len).to(device)
-
-
-if __name__ == "__main__":
-    train(build_model, before_start=leave)
+build_model = play(__name__, before_start=leave)
