@@ -164,8 +164,10 @@ class OutputMode:
         self.talk(styled("warning: ", "warning").append(clean(text), style="default"), 9)
 
     def data(self, text: str | Text) -> None:
-        """Print a line of data on stdout, whole, however long."""
-        self.out.print(text, soft_wrap=True)
+        """Print a line of data on stdout: whole, however long, but folded between words on a terminal."""
+        line = text if isinstance(text, Text) else Text(text)
+        for part in folded(line, self.out.width, 2) if self.is_tty else [line]:
+            self.out.print(part, soft_wrap=True)
 
     def json(self, value: Any, *, indent: int | None = 2) -> None:
         """Print a JSON value on stdout, ASCII, absent numbers as null."""
