@@ -83,7 +83,9 @@ def test_the_number_of_real_keeps_is_that_of_the_log():
 
     session = replace(sessions.night(24), confirmations=())
     lines = [line.plain for line in render(session, width=200, now=sessions.NOW)]
-    shown = re.search(r"keeps +(about \d+ of \d+ probably real; may be luck: .*)", "\n".join(lines))
+    shown = re.search(
+        r"keeps +(about \d+ of \d+ are probably real; may be luck: .*)", "\n".join(lines)
+    )
     text = markdown.render(session, now=sessions.NOW).replace("\\#", "#")
     assert f"Of the kept changes {shown[1]}." in text
 
@@ -193,7 +195,7 @@ def test_the_verdict_comes_first_and_in_words():
     assert len(view.verdict) == 2  # what was expected says nothing once it was confirmed
     empty = build(sessions.empty())
     assert (str(empty.headline), empty.verdict) == ("nothing has been measured yet", ())
-    assert "probably real; may be luck: #1" in " ".join(build(sessions.running()).verdict)
+    assert "are probably real; may be luck: #1" in " ".join(build(sessions.running()).verdict)
 
 
 def test_what_was_measured_again_is_on_the_page_and_in_markdown():

@@ -331,7 +331,11 @@ def _proposal(
     what = "it" if len(changes) == 1 else "them"
     basis = f"a better value is likely here, by {num_known} earlier trials of {what}"
     if num_known < 2:
-        basis = f"second trial of {what}" if num_known else f"first trial of {what}; nothing learned yet"
+        basis = (
+            f"second trial of {what}"
+            if num_known
+            else f"first trial of {what}; nothing learned yet"
+        )
     return Proposal(
         description=", ".join(parts),
         files=files,

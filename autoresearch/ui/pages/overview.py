@@ -203,15 +203,15 @@ def _background(session: Session, summary: Summary, width: int, utf8: bool) -> l
 
 
 def _reality(summary: Summary) -> list[Text]:
-    lines = []
+    lines: list[Text] = []
     for c in summary.further:
         word, style = word_of(c)
         text = styled(word, style).append(f" {question(c)}: {difference(c)}", style="default")
         lines.append(_row("" if lines else "also", text))
     if carried_by := left_out_text(summary):
         lines.append(_row("" if lines else "also", f"{carried_by}; see `log --kept`"))
-    if text := real_text(summary):
-        lines.append(_row("" if lines else "keeps", text))
+    if sentence := real_text(summary):
+        lines.append(_row("" if lines else "keeps", sentence))
     return lines
 
 
@@ -219,7 +219,7 @@ def real_text(summary: Summary) -> str:
     """Return how many keeps are probably real; empty once a confirmation has answered that."""
     if summary.confirmation or not summary.num_kept or summary.num_real is None:
         return ""
-    text = f"about {summary.num_real:.0f} of {summary.num_kept} probably real"
+    text = f"about {summary.num_real:.0f} of {summary.num_kept} are probably real"
     if summary.num_kept == 1:
         text = f"real with probability {f.probability(summary.num_real)}"
     return text + (f"; may be luck: {f.numbers(summary.doubtful, 8)}" if summary.doubtful else "")
