@@ -28,8 +28,8 @@ from autoresearch.util.text import redact
 
 HELP = """Turn one GPU into an overnight research lab.
 
-You write program.md, an agent edits train.py, the lab trains it for a fixed time, measures val_bpb itself,
-keeps the change on a git branch if it is really better, and repeats that all night."""
+You write program.md, an AI agent edits train.py. The lab trains the result for a fixed time, measures it itself,
+commits it if it is probably better, and repeats until morning."""
 
 EPILOG = f"""Exit codes: {", ".join(f"{code} {text.partition(';')[0]}" for code, text in EXIT_CODES.items())}.
 Start with `autoresearch demo`."""
@@ -44,7 +44,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 EXAMPLES = {
     "demo": "autoresearch demo",
-    "init": "autoresearch init myrun --source notes/",
+    "init": "autoresearch init myrun",
     "trust": "autoresearch trust",
     "prepare": "autoresearch prepare --list",
     "doctor": "autoresearch doctor --quick",
@@ -60,7 +60,7 @@ EXAMPLES = {
     "diff": "autoresearch diff baseline best | git apply",
     "report": "autoresearch report --open",
     "revert": "autoresearch revert 12",
-    "export": "autoresearch export best/",
+    "export": "autoresearch export best -o best/",
     "push": "autoresearch push origin",
 }
 """Verb -> what its help page ends with."""

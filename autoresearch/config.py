@@ -72,7 +72,12 @@ Mix = Annotated[
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=False, protected_namespaces=(), allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        strict=False,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        defer_build=True,  # until settings are read: not for `--help`
     )
 
 
@@ -305,15 +310,15 @@ class StorageConfig(_Section):
 class Config(_Section):
     """All settings, validated."""
 
-    session: SessionConfig = SessionConfig()
-    task: TaskConfig = TaskConfig()
-    data: DataConfig = DataConfig()
-    trial: TrialConfig = TrialConfig()
-    judge: JudgeConfig = JudgeConfig()
-    decision: DecisionConfig = DecisionConfig()
-    proposer: ProposerConfig = ProposerConfig()
-    sandbox: SandboxConfig = SandboxConfig()
-    storage: StorageConfig = StorageConfig()
+    session: SessionConfig = Field(default_factory=SessionConfig)
+    task: TaskConfig = Field(default_factory=TaskConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    trial: TrialConfig = Field(default_factory=TrialConfig)
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    decision: DecisionConfig = Field(default_factory=DecisionConfig)
+    proposer: ProposerConfig = Field(default_factory=ProposerConfig)
+    sandbox: SandboxConfig = Field(default_factory=SandboxConfig)
+    storage: StorageConfig = Field(default_factory=StorageConfig)
 
 
 @dataclass(frozen=True)
@@ -330,8 +335,9 @@ class Described:
 
 def described() -> Iterator[Described]:
     """Yield every setting, in order."""
-    for section, values in Config():
-        for name, field in type(values).model_fields.items():
+    for section, part in Config.model_fields.items():
+        assert part.annotation is not None
+        for name, field in part.annotation.model_fields.items():
             extra = field.json_schema_extra
             assert isinstance(extra, dict)
             key, meaning = f"{section}.{name}", field.description or ""

@@ -85,18 +85,21 @@ def test_every_verb_in_the_docs_exists():
             assert verb in known, f"{path.name} names `autoresearch {verb}`"
 
 
-def test_the_readme_is_short_and_its_commands_are_read():
+def test_the_readme_is_short_and_its_commands_and_those_of_the_help_are_read():
     import typer
 
-    from autoresearch.cli import app
+    from autoresearch.cli import EXAMPLES, GUESSES, app
 
     group = typer.main.get_command(app)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") < 120
     lines = re.findall(r"^ {4}(?:.*&& )?autoresearch (.+)$", text, flags=re.MULTILINE)
     assert len(lines) >= 6
-    for line in [*lines, *re.findall(r"`autoresearch ([^`]+)`", text)]:
-        verb, *words = shlex.split(line.partition(" && ")[0], comments=True)
+    lines += re.findall(r"`autoresearch ([^`]+)`", text)
+    lines += [line.removeprefix("autoresearch ") for line in EXAMPLES.values()]
+    lines += [line for line in GUESSES.values() if not line.startswith("--")]
+    for line in lines:
+        verb, *words = shlex.split(re.split(" && | [|] ", line)[0], comments=True)
         assert verb in group.commands, line
         with group.commands[verb].make_context(verb, words):
             pass
