@@ -28,16 +28,14 @@ REMOVED = {
     "data": "memory_mb tokenizer_bytes workers",
     "decision": "complexity_price learn_across_sessions max_memory_mb memory_price memory_slack prefer_simpler"
     " sentinel_every",
-    "judge": "audit_share suspicious_jump tolerance",
-    "proposer": "max_rounds outage_minutes price_in price_out temperature",
+    "judge": "audit_share tolerance",
+    "proposer": "max_rounds outage_minutes temperature",
     "sandbox": "max_processes",
     "session": "confirm_share",
     "storage": "max_logs_mb",
-    "task": "max_bytes",
     "trial": "hung_seconds max_log_bytes max_weights_mb",
 }
 """Section -> settings of earlier versions, for the message that says so."""
-REPLACED = {"proposer.price_in": "proposer.price", "proposer.price_out": "proposer.price"}
 
 
 def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any:
@@ -56,12 +54,6 @@ def _drawable(mix: dict[str, float]) -> dict[str, float]:
     if mix and not any(mix.values()):
         raise ValueError("No share is above 0")
     return mix
-
-
-def _two_or_none(price: list[float]) -> list[float]:
-    if len(price) not in (0, 2):
-        raise ValueError("Two prices are needed, of a million tokens read and written")
-    return price
 
 
 Mix = Annotated[
@@ -130,6 +122,9 @@ class TaskConfig(_Section):
         min_length=1,
     )
     max_lines: int = setting(630, "Longest editable file in lines; 0 is no limit.", ge=0)
+    max_bytes: int = setting(
+        128_000, "Longest editable file in bytes: no room for data or weights in the code.", gt=0
+    )
 
 
 class DataConfig(_Section):
@@ -210,6 +205,12 @@ class JudgeConfig(_Section):
         "Fewest positions audited, drawn secretly for each trial; more once the noise is known.",
         gt=0,
     )
+    suspicious_jump: float = setting(
+        0.1,
+        "A claim lower than the incumbent by this share is audited with more positions before it may be kept.",
+        ge=0,
+        le=1,
+    )
     timeout_seconds: float = setting(300.0, "Seconds the claim, and the audit, may take.", gt=0)
 
 
@@ -269,9 +270,15 @@ class ProposerConfig(_Section):
     timeout_seconds: float = setting(
         600.0, "Seconds one call, or one run of the command, may take.", gt=0
     )
-    price: Annotated[list[Annotated[float, Field(ge=0)]], AfterValidator(_two_or_none)] = setting(
-        [],
-        "US dollars per million tokens read and written, [0.5, 2.0]; [] is the price litellm knows, if any.",
+    price_in: float = setting(
+        -1.0,
+        "US dollars per million tokens read; -1 is the price litellm knows, if any.",
+        ge=-1,
+    )
+    price_out: float = setting(
+        -1.0,
+        "US dollars per million tokens written; -1 is the price litellm knows, if any.",
+        ge=-1,
     )
     ports: list[Annotated[int, Field(ge=1, le=65_535)]] = setting(
         [443],
@@ -436,8 +443,7 @@ def _unknown(key: str, source: str, what: str, hint: str) -> ConfigError:
     section, _, name = key.partition(".")
     if name in REMOVED.get(section, "").split():
         where = "delete the line" if source == CONFIG_NAME else "unset the variable"
-        instead = f"; `{REPLACED[key]}`: {meaning_of(REPLACED[key])}" if key in REPLACED else ""
-        return ConfigError(f"`{source}`: `{key}` is no longer a setting", hint=where + instead)
+        return ConfigError(f"`{source}`: `{key}` is no longer a setting", hint=where)
     return ConfigError(f"`{source}`: unknown setting {what}", hint=hint)
 
 

@@ -16,8 +16,6 @@ from autoresearch.util.text import one_line
 if TYPE_CHECKING:
     from autoresearch.proposer.prompt import Preview
 
-MAX_FILE_BYTES = 128_000
-"""Longest editable file: no room for data or weights in the code."""
 MAX_ROUNDS = 3
 """Rounds in which an answer that cannot be applied may be repaired."""
 MAX_USELESS = 10
@@ -47,6 +45,7 @@ class Context:
     """program.md as it is now."""
     max_lines: int
     budget_seconds: float
+    max_bytes: int = 128_000
     startup_seconds: float = 0.0
     """Start-up a trial may take before its clock starts; 0: not known."""
     noise_bpb: float | None = None

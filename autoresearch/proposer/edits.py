@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, is_thinking_mark, split_lines
-from autoresearch.proposer.base import MAX_FILE_BYTES, Context, Refusal, refuse
+from autoresearch.proposer.base import Context, Refusal, refuse
 from autoresearch.proposer.search import constants
 from autoresearch.types import Proposal, ProposerKind, Reason, Usage
 from autoresearch.util.text import redact
@@ -69,6 +69,7 @@ def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
         context.files,
         files,
         max_lines=context.max_lines,
+        max_bytes=context.max_bytes,
         tried=context.tried,
         in_flight=in_flight,
     )
@@ -97,6 +98,7 @@ def check_files(
     after: Mapping[str, str],
     *,
     max_lines: int,
+    max_bytes: int,
     tried: Mapping[str, int],
     in_flight: Mapping[str, str] | None = None,
 ) -> Refusal | None:
@@ -106,6 +108,7 @@ def check_files(
         before: Editable path -> text at the incumbent; its keys are the editable files.
         after: Editable path -> text after the change.
         max_lines: Longest editable file in lines; 0 is no limit.
+        max_bytes: Longest editable file in bytes.
         tried: Identity -> number of the experiment that tried it.
         in_flight: Identity -> description of what is under trial or waiting.
     """
@@ -115,7 +118,7 @@ def check_files(
     paths = [path for path in sorted(before) if full[path] != before[path]]
     for path in paths:
         refusal = _elided(path, before[path], full[path])
-        refusal = refusal or _check_one(path, before[path], full[path], max_lines)
+        refusal = refusal or _check_one(path, before[path], full[path], max_lines, max_bytes)
         if refusal is not None:
             return refusal
     for is_seedless, reason in ((False, Reason.NO_OP), (True, Reason.SEED_ONLY)):
@@ -143,13 +146,14 @@ def listed(paths: Iterable[str]) -> str:
     return ", ".join(f"`{path}`" for path in paths)
 
 
-def _check_one(path: str, before: str, after: str, max_lines: int) -> Refusal | None:
+def _check_one(
+    path: str, before: str, after: str, max_lines: int, max_bytes: int
+) -> Refusal | None:
     lines, size = len(after.splitlines()), len(after.encode("utf-8", "replace"))
     if max_lines and lines > max_lines and lines > len(before.splitlines()):
         return refuse(Reason.TOO_LONG, path=path, size=f"{lines} lines", most=max_lines)
-    if size > MAX_FILE_BYTES and size > len(before.encode("utf-8", "replace")):
-        most = f"{MAX_FILE_BYTES:,}"
-        return refuse(Reason.TOO_LONG, path=path, size=f"{size:,} bytes", most=most)
+    if size > max_bytes and size > len(before.encode("utf-8", "replace")):
+        return refuse(Reason.TOO_LONG, path=path, size=f"{size:,} bytes", most=f"{max_bytes:,}")
     if "\0" in after:
         return refuse(Reason.SYNTAX, path=path, problem=": it holds a null character")
     if redact(before) == before and redact(after) != after:

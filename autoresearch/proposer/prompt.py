@@ -17,7 +17,7 @@ from typing import Any
 
 from autoresearch.proposer import history
 from autoresearch.proposer.answers import clean
-from autoresearch.proposer.base import MAX_FILE_BYTES, Context
+from autoresearch.proposer.base import Context
 
 Count = Callable[[str], int]
 
@@ -197,7 +197,7 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
         files=names,
         budget=context.budget_seconds,
         longest=f"{context.max_lines} lines or " * bool(context.max_lines)
-        + f"{MAX_FILE_BYTES:,} bytes",
+        + f"{context.max_bytes:,} bytes",
         contract=_contract(context.files),
     )
     answer_format = (

@@ -30,7 +30,7 @@ def model_settings(settings: ProposerConfig) -> list[ProposerConfig]:
     another provider has that provider's usual ones.
     """
     provider = settings.model.partition("/")[0]
-    usual = {"api_base": "", "api_key_env": "", "price": []}
+    usual = {"api_base": "", "api_key_env": "", "price_in": -1.0, "price_out": -1.0}
     found = [settings]
     for model in settings.fallback_models:
         others = {} if model.partition("/")[0] == provider else {**usual, "context_tokens": 0}

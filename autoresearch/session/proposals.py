@@ -157,6 +157,7 @@ def context_of(
         files=record.texts(tip),
         program=program,
         max_lines=config.task.max_lines,
+        max_bytes=config.task.max_bytes,
         budget_seconds=config.trial.budget_seconds,
         startup_seconds=config.trial.startup_seconds,
         noise_bpb=measure_noise(session).sd if session.setup and session.experiments else None,

@@ -25,8 +25,6 @@ from autoresearch.types import (
 from autoresearch.util.killpoints import reach
 
 STATUS_SECONDS = 2.0
-SUSPICIOUS_JUMP = 0.1
-"""A claim lower than the incumbent by this share is audited with more positions before it may be kept."""
 AUDIT_SHARE = 0.1
 """Share of trials that are audited although they would not be kept."""
 _COMPARED = (Purpose.CANDIDATE, Purpose.RETEST, Purpose.CHECK)
@@ -114,7 +112,7 @@ class Trials:
             purpose=purpose,
             audit_below=None if is_audited else keep_threshold(session, config.decision),
             noise_bpb=None if best is None else measure_noise(session).sd,
-            suspicious_below=None if best is None else best * (1 - SUSPICIOUS_JUMP),
+            suspicious_below=None if best is None else best * (1 - config.judge.suspicious_jump),
             number=experiment.number,
             label=label_of(experiment, session.tag, len(experiment.trials)),
             keep_weights=config.trial.save_weights != "none",

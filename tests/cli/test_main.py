@@ -508,14 +508,6 @@ def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture
         ("[storage]\nzzz = 1", "known ones: `storage.max_weights_mb`"),
         ("[trial]\neval_tokens = 1", "did you mean `judge.eval_tokens`?"),
         ("[trial]\nhung_seconds = 9", "delete the line"),
-        (
-            "[proposer]\nprice_in = 1.0",
-            "delete the line; `proposer.price`: US dollars per million tokens",
-        ),
-        (
-            "[proposer]\nprice = [1.0]",
-            "correct it in `autoresearch.toml`; `proposer.price`: US dollars",
-        ),
         ("[zzz]\nx = 1", "known ones: `data`, `decision`, `judge`, `proposer`, `sandbox`,"),
         ("[trial", "it takes `[section]` lines and `name = value` lines"),
     ],

@@ -40,7 +40,7 @@ def test_settings_in_another_encoding_are_refused_in_words(tmp_path: Path, encod
         "[session]\nhours = inf",
         "[session]\nmax_cost = nan",
         "[proposer]\nmix = {search = inf}",
-        "[proposer]\nprice = [inf, 1]",
+        "[proposer]\nprice_in = inf",
     ],
 )
 def test_no_setting_is_infinite(tmp_path: Path, line: str) -> None:

@@ -180,7 +180,7 @@ def test_a_model(
     monkeypatch.setattr(Provider, "_call", call)
     with serve(answer) as server:
         usage = live(
-            night, kind="llm", model="openai/m", api_base=server.url, price=[1.0, 4.0], mix=mix
+            night, kind="llm", model="openai/m", api_base=server.url, price_in=1.0, price_out=4.0, mix=mix
         )  # fmt: skip
     check(night, usage, "llm")
     assert 0 < (usage.cost_usd or 0.0) <= 0.08 * usage.num_calls

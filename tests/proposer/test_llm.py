@@ -36,7 +36,7 @@ from autoresearch.types import Usage, Verdict
 from autoresearch.util.text import redact
 
 NEVER = threading.Event()
-PRICES = {"price": [1.0, 4.0]}
+PRICES = {"price_in": 1.0, "price_out": 4.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,7 +103,7 @@ def test_the_request_is_what_was_configured(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_price_litellm_knows() -> None:
     with serve(Say(GOOD)) as server:
-        settings = config(server.url, model="openai/gpt-4o-mini", price=[])
+        settings = config(server.url, model="openai/gpt-4o-mini", price_in=-1.0, price_out=-1.0)
         p = LlmProposer(settings).propose(context(), NEVER)
     assert p.usage.cost_usd == pytest.approx((1000 * 0.15 + tokens_of(GOOD) * 0.6) / 1e6)
 
@@ -111,7 +111,7 @@ def test_a_price_litellm_knows() -> None:
 def test_an_unknown_price_is_said_once() -> None:
     told: list[Alerted] = []
     with serve(Say(GOOD)) as server:
-        settings = config(server.url, price=[])
+        settings = config(server.url, price_in=-1.0, price_out=-1.0)
         proposer = LlmProposer(settings, notify=told.append)
         first = proposer.propose(context(cost_left_usd=0.0001), NEVER)
         proposer.propose(context(), NEVER)
@@ -248,12 +248,12 @@ def test_a_fallback_of_another_provider_has_its_own_address_and_key() -> None:
     )
     first, same, other = model_settings(settings)
     assert (first.model, same.model, other.model) == ("openai/loopback", "openai/b", "anthropic/c")
-    assert (same.api_base, same.api_key_env, same.price) == (
+    assert (same.api_base, same.api_key_env, same.price_in) == (
         "http://localhost:1/v1",
         "MINE",
-        [1.0, 4.0],
+        1.0,
     )
-    assert (other.api_base, other.api_key_env, other.price) == ("", "", [])
+    assert (other.api_base, other.api_key_env, other.price_in) == ("", "", -1.0)
     assert other.context_tokens == 0
 
 

@@ -126,7 +126,8 @@ def configured(url: str, **more: Any) -> Config:
         "kind": "llm",
         "model": "openai/loopback",
         "api_base": url,
-        "price": [1.0, 4.0],
+        "price_in": 1.0,
+        "price_out": 4.0,
         "timeout_seconds": 10.0,
         **more,
     }

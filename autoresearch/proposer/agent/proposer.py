@@ -369,9 +369,10 @@ class CommandProposer:
         if usage.cost_usd is not None:
             self._dearest_usd = max(self._dearest_usd, usage.cost_usd)
             return usage
-        if usage.tokens_in and self._config.price:
-            read, write = self._config.price
-            cost = usage.tokens_in * read + usage.tokens_out * write
+        if usage.tokens_in and self._config.price_in >= 0:
+            cost = usage.tokens_in * self._config.price_in + usage.tokens_out * max(
+                self._config.price_out, 0.0
+            )
             return usage + Usage(cost_usd=cost / 1e6)
         if cap is not None and run.code not in _NOT_STARTED:
             return usage + Usage(cost_usd=cap)
@@ -379,7 +380,7 @@ class CommandProposer:
             self._is_cost_told = True
             text = (
                 f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept"
-                " (set `[proposer] price` if it reports tokens)"
+                " (set `[proposer] price_in` and `price_out` if it reports tokens)"
             )
             self._notify(Alerted(text=text))
         return usage

@@ -299,7 +299,7 @@ class LlmProposer:
             self._is_price_told = True
             text = (
                 f"the price of `{self.provider.model}` is not known: tokens are counted, `--max-cost` is not kept"
-                " (set `[proposer] price`)"
+                " (set `[proposer] price_in` and `price_out`)"
             )
             self._notify(Alerted(text=text))
 

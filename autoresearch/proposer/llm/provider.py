@@ -122,8 +122,8 @@ class Provider:
     @cached_property
     def price(self) -> Price | None:
         """Price per token; None where it is not known."""
-        if self._config.price:
-            return Price(*(dollars / 1e6 for dollars in self._config.price))
+        if self._config.price_in >= 0 and self._config.price_out >= 0:
+            return Price(self._config.price_in / 1e6, self._config.price_out / 1e6)
         read, write = (
             self._info.get("input_cost_per_token"),
             self._info.get("output_cost_per_token"),
@@ -362,7 +362,7 @@ class Provider:
     def _cost(self, whole: Any, tokens_in: int, tokens_out: int) -> float | None:
         if self.price is None:
             return None
-        if self._config.price:
+        if self._config.price_in >= 0 and self._config.price_out >= 0:
             return self.price.most(tokens_in, tokens_out)
         try:
             return float(import_litellm().completion_cost(whole, model=self.model))
