@@ -92,7 +92,7 @@ class View:
     @property
     def subtitle(self) -> tuple[str, ...]:
         """When, how long, on what, by whom."""
-        session, parts = self.session, [f"session {self.tag}"]
+        session, parts = self.session, [f"session {self.tag}"] * (self.title != self.tag)
         if session.started_at:
             began = f.clock(session.started_at)
             end = f.clock(session.ended_at, now=parse_time(session.started_at))
@@ -119,7 +119,7 @@ class View:
     def verdict(self) -> tuple[str, ...]:
         """What follows the headline, in sentences: validation, other conditions, which changes did it, what next."""
         s = self.summary
-        if s.best is None or s.best.number == 0:
+        if s.best is None or s.best.number == 0 or self.headline.word == "NOT COMPARABLE":
             return ()
         sentences = [*_validation(s), *_further(s), *_causes(s)]
         if not self.has_worth and (text := real_text(s)):

@@ -28,7 +28,7 @@ def render(session: Session, material: Material | None = None, now: datetime | N
     parts = [
         f"# {escape(view.title)}",
         "",
-        f"**{escape(view.headline.word or 'NOT MEASURED')}:** {escape(view.headline.text)}.",
+        f"{f'**{view.headline.word}:** ' * bool(view.headline.word)}{escape(view.headline.text)}.",
         "",
         escape("; ".join(filter(None, (view.state, ", ".join(view.subtitle))))),
         "",

@@ -14,6 +14,11 @@ STYLES = {"CONFIRMED": "good", "NOT CONFIRMED": "warning", "NOT COMPARABLE": "wa
 SPEED_CHANGE = 2.0
 """Ratio of speeds of the same code from which trials of a fixed time do not measure the same thing."""
 
+BUILTIN = {
+    "builtin:python": "the source of Python",
+    "builtin:packages": "the source of Python packages",
+}
+
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -123,6 +128,6 @@ def subject(session: Session) -> str:
     trials = (t for e in reversed(session.experiments) for t in e.trials)
     number = next((t.result.num_params for t in trials if t.result.num_params), None)
     source = f.clean(str(session.data.get("source") or ""))
-    source = re.sub(r"^(builtin:|.*/)", "", source.rstrip("/"))
+    source = BUILTIN.get(source) or re.sub(r"^.*/", "", source.rstrip("/"))
     what = f"GPT of {f.count(number)} parameters" if number else "GPT" if source else ""
     return f"{what} on {f.fit(source, 60)}" if source else what

@@ -390,7 +390,9 @@ def test_report_command_writes_what_it_says(lab):
 
 def test_report_to_stdout(lab):
     result = call("report", "-o", "-", "--format", "md")
-    assert result.stdout.startswith("# autoresearch: nov21\n")
+    assert result.stdout.startswith(
+        "# GPT of 50.3M parameters on climbmix-400b-shuffle\n\n**CONFIRMED:** "
+    )
 
 
 @pytest.mark.parametrize(
@@ -528,7 +530,7 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
     assert call("log", "--from", "results.tsv", "-q").stdout.endswith("best 0.993200 -0.47%\n")
     assert call("report", "--from", "results.tsv").exit_code == 0
     text = (tmp_path / "report.html").read_text()
-    assert "Better by 0.004700 bits per byte on validation (-0.47%)" in text
+    assert "measures -0.004700 (-0.47%) against the baseline" in text
     Page(text)
 
 
@@ -594,11 +596,11 @@ def test_the_order_of_a_table_of_others_is_not_its_value(tmp_path, monkeypatch):
     for word in ("#2, is worse than the best", "`tentative` 1", "#4 is another baseline"):
         assert f"{word}" in found.stderr
     shown = "\n".join(line.plain for line in render(read_tsv(tmp_path / "f.tsv"), width=160))
-    assert "1.389503 -> 1.382862   -0.006641 (-0.48%)   best #1 a2" in shown
+    assert "1.389503 -> 1.382862   -0.006641 (-0.48%) on validation   best #1 a2" in shown
     assert "tentative" in shown
     assert "#4 is another baseline" in shown
     text = call("report", "--from", "f.tsv", "-o", "-", "--format", "md").stdout
-    assert "Better by 0.006641 bits per byte" in text
+    assert "measures -0.006641 (-0.48%) against the baseline" in text
     assert "#4 is another baseline" in text.replace("\\", "")
 
 
@@ -607,10 +609,10 @@ def test_another_session_is_reported_by_its_tag(lab):
 
     scaffold(lab, preset="cpu", tag="two")
     text = call("report", "--tag", "nov21", "-o", "-", "--format", "md").stdout
-    assert text.startswith("# autoresearch: nov21\n")
+    assert text.startswith("# GPT of 50.3M parameters on climbmix-400b-shuffle\n\n**CONFIRMED:** ")
     assert "git switch autoresearch/nov21\n" in text
     text = call("report", "-o", "-", "--format", "md").stdout
-    assert text == "# autoresearch: two\n\nnothing run yet\n\n> Nothing has been measured yet.\n"
+    assert text == "# two\n\nnothing has been measured yet.\n\nnothing run yet\n"
 
 
 def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkeypatch):
