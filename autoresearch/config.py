@@ -32,10 +32,14 @@ REMOVED = {
     "proposer": "max_rounds outage_minutes temperature",
     "sandbox": "max_processes",
     "session": "confirm_share",
-    "storage": "max_logs_mb",
+    "storage": "max_logs_mb max_weights_mb",
     "trial": "hung_seconds max_log_bytes max_weights_mb",
 }
 """Section -> settings of earlier versions, for the message that says so."""
+
+
+LARGEST = {int: 10**12, float: 1e8}
+"""Largest value of a setting where nothing less is said: what times, memory and files are counted in holds it."""
 
 
 def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any:
@@ -47,6 +51,8 @@ def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any
         flag: Flag of `run` or `prepare` that sets it, with its metavar, such as `--hours H`.
         bounds: `ge`, `gt`, `le`, `min_length` of pydantic.
     """
+    if largest := LARGEST.get(type(default)):
+        bounds = {"le": largest, **bounds}
     return Field(default, description=meaning, json_schema_extra={"flag": flag}, **bounds)
 
 
@@ -77,13 +83,17 @@ class SessionConfig(_Section):
     """[session]: limits, seed, confirmation, notifications."""
 
     seed: int = setting(
-        0, "Where random choices start: seeds of trials, audits drawn, who proposes next.", ge=0
+        0,
+        "Where random choices start: seeds of trials, audits drawn, who proposes next.",
+        ge=0,
+        le=2**63 - 1,
     )
     hours: float = setting(
         0.0,
         "Stop after this many hours; 0 is no limit. The first limit reached ends the session.",
         flag="--hours H",
         ge=0,
+        le=1e6,
     )
     experiments: int = setting(
         0,
@@ -132,9 +142,9 @@ class DataConfig(_Section):
 
     source: str = setting(
         "hf://datasets/karpathy/climbmix-400b-shuffle",
-        "hf://datasets/OWNER/NAME[@revision], a file, folder or glob, builtin:python or builtin:packages. Files are"
-        " .parquet .jsonl .jsonl.gz .jsonl.zst .txt .md; builtin:python is the source of the standard library,"
-        " builtin:packages that and all installed packages.",
+        "hf://datasets/OWNER/NAME[@revision], a file, folder or glob (formats: docs/data.md), builtin:python or"
+        " builtin:packages; builtin:python is the source of the standard library, builtin:packages that and all"
+        " installed packages.",
         flag="--source SOURCE",
     )
     text_column: str = setting(
@@ -304,16 +314,6 @@ class SandboxConfig(_Section):
     disk_mb: int = setting(4096, "Disk a trial may write in its private folders, in MB.", gt=0)
 
 
-class StorageConfig(_Section):
-    """[storage]: what is kept on disk outside git."""
-
-    max_weights_mb: int = setting(
-        20_000,
-        "Size to which .autoresearch/weights is pruned, in MB, weights of discarded experiments first.",
-        gt=0,
-    )
-
-
 class Config(_Section):
     """All settings, validated."""
 
@@ -325,7 +325,6 @@ class Config(_Section):
     decision: DecisionConfig = Field(default_factory=DecisionConfig)
     proposer: ProposerConfig = Field(default_factory=ProposerConfig)
     sandbox: SandboxConfig = Field(default_factory=SandboxConfig)
-    storage: StorageConfig = Field(default_factory=StorageConfig)
 
 
 @dataclass(frozen=True)
@@ -396,7 +395,7 @@ def load_config(
                     f"`{CONFIG_NAME}`: `{section}` must be a table",
                     hint=f"write `[{_nearest_word(section, values) or 'section'}]` above the setting",
                 )
-            if section not in values:
+            if section not in values and section not in REMOVED:
                 raise ConfigError(
                     f"`{CONFIG_NAME}`: unknown section `[{section}]`",
                     hint=_nearest(section, values),

@@ -19,7 +19,6 @@ ErrorKind = Literal[
     "conflict",
     "disk",
     "trial_failed",
-    "unsupported_platform",
     "untrusted",
     "system",
     "bug",

@@ -237,6 +237,10 @@ class TrialSpec:
     keep_weights: bool = False
 
 
+WEIGHTS_LOST = "weights_lost"
+"""Key in `TrialResult.extra`: why weights that were to be kept could not be saved."""
+
+
 @dataclass(frozen=True)
 class TrialResult:
     """What one trial gave, by the lab's own clock, counters and judge."""

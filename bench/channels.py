@@ -7,15 +7,13 @@ set; the second tells by the time a look-up takes which the kernel remembers. Se
 import argparse
 import math
 import random
-import socket
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from autoresearch.sandbox import Policy, Sandbox
-from autoresearch.sandbox.select import BACKENDS, probe
+from autoresearch.sandbox import Sandbox
+from autoresearch.sandbox.select import BACKENDS, probe, run_sealable
 
 CODE = """
 import os, statistics, sys, time
@@ -49,23 +47,10 @@ def run(sandbox: Sandbox, *arguments: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            policy = Policy("judge", home, home)
-            if sandbox.guarantees["notes"]:
-                policy = replace(policy, inherit=(ours.fileno(),), seal=theirs.fileno())
-            number = ours.fileno() if policy.inherit else -1
-            argv = [sys.executable, "-S", "-c", CODE, *arguments, str(number)]
-            command = sandbox.wrap(argv, policy)
-            done = subprocess.run(
-                command.argv,
-                env=dict(command.env),
-                cwd=command.cwd,
-                pass_fds=command.pass_fds,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
+        argv = [sys.executable, "-S", "-c", CODE, *arguments]
+        done = run_sealable(sandbox, "judge", home, argv)
+    if done.returncode:
+        raise SystemExit(done.stderr)
     return done.stdout.split()
 
 

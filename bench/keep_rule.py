@@ -1,7 +1,7 @@
 """What each keep rule finds and what it believes wrongly, on simulated sessions with known true effects.
 
-    python bench/keep_rule.py                       # the table of docs/keep-rule.md, under a minute
-    python bench/keep_rule.py --sessions 2000       # as printed there, minutes
+    python bench/keep_rule.py                       # the table of docs/keep-rule.md, a minute and a half
+    python bench/keep_rule.py --sessions 2000       # the same, closer, minutes
     python bench/keep_rule.py --worlds 'heavy tails,harms alike'   # where the prior is wrong
     python bench/keep_rule.py --json                # the same numbers for machines
 

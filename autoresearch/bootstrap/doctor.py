@@ -361,6 +361,7 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
+    from autoresearch.bootstrap.places import check_places
     from autoresearch.record.git import Repository
     from autoresearch.record.record import Record
     from autoresearch.rundir.trust import refusal, untrusted
@@ -373,6 +374,10 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
         yield Finding("run directory", "skip", "the current folder is in none", hint)
         return
     state.loaded = load_config(state.run_directory)
+    try:
+        check_places(state.run_directory, state.loaded.config)
+    except PrerequisiteError as exc:
+        yield Finding("places", "fail", exc.message, exc.hint or "")
     Record.open(state.run_directory).close()
     num_changed = len(state.loaded.changed())
     text = f"{state.run_directory.root}, {num_changed} settings differ from the defaults"

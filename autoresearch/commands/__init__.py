@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from autoresearch.commands._common import complete_experiment, complete_tag
-from autoresearch.config import described
+from autoresearch.config import LARGEST, described
 
 if TYPE_CHECKING:
     from autoresearch.ui.console import OutputMode
 
 Color = Literal["auto", "always", "never"]
+
+
+def _sensible(value: float | None) -> float | None:
+    if value is not None and not value <= LARGEST[type(value)]:
+        raise typer.BadParameter(f"{value} is not in the range x<={LARGEST[type(value)]:g}")
+    return value
 
 
 def option(flags: str, text: str, **more: Any) -> Any:
@@ -27,6 +33,8 @@ def option(flags: str, text: str, **more: Any) -> Any:
         text: Help.
         **more: Other arguments of `typer.Option`.
     """
+    if "min" in more:
+        more["callback"] = _sensible
     *names, last = flags.split()
     if last.startswith("-"):
         return typer.Option(*names, last, help=text, **more)

@@ -45,9 +45,13 @@ def export(
     ] = None,
     tag: TagOption = None,
 ) -> None:
-    """Write an experiment's train.py, configuration, tokenizer and, if they were kept, weights to a folder."""
+    """Write an experiment to a folder that needs no autoresearch.
+
+    It holds the code, the tokenizer, the weights if they were kept, the numbers, a README.md that says how to use
+    them, a model.py that needs torch alone, and a sample.py that prints text.
+    """
     from autoresearch.commands._common import open_record
-    from autoresearch.record.export import export as write
+    from autoresearch.report.export import export as write
 
     mode = state(ctx).mode
     with open_record(tag) as record:

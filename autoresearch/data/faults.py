@@ -7,20 +7,36 @@ from contextlib import contextmanager
 from autoresearch.errors import AutoresearchError
 
 READ_BYTES = 1 << 20
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def check_utf8(path: str, head: bytes) -> None:
     """Raise unless a text begins as UTF-8, which may be cut inside a character."""
-    encoding = "UTF-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
-    if b"\0" in head and not encoding:
+    halves = {"UTF-16LE": (head[::2], head[1::2]), "UTF-16BE": (head[1::2], head[::2])}
+    encodings = [name for mark, name in _MARKS.items() if head.startswith(mark)]
+    encodings += [
+        name  # Without a mark; plain text has a zero in every other byte.
+        for name, (text, zeros) in halves.items()
+        if b"\0" not in text and 2 * zeros.count(0) > len(zeros)
+    ]
+    if b"\0" in head and not encodings:
         raise odd_file(f"`{path}` is not text", "take it out of the source")
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError as exc:
-        raise odd_file(
-            f"`{path}` is {encoding or 'text in another encoding'}, not UTF-8",
-            f"convert it: `iconv -f {encoding or 'ENCODING'} -t UTF-8 OLD > NEW`",
-        ) from exc
+        if not encodings:
+            return
+    except UnicodeDecodeError:
+        pass
+    encoding = encodings[0] if encodings else ""
+    raise odd_file(
+        f"`{path}` is {encoding or 'text in another encoding'}, not UTF-8",
+        f"convert it: `iconv -f {encoding or 'ENCODING'} -t UTF-8 OLD > NEW`",
+    )
 
 
 def is_utf8(data: bytes) -> bool:
@@ -44,9 +60,19 @@ def cut_utf8(data: bytes, length: int) -> bytes:
     return data[:length]
 
 
+class DamagedError(AutoresearchError):
+    """What is in a file cannot be decoded, however often it is read."""
+
+    default_kind = "data_invalid"
+
+
 @contextmanager
 def decoding(path: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into the error for a damaged file."""
+    """Turn whatever a decoder raises into the error for a file that cannot be read.
+
+    Raises:
+        DamagedError: the content is at fault, not the disk or the rights.
+    """
     try:
         yield
     except (AutoresearchError, MemoryError):
@@ -58,7 +84,10 @@ def decoding(path: str) -> Iterator[None]:
             hint = "it was packed with a long window: pack it again without `--long` or `--ultra`"
         elif isinstance(exc, PermissionError):
             hint = "make it readable"
-        raise odd_file(f"cannot read `{path}`: {reason}", hint) from exc
+        message = f"cannot read `{path}`: {reason}"
+        if getattr(exc, "errno", None) is None:
+            raise DamagedError(message, hint=hint) from exc
+        raise odd_file(message, hint) from exc
 
 
 def missing_column(path: str, name: str, kinds: Mapping[str, str]) -> AutoresearchError:

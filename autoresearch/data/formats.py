@@ -8,6 +8,7 @@ order, however the file is cut. A new format is a subclass of `Format` and a row
 import gzip
 import io
 import json
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import IO, Any, ClassVar
 
 from autoresearch.data.faults import (
     READ_BYTES,
+    DamagedError,
     changed,
     check_utf8,
     decoding,
@@ -39,6 +41,11 @@ _POINTERS = {
     b"/annex/objects/": ("git-annex", "git annex get ."),
 }
 """How a file begins that only says where the real one is -> whose it is, and what fetches the real one."""
+_PACKED = re.compile(
+    rb"(?P<gzip>\x1f\x8b)|(?P<zstd>\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)|(?P<parquet>PAR[1E])"
+    rb"|(?P<zip>PK\x03\x04)|(?P<xz>\xfd7zXZ\0)"
+)
+"""How files begin that are no plain text."""
 Cut = tuple[int, int, int]
 """First byte or row group, the one after the last, and about how many bytes of text are between."""
 
@@ -56,6 +63,7 @@ class Range:
         modified_ns: Its time of change, as listed.
         part_bytes: Text files longer than this are cut into parts of about this many bytes, each a
             document.
+        is_one_of_many: Whether a damaged file is read up to its fault and counted, not refused.
     """
 
     path: str
@@ -65,6 +73,7 @@ class Range:
     size: int
     modified_ns: int
     part_bytes: int = 0
+    is_one_of_many: bool = False
 
     def check_unchanged(self) -> None:
         """Raise if the file is not the one that was listed.
@@ -104,11 +113,16 @@ class Reader:
             AutoresearchError: the file is damaged, changed, or lacks the column.
         """
         part.check_unchanged()
-        with decoding(part.path):
-            for data in FORMATS[part.kind].documents(part, self):
-                if self._is_good(data, part):
-                    yield data
-                del data
+        try:
+            with decoding(part.path):
+                for data in FORMATS[part.kind].documents(part, self):
+                    if self._is_good(data, part):
+                        yield data
+                    del data
+        except DamagedError:
+            if not part.is_one_of_many:
+                raise
+            self.skip("the rest of a damaged file", part.path)
         part.check_unchanged()
 
     def alone(self) -> AbstractContextManager[None]:
@@ -155,6 +169,8 @@ class Format(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     text_per_byte: ClassVar[int] = 1
     """Bytes of text per byte of the file; a guess, for progress and disk, where it is packed."""
+    packing: ClassVar[str | None] = None
+    """Group of `_PACKED` that its files begin with; None where they are plain."""
 
     @abstractmethod
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
@@ -268,9 +284,13 @@ class JsonLines(Format):
             hint = "each line of a .jsonl file must be one JSON object"
             raise odd_file(f"`{path}`: not a line of JSON ({exc})", hint) from exc
         names = {str: "text", list: "a list", dict: "an object", bool: "a boolean"}
-        found = record if isinstance(record, dict) else {}
-        if column not in found or not isinstance(found[column], str | None):
-            kinds = {key: names.get(type(value), "no text") for key, value in found.items()}
+        if not isinstance(record, dict):
+            message = (
+                f"`{path}`: its first line is {names.get(type(record), 'a number')}, no JSON object"
+            )
+            raise odd_file(message, "each line of a .jsonl file must be one JSON object")
+        if column not in record or not isinstance(record[column], str | None):
+            kinds = {key: names.get(type(value), "no text") for key, value in record.items()}
             raise missing_column(path, column, kinds)
 
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
@@ -306,6 +326,7 @@ class GzipLines(JsonLines):
 
     suffixes = (".jsonl.gz",)
     text_per_byte = 3
+    packing = "gzip"
     is_packed = True
 
     def open(self, path: str) -> Any:
@@ -321,6 +342,7 @@ class ZstdLines(GzipLines):
     """JSON lines packed by zstd."""
 
     suffixes = (".jsonl.zst",)
+    packing = "zstd"
 
     def open(self, path: str) -> Any:
         """Open the file, unpacked."""
@@ -334,6 +356,7 @@ class Parquet(Format):
 
     suffixes = (".parquet",)
     text_per_byte = 3
+    packing = "parquet"
 
     def documents(self, part: Range, reader: Reader) -> Iterator[bytes]:
         """Yield the texts of the rows of some row groups."""
@@ -463,6 +486,14 @@ def check(path: str, kind: str, column: str) -> None:
             if head.startswith(mark):
                 message = f"`{path}` is a pointer of {whose}, not the file itself"
                 raise odd_file(message, f"fetch the file: `{command}` in its folder")
+        begins = _PACKED.match(head)
+        found, wanted = begins and begins.lastgroup, FORMATS[kind].packing
+        if found != wanted:
+            is_what = found or f"no {wanted} file"
+            message = f"`{path}` is {is_what}, which is not what its name says"
+            raise odd_file(
+                message, f"unpack it, fetch it again, or name it {SUFFIXES} by what it is"
+            )
         FORMATS[kind].check(path, head, column)
 
 

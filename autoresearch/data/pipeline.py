@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -219,7 +219,7 @@ def build(run: Run, listing: Listing) -> Dataset:
     units = sources.plan_units(listing, run.data)
     with Pool(_num_workers(run, listing, len(units))) as pool:
         skipped = _scan(run, listing, units, pool)
-        key, assignment, num_bytes = _split(run, units)
+        key, assignment, num_bytes = _split(run, units, left_out(skipped))
         target = cache_directory() / "datasets" / key
         dataset = whole(target)
         if dataset is None:
@@ -337,6 +337,15 @@ def _scan(
     return {"skipped": dict(skipped), "examples": examples}
 
 
+def left_out(manifest: Mapping[str, Any]) -> list[str]:
+    """Return sentences about the documents that a scan left out, for each reason but emptiness."""
+    return [
+        f"{count:,} left out: {reason}, the first in `{manifest['examples'].get(reason, '')}`"
+        for reason, count in sorted(manifest["skipped"].items())
+        if reason != "empty"
+    ]
+
+
 def _enough(data: DataConfig, units: Iterable[Unit]) -> list[Unit]:
     """Leave out units that are certainly beyond `max_bytes`: twice as much text comes before them."""
     if not data.max_bytes:
@@ -350,7 +359,9 @@ def _enough(data: DataConfig, units: Iterable[Unit]) -> list[Unit]:
     return chosen
 
 
-def _split(run: Run, units: Sequence[Unit]) -> tuple[str, splits.Assignment, int]:
+def _split(
+    run: Run, units: Sequence[Unit], remarks: Sequence[str]
+) -> tuple[str, splits.Assignment, int]:
     """Label every document; returns the key that follows from all of them, and the bytes of text."""
     run.begin("split", 0)
     scans = [_load_scan(run, unit) for unit in units]
@@ -359,6 +370,7 @@ def _split(run: Run, units: Sequence[Unit]) -> tuple[str, splits.Assignment, int
         source=run.data.source,
         holdout_share=run.data.holdout_share,
         max_bytes=run.data.max_bytes,
+        remarks=remarks,
     )
     digest = hashlib.sha256()
     num_bytes = 0

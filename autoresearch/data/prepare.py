@@ -34,6 +34,7 @@ from autoresearch.data.pipeline import (
     disk_needed,
     fingerprint,
     hash_of,
+    left_out,
     whole,
 )
 from autoresearch.data.pool import explain
@@ -300,10 +301,7 @@ def _summary(
             f"the text gives {manifest['vocab_size']:,} tokens where `data.vocab_size` asks for"
             f" {run.data.vocab_size:,}"
         )
-    for reason, count in sorted(manifest["skipped"].items()):
-        if reason != "empty":
-            place = manifest["examples"].get(reason, "")
-            warnings.append(f"{count:,} left out: {reason}, the first in `{place}`")
+    warnings += left_out(manifest)
     disk = sum(p.stat().st_size for p in dataset.path.rglob("*") if p.is_file())
     return PrepareSummary(
         key=dataset.key,

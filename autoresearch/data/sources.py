@@ -242,7 +242,9 @@ def plan_units(listing: Listing, config: DataConfig) -> list[Unit]:
         if file.split != previous:
             close(previous)
         previous = file.split
-        whole = Range(file.path, file.kind, 0, file.size, file.size, file.modified_ns, part)
+        is_one_of_many = len(listing.files) > 1 and not file.split
+        stamp = (file.size, file.modified_ns)
+        whole = Range(file.path, file.kind, 0, file.size, *stamp, part, is_one_of_many)
         for start, stop, num_bytes in FORMATS[file.kind].cuts(whole, target, config.text_column):
             if size + num_bytes > target:
                 close(file.split)

@@ -35,7 +35,12 @@ class Assignment:
 
 
 def assign(
-    scans: Sequence[Scan], *, source: str, holdout_share: float, max_bytes: int
+    scans: Sequence[Scan],
+    *,
+    source: str,
+    holdout_share: float,
+    max_bytes: int,
+    remarks: Sequence[str] = (),
 ) -> Assignment:
     """Assign every document to a split.
 
@@ -43,14 +48,20 @@ def assign(
     `holdout_share` of the bytes, are validation, the next ones as many test: no choice of ours, no order
     of the files, and the same text always on the same side. A group larger than that share is training.
 
+    Args:
+        scans: Of each unit.
+        source: What the text is from, for the error.
+        holdout_share: Part of the bytes for validation, and as much for test.
+        max_bytes: Documents after so many bytes are left out; 0: none.
+        remarks: What the scan left out, for the error.
+
     Raises:
         UsageError: there is too little text for three splits.
     """
     lengths = _limit(scans, max_bytes)
-    total = sum(lengths)
-    if not total:
+    if not any(lengths):
         raise UsageError(
-            f"`{source}` has no text",
+            "; ".join((f"`{source}` has no text", *remarks)),
             hint="name a file, folder or dataset that has some",
             kind="data_invalid",
         )
@@ -64,8 +75,11 @@ def assign(
     present = {int(v) for array in labels for v in np.unique(array)}
     for index, split in enumerate(SPLITS):
         if index not in present:
+            texts = [scan.text[:n] for scan, n in zip(scans, lengths, strict=True)]
+            total = len(np.unique(np.concatenate(texts)))
+            message = f"`{source}` has {total} different documents, too few for a {split} split"
             raise UsageError(
-                f"`{source}` has {total} different documents, too few for a {split} split",
+                "; ".join((message, *remarks)),
                 hint="give more text, or `.jsonl` with one document per line",
                 kind="data_invalid",
             )

@@ -33,15 +33,13 @@ def finding_probability(
     known: "Mapping[int, Estimate] | None" = None,
     *,
     judging: int | None = None,
-    ahead: int = PLATEAU_AHEAD,
 ) -> float:
-    """Return the probability that the next `ahead` experiments bring a gain above half the noise.
+    """Return the probability that the next `PLATEAU_AHEAD` experiments bring a gain above half the noise.
 
     Args:
         session: The record.
         known: What is believed of its experiments; None: read from the record.
         judging: Number of an experiment that is about to get its verdict and counts already.
-        ahead: How many experiments.
     """
     if known is None:
         from autoresearch.decision.replay import (
@@ -66,9 +64,9 @@ def finding_probability(
         finds += weight * (chance or 0.0)
         misses += weight * (1 - (chance or 0.0))
     log_none = (
-        math.lgamma(misses + ahead)
+        math.lgamma(misses + PLATEAU_AHEAD)
         - math.lgamma(misses)
         + math.lgamma(finds + misses)
-        - math.lgamma(finds + misses + ahead)
+        - math.lgamma(finds + misses + PLATEAU_AHEAD)
     )
     return 1 - math.exp(log_none)

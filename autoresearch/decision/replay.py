@@ -48,9 +48,6 @@ class Estimate:
     """Probability that it improves by more than half the noise."""
     effect: float
     """Posterior mean against the incumbent of its time, in bpb."""
-    low: float | None = None
-    high: float | None = None
-    """Central 90 % of the effect; kept experiments only, and only where asked for."""
     level: float | None = None
     """Posterior mean of its true val_bpb; kept experiments and the baseline only."""
     level_sd: float | None = None
@@ -97,20 +94,13 @@ def sample(trials: Sequence[TrialResult], seeds: Mapping[int, int]) -> Sample:
     )
 
 
-def read(
-    session: Session,
-    setup: str,
-    *,
-    candidate: Experiment | None = None,
-    has_intervals: bool = False,
-) -> Fold | None:
+def read(session: Session, setup: str, *, candidate: Experiment | None = None) -> Fold | None:
     """Read the session in order and return what is known of the incumbent.
 
     Args:
         session: The record.
         setup: Only trials of this setup count.
         candidate: An experiment under decision: left out of the history, its seeds are provided for.
-        has_intervals: Work out the intervals of kept effects too.
 
     Returns:
         None if nothing has a score in this setup yet.
@@ -122,7 +112,7 @@ def read(
     counts = Counter(t.result.seed for _, trials in steps for t in trials)
     counts.update(t.seed for t in (good_results(candidate, setup) if candidate is not None else ()))
     seeds = {s: i for i, s in enumerate(sorted(s for s, n in counts.items() if n > 1))}
-    walk = _Walk(_place(session, setup, steps[0][1]), seeds, steps[0], has_intervals=has_intervals)
+    walk = _Walk(_place(session, setup, steps[0][1]), seeds, steps[0])
     for experiment, trials in steps[1:]:
         walk.step(experiment, trials)
     return walk.end()
@@ -179,14 +169,10 @@ class _Walk:
         grid: NoiseGrid,
         seeds: Mapping[int, int],
         first: tuple[Experiment, list[Trial]],
-        *,
-        has_intervals: bool,
     ) -> None:
-        self.has_intervals = has_intervals
         experiment, trials = first
         self.seeds = seeds
         self.estimates: dict[int, Estimate] = {}
-        self.num_repeats = 0
         self.knowledge = start(
             grid, default_prior(grid), np.array(scores_of([trials[0].result])[0]), len(seeds)
         )
@@ -199,7 +185,6 @@ class _Walk:
         own = sample([t.result for t in now], self.seeds)
         self.knowledge = _measured(self.knowledge, own)
         self._stand(experiment, trials, None)
-        self.num_repeats += len(now) - 1
 
     def _stand(self, experiment: Experiment, trials: list[Trial], effect: Effect | None) -> None:
         self.incumbent, number = experiment, experiment.number
@@ -207,8 +192,6 @@ class _Walk:
         found = Estimate(number, None, None, 0.0)
         if effect is not None:
             found = estimate_of(number, effect, float(self.knowledge.noise))
-            if self.has_intervals:
-                found = replace(found, low=effect.quantile(0.05), high=effect.quantile(0.95))
         self.estimates[number] = self._with_level(found)
 
     def _with_level(self, estimate: Estimate) -> Estimate:
@@ -230,7 +213,6 @@ class _Walk:
         effect = self.knowledge.effect(*own)
         is_kept = experiment.verdict is Verdict.KEEP
         self.knowledge = self.knowledge.absorb(*own, effect, is_kept)
-        self.num_repeats += len(now) - 1
         if is_kept:
             self.later = later
             self._stand(experiment, trials, effect)
@@ -244,7 +226,6 @@ class _Walk:
         for trial in due:
             own = sample([trial.result], self.seeds)
             self.knowledge = self.knowledge.observe_later(*own)
-        self.num_repeats += len(due)
         self.later = self.later[len(due) :]
 
     def end(self) -> Fold:
@@ -252,8 +233,7 @@ class _Walk:
         self._sentinels(None)
         number = self.incumbent.number
         self.estimates[number] = self._with_level(self.estimates[number])
-        noise = _noise(self.knowledge, float(self.num_repeats))
-        return Fold(self.knowledge, number, self.seeds, self.estimates, noise)
+        return Fold(self.knowledge, number, self.seeds, self.estimates, _noise(self.knowledge))
 
 
 def estimate_of(number: int, effect: Effect, noise: float) -> Estimate:
@@ -267,10 +247,10 @@ def _measured(knowledge: Knowledge, own: Sample) -> Knowledge:
     return knowledge.forget_level(float(own.scores[0])).observe(*own)
 
 
-def estimates(session: Session, *, has_intervals: bool = False) -> dict[int, Estimate]:
+def estimates(session: Session) -> dict[int, Estimate]:
     """Return what is believed of every measured experiment of the current setup, by number."""
     setup = setup_of(session)
-    fold = read(session, setup, has_intervals=has_intervals)
+    fold = read(session, setup)
     return dict(fold.estimates) if fold is not None else {}
 
 
@@ -281,7 +261,7 @@ def measure_noise(session: Session) -> Noise:
     if fold is not None:
         return fold.noise
     grid = _place(session, setup, ())
-    return _noise(start(grid, default_prior(grid), np.array(0.0), 0), 0.0)
+    return _noise(start(grid, default_prior(grid), np.array(0.0), 0))
 
 
 def _place(session: Session, setup: str, trials: Sequence[Trial]) -> NoiseGrid:
@@ -291,11 +271,9 @@ def _place(session: Session, setup: str, trials: Sequence[Trial]) -> NoiseGrid:
     return noise_grid(np.array(squares), np.array(degrees), np.array(correlation), np.array(score))
 
 
-def _noise(knowledge: Knowledge, degrees: float) -> Noise:
+def _noise(knowledge: Knowledge) -> Noise:
     return Noise(
         sd=float(knowledge.noise),
         low=knowledge.noise_quantile(0.05),
         high=knowledge.noise_quantile(0.95),
-        degrees=degrees,
-        correlation=float(knowledge.grid.correlation),
     )

@@ -69,10 +69,6 @@ class Noise:
     low: float
     high: float
     """Central 90 % range of the guess."""
-    degrees: float
-    """Degrees of freedom it rests on: repeats beyond the first of each code. 0: the default."""
-    correlation: float = 0.0
-    """Share of the variance common to trials on the same seed."""
 
 
 def trial_seed(session_seed: int, index: int) -> int:

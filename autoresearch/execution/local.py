@@ -22,12 +22,22 @@ from autoresearch.judge.run import Judged, judge_weights
 from autoresearch.judge.score import NoScoreError, Text
 from autoresearch.paths import weights_file
 from autoresearch.sandbox import Sandbox
+from autoresearch.trial import weights_format
 from autoresearch.trial.child.script import BYTES_VARIABLE, CHECKED_VARIABLE
 from autoresearch.trial.compile_cache import MAX_BYTES, CompileCaches
 from autoresearch.trial.process import Child, FeederProcess, suspended_seconds
 from autoresearch.trial.snapshot import Folder
 from autoresearch.trial.training import Limits, Trained, Training
-from autoresearch.types import MB, Calibration, Outcome, Purpose, Split, TrialResult, TrialSpec
+from autoresearch.types import (
+    MB,
+    WEIGHTS_LOST,
+    Calibration,
+    Outcome,
+    Purpose,
+    Split,
+    TrialResult,
+    TrialSpec,
+)
 from autoresearch.util.files import make_folder, write_file
 from autoresearch.util.killpoints import reach
 
@@ -42,6 +52,9 @@ _RECOMPILE_LIMIT = "config.recompile_limit"
 # A share of the budget and a constant that any training may take to finish its last step and hand in.
 _ALLOWANCE_SECONDS = 1.0
 _ALLOWANCE_SHARE = 0.005
+# And to hand in: beyond this and the baseline's own time, it trained on.
+_USUAL_SECONDS = 0.25
+_USUAL_SHARE = 0.001
 # Of the budget are left when the claim process is started on a GPU.
 _EARLY_SECONDS = 30.0
 _ATTENTION = "AUTORESEARCH_ATTENTION"
@@ -118,6 +131,12 @@ class LocalExecutor:
         trained, early = self._train(spec, on_progress, stop)
         with early or contextlib.nullcontext():
             self._write_log(spec, trained)
+            if trained.outcome is None and trained.weights is not None:
+                with memoryview(trained.weights) as weights:
+                    problem = weights_format.problem_of(weights)
+                if problem:
+                    trained.outcome, trained.reason = Outcome.CRASH, "exception"
+                    trained.detail = f"the weights are no safetensors file: {problem}"
             result = self._result(spec, trained)
             if trained.outcome is None:
                 result.update(self._judge(spec, trained, early, on_progress, stop))
@@ -129,8 +148,8 @@ class LocalExecutor:
             self._caches.keep(spec.label, is_baseline=spec.purpose is Purpose.BASELINE)
         if is_ok:
             self._judged.add(self._code_of(spec))
-        if spec.keep_weights and result["outcome"] is Outcome.OK:
-            self._save_weights(spec, trained)
+        if spec.keep_weights and is_ok and (problem := self._save_weights(spec, trained)):
+            result["extra"] = {**result["extra"], WEIGHTS_LOST: problem}
         if trained.weights is not None:
             trained.weights.close()
         found = TrialResult(**result, total_seconds=time.monotonic() - began_at)
@@ -157,8 +176,15 @@ class LocalExecutor:
         floor = _ALLOWANCE_SECONDS + _ALLOWANCE_SHARE * budget_seconds
         return max(floor, 2 * self.calibration.submit_seconds)
 
+    def usual_seconds(self, budget_seconds: float) -> float | None:
+        """Return how much of the allowance handing in explains, besides one step; None before there is a baseline."""
+        submit = self.calibration.submit_seconds
+        if submit is None:
+            return None
+        return 2 * submit + _USUAL_SECONDS + _USUAL_SHARE * budget_seconds
+
     def _told(self, spec: TrialSpec) -> dict[str, str]:
-        """Return what a script of upstream's shape needs to know: see `trial/child/compat.py`."""
+        """Return what a script of upstream's shape needs to know: see `trial/child/compat/`."""
         train = self._dataset.manifest["splits"]["train"]
         told = {BYTES_VARIABLE: f"{train['bytes'] / max(1, train['tokens']):.6g}"}
         return {**told, CHECKED_VARIABLE: "1"} if self._code_of(spec) in self._judged else told
@@ -180,6 +206,7 @@ class LocalExecutor:
             allowance_seconds=self.allowance_seconds(spec.budget_seconds),
             hung_seconds=self.hung_seconds,
             max_weights_bytes=MAX_WEIGHTS_BYTES,
+            usual_seconds=self.usual_seconds(spec.budget_seconds),
             divergence_loss=1.5 * math.log(self._dataset.vocab_size) + 2.0,
         )
         if caches:
@@ -417,13 +444,16 @@ class LocalExecutor:
             make_folder(path.parent)
             path.write_text(trained.output.text, encoding="utf-8")
 
-    def _save_weights(self, spec: TrialSpec, trained: Trained) -> None:
-        """Write the weights as they came to `paths.weights_file`; the caller moves or deletes the file."""
+    def _save_weights(self, spec: TrialSpec, trained: Trained) -> str:
+        """Write the weights as they came to `paths.weights_file`, which the caller moves or deletes; or say why not."""
         assert trained.weights is not None
         path = weights_file(self._scratch, spec.label)
         try:
             make_folder(path.parent)
             with path.open("wb") as file:
                 file.write(trained.weights)
-        except OSError:
-            path.unlink(missing_ok=True)
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            return exc.strerror or str(exc)
+        return ""

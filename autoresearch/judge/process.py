@@ -26,6 +26,7 @@ from autoresearch.types import Outcome, TrialSpec
 
 # For the clean-up of a large home on a busy machine; killed before that, its exit status is lost.
 _EXIT_SECONDS = 30.0
+_BLIND_SECONDS = 1.0
 
 
 class EndedEarlyError(InvalidClaimError):
@@ -42,6 +43,10 @@ class JudgingFailedError(NoScoreError):
         reason: `oom` or `exception`.
         detail: One sentence.
     """
+
+
+class KilledError(JudgingFailedError):
+    """A process was killed from outside it, most often for lack of memory; the machine's doing if it happens once."""
 
 
 class TaintedError(NoScoreError):
@@ -106,6 +111,7 @@ class JudgeProcess:
         self._work = work
         self._mode = mode
         self._stage = "start"
+        self._looked_at = time.monotonic()
         self._start()
         self._deadline = time.monotonic() + work.config.judge.timeout_seconds
 
@@ -242,7 +248,13 @@ class JudgeProcess:
         """Return the seconds to wait at most before looking around again."""
         if self._work.stop.is_set():
             raise TaintedError("stopped", "the session was stopped")
-        left = self._deadline - time.monotonic()
+        now = time.monotonic()
+        if now - self._looked_at > _BLIND_SECONDS:
+            self._deadline += (
+                now - self._looked_at
+            )  # The lab was stopped, and it with the lab, or busy itself.
+        self._looked_at = now
+        left = self._deadline - now
         if left <= 0:
             seconds = self._work.config.judge.timeout_seconds
             if self._stage == "start":
@@ -265,7 +277,8 @@ class JudgeProcess:
             detail = f"the {self._mode} process did not start: exit status {code}"
             return TaintedError("judge", detail)
         if code in (EXIT_OOM, -9):
-            return JudgingFailedError("oom", f"out of memory in the {self._mode} of judging")
+            kind = JudgingFailedError if code == EXIT_OOM else KilledError
+            return kind("oom", f"out of memory in the {self._mode} of judging")
         if code == EXIT_LIMIT:
             return JudgingFailedError(
                 "exception",

@@ -11,7 +11,13 @@ import numpy as np
 
 from autoresearch.judge import audit
 from autoresearch.judge import score as judge
-from autoresearch.judge.process import EndedEarlyError, JudgeProcess, JudgingFailedError, Work
+from autoresearch.judge.process import (
+    EndedEarlyError,
+    JudgeProcess,
+    JudgingFailedError,
+    KilledError,
+    Work,
+)
 from autoresearch.judge.score import Positions, Score, Text
 from autoresearch.util.killpoints import reach
 
@@ -87,7 +93,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
 def _asked(
     work: Work, mode: str, ask: Callable[[JudgeProcess], _T], process: JudgeProcess | None
 ) -> _T:
-    """Return what `ask` gets from a process, or from a fresh one if that ended and nothing says why.
+    """Return what `ask` gets from a process, or from a fresh one if that was killed, or ended and nothing says why.
 
     A machine short of threads, memory or time may end an honest one. A cheat gains nothing: what the second is shown
     is the same text, it knows nothing of the first, and its answer is checked as any other.
@@ -96,7 +102,7 @@ def _asked(
         with process or JudgeProcess(work, mode) as first:
             first.give(work)
             return ask(first)
-    except EndedEarlyError:
+    except (EndedEarlyError, KilledError):
         with JudgeProcess(work, mode) as second:
             return ask(second)
 

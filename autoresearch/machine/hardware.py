@@ -117,10 +117,8 @@ class GpuStatus:
     """How the GPU is doing now; None where the driver does not say."""
 
     temperature_c: int | None = None
-    power_w: float | None = None
     clock_mhz: int | None = None
     max_clock_mhz: int | None = None
-    memory_used_mb: float | None = None
     throttled_by: tuple[str, ...] = ()
     """`power`, `heat`, `hardware`; empty when nothing slows it down."""
 
@@ -272,15 +270,11 @@ def gpu_status() -> GpuStatus | None:
             except nvml.NVMLError:
                 return None
 
-        power = ask(nvml.nvmlDeviceGetPowerUsage)
-        memory = ask(nvml.nvmlDeviceGetMemoryInfo)  # not on unified memory
         reasons = ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
         return GpuStatus(
             temperature_c=ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
-            power_w=None if power is None else power / 1000,
             clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             max_clock_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
-            memory_used_mb=None if memory is None else memory.used / MB,
             throttled_by=throttle_words(reasons),
         )
 

@@ -35,7 +35,9 @@ MAX_TEXT = 1500
 _QUOTED_LINES = 12
 
 _HEADING = re.compile(
-    r"^[#*\s\ufeff\u200b]*(HYPOTHESIS|EXPECTED EFFECT|DESCRIPTION|THEME|NOTE|FILE)\b[*\s]*:[*\s]*(.*)$"
+    r"^[#*>\s\ufeff\u200b-]*(?:\d+[.)])?[*\s]*"
+    r"(HYPOTHESIS|EXPECTED EFFECT|DESCRIPTION|THEME|NOTE|FILE)\b[*\s]*:[*\s]*(.*)$",
+    re.IGNORECASE,
 )
 _OPEN = re.compile(r"^<{5,9} ?(SEARCH|WHOLE FILE)\s*$")
 _MIDDLE = re.compile(r"^={5,9}\s*$")
@@ -112,11 +114,6 @@ def split_lines(text: str) -> list[str]:
     return _LINE.findall(text)
 
 
-def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """Return one line of printable text, cut at `limit` characters."""
-    return one_line(text, limit)
-
-
 def parse_answer(text: str, paths: Sequence[str]) -> Answer:
     """Read an answer; what a model thought before it is left out.
 
@@ -168,7 +165,7 @@ def parse_answer(text: str, paths: Sequence[str]) -> Answer:
             f"the answer holds no edit but {_seen(text, lines)}: give at least one SEARCH/REPLACE block, with the marks"
             f" {_MARKS}"
         )
-    return Answer(tuple(edits), {k: clean("\n".join(v)) for k, v in headings.items()})
+    return Answer(tuple(edits), {k: one_line("\n".join(v), MAX_TEXT) for k, v in headings.items()})
 
 
 def is_thinking_mark(line: str) -> bool:
@@ -186,7 +183,7 @@ def read_headings(text: str) -> dict[str, str]:
             headings[current] = [match.group(2)]
         elif current:
             headings[current].append(line)
-    return {k: clean("\n".join(v)) for k, v in headings.items()}
+    return {k: one_line("\n".join(v), MAX_TEXT) for k, v in headings.items()}
 
 
 def _without_thoughts(lines: Sequence[str]) -> list[str]:
@@ -254,7 +251,7 @@ def _path_of(said: str, paths: Sequence[str]) -> str:
 
 
 def _wrong_mark(i: int, line: str) -> AnswerError:
-    shown = clean(ascii(line)[1:-1] if not line.isascii() else line, 80)
+    shown = one_line(ascii(line)[1:-1] if not line.isascii() else line, 80)
     return AnswerError(
         f"line {i + 1} of the answer, `{shown}`, looks like a mark, but is none that can stand there: the marks are"
         f" {_MARKS}"
@@ -267,7 +264,7 @@ def _seen(text: str, lines: Sequence[str]) -> str:
         if pattern.search(text):
             return name
     first = next((line for line in lines if line.strip()), "")
-    return f"text that begins with `{clean(first, 80)}`" if first else "nothing"
+    return f"text that begins with `{one_line(first, 80)}`" if first else "nothing"
 
 
 def _read_block(

@@ -11,24 +11,33 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
-from autoresearch.proposer.answers import MAX_DESCRIPTION, clean, is_thinking_mark, split_lines
+from autoresearch.proposer.answers import MAX_DESCRIPTION, is_thinking_mark, split_lines
 from autoresearch.proposer.base import Context, Refusal, refuse
 from autoresearch.proposer.search import constants
 from autoresearch.types import Proposal, ProposerKind, Reason, Usage
-from autoresearch.util.text import redact
+from autoresearch.util.text import one_line, redact
 
 _SEED = re.compile(r"(?:^|_)seed(?:_|$)", re.IGNORECASE)
 _SEEDERS = {"manual_seed", "manual_seed_all", "seed", "seed_all", "default_rng", "RandomState"}
 
 
-_COMMENT = re.compile(r"^(?:#|//|/\*|<!--)\s*(.*?)[\s*/>)\]-]*$|^[^\"'#]*#\s*((?:\.{3}|\u2026).*)$")
+_COMMENT = re.compile(
+    r"^(?:#|//|/\*|<!--|(?:pass|return|raise NotImplementedError\S*)\s*#)\s*(.*?)[\s*/>)\]-]*$"
+    r"|^[^\"'#]*#\s*((?:\.{3}|\u2026).*)$|^(?:'{3}|\"{3})(.*)(?:'{3}|\"{3})$"
+)
+_THINGS = (
+    r"(code|file|script|function|class|method|module|program|constant|import|setting|definition|loop|line|part|helper"
+    r"|implementation|model|\w+\.py)s?"
+)
 _ELIDED = re.compile(
-    r"^[\[(<]?(\.{3}|\u2026)"
+    r"^[\[(<]?(\.{3}|\u2026|\u22ee)"
     r"|\b(rest|remainder|remaining|others?|existing|previous|original|everything else|same)\b.{0,60}"
-    r"\b(unchanged|omitted|elided|as (it )?(is|was|before|above)|the same|stays?|remains?|here|continues?)\b"
-    r"|^\W*(and )?(the )?(rest|remainder) of (the )?(\w+ ){0,2}"
-    r"(code|file|script|function|class|method|module|program|constants|loop|implementation|model)\W*$"
-    r"|\bexisting code\b|\b(unchanged|omitted|elided|truncated|snip(ped)?)\W*$",
+    r"\b(unchanged|omitted|elided|as (it )?(is|was|before|above)|the same|identical|stays?|remains?|here|continues?)\b"
+    rf"|^\W*(and )?(the )?(rest|remainder) of (the )?(\w+ ){{0,2}}{_THINGS}\W*$"
+    rf"|\bkeep (all )?(the )?(rest|others?|remaining|existing)( {_THINGS})?\W*$|^\W*existing {_THINGS}\W*$"
+    r"|^\W*(continues? |identical |same )?(as|to) (in )?(the )?(original|before|above|previous)( \w+)?\W*$"
+    r"|\bexisting code\b|\b(unchanged|omitted|elided|truncated|snip(ped)?)( for \w+)?\W*$|^\W*(your code here|etc)\W*$"
+    r"|\u5176\u4f59.{0,12}\u4e0d\u53d8|\u7701\u7565",
     re.IGNORECASE,
 )
 """Words of a comment that stands for code."""
@@ -63,7 +72,8 @@ def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
         files: Path -> text after the change.
     """
     in_flight = {
-        identity({**context.files, **p.files}): clean(p.description, 100) for p in context.in_flight
+        identity({**context.files, **p.files}): one_line(p.description, 100)
+        for p in context.in_flight
     }
     refusal = check_files(
         context.files,
@@ -79,7 +89,7 @@ def check_change(context: Context, files: Mapping[str, str]) -> Refusal | None:
     mine = changed_constants(context.files, files)
     for p in context.in_flight:
         if mine and dict(p.parameters) == mine:
-            which = f"the proposal under trial now ({clean(p.description, 100)}) leads to"
+            which = f"the proposal under trial now ({one_line(p.description, 100)}) leads to"
             return refuse(Reason.DUPLICATE, which=which)
     return None
 
@@ -175,12 +185,12 @@ def _elided(path: str, before: str, after: str) -> Refusal | None:
     last = ""
     for line in map(str.strip, split_lines(after)):
         match = _COMMENT.match(line)
-        words = (match.group(1) or match.group(2) or "") if match else ""
+        words = next(filter(None, match.groups()), "") if match else ""
         is_bare = line in ("...", "\u2026", "[...]") and not last.endswith(":")
         is_bare = is_bare or is_thinking_mark(line)
         if line not in known and (is_bare or _ELIDED.search(words)):
             problem = (
-                f"`{path}` would hold `{clean(line, 80)}` in place of code: write out every line"
+                f"`{path}` would hold `{one_line(line, 80)}` in place of code: write out every line"
             )
             return refuse(Reason.EDIT_FAILED, problem=problem)
         last = line or last
@@ -285,7 +295,7 @@ def make_proposal(
         attachments: Files to store with it.
         model: The model or the command that answered.
     """
-    description = clean(headings.get("description", ""), MAX_DESCRIPTION)
+    description = one_line(headings.get("description", ""), MAX_DESCRIPTION)
     return Proposal(
         description=description or describe(context.files, files),
         files=files,
@@ -293,8 +303,8 @@ def make_proposal(
         proposer=proposer,
         hypothesis=headings.get("hypothesis", ""),
         expected_effect=headings.get("expected effect", ""),
-        theme=clean(headings.get("theme", ""), 40).lower(),
-        note=clean(headings.get("note", ""), 400),
+        theme=one_line(headings.get("theme", ""), 40).lower(),
+        note=one_line(headings.get("note", ""), 400),
         parameters=changed_constants(context.files, files),
         usage=usage,
         attachments=attachments,
@@ -323,7 +333,7 @@ def describe(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         added = sum(line[0] == "+" for line in lines)
         first = next((line for line in lines if line[0] == "+"), lines[0] if lines else "")
         parts.append(f"{path} (+{added} -{len(lines) - added}): {first[1:].strip()}")
-    return clean("; ".join(parts), MAX_DESCRIPTION) or "no change"
+    return one_line("; ".join(parts), MAX_DESCRIPTION) or "no change"
 
 
 def imported(text: str | bytes) -> set[str]:

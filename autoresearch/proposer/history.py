@@ -6,10 +6,9 @@ Pure, and bounded in tokens.
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
 from autoresearch.types import CurvePoint, Experiment, TrialResult, Verdict, said
-from autoresearch.util.text import clean as clean_shown
+from autoresearch.util.text import clean, one_line
 
 Count = Callable[[str], int]
 
@@ -47,8 +46,8 @@ def _row(e: Experiment, by_commit: Mapping[str, Experiment]) -> str:
     if e.decision is not None and e.decision.p_real is not None:
         parts.append(f"p={e.decision.p_real:.2f}")
     who = "" if e.proposer == "llm" else f" ({e.proposer})"
-    theme = clean(e.theme, 40) or "-"
-    return f"{' '.join(parts)} | {theme}{who} | {clean(e.description, 160)}"
+    theme = one_line(e.theme, 40) or "-"
+    return f"{' '.join(parts)} | {theme}{who} | {one_line(e.description, 160)}"
 
 
 def table(context: Context, cap: int, count: Count) -> str:
@@ -86,9 +85,7 @@ def past(context: Context, cap: int, count: Count) -> str:
     newest = sorted(enumerate(context.past), key=lambda p: (p[1].verdict is Verdict.KEEP, p[0]))
     for place, e in reversed(newest):
         number = "" if e.val_bpb is None else f" {e.val_bpb:.6f}"
-        line = (
-            f"- {e.verdict or clean(e.reason, 24) or e.state}{number} | {clean(e.description, 160)}"
-        )
+        line = f"- {e.verdict or one_line(e.reason, 24) or e.state}{number} | {one_line(e.description, 160)}"
         if cap < (size := count(line) + 1):
             break
         lines[place], cap = line, cap - size
@@ -122,7 +119,7 @@ def _themes(experiments: Sequence[Experiment], by_commit: Mapping[str, Experimen
     groups: dict[str, list[Experiment]] = {}
     for e in experiments:
         if e.number:
-            groups.setdefault(clean(e.theme, 30).lower() or "other", []).append(e)
+            groups.setdefault(one_line(e.theme, 30).lower() or "other", []).append(e)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))[:25]
     lines = []
     for theme, members in ordered:
@@ -149,7 +146,7 @@ def notes(context: Context, cap: int, count: Count) -> str:
     ):
         kept: list[str] = []
         for line in reversed(lines):
-            text = f"- {clean(line, 400)}"
+            text = f"- {one_line(line, 400)}"
             if cap < (size := count(text) + 1):
                 break
             kept.append(text)
@@ -185,13 +182,13 @@ def outcomes(context: Context, cap: int, count: Count, has_logs: bool) -> str:
 def _outcome(e: Experiment, context: Context, is_full: bool, has_logs: bool) -> list[str]:
     lines = []
     if is_full and e.hypothesis:
-        lines.append(f"hypothesis: {clean(e.hypothesis, 400)}")
+        lines.append(f"hypothesis: {one_line(e.hypothesis, 400)}")
     if is_full and e.expected_effect:
-        lines.append(f"expected: {clean(e.expected_effect, 200)}")
+        lines.append(f"expected: {one_line(e.expected_effect, 200)}")
     result = e.trials[-1].result
     said = e.decision.explanation if e.decision is not None else result.detail
     if is_full and (said := LEAKS.get(e.reason, said)):
-        lines.append(f"outcome: {clean(said, 300)}")
+        lines.append(f"outcome: {one_line(said, 300)}")
     lines += _figures(result)
     digest = curve_digest(context.curves.get(e.number, ()))
     if digest:
@@ -236,7 +233,7 @@ def curve_digest(curve: Sequence[CurvePoint]) -> str:
 
 def fence(text: str) -> str:
     """Return the end of untrusted text: bounded, printable, each line marked with `| `."""
-    lines = clean_shown(text[-4 * _LOG_CHARACTERS :], lines=True).split("\n")
+    lines = clean(text[-4 * _LOG_CHARACTERS :], lines=True).split("\n")
     kept = [line[:300] for line in lines if line.strip()][-_LOG_LINES:]
     while sum(map(len, kept)) > _LOG_CHARACTERS:
         kept.pop(0)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoresearch.proposer import history
-from autoresearch.proposer.answers import clean
 from autoresearch.proposer.base import Context
+from autoresearch.util.text import one_line
 
 Count = Callable[[str], int]
 
@@ -227,13 +227,13 @@ def _contract(files: Mapping[str, str]) -> str:
 def _setup(context: Context) -> str:
     """The device, the budget and the data: what is the same for a whole session."""
     hardware, data, setup = context.hardware, context.session.data, context.session.setup
-    device = clean(str(hardware.get("name") or (setup.gpu if setup else "unknown")), 100)
+    device = one_line(str(hardware.get("name") or (setup.gpu if setup else "unknown")), 100)
     if hardware.get("kind") == "cpu":
         device += f", {hardware.get('cores')} processor cores, no GPU"
     elif hardware.get("memory_mb"):
         device += f", {hardware['memory_mb']:,} MB of memory"
     if torch := hardware.get("torch") or (setup.torch if setup else ""):
-        device += f", torch {clean(str(torch), 40)}"
+        device += f", torch {one_line(str(torch), 40)}"
     lines = ["# The lab", f"- device: {device}"]
     startup = f", after at most {context.startup_seconds:g} s" if context.startup_seconds else ""
     lines.append(
@@ -242,7 +242,7 @@ def _setup(context: Context) -> str:
     if setup is not None:
         lines.append(f"- max_seq_len: {setup.max_seq_len}")
     known = [name for name in ("source", "vocab_size") if data.get(name)]
-    lines += [f"- data {name}: {clean(str(data[name]), 120)}" for name in known]
+    lines += [f"- data {name}: {one_line(str(data[name]), 120)}" for name in known]
     if context.session.unigram_bpb is not None:
         lines.append(f"- val_bpb of token frequencies alone: {context.session.unigram_bpb:.4f}")
     return "\n".join(lines)
@@ -276,7 +276,7 @@ def _program(program: str, cap: int, count: Count) -> str:
 def misfits(program: str) -> list[tuple[int, str]]:
     """Return the lines of a program.md, by number, that tell an agent to do what the lab does; upstream's has such."""
     lines = enumerate(program.splitlines(), 1)
-    return [(number, clean(line.strip(), 80)) for number, line in lines if _MISFIT.search(line)]
+    return [(number, one_line(line.strip(), 80)) for number, line in lines if _MISFIT.search(line)]
 
 
 def _files(files: Mapping[str, str]) -> str:
@@ -291,7 +291,7 @@ def _files(files: Mapping[str, str]) -> str:
 def _in_flight(context: Context) -> str:
     if not context.in_flight:
         return ""
-    lines = [f"- {clean(p.description, 160)}" for p in context.in_flight]
+    lines = [f"- {one_line(p.description, 160)}" for p in context.in_flight]
     return "# Under trial now, outcome not known yet; propose something else\n" + "\n".join(lines)
 
 

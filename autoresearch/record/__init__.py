@@ -1,1 +1,1 @@
-"""A session in git: journal, branches, working tree, export."""
+"""A session in git: journal, branches, working tree."""

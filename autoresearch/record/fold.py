@@ -12,7 +12,8 @@ import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple, TypeVar, cast
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, TypeVar, cast, get_args, get_origin
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import SCHEMA, parse_time
@@ -120,7 +121,7 @@ class Fold:
         try:
             event = json.loads(message.rstrip("\n").rpartition("\n")[2])
             version, kind = int(event["v"]), str(event["type"])
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise _damaged(self.tag, sha) from exc
         if version > SCHEMA:
             raise PrerequisiteError(
@@ -237,6 +238,7 @@ class Fold:
         number = int(event["number"])
         idea = shape_of(Candidate)
         fields = {n: event[n] for n in idea.names if n in idea.required or event.get(n)}
+        check(Candidate, fields)
         fields |= {
             "candidate": event["commit"],
             "state": State.PROPOSED.value,
@@ -257,6 +259,7 @@ class Fold:
     def _on_trial(self, sha: str, event: dict[str, Any]) -> None:
         draft = self._draft(event)
         result = event["result"]
+        check(TrialResult, result)
         outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
         purpose = event.get("purpose", "")
@@ -275,6 +278,7 @@ class Fold:
     def _on_verdict(self, _: str, event: dict[str, Any]) -> None:
         draft = self._draft(event)
         verdict = Verdict(event["verdict"])
+        check(Decision, event.get("decision") or {})
         draft.fields |= {
             "state": State.JUDGED.value,
             "verdict": verdict.value,
@@ -388,6 +392,30 @@ def shape_of(cls: type) -> Shape:
     return _shapes[cls]
 
 
+def check(cls: type, values: Mapping[str, Any]) -> None:
+    """Check numbers, texts and tables of them against the fields of a dataclass: a record may come from elsewhere.
+
+    Raises:
+        TypeError: one is not.
+    """
+    for field in dataclasses.fields(cls):
+        if field.name in values and not _fits(field.type, values[field.name]):
+            raise TypeError(f"{cls.__name__}.{field.name}")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if kind in (int, float):
+        return isinstance(value, int | float)
+    if kind is str:
+        return isinstance(value, str)
+    inner = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(value is None if part is NoneType else _fits(part, value) for part in inner)
+    if get_origin(kind) is Mapping:
+        return isinstance(value, dict) and all(_fits(inner[1], item) for item in value.values())
+    return True
+
+
 def make(cls: type[T], values: Mapping[str, Any], **more: Any) -> T:
     """Return a frozen object of the fields that `values` knows; unknown ones are left out.
 
@@ -422,12 +450,9 @@ def result_to_json(result: TrialResult) -> dict[str, Any]:
     } | {"outcome": str(result.outcome)}
 
 
-def result_from_json(
-    values: Mapping[str, Any], curve: Sequence[CurvePoint] = (), log_tail: str = ""
-) -> TrialResult:
+def result_from_json(values: Mapping[str, Any]) -> TrialResult:
     """Return the result that `result_to_json` wrote."""
-    outcome = Outcome(values["outcome"])
-    return make(TrialResult, values, outcome=outcome, curve=tuple(curve), log_tail=log_tail)
+    return make(TrialResult, values, outcome=Outcome(values["outcome"]))
 
 
 def curve_to_bytes(curve: Sequence[CurvePoint]) -> bytes:
@@ -442,8 +467,12 @@ def curve_to_bytes(curve: Sequence[CurvePoint]) -> bytes:
 
 
 def curve_from_bytes(data: bytes) -> tuple[CurvePoint, ...]:
-    """Return the curve that `curve_to_bytes` wrote."""
-    return tuple(
-        CurvePoint(row[0], row[1], row[2], row[3] if len(row) > 3 else {})
-        for row in json.loads(data)
-    )
+    """Return the curve that `curve_to_bytes` wrote; empty where it wrote none."""
+    try:
+        rows = [(*row[:3], row[3] if len(row) > 3 else {}) for row in json.loads(data)]
+        names = [field.name for field in dataclasses.fields(CurvePoint)]
+        for row in rows:
+            check(CurvePoint, dict(zip(names, row, strict=True)))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ()
+    return tuple(CurvePoint(*row) for row in rows)

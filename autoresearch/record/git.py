@@ -373,9 +373,9 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
         how += ["--word-diff-regex=[[:alnum:]_.]+|[^[:space:]]"] if is_words else []
         return self._diff_tree(how, a, b, paths).decode("utf-8", "replace")
 
-    def count_lines(self, a: str, b: str, paths: Sequence[str] = ()) -> tuple[int, int]:
+    def count_lines(self, a: str, b: str) -> tuple[int, int]:
         """Return (lines added, lines removed) from commit `a` to commit `b`; binary files count 0."""
-        out = self._diff_tree(("-r", "--numstat", "-z"), a, b, paths)
+        out = self._diff_tree(("-r", "--numstat", "-z"), a, b, ())
         counts = [record.split(b"\t", 2)[:2] for record in out.split(b"\0") if record]
         added, removed = (sum(int(c[i]) for c in counts if c[i] != b"-") for i in (0, 1))
         return added, removed

@@ -12,6 +12,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -58,6 +59,7 @@ _STATUS = {
 }
 _MISSING = {"", "-", "--", "?", "n/a", "na", "nan", "none", "null", "inf", *_STATUS}
 """Instead of a score."""
+_MAX_BYTES = 64 << 20
 _BASELINE = re.compile(
     r"((the|a|new|second|fresh|re)[ -]?)?baseline( run)?(\s*($|[.:(\[])| (on|for|again)\b)"
 )
@@ -80,11 +82,20 @@ def to_tsv(session: Session) -> str:
                     f"{bpb if is_scored and bpb is not None else 0.0:.6f}",
                     f"{memory / MB_PER_GB if is_scored else 0.0:.1f}",
                     status,
-                    clean_line(experiment.description),
+                    _no_formula(clean_line(experiment.description)),
                 )
             )
         )
     return "\n".join(rows) + "\n"
+
+
+def _no_formula(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula; `_said` takes the mark away."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _said(cell: str) -> str:
+    return cell[1:] if cell.startswith(("'=", "'+", "'-", "'@")) else cell
 
 
 def write_tsv(session: Session, path: Path) -> None:
@@ -198,8 +209,14 @@ def _read(path: Path) -> tuple[list[_Row], list[str]]:
                 hint="if one of them is bits per byte, where less is better, name it `val_bpb` in that line",
                 kind="record",
             )
+        seen = f"holds no results; it begins with `{first_line[:100]}`"
+        if rows:
+            listed = ", ".join(sorted({f"`{row.status}`" for row in rows})[:8])
+            seen = f"does not say which rows were kept; its status words are {listed}"
+        elif columns is not None and odd:
+            seen = f"has no row with a number as val_bpb and a word as status, see line {odd[0]}"
         raise WorkError(
-            f"`{path}` holds no results; it begins with `{first_line[:100]}`",
+            f"`{path}` {seen}",
             hint=f"expected tab-separated columns: {', '.join(COLUMNS)}; status is keep, discard or crash",
             kind="record",
         )
@@ -215,16 +232,28 @@ def _read(path: Path) -> tuple[list[_Row], list[str]]:
         remarks.append(f"status words that are not known, so these rows have no verdict: {said}")
     if silent := len(unknown) - words.total():
         remarks.append(f"rows that do not say whether they were kept: {silent}")
+    kept = [row for row in rows if row.verdict is Verdict.KEEP]
+    if unscored := sum(row.score is None for row in kept):
+        remarks.append(f"rows that were kept and have no score: {unscored}")
+    if len(kept) == unscored and not any(row.is_baseline for row in rows):
+        remarks.append("no row is a baseline or was kept with a score: #0 is only the first one")
     return rows, remarks
 
 
 def _text(path: Path) -> str:
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except OSError as exc:
         raise WorkError(
             f"cannot read `{path}`: {exc.strerror}", hint="name a results.tsv file", kind="record"
         ) from exc
+    if len(data) > _MAX_BYTES:
+        raise WorkError(
+            f"`{path}` is longer than {_MAX_BYTES >> 20} MB: no table of results is",
+            hint="name a results.tsv file",
+            kind="record",
+        )
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = data.decode(encoding, "replace")
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
@@ -234,7 +263,10 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """Split lines at tabs; a field in quotes as `csv` writes them is taken out of them. Empty lines are left out."""
     if "\t" not in text and "," in text:
         reader = csv.reader(io.StringIO(text))
-        found = ((reader.line_num, row) for row in reader)
+        try:
+            found = iter([(reader.line_num, row) for row in reader])
+        except csv.Error as exc:
+            raise WorkError(f"the table cannot be read: {exc}", kind="record") from exc
     else:
         lines = enumerate(text.split("\n"), 1)
         found = ((n, [_unquote(cell) for cell in line.split("\t")]) for n, line in lines)
@@ -307,7 +339,8 @@ def _row(
     if columns is None and not (_is_commit(row["commit"]) and _is_number(row["memory_gb"])):
         return None
     status = _plain(word or "")
-    if status and not re.match("[^\\W\\d]", status):
+    status = re.sub(r"^[^\w+-]+|[^\w?]+$", "", status) or status
+    if re.match(r"[\d+-]", status):
         return None
     verdict = _verdict(status)
     if verdict is None and not status and is_first and _number(bpb):
@@ -323,7 +356,7 @@ def _verdict(status: str) -> Verdict | None:
     """Return what a status says: its first word, unless another one contradicts it."""
     words = re.findall("[a-z]+", status)
     said = [_STATUS[word] for word in words if word in _STATUS]
-    is_clear = len({verdict is Verdict.KEEP for verdict in said}) == 1
+    is_clear = len({verdict is Verdict.KEEP for verdict in said}) == 1 and "?" not in status
     return _STATUS.get(status) or (said[0] if is_clear and words[0] in _STATUS else None)
 
 
@@ -368,7 +401,7 @@ def _experiment(row: _Row, number: int, setup: str, *, is_baseline: bool) -> Exp
     memory_gb = _number(row.cells.get("memory_gb", "").rstrip("GBgb "))
     memory_mb = _number(row.cells.get("memory_mb", ""))
     commit = row.cells.get("commit", "").strip().lower()
-    verdict = Verdict.KEEP if is_baseline and row.score else row.verdict
+    verdict = row.verdict or (Verdict.KEEP if is_baseline and row.score else None)
     result = TrialResult(
         seed=0,
         outcome=Outcome.OK if row.score is not None else Outcome.CRASH,
@@ -382,7 +415,7 @@ def _experiment(row: _Row, number: int, setup: str, *, is_baseline: bool) -> Exp
         commit=commit if _is_commit(commit) else "",
         parent="",
         state=State.JUDGED if verdict else State.ABANDONED,
-        description=clean_line(row.cells.get("description", ""))
+        description=clean_line(_said(row.cells.get("description", "")))
         or ("baseline" if is_baseline else ""),
         proposer="baseline" if is_baseline else "",
         verdict=verdict,

@@ -6,23 +6,28 @@ the oldest, those of the best last.
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from autoresearch.config import StorageConfig
 from autoresearch.errors import WorkError
 from autoresearch.paths import RunDirectory
-from autoresearch.types import MB, Session
+from autoresearch.types import MB, WEIGHTS_LOST, Experiment, Session
 from autoresearch.util.files import make_folder
 
-MAX_LOGS_BYTES = 500_000_000
-"""Size to which .autoresearch/logs is pruned."""
+MAX_LOGS_BYTES, MAX_WEIGHTS_BYTES = 500 * MB, 20_000 * MB
+"""Sizes to which .autoresearch/logs and .autoresearch/weights are pruned."""
 _NUMBER = re.compile(r"(\d+)")
 
 
 def weights_path(run_directory: RunDirectory, tag: str, number: int) -> Path:
     """Return where the weights of an experiment are kept."""
     return run_directory.weights / tag / f"{number}.safetensors"
+
+
+def weights_lost(experiment: Experiment) -> str:
+    """Return why the weights of the last good trial could not be saved, empty where they could."""
+    good = [t.result for t in experiment.trials if t.result.ok and not t.confirmation]
+    return str(good[-1].extra.get(WEIGHTS_LOST, "")) if good else ""
 
 
 def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Path) -> Path:
@@ -44,21 +49,23 @@ def keep_weights(run_directory: RunDirectory, tag: str, number: int, written: Pa
             part.replace(target)
             written.unlink()
     except OSError as exc:
+        with contextlib.suppress(OSError):
+            target.with_suffix(".part").unlink(missing_ok=True)
         raise WorkError(
             f"cannot keep the weights of experiment {number}: {exc.strerror}",
-            hint="free some space, or set `storage.max_weights_mb`",
+            hint="free some space, or set `[trial] save_weights`",
             kind="disk",
         ) from exc
     return target
 
 
-def prune(run_directory: RunDirectory, config: StorageConfig, session: Session) -> int:
+def prune(run_directory: RunDirectory, session: Session) -> int:
     """Delete what is over the limits and return how many bytes that freed."""
     logs = sorted(_files(run_directory.logs), key=_modified)
     freed = _shrink(logs, MAX_LOGS_BYTES)
     weights = [p for p in _files(run_directory.weights) if p.suffix in (".safetensors", ".part")]
     weights.sort(key=lambda path: _rank(path, session))
-    return freed + _shrink(weights, config.max_weights_mb * MB)
+    return freed + _shrink(weights, MAX_WEIGHTS_BYTES)
 
 
 def drop_weights(run_directory: RunDirectory, session: Session, policy: str) -> None:
@@ -115,7 +122,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _shrink(paths: Sequence[Path] | Iterable[Path], limit: int) -> int:
+def _shrink(paths: Iterable[Path], limit: int) -> int:
     sizes = {path: _size(path) for path in paths}
     total, freed = sum(sizes.values()), 0
     for path, size in sizes.items():

@@ -92,6 +92,8 @@ class Bubblewrap:
         yield from ("--proc", "/proc", "--dev", "/dev")
         for name in _KERNEL_SETTINGS:
             yield from ("--ro-bind-try", name, name)
+        for name in _kernel_tables() if uid is not None else ():
+            yield from ("--ro-bind", "/dev/null", name)
         for folder in _SHARED:
             yield from self._memory_folder(folder, policy.disk_mb)
         yield from _system(policy)
@@ -111,7 +113,8 @@ class Bubblewrap:
             yield from ("--bind", home, home)
         for path in shown:
             yield from ("--ro-bind", str(path), str(path))
-        for folder in ("/dev", "/"):
+        # A GPU's driver names its threads in /proc.
+        for folder in ("/dev", "/") if policy.needs_gpu else ("/proc", "/dev", "/"):
             yield from ("--remount-ro", folder)
         yield from ("--seccomp", "{filter}")
 
@@ -130,6 +133,14 @@ def _can_drop(policy: Policy) -> bool:
             policy.working_directory,
         )
     )
+
+
+def _kernel_tables() -> Iterator[str]:
+    """Yield the files of /proc that only root may read: a child that reads past file modes could."""
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if not entry.name.isdigit() and entry.is_file() and not entry.stat().st_mode & 0o004:
+                yield entry.path
 
 
 def _system(policy: Policy) -> Iterator[str]:

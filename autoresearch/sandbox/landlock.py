@@ -7,11 +7,14 @@ look into other processes nor signal them; limits on disk and memory are watched
 """
 
 import atexit
+import contextlib
 import ctypes
+import fcntl
 import functools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,8 @@ from autoresearch.sandbox.seccomp import FilterOptions, build_filter, can_seal, 
 
 _CREATE_RULESET, _VERSION = 444, 1
 _NEWEST_ABI = 6
+_LINKS, _MIN_AGE_SECONDS = "autoresearch-path-", 60.0
+"""Folders with a link to the package; how old one is at least that a killed lab left."""
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
@@ -133,11 +138,30 @@ def _package_link() -> Path:
 
     Listing the folder of the package would show a whole checkout.
     """
-    folder = Path(tempfile.mkdtemp(prefix="autoresearch-path-"))
+    for left in Path(tempfile.gettempdir()).glob(f"{_LINKS}*"):
+        with contextlib.suppress(OSError):
+            is_old = time.time() - left.stat().st_mtime > _MIN_AGE_SECONDS
+            lock = _held(left) if is_old else None
+            if lock is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+    folder = Path(tempfile.mkdtemp(prefix=_LINKS))
     folder.chmod(0o755)
+    _held(folder)  # As long as this process lives.
     (folder / "autoresearch").symlink_to(machine_paths.package_folder())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _held(folder: Path) -> int | None:
+    """Return a descriptor that locks a folder, None where another process holds it or there are no locks."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def variants() -> list[Landlock]:

@@ -99,6 +99,13 @@ def system_paths(*, needs_network: bool = False) -> tuple[Path, ...]:
     return tuple(Path(name) for name in names if os.path.lexists(name))
 
 
+def shown_folder(path: Path) -> Path | None:
+    """Return the folder that every child may read and that holds `path`, links resolved; None if there is none."""
+    shown = (*system_paths(needs_network=True), *interpreter_paths())
+    whole = path.resolve()
+    return next((folder for folder in shown if is_inside(whole, (folder.resolve(),))), None)
+
+
 def gpu_nodes(visible: str = "") -> tuple[Path, ...]:
     """Return the device nodes of the GPUs that are here.
 

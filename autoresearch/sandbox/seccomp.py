@@ -239,9 +239,11 @@ _ABSENT = (
 ).split()
 """The last two tell which pages of a file are in memory: a note from the claim to the audit."""
 _METADATA = (
-    "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat "
-    "utimensat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
+    "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat "
+    "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
 ).split()
+_TIMES = {"utime": 1, "utimes": 1, "futimesat": 2, "utimensat": 2}
+"""Calls that set the times of a file: index of the argument that is 0 for "now"."""
 _PATIENT = (
     "read write readv writev pread64 pwrite64 lseek close dup dup2 dup3 fstat poll ppoll select pselect6 epoll_wait "
     "epoll_pwait epoll_ctl recvfrom shutdown brk mmap munmap mremap mprotect mbind set_mempolicy get_mempolicy "
@@ -396,6 +398,14 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
         no = _give(_refuse(errno.EPERM))
         blocks.append((name, [_argument(0), (_JEQ, len(no), 0, one), *no, *whose]))
     blocks.append(("prctl", _if_equal(0, (_PR_SET_PDEATHSIG,), _PRETEND)))
+    # As where the user has no watch left, which programs expect.
+    blocks += [(name, _give(_refuse(errno.EMFILE))) for name in ("inotify_init", "inotify_init1")]
+    # "Now" may be set on any file that may be written, /dev/null too: refused, so that who makes sure that a file
+    # is there opens it. What sets other times is content if nothing happens.
+    for name, index in _TIMES.items():
+        now = _if_equal(index, (0,), _refuse(errno.EPERM), otherwise=_PRETEND)
+        of_descriptor = [_argument(1), (_JEQ, 0, 1, 0), *_give(_PRETEND)] if index == 2 else []
+        blocks.append((name, [*of_descriptor, *now]))
     # Another way to see which pages are in memory.
     blocks.append(("preadv2", _if_any(5, _RWF_NOWAIT, _refuse(errno.EOPNOTSUPP))))
     blocks.append(("socket", _sockets(options)))
@@ -442,8 +452,10 @@ def _opening(index: int, options: FilterOptions) -> list[Instruction]:
             (_RETURN, 0, 0, _refuse(errno.EPERM)),
             _argument(index),
         ]
-    if options.has_broker:
-        block += [(_JSET, 0, 1, os.O_CREAT | os.O_NOFOLLOW), (_RETURN, 0, 0, NOTIFY)]
+    if (
+        options.has_broker
+    ):  # As libraries open shared memory and semaphores; not each file that is made.
+        block += [(_JSET, 0, 1, os.O_EXCL | os.O_NOFOLLOW), (_RETURN, 0, 0, NOTIFY)]
     return [*block, (_RETURN, 0, 0, ALLOW)]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from autoresearch.errors import PrerequisiteError
 from autoresearch.sandbox import bubblewrap, landlock, seatbelt
 from autoresearch.sandbox import command as keeper
-from autoresearch.sandbox.policy import GUARANTEES, NoSandbox, Policy, Sandbox
+from autoresearch.sandbox.policy import GUARANTEES, NoSandbox, Policy, Profile, Sandbox
 
 BACKENDS: dict[str, Callable[[], Sequence[Sandbox]]] = {
     "bubblewrap": bubblewrap.variants,
@@ -37,21 +37,22 @@ elif not refused(os.open, outside + "/new", os.O_CREAT | os.O_WRONLY): print("wr
 elif not refused(_socket.socket, _socket.AF_INET, _socket.SOCK_STREAM): print("opens network sockets")
 elif not refused(os.kill, parent, 0): print("signals processes outside")
 else:
-    if "seal" in sys.argv[3:]:
+    seal = int(sys.argv[-1])
+    if seal >= 0:
         # Before /dev/shm is tried: what Landlock cannot judge is answered by who asks for the seal, from here on.
-        sys.path.append(sys.argv[-1])
+        sys.path.append(sys.argv[3])
         from launcher.seal import enter_seal
         enter_seal()
     name = f"/dev/shm/autoresearch-{os.getpid()}"
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
-    if sys.platform == "linux" and "shm" in sys.argv[3:]:
+    if sys.platform == "linux" and "shm" in sys.argv:
         os.close(os.open(name, flags, 0o600))
         os.unlink(name)
     os.close(os.open("written", os.O_CREAT | os.O_WRONLY))
     said = "ok"
-    if "seal" in sys.argv[3:]:
-        os.write(int(sys.argv[-2]), b"seal")
-        said = os.read(int(sys.argv[-2]), 256).decode()
+    if seal >= 0:
+        os.write(seal, b"seal")
+        said = os.read(seal, 256).decode()
         if not refused(os.stat, "/"): said = "looks up names once it is sealed"
     print(said)
 """
@@ -93,28 +94,10 @@ def _try(sandbox: Sandbox) -> str:
         (outside / "secret").chmod(0o666)
         is_loose = getattr(sandbox, "abi", 6) < 6 and not getattr(sandbox, "has_broker", True)
         code = _CODE_LOOSE if is_loose else _CODE
-        flags = ["shm"] if getattr(sandbox, "has_broker", True) else []
         argv = [keeper.interpreter(), "-I", "-S", "-c", code, str(outside), str(os.getpid())]
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            policy = Policy("train", home, home)
-            if sandbox.guarantees["notes"]:
-                # It asks for its own seal.
-                flags += ["seal", str(ours.fileno()), str(keeper.LAUNCHER.parent)]
-                policy = replace(policy, inherit=(ours.fileno(),), seal=theirs.fileno())
-            command = sandbox.wrap([*argv, *flags], policy)
-            result = subprocess.run(
-                command.argv,
-                env=dict(command.env),
-                cwd=command.cwd,
-                pass_fds=command.pass_fds,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=20,
-                check=False,
-                text=True,
-                errors="replace",
-            )
+        argv += [str(keeper.LAUNCHER.parent)]
+        argv += ["shm"] if getattr(sandbox, "has_broker", True) else []
+        result = run_sealable(sandbox, "train", home, argv, timeout=20)
         if result.stdout.strip() == "ok" and result.returncode == 0:
             return "ok"
         return (result.stdout + result.stderr).strip()[-500:] or f"exit {result.returncode}"
@@ -124,6 +107,42 @@ def _try(sandbox: Sandbox) -> str:
         return str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_sealable(
+    sandbox: Sandbox,
+    profile: Profile,
+    home: Path,
+    argv: Sequence[str],
+    *,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a sandbox and capture its output.
+
+    The last argument is added: the descriptor of the socket on which the command asks for its seal, or -1.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes longer than `timeout` seconds.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        policy = Policy(profile, home, home)
+        if sandbox.guarantees["notes"]:
+            policy = replace(policy, inherit=(ours.fileno(),), seal=theirs.fileno())
+        number = ours.fileno() if policy.inherit else -1
+        command = sandbox.wrap([*argv, str(number)], policy)
+        return subprocess.run(
+            command.argv,
+            env=dict(command.env),
+            cwd=command.cwd,
+            pass_fds=command.pass_fds,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            text=True,
+            errors="replace",
+        )
 
 
 def _absence(backend: str) -> str:

@@ -68,8 +68,9 @@ def assemble(
     Where no sandbox works and `is_unsafe_allowed`, there is none.
 
     Raises:
-        PrerequisiteError: the data is not prepared, or there is no sandbox.
+        PrerequisiteError: the data is not prepared, there is no sandbox, or it would show what it must hide.
     """
+    from autoresearch.bootstrap.places import check_places
     from autoresearch.data.prepare import open_dataset
     from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.attention import DEFAULT, VARIABLE, choose_attention
@@ -80,6 +81,8 @@ def assemble(
     dataset = open_dataset(config)
     hardware = describe(config.trial.device)
     sandbox = choose(config.sandbox.backend, is_unsafe_allowed=is_unsafe_allowed)
+    if sandbox.name != "none":
+        check_places(run_directory, config)
     setup = make_setup(config, dataset, hardware)
     attention = DEFAULT
     if config.trial.device != "cpu":  # measured once per setup

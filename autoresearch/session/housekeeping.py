@@ -5,7 +5,6 @@ here may stop a session: a failure is reported as an alert, once, and tried agai
 """
 
 import contextlib
-import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -15,7 +14,8 @@ from autoresearch.events import Alerted
 from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
 from autoresearch.record.results_tsv import write_tsv
-from autoresearch.rundir.storage import drop_weights, keep_weights, prune
+from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_lost
+from autoresearch.session.notify import Event, kept, notify
 from autoresearch.session.trials import label_of
 from autoresearch.types import Experiment, Verdict
 
@@ -53,26 +53,20 @@ class Upkeep:
         with self._quietly():
             self._put_weights_away(experiment)
         with self._quietly():
-            prune(self._record.run_directory, self._config.storage, self._record.session())
+            prune(self._record.run_directory, self._record.session())
         pack(self._record)
         if experiment.verdict is Verdict.KEEP:
             self._start_push()
         if experiment.verdict is Verdict.KEEP and experiment.commit != experiment.parent:
-            self.tell(f"kept #{number}: {experiment.description}")
+            self.tell("keep", kept(experiment))
 
-    def tell(self, text: str) -> None:
-        """Run the user's `notify` command with `text` as its last argument; never waits for it."""
+    def tell(self, event: Event, what: str) -> None:
+        """Run the user's `notify` command, if there is one; never waits for it."""
         command = self._config.session.notify
         if command:
             with self._quietly():
-                process = subprocess.Popen(
-                    [*command, text],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-                threading.Thread(target=process.wait, daemon=True).start()
+                root = self._record.run_directory.root
+                notify(command, event, what, self._record.session(), root)
 
     def end(self) -> None:
         """Send what is left to send; waits a while for the network."""
@@ -116,6 +110,12 @@ class Upkeep:
             if not trial.confirmation
         ]
         there = [path for path in written if path.is_file()]
+        lost = weights_lost(experiment)
+        if lost and not there and policy != "none" and experiment.verdict is Verdict.KEEP:
+            hint = "free some space; what is kept from now on will be saved"
+            self._record.alert(
+                f"the weights of experiment {experiment.number} are lost: {lost}", hint
+            )
         if there and policy != "none" and experiment.verdict is Verdict.KEEP:
             keep_weights(where, tag, experiment.number, there.pop())
         # Nothing else waits: the rest is of an incumbent run again, or of a lab that was killed.

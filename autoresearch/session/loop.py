@@ -19,6 +19,7 @@ from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.session.housekeeping import Upkeep
+from autoresearch.session.notify import ended
 from autoresearch.session.proposals import Ideas, take_baseline
 from autoresearch.session.trials import Trials, label_of
 from autoresearch.types import (
@@ -83,7 +84,7 @@ class Loop:
                 )
             )
             reach("session_ended")
-            self._upkeep.tell(f"session {self._record.tag} ended: {reason} {detail}".rstrip())
+            self._upkeep.tell("end", ended(self._record.session(), reason, detail))
             self._upkeep.end()
         return reason
 
@@ -212,7 +213,7 @@ class Loop:
             " see what else runs"
         )
         if self._record.tell(_MACHINE, text, "autoresearch doctor"):
-            self._upkeep.tell(f"session {self._record.tag} waits: {text}")
+            self._upkeep.tell("wait", text)
 
     def _tell_pace_known(self, incumbent: Experiment) -> None:
         """Report that the wait for the machine is over, where there was one."""
@@ -335,7 +336,7 @@ class Loop:
 
     def _on_pause(self) -> None:
         self._parts.phase("wait", "paused")
-        self._upkeep.tell(f"session {self._record.tag} is paused")
+        self._upkeep.tell("pause", "paused; `autoresearch resume`")
 
     def _prepare(self, number: int) -> None:
         """Act on requests and keep the next proposals coming while a trial of experiment `number` runs."""

@@ -10,6 +10,7 @@ from autoresearch.config import Config
 from autoresearch.decision.plateau import is_plateau
 from autoresearch.decision.replay import measure_noise
 from autoresearch.events import Abandoned, Alerted, Spent, now
+from autoresearch.paths import home
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -172,11 +173,17 @@ def context_of(
         past=past(record),
         curves={e.number: record.curve(e.trials[0].event) for e in [*recent, *best]},
         log_tails={
-            e.number: record.log_tail(e.trials[-1].event)
+            e.number: without_home(record.log_tail(e.trials[-1].event))
             for e in recent
             if e.verdict is Verdict.CRASH
         },
     )
+
+
+def without_home(text: str) -> str:
+    """Return a text with `~` for the user's home: tracebacks name the run directory, and with it the user."""
+    folder = str(home())
+    return text if folder == "/" else text.replace(folder, "~")
 
 
 SETTLED_SECONDS = 60.0

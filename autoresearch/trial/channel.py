@@ -116,14 +116,14 @@ class Channel:
         except OSError as exc:
             raise ClosedError(f"cannot send `{type_}`: {exc}") from exc
 
-    def send_bytes(self, data: "ReadableBuffer", timeout: float | None = None) -> None:
+    def send_bytes(self, data: "ReadableBuffer") -> None:
         """Send raw bytes that a message announced.
 
         Raises:
             ClosedError: the other end is gone.
         """
         try:
-            self._sock.settimeout(timeout)
+            self._sock.settimeout(None)
             self._sock.sendall(data)
         except OSError as exc:
             raise ClosedError(f"cannot send data: {exc}") from exc

@@ -19,7 +19,6 @@ from autoresearch.trial import supervisor
 from autoresearch.trial.child import main as child_module
 from autoresearch.trial.child import script as script_module
 from autoresearch.trial.snapshot import Folder
-from autoresearch.types import MB
 
 MAX_PROCESSES = 4096
 """Processes and threads a trial may have."""
@@ -357,20 +356,6 @@ class FeederProcess:
             self._process.stderr.close()
         self.channel.close()
         self.given()
-
-
-def tree_memory_mb(pid: int) -> float | None:
-    """Return the resident memory of the processes below `pid` in MB, None if they are gone."""
-    import psutil
-
-    total = 0
-    try:
-        for process in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
-    except psutil.Error:
-        return None
-    return total / MB if total else None
 
 
 def tree_pids(pid: int) -> set[int]:

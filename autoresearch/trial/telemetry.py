@@ -2,12 +2,15 @@
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from autoresearch.machine.hardware import amd_card, gpu_handle
-from autoresearch.trial.process import tree_memory_mb, tree_pids
+from autoresearch.sandbox.launcher import groups, kernel
+from autoresearch.trial.process import tree_pids
 from autoresearch.types import MB, CurvePoint
 from autoresearch.util.text import clean_escapes, one_line, printable
 
@@ -190,7 +193,11 @@ _FREED_SECONDS = 3.0
 
 
 class MemoryMeter:
-    """Samples the peak memory of a child: device memory on CUDA and ROCm, resident memory elsewhere.
+    """Samples the peak memory of a child: device memory on CUDA and ROCm, that of the machine elsewhere.
+
+    Of the machine's it is what the processes have of their own, each page once, with files in memory, and the files
+    of a disk that the largest process maps. Where the keeper made a control group, the kernel counts, and nothing
+    between two samples is missed.
 
     Args:
         pid: Of the supervisor; all processes below it count.
@@ -200,7 +207,8 @@ class MemoryMeter:
         self._pid = pid
         self._gpu: _GpuMeter | None = None
         self._next = time.monotonic() + 0.3
-        self._resident = 0.0
+        self._resident = _Resident()
+        self._largest_mb = 0.0
         self.last_mb: float | None = None
 
     def watch_device(self, device: str) -> None:
@@ -214,11 +222,10 @@ class MemoryMeter:
         if now < self._next and not is_last:
             return
         self._next = now + _INTERVAL_SECONDS
-        resident = tree_memory_mb(self._pid)
-        self._resident = max(self._resident, resident or 0.0)
-        self.last_mb = resident
+        pids = tree_pids(self._pid)
+        self.last_mb = self._resident.sample(pids)
         if self._gpu is not None:
-            self.last_mb = self._gpu.sample(tree_pids(self._pid))
+            self.last_mb = self._gpu.sample(pids)
 
     def wait_until_freed(self) -> None:
         """Wait a moment for the driver to free what the ended child held: judging may need all of it."""
@@ -227,14 +234,63 @@ class MemoryMeter:
 
     def note_resident(self, peak_mb: float | None) -> None:
         """Take the peak the system itself counted for the largest process."""
-        self._resident = max(self._resident, peak_mb or 0.0)
+        self._largest_mb = peak_mb or 0.0
 
     @property
     def peak_mb(self) -> float | None:
         """Largest sample in MB, None if there is none."""
         if self._gpu is not None:
             return self._gpu.peak_mb or None
-        return self._resident or None
+        return max(self._resident.peak_mb, self._largest_mb) or None
+
+
+class _Resident:
+    """Memory of this machine that processes use."""
+
+    def __init__(self) -> None:
+        self._own_mb = self._cached_mb = self._mapped_mb = 0.0
+
+    @property
+    def peak_mb(self) -> float:
+        """What they had at most of their own, and the most that one of them had mapped of files."""
+        return self._own_mb + self._mapped_mb
+
+    def sample(self, pids: set[int]) -> float | None:
+        """Return MB in use now, None if the processes are gone."""
+        if not pids:
+            return None
+        if sys.platform != "linux":
+            used = float(sum(map(_resident_bytes, pids))) / MB
+            self._own_mb = max(self._own_mb, used)
+            return used
+        mapped = max(map(_mapped_bytes, pids)) / MB
+        group = next(filter(None, map(groups.memory_of, pids)), None)
+        if group is None:
+            used = peak = float(kernel.usage(pids)[0])
+        else:
+            used, most, cached = (count / MB for count in group)
+            self._cached_mb = max(self._cached_mb, cached)
+            peak = max(used, most - self._cached_mb)
+        self._own_mb, self._mapped_mb = max(self._own_mb, peak), max(self._mapped_mb, mapped)
+        return used + mapped
+
+
+def _resident_bytes(pid: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _mapped_bytes(pid: int) -> int:
+    """Return the bytes of files of a disk that a process has in memory."""
+    with contextlib.suppress(OSError), Path(f"/proc/{pid}/status").open() as lines:
+        for line in lines:
+            if line.startswith("RssFile:"):
+                return 1024 * int(line.split()[1])
+    return 0
 
 
 class _GpuMeter:

@@ -30,6 +30,7 @@ MAX_LOG_BYTES = 1_000_000
 _TICK_SECONDS = 0.1
 _DEVICES = ("cuda", "mps", "cpu")
 _SUSPEND_SECONDS = 2.0
+_BLIND_SECONDS = 1.0
 _PROGRESS_SECONDS = 0.25
 _MAX_PARAMS = 10**15
 # A feeder ends with its child. At most so long is waited to hear whether it failed before.
@@ -47,6 +48,8 @@ class Limits:
     max_weights_bytes: int
     divergence_loss: float | None = None
     """Loss in nats above which, late in the budget, a training has diverged."""
+    usual_seconds: float | None = None
+    """Of the allowance that may be used, besides the time of one step: more may have gone into training."""
 
 
 @dataclass
@@ -166,7 +169,12 @@ class Training:
         if self._is_readable:
             sources.append(self._child.output_fd)
         wait = min(_TICK_SECONDS, max(0.0, self._deadline - time.monotonic()) or _TICK_SECONDS)
+        looked_at = time.monotonic()
         readable, _, _ = select.select(sources, [], [], wait)
+        blind = time.monotonic() - looked_at - wait
+        if blind > _BLIND_SECONDS:
+            told = f"the lab, or the whole machine, was stopped for {blind:.1f} s"
+            raise _TaintedError("suspended", told)
         if self._is_readable and self._child.output_fd in readable:
             self._read_output()
         if self._is_open and self._child.channel in readable:
@@ -301,6 +309,7 @@ class Training:
         assert self._started_at is not None
         now = time.monotonic()
         self._check_overtime(now)
+        self._check_usual(now)
         self._result.submit_seconds = max(0.0, now - self._deadline)
         self._result.train_seconds = now - self._started_at
         with contextlib.suppress(wire.ClosedError):
@@ -357,6 +366,19 @@ class Training:
                 "overtime",
                 f"the weights were not in {self._limits.allowance_seconds:.3g} s after the budget"
                 f" of {self._limits.budget_seconds:g} s{arrived}",
+            )
+
+    def _check_usual(self, now: float) -> None:
+        """Let a trial be run again that handed in later than its last step and the weights explain."""
+        limits, late = self._limits, now - self._deadline
+        if limits.usual_seconds is None:
+            return
+        step = limits.budget_seconds / max(1, self._feeder.counters["num_steps"])
+        if late > limits.usual_seconds + step:
+            raise _TaintedError(
+                "overtime",
+                f"the weights came {late:.3g} s after the budget; one step of {step:.2g} s and handing in explain"
+                f" {limits.usual_seconds + step:.2g} s",
             )
 
     def _check_hung(self, now: float) -> None:

@@ -2,6 +2,11 @@
 
 import sys
 
+if __name__ == "__main__":
+    raise SystemExit(
+        "the lab prepares the data: run `autoresearch prepare`, then `autoresearch run`"
+    )
+
 from autoresearch.trial.child import compat
 from autoresearch.trial.child.compat import (  # noqa: F401 - for train.py
     Tokenizer,
@@ -10,11 +15,6 @@ from autoresearch.trial.child.compat import (  # noqa: F401 - for train.py
     get_token_bytes,
     make_dataloader,
 )
-
-if __name__ == "__main__":
-    raise SystemExit(
-        "the lab prepares the data: run `autoresearch prepare`, then `autoresearch run`"
-    )
 
 
 def _importer():

@@ -34,6 +34,9 @@ from autoresearch.trial import process, training
 from autoresearch.types import Calibration, Outcome, TrialResult, TrialSpec
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import small_text  # noqa: E402
+
 KEY = "sk-canary-0123456789"
 BUDGET_SECONDS = 1.0
 SUBMIT_SECONDS = 0.5
@@ -82,6 +85,8 @@ class Case:
     settings: dict[str, float] = field(default_factory=dict)
     runs: int = 1
     hung_seconds: float = 20.0
+    submit_seconds: float = SUBMIT_SECONDS
+    """What handing in took the baseline, where the case is about handing in late."""
 
     @property
     def may_be_late(self) -> bool:
@@ -114,13 +119,15 @@ def _read_case(path: Path) -> Case:
     expected, outcome = [], ""
     for item in fields["expect"].split("|"):
         words = item.split()
-        if words[0] in ("ok", "crash", "invalid"):
+        if words[0] in ("ok", "crash", "invalid", "tainted"):
             outcome, words = words[0], words[1:]
         expected.append((outcome, words[0] if words else ""))
     pairs = (pair.split("=") for pair in fields.get("settings", "").split())
     settings = {name: float(value) for name, value in pairs}
     runs, hung = int(settings.pop("runs", 1)), settings.pop("hung_seconds", Case.hung_seconds)
-    return Case(path.stem, text, tuple(expected), fields.get("detail", ""), settings, runs, hung)
+    submit = settings.pop("submit_seconds", SUBMIT_SECONDS)
+    detail = fields.get("detail", "")
+    return Case(path.stem, text, tuple(expected), detail, settings, runs, hung, submit)
 
 
 class World:
@@ -149,7 +156,15 @@ class World:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{KEY} {path.name}\n")
             path.chmod(0o666)
-        write_text(root / "text")
+        (root / "text").mkdir()
+        small_text.write_text(
+            root / "text",
+            starts=("lab", "tri", "no", "ke", "sha"),
+            ends=("da", "mi", "xe", "é", "rd", "st"),
+            seed=5,
+            num_documents=500,
+            num_words=(50, 300),
+        )
         self.cache = root / "cache"
         os.environ["AUTORESEARCH_CACHE_DIR"] = str(self.cache)
         os.environ["ZOO_API_KEY"] = KEY
@@ -200,11 +215,13 @@ class World:
             "SOCKETS": [str(self.root / "lab.sock"), "\0" + self.mark],
             "MARK": f"{self.mark}-{tag}",
             "CANARY": str(self.canary),
+            "LAB": os.getpid(),
         }
         lines = "".join(f"{name} = {value!r}\n" for name, value in known.items())
         files = {
             "train.py": case.text.encode(),
             "base.py": (HERE / "base.py").read_bytes(),
+            "reach.py": (HERE / "reach.py").read_bytes(),
             "known.py": lines.encode(),
         }
         executor = LocalExecutor(
@@ -212,7 +229,7 @@ class World:
             self.dataset,
             sandbox,
             scratch=self.root / "scratch" / tag,
-            calibration=Calibration(SUBMIT_SECONDS if case.may_be_late else PATIENT_SECONDS),
+            calibration=Calibration(case.submit_seconds if case.may_be_late else PATIENT_SECONDS),
             cache=self.root / "compiled" / tag,
         )
         executor.hung_seconds = case.hung_seconds
@@ -284,26 +301,12 @@ class World:
             and (result.train_seconds or 0) > allowed
         ):
             yield f"trained for {result.train_seconds:.2f} s"
+        if bounds := re.search(r"^memory_mb: (\d+) (\d+)$", case.text, re.MULTILINE):
+            low, high = map(int, bounds.groups())
+            if not low <= (result.peak_memory_mb or 0.0) <= high:
+                yield f"{result.peak_memory_mb} MB were metered"
         if len(result.log_tail) > 20_000 or len(result.detail) > 600 or len(result.curve) > 600:
             yield "too much is handed on"
-
-
-def write_text(folder: Path) -> None:
-    """Write documents in which each word has two likely successors."""
-    folder.mkdir()
-    rng = random.Random(5)
-    words = [
-        a + b
-        for a in ("lab", "tri", "no", "ke", "sha")
-        for b in ("da", "mi", "xe", "é", "rd", "st")
-    ]
-    after = {w: rng.sample(words, 2) for w in words}
-    for number in range(500):
-        word, text = rng.choice(words), []
-        for _ in range(rng.randrange(50, 300)):
-            word = rng.choice(after[word]) if rng.random() < 0.9 else rng.choice(words)
-            text.append(word)
-        (folder / f"{number:03}.txt").write_text(f"{' '.join(text)} {number}.\n", encoding="utf-8")
 
 
 def survivors(mark: str) -> list[int]:

@@ -505,7 +505,8 @@ def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture
             "[trial]\nbudget_seconds = 0",
             "correct it in `autoresearch.toml`; `trial.budget_seconds`: Seconds of training in a trial,",
         ),
-        ("[storage]\nzzz = 1", "known ones: `storage.max_weights_mb`"),
+        ("[sandbox]\nzzz = 1", "known ones: `sandbox.backend`, `sandbox.disk_mb`,"),
+        ("[storage]\nmax_weights_mb = 1", "delete the line"),
         ("[trial]\neval_tokens = 1", "did you mean `judge.eval_tokens`?"),
         ("[trial]\nhung_seconds = 9", "delete the line"),
         ("[zzz]\nx = 1", "known ones: `data`, `decision`, `judge`, `proposer`, `sandbox`,"),
@@ -597,7 +598,7 @@ def test_show_config_says_where_each_value_came_from(
     assert all(setting["meaning"] for setting in shown.values())
     assert shown["decision.policy"]["source"] == "AUTORESEARCH_DECISION_POLICY"
     assert shown["trial.budget_seconds"]["source"] == "autoresearch.toml"
-    assert shown["judge.timeout_seconds"]["source"] == "default"
+    assert shown["judge.suspicious_jump"]["source"] == "default"
 
 
 @pytest.mark.parametrize(

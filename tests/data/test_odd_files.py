@@ -51,17 +51,25 @@ ODD = {
         "no text in `text`; it has `meta` (struct<",
         "top level",
     ),
-    "page.parquet": (b"<!DOCTYPE html><html>not found</html>", "cannot read", "fetch"),
+    "page.parquet": (b"<!DOCTYPE html>not found", "no parquet file, which", "fetch"),
+    "cut.parquet": (BINARY[:99], "cannot read", "fetch"),
     "meta.jsonl": (b'{"meta": {"text": "x"}}\n', "it has `meta` (an object)", "top level"),
     "chat.jsonl": (b'{"text": [{"role": "user"}]}\n', "`text`, which is a list", "top level"),
-    "array.jsonl": (b"[1, 2]\n", "no text in `text`", "top level"),
+    "array.jsonl": (b'[{"text": "a"}]\n', "first line is a list", "one JSON object"),
     "deep.jsonl": (b"[" * 200_000 + b"\n", "not a line of JSON", "JSON object"),
     "digits.jsonl": (b'{"text": ' + b"9" * 10_000 + b"}\n", "not a line of JSON", "JSON object"),
     "blank.jsonl": (b"\n \n\n", "is empty", "take it out"),
     "nothing.jsonl.gz": (gzip.compress(b""), "is empty", "take it out"),
-    "plain.jsonl.gz": (LINE.encode(), "cannot read", "fetch"),
+    "plain.jsonl.gz": (LINE.encode(), "no gzip file, which is not what its name says", "name it"),
+    "packed.jsonl": (gzip.compress(LINE.encode()), "is gzip, which", "unpack"),
+    "other.jsonl.zst": (gzip.compress(LINE.encode()), "is gzip, which", "unpack"),
+    "zip.txt": (b"PK\x03\x04\x14\0", "is zip, which", "unpack"),
     "utf16.txt": ("caf\u00e9 au lait".encode("utf-16"), "is UTF-16, not UTF-8", "iconv -f UTF-16"),
     "latin.txt": ("caf\u00e9 au lait".encode("latin-1"), "another encoding", "iconv"),
+    "utf16le.txt": ("plain text".encode("utf-16-le"), "is UTF-16LE, not", "iconv -f UTF-16LE"),
+    "utf16be.jsonl": (LINE.encode("utf-16-be"), "is UTF-16BE, not", "iconv"),
+    "utf32.txt": ("plain text".encode("utf-32"), "is UTF-32, not", "iconv -f UTF-32"),
+    "zeros.txt": (b"\0" * 99, "is not text", "take it out"),
     "utf16.jsonl": (LINE.encode("utf-16"), "is UTF-16", "iconv"),
     "latin.jsonl": (b'{"text": "caf\xe9"}\n', "another encoding", "iconv"),
     "picture.md": (b"\x89PNG\r\n\x1a\n\0\0\0", "is not text", "take it out"),
@@ -111,6 +119,12 @@ def test_a_folder_of_odd_files_alone_is_refused_with_the_first(make_config, tmp_
         prepare(make_config(folder))
 
 
+def test_what_was_left_out_is_said_where_too_little_remains(make_config, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes((LINE * 3).encode() + b"not json\n" * 300)
+    with pytest.raises(UsageError, match=r"has 1 different documents.*300 left out: not JSON"):
+        prepare(make_config(tmp_path / "a.jsonl"))
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.txt", "a.jsonl.gz", "a.jsonl.zst"])
 def test_an_empty_file_is_told(make_config, tmp_path, name):
     (tmp_path / name).touch()
@@ -133,6 +147,21 @@ def test_hostile_lines_are_counted(tmp_path, line):
     whole = sources.Range(str(path), "jsonl", 0, stat.st_size, stat.st_size, stat.st_mtime_ns)
     assert list(reader.documents(whole)) == [b"good", b"good"]
     assert sum(reader.skipped.values()) == 1
+
+
+def test_a_file_damaged_in_its_middle_is_read_up_to_there(make_config, tmp_path, texts):
+    lines = "".join(json.dumps({"text": t}) + "\n" for t in texts).encode()
+    half = gzip.compress(lines)
+    (tmp_path / "b.jsonl.gz").write_bytes(half[: len(half) // 2])
+    with pytest.raises(AutoresearchError, match=r"cannot read `.*b\.jsonl\.gz"):
+        prepare(make_config(tmp_path / "b.jsonl.gz"))
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    data = bytearray(table_bytes(pa.table({"text": texts})))
+    data[len(data) // 4] ^= 255
+    (tmp_path / "c.parquet").write_bytes(data)
+    summary = prepare(make_config(tmp_path))
+    assert any("2 left out: the rest of a damaged file" in w for w in summary.warnings)
+    assert sum(s["documents"] for s in summary.splits.values()) >= len(texts) / 2
 
 
 @pytest.mark.parametrize("error", [IndexError("-1 out of bounds"), AssertionError(), KeyError("x")])

@@ -224,13 +224,17 @@ def test_the_same_dataset_may_come_meanwhile(make_config, tmp_path, source, monk
     assert prepare(config).key == first.key
 
 
-def test_memory_limits_the_workers(make_config, tmp_path, monkeypatch):
+def test_memory_limits_the_workers(make_config, monkeypatch):
     monkeypatch.setattr(build_module, "num_cores", lambda: 64)
     monkeypatch.setattr(build_module, "memory_bytes", lambda: 8 << 30)
     config = make_config("builtin:python")
-    run = build_module.Run(config, "builtin:python", "x", None)
     listing = build_module.sources.list_local("builtin:python")
-    allowed = build_module._num_workers(run, listing, 64)
-    assert 1 <= allowed < 8
-    assert run.warnings
-    assert "2,048 MB of memory are enough for 6 of 64 workers" in run.warnings[0]
+    for free, megabytes, num in (
+        (64 << 30, "2,048", 6),
+        (3 << 30, "1,536", 3),
+        (1 << 30, "1,500", 2),
+    ):
+        monkeypatch.setattr(build_module, "free_memory_bytes", lambda free=free: free)
+        run = build_module.Run(config, "builtin:python", "x", None)
+        assert build_module._num_workers(run, listing, 64) == num
+        assert f"{megabytes} MB of memory are enough for {num} of 64 workers" in run.warnings[0]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoresearch.data.pipeline import sample_bytes
 from autoresearch.data.tokenizer import Tokenizer, cut_text, train
 
 SAMPLE = [
@@ -143,3 +144,17 @@ def test_same_ranks_on_any_number_of_threads(tokenizer, tmp_path):
             [sys.executable, "-c", source], check=True, env={"RAYON_NUM_THREADS": threads}
         )
         assert out.read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "num_bytes"),
+    [
+        (300, 10_000_000),
+        (2048, 12_500_000),
+        (4096, 50_000_000),
+        (8192, 200_000_000),
+        (65_536, 200_000_000),
+    ],
+)
+def test_a_smaller_vocabulary_is_learned_from_less_text(vocab_size, num_bytes):
+    assert sample_bytes(vocab_size) == num_bytes

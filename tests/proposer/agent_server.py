@@ -5,12 +5,13 @@ It asks the agent to read train.py, to change one line, to write IDEA.md, and th
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from openai_server import serving
 
 IDEA = "DESCRIPTION: halve the matrix rate\nHYPOTHESIS: smoother\nTHEME: optimizer\n"
 OLD, NEW = "MATRIX_LR = 0.04", "MATRIX_LR = 0.02"
@@ -202,16 +203,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serve_agents() -> Iterator[AgentServer]:
     """Serve until the block ends."""
-    state = AgentServer()
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(AgentServer(), _Handler) as state:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -179,11 +179,17 @@ def serve(*answers: Say | Callable[[int, dict[str, Any]], Say]) -> Iterator[Serv
         chosen = answers[min(index, len(answers) - 1)]
         return chosen if isinstance(chosen, Say) else chosen(index, body)
 
-    state = Server(answer)
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with serving(Server(answer), _Handler) as state:
+        state.url += "/v1"
+        yield state
+
+
+@contextmanager
+def serving(state: Any, handler: type[BaseHTTPRequestHandler]) -> Iterator[Any]:
+    """Serve on loopback until the block ends; a handler has `state`, whose `url` is the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"state": state}))
     server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -18,7 +18,13 @@ from autoresearch.errors import ConfigError, PrerequisiteError
 from autoresearch.proposer.agent import process, scratch
 from autoresearch.proposer.agent import proposer as command_module
 from autoresearch.proposer.agent.presets import command_line
-from autoresearch.proposer.agent.process import AgentRun, last_words, program_folders, read_usage
+from autoresearch.proposer.agent.process import (
+    AgentRun,
+    failure_of,
+    last_words,
+    program_folders,
+    read_usage,
+)
 from autoresearch.proposer.agent.proposer import CommandProposer
 from autoresearch.proposer.agent.scratch import Scratch
 from autoresearch.proposer.base import (
@@ -90,8 +96,15 @@ def test_a_model_is_named_where_the_command_is_told_it(tmp_path: Path) -> None:
     assert p.model == f"{Path(sys.executable).name} m"
 
 
-def test_a_description_is_made_up_when_it_wrote_none(tmp_path: Path) -> None:
-    assert propose(tmp_path, EDIT).description == "MATRIX_LR 0.04 -> 0.02"
+def test_a_script_named_from_the_run_directory_starts_and_its_description_is_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, script = agent(tmp_path, EDIT)
+    Path(script).write_text(f"#!{python}\n{Path(script).read_text()}")
+    Path(script).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    proposer = CommandProposer(config(["./agent.py"]), scratch=tmp_path / "scratch")
+    assert proposer.propose(context(), NEVER).description == "MATRIX_LR 0.04 -> 0.02"
 
 
 def test_the_agent_sees_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,6 +447,11 @@ def test_a_preset_that_is_not_signed_in_is_told_at_once(
     assert "`codex`" in CommandProposer(config(["codex"])).check()
 
 
+GEMINI = (
+    '{\n  "response": "",\n  "error": {\n    "type": "Error",\n    "message": "quota"\n  }\n}\n'
+)
+
+
 @pytest.mark.parametrize(
     ("output", "errors", "said"),
     [
@@ -444,6 +462,7 @@ def test_a_preset_that_is_not_signed_in_is_told_at_once(
             "Reading prompt from stdin...",
             "401",
         ),
+        ("", GEMINI, "quota"),
         ("[1]\nno json\n\n", "", "no json"),
         ("", "", ""),
     ],
@@ -465,13 +484,19 @@ def test_a_script_of_a_python_environment_brings_it_along(tmp_path: Path) -> Non
     assert {link.parent, script.parent, tmp_path / "env"} <= set(folders)
 
 
-def test_a_script_beside_the_run_is_shown_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "./agent.py"])
+def test_a_script_beside_the_run_is_shown_alone(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     script = tmp_path / "agent.py"
     script.write_text(f"#!{sys.executable}\nimport pathlib, sys\nsys.stdin.read()\n{EDIT}{IDEA}")
     script.chmod(0o755)
     (tmp_path / "secret").write_text("x")
     sandbox = choose("auto", is_unsafe_allowed=True)
-    proposer = CommandProposer(config([str(script), "-x"]), sandbox, tmp_path / "run" / "agents")
+    proposer = CommandProposer(
+        config([name or str(script), "-x"]), sandbox, tmp_path / "run" / "agents"
+    )
     assert proposer.propose(context(), NEVER).description == "halve it"
     assert script in program_folders(script, tmp_path / "run")
     assert tmp_path not in program_folders(script, tmp_path / "run")
@@ -595,9 +620,10 @@ def test_a_sign_in_that_cannot_be_given_back_is_told_and_ends_nothing(
     assert "(`~/.claude/.credentials.json`: Read-only file system)" in lost[0]
 
 
-GEMINI = (
-    '{\n  "response": "",\n  "error": {\n    "type": "Error",\n    "message": "quota"\n  }\n}\n'
-)
+BEGUN = '{"type":"system","subtype":"init"}\n'
+DONE = '{"type":"result","subtype":"success","is_error":false,"result":"Done"}'
+AIDER = "Aider v0.86.1\nlitellm.RateLimitError: quota\nRetrying in 0.2 seconds...\n"
+APPLIED = AIDER + "Tokens: 1k sent, 99 received.\nApplied edit to train.py\n"
 
 
 @pytest.mark.parametrize(
@@ -606,26 +632,46 @@ GEMINI = (
         ('{"type":"result","subtype":"success","is_error":true,"result":"Invalid API key"}', "Invalid API key"),
         ('{"type":"result","subtype":"error_max_turns","is_error":false}', "error_max_turns"),
         ('[{"type":"system"},{"type":"result","is_error":true,"result":"Credit"}]', "Credit"),
+        (DONE.replace("Done", "API Error: Rate limit reached"), "Rate limit"),  # Claude Code, text only
+        (DONE.replace("Done", "[API Error: 400 bad]"), "API Error: 400"),  # Qwen
+        (BEGUN + '{"type":"assistant","error":"rate_limit"}', "rate_limit"),
+        (BEGUN + '{"type":"assistant"}', "begun and not completed"),
+        (BEGUN + '{"type":"assistant","error":"overloaded"}\n' + DONE, None),
+        (DONE, None),
+        (DONE + "\nA new version is available.\n", None),
         ('{"type":"turn.started"}\n{"type":"turn.failed","error":{"message":"usage limit"}}', "usage limit"),
         ('{"type":"turn.started"}\n{"type":"error","message":"stream lost"}', "stream lost"),
         ('{"type":"turn.started"}\n{"type":"item.completed"}', "begun and not completed"),
-        ("Loaded credentials.\n" + GEMINI, "quota"),
-        ('{"type":"error","error":{"name":"x","data":{"message":"no such model"}}}', "no such model"),
         ('{"type":"error","message":"Reconnecting"}\n{"type":"turn.completed"}', None),
-        ('{"type":"result","subtype":"success","is_error":false,"result":"Done"}', None),
+        ('{"type":"item.completed","item":{"type":"error","message":"x"}}\n{"type":"turn.completed"}', None),
         ('{"type":"turn.completed"}\n{"error": null}', None),
-        ("error: only text\n{broken", None),
+        ("Loaded credentials.\n[STARTUP] x\n" + GEMINI + "\nbye", "quota"),
         (GEMINI.replace('"error": {', '"stats": {'), None),
+        ('{"type":"init"}\n{"type":"result","status":"error","stats":{}}', "an error without words"),
+        ('{"type":"error","severity":"warning","message":"loop"}\n{"type":"result","status":"success"}', None),
+        ('{"type":"tool_result","status":"error","error":{"message":"x"}}\n{"type":"result","status":"success"}', None),
+        ('{"type":"error","error":{"name":"x","data":{"message":"no such model"}}}', "no such model"),
+        ('{"type":"step_start"}\n{"type":"error","error":{"name":"Aborted"}}', "Aborted"),
+        ('{"type":"error","error":{"name":"x"}}\n{"type":"step_finish","part":{"reason":"stop"}}', None),
+        ('{"type":"session.error","data":{"message":"quota"}}', "quota"),
+        ('{"type":"tool.execution_failed","data":{}}', None),
+        ("done it\nAPI Error: Rate limit reached\n", "Rate limit"),
+        ("\x1b[91m\x1b[1mError: \x1b[0mno such model\n\n", "no such model"),
+        ("error: only text\n{broken", None),
+        (AIDER, "RateLimitError: quota"),
+        (AIDER + "The LLM did not conform to the edit format.\n# 1 block failed", "did not conform"),
+        (APPLIED, None),
+        (APPLIED + "Only 3 reflections allowed, stopping.\n", "Only 3 reflections"),
     ],
 )  # fmt: skip
-def test_success_is_what_the_agent_says_not_its_exit_status(
-    tmp_path: Path, output: str, said: str | None
-) -> None:
-    body = EDIT + IDEA + f"print({output!r})"
-    if said is None:
-        assert propose(tmp_path, body).description == "halve it"
-        return
-    with pytest.raises(ProposerUnavailableError, match=rf"says that it failed: .*{said}") as raised:
+def test_success_is_what_the_agent_says_not_its_exit_status(output: str, said: str | None) -> None:
+    found = failure_of(AgentRun(0, output, "", 1.0))
+    assert found is None if said is None else said in str(found)
+
+
+def test_half_an_edit_of_an_agent_that_failed_is_not_tried(tmp_path: Path) -> None:
+    body = EDIT + IDEA + "import sys; print('Error: no such model', file=sys.stderr)"
+    with pytest.raises(ProposerUnavailableError, match=r"says that it failed: .*no such") as raised:
         propose(tmp_path, body)
     assert raised.value.usage.num_calls == 1
     assert raised.value.retry_seconds is not None

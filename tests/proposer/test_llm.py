@@ -261,6 +261,12 @@ def test_a_fallback_of_another_provider_has_its_own_address_and_key() -> None:
     ("say", "message", "wait"),
     [
         (Say(status=429, headers=(("retry-after", "17"),)), "limits the rate", 17.0),
+        (
+            Say(status=429, headers=(("retry-after", "Wed, 21 Oct 2099 07:28:00 GMT"),)),
+            "limits the rate",
+            3600.0,
+        ),
+        (Say(status=429, code="billing_not_active"), "no credit", 600.0),
         (Say(status=500), "server of|answered with an error", 5.0),  # by litellm's version
         (Say(status=503), "not available", 5.0),
         (Say(status=401, error="Incorrect API key provided"), "does not accept the key", 600.0),

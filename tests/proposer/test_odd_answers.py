@@ -116,6 +116,16 @@ def test_paths_that_can_mean_one_file_only(path: str) -> None:
     assert is_good(GOOD.replace("FILE: train.py", f"FILE: {path}"))
 
 
+@pytest.mark.parametrize("form", ["{}", "**{}**", "- {}", "2. {}", "> {}", "## {}"])
+def test_headings_are_read_however_they_are_written(form: str) -> None:
+    text = GOOD
+    for word in ("HYPOTHESIS:", "DESCRIPTION:", "THEME:", "FILE:"):
+        text = text.replace(word, form.format(word.capitalize()))
+    assert is_good(text)
+    with pytest.raises(AnswerError, match=r"only `train\.py`"):
+        read(text.replace("train.py", "judge.py"))
+
+
 @pytest.mark.parametrize(
     "path", ["../train.py", "sub/train.py", "train.py.bak", "judge.py", "trainXpy"]
 )
@@ -196,6 +206,18 @@ def refusal(after: str, before: str = TRAIN) -> str:
         "DEPTH = 5  # ... as before",
         "# Same as before",
         "# everything else remains unchanged",
+        "# Everything else is identical",
+        "pass  # existing code",
+        "raise NotImplementedError  # same as original",
+        "# --- rest of train.py ---",
+        "# existing imports",
+        "# omitted for brevity",
+        "# as in the original",
+        "# TODO: keep the rest",
+        "# keep all other constants",
+        '"""... unchanged ..."""',
+        "# \u22ee",
+        "# \u5176\u4f59\u4ee3\u7801\u4e0d\u53d8",
         "// ... existing code ...",
         "<think>",
         "    [THINK]",
@@ -217,6 +239,10 @@ def test_code_that_is_left_out_is_not_tried(line: str) -> None:
         "# other rates are scaled by depth",
         "# keep the previous value for small models",
         "# the same rate for both",
+        "# keep the other heads in float32",
+        '"""Return the rest of the batch."""',
+        "pass  # nothing to do",
+        "# same shape as the original embedding, in bf16",
         "def hook(x): ...",
         'NOTE = "... and so on"',
         "# 1 ... 4",

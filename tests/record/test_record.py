@@ -3,6 +3,7 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from record_support import SETUP, TRAIN, Night, git, undo
@@ -12,6 +13,7 @@ from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Alerted, Event, Noted
 from autoresearch.paths import RunDirectory
 from autoresearch.record.commits import carry
+from autoresearch.record.fold import curve_from_bytes
 from autoresearch.record.record import Record
 from autoresearch.types import State, Verdict
 
@@ -182,6 +184,34 @@ def test_a_journal_that_holds_something_else_is_named(night: Night) -> None:
     git(night.root, "update-ref", "refs/autoresearch/nov21/journal", "HEAD")
     with pytest.raises(WorkError, match="not an event"):
         autoresearch.read_session(night.root)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "[" * 100_000,
+        {"type": "trial", "number": 0, "result": {"outcome": "ok", "seed": 1, "bpb": "NaN"}},
+        {"type": "trial", "number": 0, "result": {"outcome": "ok", "seed": 1, "detail": 3}},
+        {"type": "verdict", "number": 0, "verdict": "keep", "decision": {"p_real": "1"}},
+        {"type": "proposed", "number": 1, "parameters": {"LR": "high"}},
+    ],
+)
+def test_an_event_of_odd_values_is_named(night: Night, event: Any) -> None:
+    journal = "refs/autoresearch/nov21/journal"
+    times = {"at": "2026-03-01T22:00:00Z", "started_at": "2026-03-01T22:00:00Z"}
+    idea = {"description": "x", "parent": "", "proposer": "search", "commit": ""}
+    more = {"v": 1, "setup": "", "reason": "", **times, **idea}
+    message = event if isinstance(event, str) else json.dumps({**more, **event})
+    (night.root / "message").write_text(message)
+    sha = git(night.root, "commit-tree", "HEAD^{tree}", "-p", journal, "-F", "message")
+    git(night.root, "update-ref", journal, sha)
+    with pytest.raises(WorkError, match="not an event"):
+        autoresearch.read_session(night.root)
+
+
+@pytest.mark.parametrize("text", ["{}", "[[1]]", '[["a", 1, null]]', "[" * 100_000, "[3]"])
+def test_a_curve_of_another_shape_is_none(text: str) -> None:
+    assert curve_from_bytes(text.encode()) == ()
 
 
 def test_a_clone_reads_the_same_session(night: Night, tmp_path: Path) -> None:

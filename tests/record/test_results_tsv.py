@@ -200,14 +200,43 @@ def test_status_words_are_read_or_counted(tmp_path: Path) -> None:
         "a6 1.9 1 crash(oom) d",
         "a7 1.7 1 kept,then-reverted d",
         "a8 1.7 1  d",
+        "a9 1.8 1 **keep** d",
+        "b1 1.8 1 keep? d",
     )
     assert [e.verdict and e.verdict.value for e in session.experiments] == [
-        "keep", "keep", "keep", "discard", None, None, "crash", None, None,
+        "keep", "keep", "keep", "discard", None, None, "crash", None, None, "keep", None,
     ]  # fmt: skip
-    assert session.best == 2
+    assert session.best == 9
     assert session.experiment(4).reason == "tentative"
     assert "`tentative` 2, `kept,then_reverted` 1" in told(session)
     assert "do not say whether they were kept: 1" in told(session)
+
+
+def test_what_was_not_kept_or_has_no_score_is_not_made_so(tmp_path: Path) -> None:
+    session = read(tmp_path, "a1 1.5 1 discard x", "a2 0.0 1 keep y", "a3 1.4 1 discard z")
+    assert [str(e.verdict) for e in session.experiments] == ["discard", "keep", "discard"]
+    assert "were kept and have no score: 1" in told(session)
+    assert "#0 is only the first" in told(session)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a1 1.5bpb 1 keep x", "no row with a number as val_bpb .* see line 2"),
+        ("a1 1.5 1 \u274c x", "does not say which rows were kept; its status words are `\u274c`"),
+        ("a1 1.5 1 no x", "its status words are `no`"),
+    ],
+)
+def test_a_table_that_says_it_otherwise_is_refused_with_what_was_seen(
+    tmp_path: Path, row: str, said: str
+) -> None:
+    with pytest.raises(WorkError, match=said):
+        read(tmp_path, "a0 x x x x", row)
+
+
+def test_a_file_without_an_end_is_no_table() -> None:
+    with pytest.raises(WorkError, match="longer than 64 MB"):
+        read_tsv(Path("/dev/zero"))
 
 
 def test_lines_of_another_kind_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -278,3 +307,17 @@ def test_any_table_is_read_or_refused(tmp_path: Path, has_header: bool, rows) ->
     best = session.experiment(session.best)
     kept = [e.val_bpb for e in (*session.kept, best) if e.setup == best.setup and e.val_bpb]
     assert best.val_bpb == min(kept, default=None)
+
+
+def test_no_spreadsheet_takes_a_description_for_a_formula(night: Night, tmp_path: Path) -> None:
+    night.try_out(night.knob(3, 33), "=cmd|'/c calc'!A1")
+    text = to_tsv(night.record.session())
+    assert "\t'=cmd|'/c calc'!A1\n" in text
+    (tmp_path / "r.tsv").write_text(text)
+    assert read_tsv(tmp_path / "r.tsv").experiments[-1].description == "=cmd|'/c calc'!A1"
+
+
+def test_a_field_without_an_end_is_an_error_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("val_bpb,status\n1.0," + "x" * 200_000)
+    with pytest.raises(WorkError, match="cannot be read"):
+        read_tsv(tmp_path / "r.csv")

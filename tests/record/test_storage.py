@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from record_support import TRAIN, Night, git, undo
 
-from autoresearch.config import StorageConfig
 from autoresearch.errors import UsageError
 from autoresearch.events import Noted
 from autoresearch.record import journal
-from autoresearch.record.export import export
 from autoresearch.record.record import Record
+from autoresearch.report.export import export
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_path
 from autoresearch.session.housekeeping import pack
 from autoresearch.types import MB
@@ -29,24 +28,27 @@ def test_old_logs_go_first(night: Night, monkeypatch: pytest.MonkeyPatch) -> Non
     where = night.record.run_directory
     logs = [_fill(where.logs / "nov21" / f"{n}-0.log", 0.5, age=100 - n) for n in range(4)]
     monkeypatch.setattr("autoresearch.rundir.storage.MAX_LOGS_BYTES", MB)
-    config = StorageConfig(max_weights_mb=1)
-    assert prune(where, config, night.record.session()) == MB
+    assert prune(where, night.record.session()) == MB
     assert [p.exists() for p in logs] == [False, False, True, True]
-    assert prune(where, config, night.record.session()) == 0
+    assert prune(where, night.record.session()) == 0
 
 
-def test_weights_of_discarded_experiments_go_first_and_the_best_last(night: Night) -> None:
+def test_weights_of_discarded_experiments_go_first_and_the_best_last(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = night.record.run_directory
     night.try_out(night.knob(1, 11))
     night.try_out(night.knob(2, 22), keep=False)
     night.try_out(night.knob(3, 33))
     session = night.record.session()
     paths = {n: _fill(weights_path(where, "nov21", n), 0.6, age=n) for n in (1, 2, 3)}
-    prune(where, StorageConfig(max_weights_mb=2), session)
+    monkeypatch.setattr("autoresearch.rundir.storage.MAX_WEIGHTS_BYTES", 2 * MB)
+    prune(where, session)
     assert all(p.exists() for p in paths.values())
     paths[4] = _fill(weights_path(where, "nov21", 4), 0.6, age=0)
     _fill(weights_path(where, "older", 0), 0.6, age=500)
-    prune(where, StorageConfig(max_weights_mb=1), session)
+    monkeypatch.setattr("autoresearch.rundir.storage.MAX_WEIGHTS_BYTES", MB)
+    prune(where, session)
     assert [n for n, p in paths.items() if p.exists()] == [3]
 
 

@@ -14,11 +14,11 @@ from autoresearch.config import load_config
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Proposed, TrialJudged
 from autoresearch.paths import RunDirectory, is_safe
-from autoresearch.record.export import export
 from autoresearch.record.git_command import git_environment
 from autoresearch.record.record import Record
 from autoresearch.record.remote import push
 from autoresearch.record.revert import plan
+from autoresearch.report.export import export
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.types import Outcome, Verdict
 

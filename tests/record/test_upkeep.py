@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoresearch.record.export import export
 from record_support import SETUP, Night, git
 
 from autoresearch.config import Config, load_config
@@ -11,7 +12,7 @@ from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
 from autoresearch.rundir.storage import weights_path
 from autoresearch.session.housekeeping import Upkeep
-from autoresearch.types import Outcome, TrialResult, Verdict
+from autoresearch.types import WEIGHTS_LOST, Outcome, TrialResult, Verdict
 
 
 def _config(**overrides: Any) -> Config:
@@ -22,12 +23,12 @@ def _handed_in(night: Night, knob: int) -> Path:
     return weights_file(night.record.run_directory.trials, f"nov21/{knob}-0")
 
 
-def _judge(night: Night, knob: int, verdict: Verdict) -> None:
+def _judge(night: Night, knob: int, verdict: Verdict, **extra: str) -> None:
     experiment = night.propose(night.knob(knob, 100 + knob), "x")
     weights = _handed_in(night, knob)
     weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(b"w%d" % knob)
-    result = TrialResult(seed=0, outcome=Outcome.OK, bpb=1.0)
+    result = TrialResult(seed=0, outcome=Outcome.OK, bpb=1.0, extra=extra)
     night.record.record_trial(experiment.number, result, setup=SETUP.key, started_at="")
     night.record.judge(experiment.number, verdict, "gain", setup=SETUP.key)
 
@@ -50,6 +51,16 @@ def test_no_weights_are_left_of_an_incumbent_run_again_or_of_a_killed_lab(night:
     _judge(night, 1, Verdict.DISCARD)
     Upkeep(night.record, _config(trial__save_weights="kept")).after_verdict(1)
     assert not left.exists()
+
+
+def test_weights_that_could_not_be_saved_are_an_alert_and_export_says_so(night: Night) -> None:
+    _judge(night, 1, Verdict.KEEP, **{WEIGHTS_LOST: "No space left on device"})
+    _handed_in(night, 1).unlink()
+    Upkeep(night.record, _config()).after_verdict(1)
+    told = [alert.text for alert in night.record.session().alerts]
+    assert "the weights of experiment 1 are lost: No space left on device" in told
+    missing = " ".join(export(night.record, "1").missing)
+    assert "the weights: they could not be saved: No space left on device" in missing
 
 
 def test_a_killed_run_is_made_up_for(night: Night) -> None:

@@ -66,15 +66,21 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def run(sandbox: Sandbox, place: Path) -> Callable[..., Child]:
-    """`run(code, *arguments, policy...)` runs Python code in a fresh home under the backend.
+def start(sandbox: Sandbox, place: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """`start(code, *arguments, policy...)` starts Python code in a fresh home under the backend.
 
     `patch` is code that the keeper runs first, with the launcher's modules at hand.
     """
 
-    def start(
-        code: str, *arguments: str, timeout: float = 60, patch: str = "", **changes: object
-    ) -> Child:
+    def begin(
+        code: str,
+        *arguments: str,
+        patch: str = "",
+        stdout: int | None = None,
+        stderr: int | None = None,
+        text: bool = False,
+        **changes: object,
+    ) -> "subprocess.Popen[str]":
         home = place / f"home{len(list(place.glob('home*')))}"
         home.mkdir()
         snapshot = place / "snapshot"
@@ -85,17 +91,34 @@ def run(sandbox: Sandbox, place: Path) -> Callable[..., Child]:
         argv = list(command.argv)
         if patch:
             argv[argv.index("-c") + 1] = PATCHED.format(patch)
-        done = subprocess.run(
+        return subprocess.Popen(
             argv,
             env=dict(command.env),
             cwd=command.cwd,
             pass_fds=command.pass_fds,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
             stdin=subprocess.DEVNULL,
-            check=False,
+            stdout=stdout,
+            stderr=stderr,
+            text=text,
         )
-        return Child(done.returncode, done.stdout, done.stderr)
 
-    return start
+    return begin
+
+
+@pytest.fixture
+def run(start: Callable[..., "subprocess.Popen[str]"]) -> Callable[..., Child]:
+    """`run(code, *arguments, policy...)` runs Python code as `start` does, to its end."""
+
+    def finish(code: str, *arguments: str, timeout: float = 60, **changes: object) -> Child:
+        process = start(
+            code, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **changes
+        )
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        return Child(process.returncode, out, err)
+
+    return finish

@@ -178,7 +178,7 @@ def connect(inside):
         if libc.connect(caller.fileno(), put(address, inside), len(address)):
             raise OSError(ctypes.get_errno(), "no")
 def create(inside):
-    found = libc.open(put(name, inside), os.O_CREAT | os.O_RDWR, 0o600)
+    found = libc.open(put(name, inside), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     if found < 0:
         raise OSError(ctypes.get_errno(), "no")
     os.close(found)
@@ -208,7 +208,7 @@ for address in (1 << 63, (1 << 64) - 1, 8):
     pointer = ctypes.c_void_p(address)
     with socket.socket(socket.AF_UNIX) as caller:
         results[f"connect {address}"] = attempt(lambda: refused(libc.connect(caller.fileno(), pointer, 100)))
-    results[f"open {address}"] = attempt(lambda: refused(libc.open(pointer, os.O_CREAT | os.O_RDWR, 0o600)))
+    results[f"open {address}"] = attempt(lambda: refused(libc.open(pointer, os.O_CREAT | os.O_NOFOLLOW, 0o600)))
     results[f"unlink {address}"] = attempt(lambda: refused(libc.unlink(pointer)))
 results["kill"] = attempt(lambda: refused(libc.kill(ctypes.c_int(-(1 << 31)), 9)))
 open(os.environ["HOME"] + "/alive", "w").close()
@@ -531,7 +531,7 @@ def test_a_fifo_among_shared_names_does_not_stop_the_keeper(run):
 import os, time
 try:
     os.mkfifo(os.environ["HOME"] + "/.shm/fifo")
-    os.close(os.open("/dev/shm/fifo", os.O_CREAT | os.O_RDONLY))
+    os.close(os.open("/dev/shm/fifo", os.O_CREAT | os.O_NOFOLLOW))
 except OSError:
     pass
 print("went on", flush=True)

@@ -1,9 +1,15 @@
 """Control groups that another keeper, or nobody, left; and limits where a group is gone."""
 
 import os
+import subprocess
 import time
 
+import pytest
+
+from autoresearch.sandbox.launcher import groups
 from autoresearch.sandbox.launcher.groups import Group, clear_left_behind
+from autoresearch.trial.process import tree_pids
+from autoresearch.trial.telemetry import MemoryMeter
 
 NOBODY = 2**22 + 1
 """A pid above the largest there can be."""
@@ -58,3 +64,57 @@ print("kept it")
     child = run(code, patch=GONE, memory_mb=200)
     assert "memory limit of 200 MB exceeded" in child.err, child
     assert not child.out
+
+
+USES = {
+    "memory file": """
+file = os.memfd_create("x")
+for _ in range(120): os.write(file, bytes(1 << 20))
+""",
+    "folder": """
+file = os.open(os.environ["TMPDIR"] + "/x", os.O_CREAT | os.O_RDWR)
+for _ in range(120): os.write(file, bytes(1 << 20))
+""",
+    "workers": """
+held = b"x" * (120 << 20)
+for _ in range(4):
+    if os.fork() == 0:
+        time.sleep(60); os._exit(0)
+""",
+}
+
+
+@pytest.mark.parametrize("patch", ["", GONE], ids=["group", "no-group"])
+@pytest.mark.parametrize("what", USES)
+def test_a_trial_is_metered_for_what_it_has_of_its_own_once(start, sandbox, what, patch):
+    """Also where nothing maps it, and where several share it."""
+    code = "import os, sys, time" + USES[what] + "print('up', flush=True); time.sleep(60)"
+    with start(code, patch=patch, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout.readline() == b"up\n"
+        meter = MemoryMeter(keeper.pid)
+        meter.sample(is_last=True)
+        keeper.terminate()
+    is_on_disk = what == "folder" and sandbox.name == "landlock"
+    low, high = (0, 100) if is_on_disk else (120, 220)
+    assert low < meter.peak_mb < high
+    assert low < meter.last_mb < high
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"], indirect=True)
+def test_a_moment_between_two_looks_is_metered_where_there_is_a_group(start):
+    code = """
+import os, time
+if os.fork() == 0:
+    held = b"x" * (200 << 20); os._exit(0)
+os.wait()
+print("up", flush=True); time.sleep(60)
+"""
+    with start(code, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout.readline() == b"up\n"
+        meter = MemoryMeter(keeper.pid)
+        meter.sample(is_last=True)
+        is_grouped = any(map(groups.memory_of, tree_pids(keeper.pid)))
+        keeper.terminate()
+    if not is_grouped:
+        pytest.skip("no control group can be made here")
+    assert 200 < meter.peak_mb < 300

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from autoresearch.sandbox import landlock
 from autoresearch.sandbox.launcher.folders import measure, wipe
 from autoresearch.sandbox.launcher.kernel import usage
 
@@ -62,3 +63,20 @@ def is_in(process: Path, session: int) -> bool:
         return os.getsid(int(process.name)) == session
     except OSError:
         return False
+
+
+def test_links_to_the_package_go_with_their_lab_also_one_that_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(landlock.tempfile, "tempdir", str(tmp_path))
+    names = {name: tmp_path / f"autoresearch-path-{name}" for name in ("gone", "young", "living")}
+    for folder in names.values():
+        folder.mkdir()
+        (folder / "autoresearch").symlink_to(tmp_path)
+    for name in ("gone", "living"):
+        os.utime(names[name], (0, 0))
+    lock = landlock._held(names["living"])
+    try:
+        own = landlock._package_link.__wrapped__()
+        assert {*names.values()} & {*tmp_path.iterdir()} == {names["young"], names["living"]}
+        assert landlock._held(own) is None
+    finally:
+        os.close(lock)

@@ -13,6 +13,7 @@ from autoresearch.paths import RunDirectory
 from autoresearch.rundir import control
 from autoresearch.session import run
 from autoresearch.session.context import Limits
+from autoresearch.session.proposals import without_home
 
 OTHER = GpuProcess(4711, "python", 9000.0)
 
@@ -77,3 +78,11 @@ def test_a_battery_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         record: Any = Alerts()
         run._look_around(record, run.RunOptions(Limits()), print, threading.Event())
         assert len(record.told) == expected
+
+
+def test_a_prompt_does_not_name_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = 'File "/home/ada/lab/.autoresearch/trials/1-0/snapshot/train.py", line 3'
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert without_home(said) == said.replace("/home/ada", "~")
+    monkeypatch.setenv("HOME", "/")
+    assert without_home(said) == said

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 import subprocess
 import threading
 import time
@@ -492,7 +493,11 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
     while time.monotonic() < deadline and (not told.exists() or told.read_text().count("\n") < 2):
         time.sleep(0.05)
     lines = sorted(told.read_text().splitlines())
-    assert lines == ["kept #1: try LR = 2.0 # learning rate", "session t ended: experiments"]
+    name = f"{night.root.name} t: "
+    assert lines[0].startswith(f"{name}ended, the limit of experiments was reached; best #1, ")
+    assert re.fullmatch(
+        name + r"kept #1, \d\.\d{6} -\d\.\d{6}, P \S+: try LR = 2.0 # learning rate", lines[1]
+    )
 
 
 def test_data_in_the_code_of_an_idea_is_shown(night: Any) -> None:

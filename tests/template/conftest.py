@@ -1,10 +1,10 @@
 """A small prepared text and a function that runs a template as a real trial on it."""
 
-import os
-import random
+from functools import partial
 
 import pytest
 
+import small_text
 from autoresearch.config import load_config
 from autoresearch.types import TrialSpec
 
@@ -23,38 +23,20 @@ SETTINGS = {
 }
 
 
-def write_text(folder):
-    """Write documents in which each word has two likely successors."""
-    rng = random.Random(7)
-    words = [a + b for a in ("gra", "mo", "ten", "ler", "ba") for b in ("di", "ent", "ze", "rn")]
-    after = {w: rng.sample(words, 2) for w in words}
-    for number in range(300):
-        word, text = rng.choice(words), []
-        for _ in range(rng.randrange(40, 200)):
-            word = rng.choice(after[word]) if rng.random() < 0.9 else rng.choice(words)
-            text.append(word)
-        (folder / f"{number:03}.txt").write_text(f"{' '.join(text)} {number}.\n", encoding="utf-8")
+write_text = partial(
+    small_text.write_text,
+    starts=("gra", "mo", "ten", "ler", "ba"),
+    ends=("di", "ent", "ze", "rn"),
+    seed=7,
+    num_documents=300,
+    num_words=(40, 200),
+)
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     """Settings and dataset, made once."""
-    from autoresearch.data.prepare import open_dataset, prepare
-
-    folder, cache = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("cache")
-    write_text(folder)
-    before = os.environ.get("AUTORESEARCH_CACHE_DIR")
-    os.environ["AUTORESEARCH_CACHE_DIR"] = str(cache)
-    try:
-        settings = {**SETTINGS, "data.source": str(folder)}
-        config = load_config(None, settings).config
-        prepare(config)
-        return settings, open_dataset(config)
-    finally:
-        if before is None:
-            del os.environ["AUTORESEARCH_CACHE_DIR"]
-        else:
-            os.environ["AUTORESEARCH_CACHE_DIR"] = before
+    return small_text.prepare_text(tmp_path_factory, write_text, SETTINGS)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from autoresearch.paths import templates_directory  # noqa: E402
 from autoresearch.trial.child import compat  # noqa: E402
+from autoresearch.trial.child.compat import building, clock, lab, training  # noqa: E402
 from autoresearch.trial.child.script import run_file  # noqa: E402
 
 FOLDER = templates_directory() / "compat"
@@ -49,7 +51,7 @@ def test_a_warm_up_leaves_no_trace_in_parameters_or_buffers():
     seen = []
     loss = lambda x, _: seen.append(x) or torch.nn.Sequential.forward(model, x).sum()  # noqa: E731
     model.forward = loss
-    compat._warm_up({"optimizer": optimizer}, model, (torch.randn(8, 4), torch.zeros(8)))
+    training.warm_up({"optimizer": optimizer}, model, (torch.randn(8, 4), torch.zeros(8)))
     assert len(seen) == 2
     assert not optimizer.state
     after = model.state_dict()
@@ -75,11 +77,53 @@ def test_kernels_are_answered_by_our_attention(judged):
         flash(q, k, v, causal=False)
 
 
-def test_names_that_are_not_there_are_explained():
-    with pytest.raises(AttributeError, match="data and tokenizer are the lab's"):
-        compat.list_parquet_files  # noqa: B018
-    with pytest.raises(RuntimeError, match="the judge computes val_bpb"):
-        compat.get_token_bytes()
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("from prepare import DATASET_CHOICES", "`prepare.DATASET_CHOICES` is not there in a trial"),
+        ("import prepare; prepare.DATASET_CHOICES", "data and tokenizer are the lab's"),
+        ("import prepare; prepare.get_token_bytes()", "the judge computes val_bpb"),
+        (
+            "from prepare import make_dataloader; next(make_dataloader(None, 8, 32))",
+            "must build its model before it takes its first batch",
+        ),
+        ("from prepare import make_dataloader; make_dataloader(None, 8, 32, 'val')", "training tokens only"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_explained(tmp_path, monkeypatch, line, told):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "prepare", raising=False)
+    (tmp_path / "train.py").write_text(line + "\n")
+    with pytest.raises((ImportError, AttributeError, RuntimeError), match=told):
+        compat.builder(tmp_path / "train.py")(100, 32, "cpu")
+
+
+SMALL = """
+import torch
+from prepare import make_dataloader
+class Net(torch.nn.Module):
+    def __init__(self, vocab_size):
+        super().__init__()
+        self.embed = torch.nn.Embedding(vocab_size, vocab_size)
+    def forward(self, idx, targets=None):
+        return self.embed(idx){cut}
+model = Net(100 + {more})
+next(make_dataloader(None, 8, 32))
+"""
+
+
+@pytest.mark.parametrize(
+    ("cut", "more", "told"),
+    [("[:, :3]", 0, r"forward\(idx\) must return logits"), ("", 1, "keys or shapes|size mismatch")],
+)
+def test_judging_is_tried_with_the_weights_there_are(tmp_path, monkeypatch, cut, more, told):
+    (tmp_path / "train.py").write_text(SMALL.format(cut=cut, more=more))
+    (tmp_path / "prepare.py").write_bytes((FOLDER / "prepare.py").read_bytes())
+    monkeypatch.setattr(lab.Lab, "root", tmp_path)
+    trial = SimpleNamespace(device=torch.device("cpu"), vocab_size=100, max_seq_len=32, seed=1)
+    model = torch.nn.ModuleDict({"embed": torch.nn.Embedding(100, 100)})
+    with pytest.raises(RuntimeError, match=f"judging would fail: .*({told})"):
+        building.try_judging(trial, model)
 
 
 def test_try_gives_a_script_the_files_it_imports(tmp_path, monkeypatch):
@@ -129,18 +173,18 @@ def test_prepare_py_that_is_run_says_what_to_run():
 )
 def test_what_may_be_the_scripts_clock_is_answered_by_the_labs(monkeypatch, seconds, is_clock):
     """Half of the budget is spent; the first steps took 20 s, the warm-up 30 s."""
-    now = compat.time.monotonic()
+    now = clock.time.monotonic()
     for name, value in (
         ("budget_seconds", 600.0), ("started_at", now - 300.0), ("joined_at", now - 330.0),
         ("num_steps", 50), ("slack", 20.0),
     ):  # fmt: skip
-        monkeypatch.setattr(compat._Lab, name, value)
-    monkeypatch.setattr(compat.time, "monotonic", lambda: now)
-    budget = compat._Budget(600.0)
+        monkeypatch.setattr(lab.Lab, name, value)
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now)
+    budget = clock.Budget(600.0)
     assert seconds / budget == pytest.approx(0.5 if is_clock else seconds / 600)
     assert budget - seconds == pytest.approx(300 if is_clock else 600 - seconds)
     assert not seconds >= budget
     assert seconds < budget
-    monkeypatch.setattr(compat._Lab, "steps", [now - 20, now - 10, now])  # 10 s a step
+    monkeypatch.setattr(lab.Lab, "steps", [now - 20, now - 10, now])  # 10 s a step
     assert 300.0 / budget == pytest.approx(300 / 585)
     assert budget * 2 == 1200.0

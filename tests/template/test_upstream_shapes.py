@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from autoresearch.bootstrap import presets
 from autoresearch.judge.run import Judged
@@ -92,7 +93,7 @@ def try_script(run_trial, monkeypatch):
             monkeypatch.setattr(local, "judge_weights", unjudged)
             monkeypatch.setattr(local.LocalExecutor, "_told", lambda *_: {CHECKED_VARIABLE: "1"})
         files = {**presets.render("compat", "cpu"), "train.py": text}
-        return run_trial(files, **{"trial__budget_seconds": 4.0, **settings})
+        return run_trial(files, **{"trial__budget_seconds": 3.0, **settings})
 
     return go
 
@@ -114,34 +115,36 @@ def test_what_is_after_the_loop_runs_and_the_schedule_reaches_its_end(try_script
     assert result.detail == ""
 
 
-def test_a_model_that_is_averaged_after_the_loop_is_the_one_that_is_judged(try_script, prepared):
-    zeroed = "model.embed.weight.data.zero_(); model.head.weight.data.zero_(); model.head.bias.data.zero_()\n"
-    result = try_script(SCRIPT.replace('print(f"AFTER', zeroed + 'print(f"AFTER'))
+def test_the_model_of_the_last_evaluation_is_judged_without_its_wrapper(try_script, prepared):
+    """An average, made after the loop of weights that say nothing."""
+    text = SCRIPT.replace(LOOP, "ema = torch.optim.swa_utils.AveragedModel(model)\n" + LOOP)
+    text = text.replace("    step += 1\n", "    step += 1\n    ema.update_parameters(model)\n")
+    zeroed = "for p in ema.parameters(): p.data.zero_()\n"
+    text = text.replace('print(f"AFTER', zeroed + 'print(f"AFTER').replace(
+        "evaluate_bpb(model", "evaluate_bpb(ema"
+    )
+    result = try_script(text)
     passed(result)
     assert result.bpb > prepared[1].unigram_bpb  # uniform over the vocabulary
 
 
-def test_an_averaged_model_is_unwrapped(try_script):
-    text = SCRIPT.replace(LOOP, "ema = torch.optim.swa_utils.AveragedModel(model)\n" + LOOP)
-    text = text.replace("    step += 1\n", "    step += 1\n    ema.update_parameters(model)\n")
-    passed(try_script(text.replace("evaluate_bpb(model", "evaluate_bpb(ema")))
-
-
-def test_an_evaluation_in_the_middle_ends_nothing_and_the_last_one_counts(try_script):
-    every = (
-        "if step % 3 == 0:\n        best = evaluate_bpb(model, tokenizer, 8)\n    # in the loop\n"
-    )
-    result = try_script(SCRIPT.replace("# in the loop\n", every), is_judged=False)
-    assert "AFTER THE LOOP" in passed(result)
-    assert result.train_seconds > 2.0
-    assert "estimates from training text" in result.log_tail
-
-
-def test_early_stopping_ends_early_and_is_judged(try_script):
-    stop = "if step == 12:\n        break\n    # in the loop\n"
-    text = SCRIPT.replace("# in the loop\n", stop)
+def test_evaluations_on_the_way_end_nothing_and_early_stopping_does(try_script):
+    """With arguments of its own, and checkpoints in the current folder."""
+    arguments = "import argparse, sys\nassert sys.argv == ['train.py'], sys.argv\n"
+    arguments += "argparse.ArgumentParser().parse_args()\n"
+    every = """if step % 3 == 0:
+        best = evaluate_bpb(model, tokenizer, 8)
+        torch.save(model.state_dict(), "best.pt")
+    if step == 12:
+        break
+    # in the loop
+"""
+    loaded = 'model.load_state_dict(torch.load("best.pt"))\n'
+    text = arguments + SCRIPT.replace("# in the loop\n", every)
+    text = text.replace('print(f"AFTER', loaded + 'print(f"AFTER')
     result = try_script(text, is_judged=False, trial__budget_seconds=60.0)
     assert "AFTER THE LOOP" in passed(result)
+    assert "estimates from training text" in result.log_tail
     assert result.train_seconds < 30
     assert result.num_steps == 13
 
@@ -179,89 +182,61 @@ def test_a_loss_that_is_lost_is_seen(try_script, poison, reason):
     assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result.detail
 
 
-def test_a_script_has_its_own_arguments_and_a_folder_to_save_in(try_script):
-    text = "import argparse, sys\nassert sys.argv == ['train.py'], sys.argv\nargparse.ArgumentParser().parse_args()\n"
-    saved = "torch.save(model.state_dict(), 'checkpoint.pt')\n"
-    passed(try_script(text + SCRIPT.replace("val_bpb = ", saved + "val_bpb = "), is_judged=False))
+def test_the_seed_of_a_trial_is_added_to_one_that_the_script_fixes(run_trial):
+    text = MODEL + "torch.manual_seed(42)\n" + BUILD
+    text += "raise SystemExit(f'BEGAN {float(model.head.weight.detach().sum())}')\n"
+    result = run_trial({**presets.render("compat", "cpu"), "train.py": text}, seed=7)
+    torch.manual_seed(49)
+    torch.nn.Embedding(300, 32)
+    assert f"BEGAN {float(torch.nn.Linear(32, 300).weight.detach().sum())}" in result.detail
+    assert "torch.manual_seed(42): the trial's seed, 7, is added" in result.log_tail
 
 
-def test_trials_with_another_seed_start_elsewhere_where_the_script_fixes_one(run_trial):
-    seeded = "torch.manual_seed(42)\n" + BUILD
-    text = MODEL + seeded + "raise SystemExit(f'BEGAN {float(model.head.weight.sum())}')\n"
-    files = {**presets.render("compat", "cpu"), "train.py": text}
-    first, second = (run_trial(files, seed=seed) for seed in (1, 2))
-    assert "BEGAN" in first.detail
-    assert first.detail != second.detail
-    assert "torch.manual_seed(42): the trial's seed, 1, is added" in first.log_tail
-
-
-def test_a_main_function_and_a_class_that_trains_are_understood(try_script):
-    body = "\n".join("    " + line for line in (BUILD + LOOP + END).splitlines())
-    passed(
-        try_script(
-            MODEL + "\ndef main():\n" + body + '\n\nif __name__ == "__main__":\n    main()\n'
-        )
-    )
-
-
-def test_a_loader_made_before_the_model_is_understood(try_script):
+def test_a_main_function_its_early_loader_and_a_model_compiled_under_another_name(try_script):
     made = 'loader = make_dataloader(tokenizer, 8, MAX_SEQ_LEN, "train")\n'
-    text = SCRIPT.replace(made, "").replace("model = Net", made + "model = Net")
-    passed(try_script(text))
+    compiled = 'net = torch.compile(model, backend="eager")\n'
+    text = BUILD.replace("model = Net", made + "model = Net") + compiled
+    text += LOOP.replace(made, "").replace("loss = model(", "loss = net(") + END
+    body = "\n".join("    " + line for line in text.splitlines())
+    script = f'{MODEL}\ndef main():\n{body}\n\nif __name__ == "__main__":\n    main()\n'
+    result = try_script(script)
+    assert "no warm-up" not in passed(result)
+    assert result.curve, "its loss is heard"
+
+
+CREATED = "model = Net(tokenizer.get_vocab_size()).to(device)"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("changes", "told"),
     [
-        ("idx, targets=None", "idx, targets", "judging would fail: TypeError: .*targets"),
+        ({"idx, targets=None": "idx, targets"}, "judging would fail: TypeError: .*targets"),
         (
-            "model = Net(tokenizer.get_vocab_size())",
-            "import os\nmodel = Net(tokenizer.get_vocab_size() + (os.environ.get('AUTORESEARCH_LOAD') is None))",
-            "judging would fail",
-        ),
-        (
-            "return logits\n",
-            "return logits[:, :3]\n",
-            r"judging would fail: ValueError: forward\(idx\) must return logits",
+            {
+                CREATED: CREATED + "\nmodel.embed.to(torch.bfloat16)",
+                "    loss = model(x, y)\n": '    with torch.autocast("cpu", torch.bfloat16):\n'
+                "        loss = model(x, y)\n",
+            },
+            "judging would fail: .*before the loop, as `autocast_ctx",
         ),
     ],
 )
-def test_what_judging_would_fail_by_is_told_before_the_clock_starts(try_script, old, new, told):
-    assert old in SCRIPT
-    result = try_script(SCRIPT.replace(old, new, 1), trial__budget_seconds=600.0)
+def test_what_judging_would_fail_by_is_told_before_the_clock_starts(try_script, changes, told):
+    text = SCRIPT
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    result = try_script(text, trial__budget_seconds=600.0)
     assert result.outcome is Outcome.CRASH
     assert re.search(told, result.detail), result.detail
     assert result.train_seconds is None
 
 
-def test_an_autocast_written_in_the_loop_is_told_before_the_clock_starts(try_script):
-    text = SCRIPT.replace(
-        "model = Net(tokenizer.get_vocab_size()).to(device)",
-        "model = Net(tokenizer.get_vocab_size()).to(device)\nmodel.embed.to(torch.bfloat16)",
-    )
-    text = text.replace(
-        "    loss = model(x, y)\n",
-        '    with torch.autocast("cpu", torch.bfloat16):\n        loss = model(x, y)\n',
-    )
-    result = try_script(text, trial__budget_seconds=600.0)
+def test_a_script_that_evaluates_nothing_is_told_so(try_script):
+    text = SCRIPT.replace("# in the loop\n", "break\n").replace(END, "")
+    result = try_script(text, is_judged=False)
     assert result.outcome is Outcome.CRASH
-    assert "before the loop, as `autocast_ctx" in result.detail
-    assert result.train_seconds is None
-
-
-def test_a_batch_before_the_model_is_told(try_script):
-    first = 'next(make_dataloader(tokenizer, 8, MAX_SEQ_LEN, "train"))\n'
-    result = try_script(SCRIPT.replace("model = Net", first + "model = Net"))
-    assert "must build its model before it takes its first batch" in result.detail
-
-
-@pytest.mark.parametrize(
-    "line", ["from prepare import DATASET_CHOICES", "import prepare; prepare.DATASET_CHOICES"]
-)
-def test_a_name_that_cannot_be_had_is_explained(try_script, line):
-    result = try_script(line + "\n" + SCRIPT)
-    assert result.outcome is Outcome.CRASH
-    assert "`prepare.DATASET_CHOICES` is not there in a trial" in result.detail
+    assert "it ended without `evaluate_bpb(model, ...)`" in result.detail
 
 
 def test_code_that_was_judged_is_not_tried_again(prepared, tmp_path):

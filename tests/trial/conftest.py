@@ -1,11 +1,10 @@
 """A small prepared text, a tiny model in a real train.py, and an executor to run it."""
 
-import os
-import random
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from trial_files import TRAIN
 
+import small_text
 from autoresearch.config import Config, load_config
 from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
@@ -26,24 +26,14 @@ from autoresearch.sandbox import NoSandbox, Sandbox, choose
 from autoresearch.trial.child.weights import encode_weights
 from autoresearch.types import TrialResult, TrialSpec
 
-
-def write_text(folder: Path) -> None:
-    """Write 400 documents in which each word has two likely successors."""
-    rng = random.Random(5)
-    words = [
-        a + b
-        for a in ("lab", "tri", "no", "ke", "sha")
-        for b in ("da", "mi", "xe", "é", "rd", "st")
-    ]
-    after = {w: rng.sample(words, 2) for w in words}
-    for number in range(400):
-        word, text = rng.choice(words), []
-        for _ in range(rng.randrange(30, 200)):
-            word = rng.choice(after[word]) if rng.random() < 0.9 else rng.choice(words)
-            text.append(word)
-        (folder / f"{number:03}.txt").write_text(f"{' '.join(text)} {number}.\n", encoding="utf-8")
-
-
+write_text = partial(
+    small_text.write_text,
+    starts=("lab", "tri", "no", "ke", "sha"),
+    ends=("da", "mi", "xe", "é", "rd", "st"),
+    seed=5,
+    num_documents=400,
+    num_words=(30, 200),
+)
 SETTINGS = {
     "data.vocab_size": 300,
     "data.holdout_share": 0.1,
@@ -61,23 +51,7 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Dataset]:
     """The settings and the dataset, made once."""
-    from autoresearch.data.prepare import open_dataset, prepare
-
-    folder = tmp_path_factory.mktemp("text")
-    write_text(folder)
-    cache = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("AUTORESEARCH_CACHE_DIR")
-    os.environ["AUTORESEARCH_CACHE_DIR"] = str(cache)
-    try:
-        settings = {**SETTINGS, "data.source": str(folder)}
-        config = load_config(None, settings).config
-        prepare(config)
-        return settings, open_dataset(config)
-    finally:
-        if before is None:
-            del os.environ["AUTORESEARCH_CACHE_DIR"]
-        else:
-            os.environ["AUTORESEARCH_CACHE_DIR"] = before
+    return small_text.prepare_text(tmp_path_factory, write_text, SETTINGS)
 
 
 @pytest.fixture(scope="session")

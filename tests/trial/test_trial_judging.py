@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psutil
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
@@ -196,11 +197,23 @@ def test_a_process_that_never_started_says_nothing_about_the_model(judge_text, b
     assert judge_text(text, work={"sandbox": Unlucky(sandbox, claim=["start"])}).score.num_audited
 
 
-def test_a_process_that_ends_and_nothing_says_why_is_asked_again(run, sandbox) -> None:
-    result = run(COUNTS, within=Unlucky(sandbox, claim=["answer"], audit=["load"]))
+def test_a_process_that_is_killed_or_ends_and_nothing_says_why_is_asked_again(
+    run, sandbox, monkeypatch
+) -> None:
+    send, killed = JudgeProcess._send, []
+
+    def kill(self: JudgeProcess, data: memoryview) -> None:
+        if not killed:
+            killed.append(psutil.Process(self._child.pid).children()[0])
+            killed[0].kill()
+            assert self._child.wait(60)
+        send(self, data)
+
+    monkeypatch.setattr(JudgeProcess, "_send", kill)
+    result = run(COUNTS, within=Unlucky(sandbox, audit=["load"]))
     assert result.outcome is Outcome.OK, result
     assert result.num_audited
-    ends = ["claim, answer: exit status 1", "audit, load: exit status 1"]
+    ends = ["claim, answer: exit status -9", "audit, load: exit status 1"]
     assert result.extra["judging_ends"] == ends
 
 

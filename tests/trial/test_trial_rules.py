@@ -239,23 +239,33 @@ def test_ignoring_the_deadline_is_overtime(run, change) -> None:
     assert result.train_seconds < 300
 
 
+def test_training_on_within_the_allowance_is_run_again(run, unjudged) -> None:
+    text = counts(
+        ("    trial.submit(model)", "    __import__('time').sleep(0.8)\n    trial.submit(model)")
+    )
+    result = run(text, executor={"calibration": Calibration(submit_seconds=0.01)})
+    assert (result.outcome, result.reason) == (Outcome.TAINTED, "overtime"), result
+    assert "after the budget" in result.detail
+
+
 @pytest.mark.parametrize(
-    ("baseline", "budget", "seconds"),
+    ("baseline", "budget", "seconds", "usual"),
     [
-        (None, 300.0, 35.0),
-        (None, 0.5, 5.05),
-        (0.1, 300.0, 2.5),
-        (0.1, 0.5, 1.0025),
-        (4.0, 300.0, 8.0),
+        (None, 300.0, 35.0, None),
+        (None, 0.5, 5.05, None),
+        (0.1, 300.0, 2.5, 0.75),
+        (0.1, 0.5, 1.0025, 0.4505),
+        (4.0, 300.0, 8.0, 8.55),
     ],
 )
 def test_the_allowance_is_what_the_design_page_says(
-    configure, dataset, sandbox, tmp_path, baseline, budget, seconds
+    configure, dataset, sandbox, tmp_path, baseline, budget, seconds, usual
 ) -> None:
     executor = LocalExecutor(
         configure(), dataset, sandbox, scratch=tmp_path, calibration=Calibration(baseline)
     )
     assert executor.allowance_seconds(budget) == pytest.approx(seconds)
+    assert executor.usual_seconds(budget) == (None if usual is None else pytest.approx(usual))
 
 
 def test_never_submitting(run) -> None:

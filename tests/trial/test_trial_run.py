@@ -2,9 +2,12 @@
 
 import json
 import math
+import mmap
+import pickle
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, load_model
 from trial_files import COUNTS, TRAIN, variant
@@ -13,8 +16,9 @@ from autoresearch.execution.local import LocalExecutor
 from autoresearch.judge.process import JudgeProcess, Work
 from autoresearch.trial import training
 from autoresearch.trial.child.weights import decode_weights, encode_weights
-from autoresearch.trial.training import Training
-from autoresearch.types import Outcome, Purpose
+from autoresearch.trial.training import Trained, Training
+from autoresearch.trial.weights_format import problem_of
+from autoresearch.types import Outcome, Purpose, TrialSpec
 
 SHOW = """    import os
     print(os.environ["AUTORESEARCH_ATTENTION"])
@@ -123,6 +127,49 @@ def test_a_baseline_and_a_candidate_end_to_end(
     assert (poor.num_audited, poor.audit_se) == (0, None)
     assert poor.bpb == poor.claimed_bpb
     assert "calibration_seconds" not in poor.extra
+
+
+def _file(header: object, body: bytes = b"") -> memoryview:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return memoryview(len(text).to_bytes(8, "little") + text + body)
+
+
+def _entry(start: int, end: int, *shape: int, dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (_file({"__metadata__": {"a": "b"}, "w": _entry(0, 8, 2)}, bytes(8)), ""),
+        (_file({"v": _entry(8, 8, 0), "w": _entry(0, 8, 2, 1), "u": _entry(8, 12)}, bytes(12)), ""),
+        (memoryview(b""), "longer than"),
+        (memoryview(pickle.dumps({"w": 1.0})), "longer than"),
+        (memoryview((1 << 60).to_bytes(8, "little")), "longer than"),
+        (_file(b"[" * 50_000), "is none"),
+        (_file([]), "is none"),
+        (_file({"w": 3}), "is none"),
+        (_file({"w": _entry(0, 8, 2, dtype="PICKLE")}, bytes(8)), "is none"),
+        (_file({"w": _entry(0, 8, 3)}, bytes(8)), "is none"),
+        (_file({"w": _entry(0, -4, -1)}, bytes(8)), "is none"),
+        (_file({"w": {**_entry(0, 8), "shape": [1e300, 1e300]}}, bytes(8)), "is none"),
+        (_file({"v": _entry(0, 8, 2), "w": _entry(4, 12, 2)}, bytes(12)), "is none"),
+        (_file({"w": _entry(0, 8, 2)}, bytes(9)), "do not fill"),
+    ],
+)
+def test_weights_are_what_they_say_they_are(data, problem) -> None:
+    found = problem_of(data)
+    assert problem in found
+    assert bool(problem) == bool(found)
+
+
+def test_weights_there_is_no_room_for_are_told(configure, dataset, sandbox, tmp_path) -> None:
+    (tmp_path / "full").write_text("")
+    executor = LocalExecutor(configure(), dataset, sandbox, scratch=tmp_path / "full")
+    trained = Trained(weights=mmap.mmap(-1, 8))
+    assert (
+        executor._save_weights(TrialSpec({}, 1, 1.0, label="t/1-1"), trained) == "Not a directory"
+    )
 
 
 def test_weights_are_a_safetensors_file_and_tied_ones_stay_tied(tmp_path) -> None:

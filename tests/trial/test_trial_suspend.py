@@ -1,7 +1,10 @@
 """A machine that slept taints the trial; what counts is the kernel's clocks, not the time of day."""
 
+import select
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 from trial_files import TRAIN
@@ -24,6 +27,20 @@ def test_a_machine_that_slept_while_it_trained_taints_the_trial(run, unjudged, m
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "suspended")
     assert "slept for 42 s" in result.detail
     assert result.bpb is None
+
+
+def test_a_lab_that_did_not_look_for_more_than_a_second_taints_the_trial(run, monkeypatch) -> None:
+    """Stopped with the trial, by Ctrl-Z or a frozen container, it sees no sleep of the machine."""
+    real = select.select
+
+    def stopped(*arguments):
+        time.sleep(1.3)
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "select", SimpleNamespace(select=stopped))
+    result = run("import time\ntime.sleep(60)\n")
+    assert (result.outcome, result.reason) == (Outcome.TAINTED, "suspended"), result
+    assert "was stopped for" in result.detail
 
 
 def test_sleep_is_what_the_boot_clock_is_ahead_of_the_monotonic_one() -> None:

@@ -201,49 +201,82 @@ def read_usage(output: str, seconds: float) -> Usage:
     return Usage(1, tokens_in, tokens_out, tokens_cached, cost, seconds)
 
 
-def failure_of(output: str) -> str | None:
-    """Return what an agent says went wrong, in the JSON it printed, whatever its exit status; None if nothing did.
+def failure_of(run: AgentRun) -> str | None:
+    """Return what an agent says went wrong, in its own format, whatever its exit status; None if nothing did.
 
-    An error on the way counts only where no turn was completed after it.
+    In JSON an error on the way counts only where no turn was completed after it, and a turn that was begun must be
+    completed. Without JSON the last line says it, and of aider every line after its last edit.
     """
     failure: str | None = None
-    for item in _items(output):
-        kind, words = item.get("type"), _error_in(item)
-        if words or kind in ("turn.failed", "error") or _is_failed(item):
+    items = _items(run.output)
+    for item in items:
+        kind, final = str(item.get("type", "")), _final_words(item)
+        if (words := _error_in(item)) or _FAILED.search(kind) or _is_failed(item):
             failure = words or "an error without words"
-        elif kind in ("turn.completed", "result"):
+        elif _SAYS_ERROR.match(final):
+            failure = final
+        elif kind in _DONE:
             failure = None
-        elif kind == "turn.started":  # Codex: the turn must be completed, too.
+        elif kind in _BEGUN or (kind, item.get("subtype")) == ("system", "init"):
             failure = "the turn was begun and not completed"
+    if items:
+        return failure
+    ends = (_last_line(run.output), _last_line(run.errors))
+    failure = next(filter(_SAYS_ERROR.match, ends), None)
+    if re.search(r"^Aider v\d", run.output, re.MULTILINE):
+        for found in _AIDER_ERROR.finditer(run.output.rpartition("\nApplied edit to ")[2]):
+            failure = found.group()
     return failure
+
+
+_BEGUN = ("turn.started", "init", "step_start")
+"""Of Codex, Gemini and OpenCode; Claude Code says `system`, `init`."""
+_DONE = ("turn.completed", "result", "step_finish", "complete", "done")
+"""Of Codex; of Claude Code, Cursor, Gemini and Qwen; of OpenCode; of Goose and others."""
+_FAILED = re.compile(r"^(?!.*tool)(.*[._])?(error|failed)$")
+"""Types of messages: `error`, `turn.failed`, `session.error`."""
+_SAYS_ERROR = re.compile(r"\[?(api |execution )?error\b|Session ended with error", re.IGNORECASE)
+"""How the last words begin where Claude Code, Codex, Qwen, OpenCode or Goose ends with 0 after an error."""
+_AIDER_ERROR = re.compile(
+    r"^(litellm\.\w*(Error|Exception|Timeout)|The LLM did not conform|Only \d+ reflections allowed).*",
+    re.MULTILINE,
+)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def last_words(run: AgentRun) -> str:
     """Return what an agent said at last: in the JSON it printed, else its last line of errors or output."""
-    for item in reversed(_items(run.output)):
-        final = item.get("result") or item.get("response") if run.code == 0 else None
-        if words := _error_in(item) or (final if isinstance(final, str) else ""):
+    for item in reversed(_items(run.output) or _items(run.errors)):
+        final = _final_words(item) if run.code == 0 else ""
+        if words := _error_in(item) or final:
             return words
-    for text in (run.errors, run.output):
-        lines = [line for line in text.splitlines() if line.strip()]
-        if lines:
-            return lines[-1]
-    return ""
+    return _last_line(run.errors) or _last_line(run.output)
+
+
+def _last_line(text: str) -> str:
+    lines = (_ANSI.sub("", line).strip() for line in reversed(text.splitlines()))
+    return next(filter(None, lines), "")
+
+
+def _final_words(item: Mapping[str, Any]) -> str:
+    """Return the text an agent ends with, as Claude Code and Gemini give it; "" where it is another message."""
+    final = item.get("result") or item.get("response")
+    return final if isinstance(final, str) else ""
 
 
 def _items(output: str) -> list[dict[str, Any]]:
     """Return the JSON objects an agent printed: one per line (Codex), or one alone (Claude Code, Gemini)."""
-    items = [item for line in output.splitlines() for item in _objects(line)]
-    start = re.search(r"^{", output, re.MULTILINE)
-    return items if items or not start else _objects(output[start.start() :])
+    items = [item for line in output.splitlines() for item in _objects(line, 0)]
+    starts = re.finditer(r"^[{\[]", output, re.MULTILINE)
+    return items or next(filter(None, (_objects(output, m.start()) for m in starts)), [])
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
-    """Return the objects of a JSON text: itself, or those it lists; none where it is no JSON."""
-    if text.lstrip()[:1] not in ("{", "["):
+def _objects(text: str, start: int) -> list[dict[str, Any]]:
+    """Return the objects of the JSON at `start`: itself, or those it lists; none where it is no JSON."""
+    if text[start : start + 1] not in ("{", "["):
         return []
     try:
-        found = json.loads(text)
+        found, _ = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
         return []
     return [
@@ -252,21 +285,27 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 
 def _is_failed(item: Mapping[str, Any]) -> bool:
-    """Whether a result of Claude Code is one of a failure."""
-    return bool(item.get("is_error")) or str(item.get("subtype", "")).startswith("error")
+    """Whether a result of Claude Code or Gemini is one of a failure."""
+    words = [item.get("subtype")] + ([item.get("status")] if item.get("type") in _DONE else [])
+    return bool(item.get("is_error")) or any(
+        str(word).startswith(("error", "fail", "cancel")) for word in words
+    )
 
 
 def _error_in(item: Mapping[str, Any]) -> str:
     """Return the words of an error in one of an agent's messages; "" where it is none."""
-    error = item.get("error")
+    error, data = item.get("error"), item.get("data")
     if isinstance(error, dict):  # Codex at the end, Gemini, OpenCode.
         data = error.get("data")
         error = error.get("message") or (data.get("message") if isinstance(data, dict) else None)
+        error = error or item["error"].get("name")
     failed = item.get("result") or item.get("subtype")  # Claude Code.
+    is_error = _FAILED.search(str(item.get("type", "")))
     said = [
         error,
         failed if _is_failed(item) else None,
-        item.get("message") if item.get("type") == "error" else None,  # Codex, on the way.
+        item.get("message") if is_error else None,  # Codex, on the way.
+        data.get("message") if is_error and isinstance(data, dict) else None,  # Copilot.
     ]
     return next((text for text in said if text and isinstance(text, str)), "")
 

@@ -36,7 +36,7 @@ from autoresearch.proposer.agent.process import (
     run_agent,
 )
 from autoresearch.proposer.agent.scratch import PROMPT_NAME, Found, Scratch, read_plain
-from autoresearch.proposer.answers import clean, read_headings
+from autoresearch.proposer.answers import read_headings
 from autoresearch.proposer.base import (
     CancelledError,
     Context,
@@ -53,7 +53,7 @@ from autoresearch.proposer.edits import listed, make_proposal
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Reason, Usage
-from autoresearch.util.text import redact
+from autoresearch.util.text import one_line, redact
 
 _PROMPT_TOKENS = 60_000
 _CHECK_SECONDS = 60.0
@@ -173,7 +173,7 @@ class CommandProposer:
             return f"command: `{program}`, {where}"
         run = self._try(program, "--version")
         if run.code != 0:
-            said = clean(redact(run.errors or run.output), 200) or _ending(run, _CHECK_SECONDS)
+            said = one_line(redact(run.errors or run.output), 200) or _ending(run, _CHECK_SECONDS)
             raise PrerequisiteError(
                 f"`{program} --version` fails: {said}",
                 hint="run it by hand; if it works there, see `autoresearch doctor` for the sandbox",
@@ -183,7 +183,7 @@ class CommandProposer:
             raise PrerequisiteError(
                 f"`{program}` is not signed in", hint=self._agent.sign_in, kind="proposer"
             )
-        return f"command: `{program}` {clean(run.output, 60)}, {where}"
+        return f"command: `{program}` {one_line(run.output, 60)}, {where}"
 
     def _is_signed_in(self, program: str) -> bool:
         """Whether a preset finds its sign-in; True where it is not known."""
@@ -274,7 +274,9 @@ class CommandProposer:
         stop: threading.Event,
         limit_seconds: float,
     ) -> AgentRun:
-        program = Path(shutil.which(line[0]) or line[0])
+        # Its folder is another one inside.
+        found = shutil.which(line[0])
+        program = Path(found).absolute() if found else Path(line[0])
         environment = self._environment(program)
         policy = Policy(
             profile="proposer",
@@ -307,10 +309,10 @@ class CommandProposer:
     # -- what came of it ----------------------------------------------------------------------
 
     def _raise_unless_done(self, run: AgentRun, usage: Usage) -> None:
-        failure = failure_of(run.output)
+        failure = failure_of(run)
         if run.code == 0 and failure is None:
             return
-        said = clean(redact(failure or last_words(run)), 300)
+        said = one_line(redact(failure or last_words(run)), 300)
         hint = f"run {self.name} by hand: is it signed in?"
         if run.ended == "time":
             hint = "raise `[proposer] timeout_seconds`"
@@ -331,14 +333,14 @@ class CommandProposer:
         if found.problem:
             return refuse(Reason.EDIT_FAILED, problem=found.problem)
         if needed := _imported(found):
-            names = listed(clean(path, 80) for path in needed[:5])
+            names = listed(one_line(path, 80) for path in needed[:5])
             return Refusal(
                 Reason.OUT_OF_SCOPE,
                 f"{names} may not be made, only {listed(context.files)} changed:"
                 " put what is imported from there into that",
             )
         if found.files == context.files:
-            said = clean(redact(last_words(run)), 200)
+            said = one_line(redact(last_words(run)), 200)
             problem = "no file was changed" + (f"; the last words: {said}" if said else "")
             return refuse(Reason.NO_ANSWER, problem=problem)
         return edits.check_change(context, found.files)
@@ -353,7 +355,9 @@ class CommandProposer:
         outputs: Sequence[str],
     ) -> Proposal:
         headings = read_headings(found.idea)
-        left = [f"(dropped: {clean(', '.join(found.outside[:20]), 400)})"] if found.outside else []
+        left = (
+            [f"(dropped: {one_line(', '.join(found.outside[:20]), 400)})"] if found.outside else []
+        )
         attachments = {
             "prompt.md": prompt.text.encode("utf-8", "replace"),
             "reply.md": redact("\n".join([found.idea, *left, *outputs])).encode("utf-8", "replace"),

@@ -9,8 +9,10 @@ import json
 import random
 import re
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 Action = Literal["wait", "pause", "shrink", "simplify"]
@@ -125,7 +127,10 @@ def _is_certificate(error: BaseException) -> bool:
     )
 
 
-_NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits"}
+_NO_CREDIT = {
+    *("insufficient_quota", "billing_hard_limit_reached", "insufficient_credits"),
+    "billing_not_active",
+}
 """Codes with which OpenAI and others say, at any status, that the account is empty. A quota that was exceeded may as
 well be one of calls per minute: of the words only those about money count."""
 _NO_MONEY = re.compile(
@@ -225,10 +230,12 @@ def wait_seconds(num_failures: int, retry_after: float | None, rng: random.Rando
 
 
 def retry_after_of(error: BaseException) -> float | None:
-    """Return the seconds a provider asked to wait, from its `Retry-After` header, if any."""
+    """Return the seconds a provider asked to wait, from its `Retry-After` header, a number or a date, if any."""
     response = getattr(error, "response", None)
     headers = getattr(response, "headers", None) or getattr(error, "litellm_response_headers", None)
-    try:
-        return max(0.0, float(headers["retry-after"])) if headers else None
-    except (KeyError, TypeError, ValueError):
-        return None
+    text = str(headers.get("retry-after") or "") if headers else ""
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(text))
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    return None

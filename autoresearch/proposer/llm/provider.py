@@ -210,6 +210,8 @@ class Provider:
         is_ollama = self._provider_name in _OLLAMA and is_local(self._config)
         if fault is TABLE["NotFoundError"] and is_ollama:
             return f"`ollama pull {name}`, or correct `[proposer] model`"
+        if fault is TABLE["NotFoundError"] and self._config.api_base:
+            return "correct `[proposer] model`, or `[proposer] api_base`: does it lack its `/v1`?"
         if fault is TABLE["APIConnectionError"] and is_ollama:
             return "start it with `ollama serve`, or name its address in `[proposer] api_base`"
         if fault is TABLE["APIConnectionError"] and self._config.api_base:

@@ -169,7 +169,7 @@ class Broker:
         """Open a name in /dev/shm in the private folder and give the descriptor to the caller."""
         first = 0 if number in self.undirected else 1
         flags, mode = arguments[first + 1] & 0x7FFFFFFF, arguments[first + 2] & 0o777
-        if not flags & (os.O_CREAT | os.O_NOFOLLOW):
+        if not flags & (os.O_EXCL | os.O_NOFOLLOW):
             return None
         name = self.name(identity, pid, arguments[first])
         if name is None:

@@ -8,6 +8,7 @@ import time
 from .kernel import MB
 
 _PREFIX = "autoresearch-"
+_MOST_USED = "memory.max_usage_in_bytes"
 _MIN_AGE_SECONDS = 60.0
 """Of an empty group before anyone but its maker removes it: a keeper of another container, whose process
 is invisible here, may be about to move its child in."""
@@ -40,13 +41,11 @@ class Group:
                     try_put(directory + "/memory.swap.max", 0)
                 put(directory + "/pids.max", max_processes)
             for name in set(controllers.split(",")) & {"memory", "pids"}:
-                if name == "memory" and not memory_mb:
-                    continue
                 directory = self._add(f"/sys/fs/cgroup/{name}{path.rstrip('/')}")
-                if name == "memory":
+                if name == "memory" and memory_mb:
                     put(directory + "/memory.limit_in_bytes", memory_mb * MB)
                     try_put(directory + "/memory.memsw.limit_in_bytes", memory_mb * MB)
-                else:
+                elif name == "pids":
                     put(directory + "/pids.max", max_processes)
 
     def _add(self, parent: str) -> str:
@@ -95,6 +94,37 @@ class Group:
                     continue
                 break
         self.directories = []
+
+
+def memory_of(pid: int) -> tuple[int, int, int] | None:
+    """Return (in use, most in use with cached files, cached files) in bytes of the group that a keeper made for `pid`.
+
+    In use is what is no file of a disk: own pages and files in memory. None where there is no such group.
+    """
+    try:
+        with open(f"/proc/{pid}/cgroup") as lines:
+            entries = [line.rstrip("\n").split(":", 2) for line in lines]
+    except OSError:
+        return None
+    for _, controllers, path in entries:
+        is_second = not controllers
+        if f"/{_PREFIX}" not in path or not (is_second or "memory" in controllers.split(",")):
+            continue
+        directory = "/sys/fs/cgroup" + ("" if is_second else "/memory") + path
+        own, peak = ("anon", "memory.peak") if is_second else ("total_rss", _MOST_USED)
+        files, shared = ("file", "shmem") if is_second else ("total_cache", "total_shmem")
+        try:
+            with open(directory + "/memory.stat") as lines:
+                found = {name: int(value) for name, value in map(str.split, lines)}
+            used, cached = found[own] + found[shared], found[files] - found[shared]
+        except (OSError, ValueError, KeyError):
+            continue
+        try:
+            with open(f"{directory}/{peak}") as file:
+                return used, int(file.read()), cached
+        except (OSError, ValueError):  # before Linux 5.19
+            return used, used + cached, cached
+    return None
 
 
 def clear_left_behind(parent: str) -> None:

@@ -10,7 +10,15 @@ from .broker import Broker, receive_descriptor, send_descriptor
 from .folders import measure, remove_shared, wipe
 from .groups import Group, try_put
 from .inside import LISTENING, confine, drop, execute, install_filter, limit
-from .kernel import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, complain, descendants, prctl, usage
+from .kernel import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    SHARED,
+    complain,
+    descendants,
+    prctl,
+    usage,
+)
 from .seal import VARIABLE, Seal, take_listener
 
 TYPE_CHECKING = False
@@ -215,7 +223,7 @@ class Keeper:
             problem = f"disk limit of {spec['disk_mb']} MB"
         self.broken = problem
         if not self.group.holds(self.child):
-            memory, threads = usage(descendants(os.getpid()))
+            memory, threads = usage(descendants(os.getpid()), (*SHARED, spec["home"]))
             if spec["memory_mb"] and memory > spec["memory_mb"]:
                 self.broken = f"memory limit of {spec['memory_mb']} MB"
             if threads > spec["max_processes"] + 8:

@@ -9,6 +9,8 @@ MESSAGE = "autoresearch-sandbox: "
 MB = 2**20
 """As in `autoresearch.types`, of which nothing is imported here."""
 
+SHARED = ("/tmp", "/dev/shm")  # noqa: S108 - of the child, where it has its own
+"""Where bubblewrap puts file systems in memory."""
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS = 1, 8, 38
 PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAPBSET_DROP = 36, 47, 24
 O_PATH = 0o10000000
@@ -81,31 +83,63 @@ def descendants(pid: int) -> set[int]:
     return set(found)
 
 
-def usage(pids: Iterable[int]) -> tuple[int, int]:
-    """Return (memory in MB, threads) of processes: their own pages, and files in memory that they hold open."""
+def usage(pids: Iterable[int], folders: Iterable[str] = SHARED) -> tuple[int, int]:
+    """Return (memory in MB, threads) of processes: what they have of their own, and what they hold as files in memory.
+
+    A page that several share, as after a fork, is counted once.
+
+    Args:
+        pids: The processes.
+        folders: Where they may have a file system in memory for themselves.
+    """
     memory = threads = 0
-    files: dict[int, int] = {}
-    page = os.sysconf("SC_PAGESIZE")
+    files: dict[tuple[int, int], int] = {}
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/statm", "rb") as file:
-                fields = file.read().split()
-            memory += (int(fields[1]) - int(fields[2])) * page
+            memory += own_memory(pid)
             with open(f"/proc/{pid}/stat", "rb") as file:
                 threads += int(file.read().rsplit(b")", 1)[1].split()[17])
             files.update(memory_files(pid))
+            files.update(memory_folders(pid, folders))
         except (OSError, IndexError, ValueError):
             continue
     return (memory + sum(files.values())) // MB, threads
 
 
-def memory_files(pid: int) -> Iterator[tuple[int, int]]:
-    """Yield (inode, bytes) of the files without a name, in memory, that a process holds open."""
+def own_memory(pid: int) -> int:
+    """Return bytes of a process that are no file, its share of each page; before Linux 5.3 the whole of each."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            found = [line.split() for line in file if line.startswith((b"Pss_Anon:", b"SwapPss:"))]
+        if len(found) == 2:
+            return 1024 * sum(int(words[1]) for words in found)
+    except OSError:
+        pass  # of another user, whom this one may not look at
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        fields = file.read().split()
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGESIZE")
+
+
+def memory_folders(pid: int, folders: Iterable[str]) -> Iterator[tuple[tuple[int, int], int]]:
+    """Yield (device, 0) and bytes in use of the file systems that a process has at `folders` and this one has not."""
+    for folder in folders:
+        try:
+            device = os.stat(f"/proc/{pid}/root{folder}").st_dev
+            if device == os.stat(folder).st_dev:
+                continue
+            found = os.statvfs(f"/proc/{pid}/root{folder}")
+        except OSError:
+            continue
+        yield (device, 0), (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def memory_files(pid: int) -> Iterator[tuple[tuple[int, int], int]]:
+    """Yield (device, inode) and bytes of the files without a name, in memory, that a process holds open."""
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder):
         try:
             if os.readlink(f"{folder}/{name}").startswith("/memfd:"):
                 found = os.stat(f"{folder}/{name}")
-                yield found.st_ino, 512 * found.st_blocks
+                yield (found.st_dev, found.st_ino), 512 * found.st_blocks
         except OSError:
             continue

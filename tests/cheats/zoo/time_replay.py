@@ -1,6 +1,7 @@
 """Keeps batches and trains on them once the budget is spent, up to the last moment of the allowance.
 
-expect: ok|crash overtime
+expect: tainted overtime|crash overtime
+settings: submit_seconds=0.02
 """
 
 import time

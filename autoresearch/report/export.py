@@ -1,0 +1,208 @@
+"""Writes an experiment to a folder that needs no autoresearch: code, tokenizer, weights, numbers, how to use them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.config import TrialConfig, load_config
+from autoresearch.data.prepare import open_dataset
+from autoresearch.data.tokenizer import PATTERN
+from autoresearch.decision.confirmation import headline
+from autoresearch.decision.scores import comparable, find
+from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
+from autoresearch.paths import templates_directory
+from autoresearch.proposer.edits import imported
+from autoresearch.record.record import Record
+from autoresearch.report.markdown import escape
+from autoresearch.report.standalone import loader_source, model_source, sample_source
+from autoresearch.rundir.storage import weights_lost, weights_path
+from autoresearch.types import Experiment, Session, Setup
+from autoresearch.ui import text as f
+from autoresearch.ui.pages.confirmation import conditions, interval, word_of
+from autoresearch.util.files import write_file
+from autoresearch.util.text import clean_json
+
+_SKIPPED = (".gitignore", ".gitattributes")
+_OURS = ("README.md", "model.py", "sample.py")
+WEIGHTS_NAME = "model.safetensors"
+TOKENIZER_NAME = "tokenizer.tiktoken"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    folder: Path
+    number: int
+    files: tuple[str, ...]
+    missing: tuple[str, ...]
+    """What could not be written, with the reason, one sentence each."""
+
+
+def export(record: Record, name: str = "best", folder: Path | None = None) -> Exported:
+    """Write an experiment to a folder, by default `export-<tag>-<number>` in the run directory.
+
+    Raises:
+        UsageError: no such experiment, or the folder is not empty.
+        WorkError: the folder cannot be written (kind `disk`).
+    """
+    experiment = record.with_commit(name)
+    session = record.session()
+    folder = folder or record.run_directory.root / f"export-{record.tag}-{experiment.number}"
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UsageError(
+            f"`{folder}` is a link, or exists and is not empty",
+            hint="name another folder with `-o DIR`",
+        )
+    return _write(record, session, experiment, folder)
+
+
+def _write(record: Record, session: Session, experiment: Experiment, folder: Path) -> Exported:
+    files = {p: c for p, c in record.files(experiment.commit).items() if p not in _SKIPPED}
+    code = load_config(record.run_directory).config.task.editable[0]
+    taken = {path.split("/")[0] for path in files}
+    names = {name: f"export_{name}" if name in taken else name for name in _OURS}
+    written, missing = dict[str, bytes | Path](files), []
+    try:
+        written[TOKENIZER_NAME] = _tokenizer(record, session.setups.get(experiment.setup))
+    except AutoresearchError as exc:
+        missing.append(f"the tokenizer: {exc.message}; {exc.hint}")
+    weights = weights_path(record.run_directory, record.tag, experiment.number)
+    if weights.is_file():
+        written[WEIGHTS_NAME] = weights
+    else:
+        missing.append(f"the weights: {_why_missing(session, experiment)}")
+    model, why_loader = _model(files, code)
+    written[names["model.py"]] = model.encode()
+    if not missing:
+        module = names["model.py"].removesuffix(".py")
+        written[names["sample.py"]] = sample_source(module).encode()
+    facts = describe(session, experiment)
+    written["experiment.json"] = f"{json.dumps(clean_json(facts), indent=2)}\n".encode()
+    readme = _readme(session, experiment, code, names, missing, why_loader)
+    written[names["README.md"]] = readme.encode()
+    for path, content in written.items():
+        write_file(folder / path, content)
+    return Exported(folder, experiment.number, tuple(sorted(written)), tuple(missing))
+
+
+def _why_missing(session: Session, experiment: Experiment) -> str:
+    policy = session.config.get("trial.save_weights", TrialConfig().save_weights)
+    is_best = experiment.number == session.best
+    is_kept = any(e.number == experiment.number for e in session.kept)
+    if not (is_best or (is_kept and policy == "kept")) or policy == "none":
+        return f'they were not kept: `[trial] save_weights` is "{policy}"'
+    if lost := weights_lost(experiment):
+        return f"they could not be saved: {lost}"
+    return "they are not here: of another machine, or deleted since"
+
+
+def _model(files: Mapping[str, bytes], code: str) -> tuple[str, str]:
+    """Return a model.py, and why it runs the program; empty where the model could be cut out of it."""
+    text = files.get(code, b"").decode("utf-8", "replace")
+    others = {
+        path.removesuffix(".py")
+        for path, content in files.items()
+        if path.endswith(".py") and path != code and "autoresearch" in imported(content)
+    }
+    try:
+        if others & imported(text):
+            raise ValueError(f"it imports {', '.join(sorted(others & imported(text)))}")
+        return model_source(text), ""
+    except ValueError as exc:
+        return loader_source(code), str(exc)
+
+
+def _readme(
+    session: Session,
+    experiment: Experiment,
+    code: str,
+    names: Mapping[str, str],
+    missing: Sequence[str],
+    why_loader: str,
+) -> str:
+    """Return the README.md of an export: what it is, its numbers, how to sample and to load it."""
+    import jinja2
+
+    number, setup = experiment.number, session.setups.get(experiment.setup)
+    facts = describe(session, experiment)
+    rows = [("val_bpb", f"{f.bpb(experiment.val_bpb)} bits per byte, lower is better")]
+    baseline = find(session, 0)
+    if baseline and number and (pair := comparable(baseline, experiment, session)):
+        rows.append(("baseline", f"{f.bpb(pair[0])}, a difference of {f.delta(pair[1] - pair[0])}"))
+    confirmation = headline(session) if number == session.best else None
+    if confirmation:
+        answer = f"{interval(confirmation)} on the {conditions(confirmation)}"
+        rows.append((word_of(confirmation)[0], answer))
+    elif number:
+        rows.append(("confirmed", f"not measured: `autoresearch confirm baseline {number}`"))
+    rows.append(("parameters", f.count(_num_params(experiment))))
+    if setup:
+        rows.append(("context", f"{setup.max_seq_len} tokens at most"))
+        rows.append(("trained", f"{setup.budget_seconds:g} s, {setup.gpu}, torch {setup.torch}"))
+    if facts["vocab_size"]:
+        rows.append(
+            ("text", f"{session.data['source']}, {facts['vocab_size']:,} tokens in the vocabulary")
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates_directory() / "export"),
+        autoescape=False,  # noqa: S701 - `md` escapes what the record holds
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = escape
+    return environment.get_template("README.md.j2").render(
+        number=number,
+        tag=session.tag,
+        description=experiment.description,
+        rows=rows,
+        code=code,
+        model=names["model.py"],
+        sample=names["sample.py"],
+        missing=missing,
+        why_loader=why_loader,
+    )
+
+
+def describe(session: Session, experiment: Experiment) -> dict[str, object]:
+    """Return what must be known to use or to reproduce an experiment, as JSON values."""
+    setup = session.setups.get(experiment.setup)
+    is_same_data = setup is not None and session.data.get("key") == setup.data
+    return {
+        "session": session.tag,
+        "experiment": experiment.number,
+        "commit": experiment.commit,
+        "description": experiment.description,
+        "hypothesis": experiment.hypothesis,
+        "val_bpb": experiment.val_bpb,
+        "seeds": [t.result.seed for t in experiment.trials if t.result.ok and not t.confirmation],
+        "num_params": _num_params(experiment),
+        "vocab_size": session.data.get("vocab_size") if is_same_data else None,
+        "max_seq_len": setup.max_seq_len if setup else None,
+        "tokenizer_pattern": PATTERN,
+        "setup": vars(setup) if setup else None,
+        "config": dict(session.config),
+        "data": dict(session.data),
+        "versions": dict(session.versions),
+    }
+
+
+def _tokenizer(record: Record, setup: Setup | None) -> Path:
+    """Return the file of the tokenizer that an experiment was trained with.
+
+    Raises:
+        AutoresearchError: the data is not prepared here, or other data is.
+    """
+    dataset = open_dataset(load_config(record.run_directory).config)
+    if setup is not None and dataset.key != setup.data:
+        raise PrerequisiteError(
+            "the data prepared here is not what it was trained on",
+            hint="experiment.json has the settings of the session; `autoresearch prepare` with these",
+        )
+    return dataset.path / TOKENIZER_NAME
+
+
+def _num_params(experiment: Experiment) -> int | None:
+    return next((t.result.num_params for t in experiment.trials if t.result.num_params), None)
