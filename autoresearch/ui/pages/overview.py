@@ -254,7 +254,7 @@ def _gains(summary: Summary, width: int) -> list[Text]:
     found = sorted(worth or measured, key=lambda pair: pair[0])
     lines: list[Text] = []
     for delta, e in found[:3]:
-        if delta >= 0:
+        if delta >= 0 or summary.conclusion.word == "NOT COMPARABLE":
             break
         text = styled(f"{f.delta(delta, summary.digits)}  #{e.number:<4} ", "default")
         text.append(f.fit(f.clean(e.description), max(width - LABEL - 18, 20)))
