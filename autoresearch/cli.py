@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -37,53 +38,63 @@ Start with `autoresearch demo`."""
 VERBS: dict[str, tuple[str, ...]] = {
     "Start": ("demo", "init", "trust", "prepare", "doctor"),
     "Experiment": ("run", "try", "note", "stop", "pause", "resume", "confirm"),
-    "Look": ("log", "show", "diff", "report"),
+    "Look": ("log", "status", "show", "diff", "report"),
     "Change": ("revert", "export", "push"),
 }
 """Help panel -> verbs; `verb` lives in `autoresearch.commands.<verb>`, see `_MODULES` for the others."""
 
 EXAMPLES = {
-    "demo": "autoresearch demo",
-    "init": "autoresearch init myrun",
-    "trust": "autoresearch trust",
-    "prepare": "autoresearch prepare --list",
-    "doctor": "autoresearch doctor --quick",
-    "run": "autoresearch run --until 07:00 --max-cost 10",
-    "try": "autoresearch try --seed 1",
-    "note": 'autoresearch note "try a longer warmdown"',
-    "stop": "autoresearch stop",
-    "pause": "autoresearch pause",
-    "resume": "autoresearch resume",
-    "confirm": "autoresearch confirm --minutes 30",
-    "log": "autoresearch log --kept",
-    "show": "autoresearch show best",
-    "diff": "autoresearch diff baseline best | git apply",
-    "report": "autoresearch report --open",
-    "revert": "autoresearch revert 12",
-    "export": "autoresearch export best -o best/",
-    "push": "autoresearch push origin",
+    "demo": "demo",
+    "init": "init myrun --proposer claude",
+    "trust": "trust",
+    "prepare": "prepare --source hf://datasets/karpathy/tinystories-gpt4-clean",
+    "doctor": "doctor --quick",
+    "run": "run --until 07:00 --proposer anthropic/claude-sonnet-4-5 --max-cost 10",
+    "try": "try --seconds 60",
+    "note": 'note "try a longer cooldown"',
+    "stop": "stop --wait",
+    "pause": "pause",
+    "resume": "resume",
+    "confirm": "confirm --each",
+    "log": "log --kept",
+    "status": "status",
+    "show": "show 12",
+    "diff": "diff baseline best",
+    "report": "report --watch --open",
+    "revert": "revert 12",
+    "export": "export best",
+    "push": "push origin",
 }
-"""Verb -> what its help page ends with."""
-GUESSES = {
-    **dict.fromkeys(("ls", "list", "history", "results"), "log"),
-    **dict.fromkeys(("watch", "tail", "follow"), "log --watch"),
-    **dict.fromkeys(("start", "go", "continue"), "run"),
-    **dict.fromkeys(("undo", "rollback", "reset"), "revert 12"),
-    **dict.fromkeys(("plot", "chart"), "report -o progress.png"),
-    "status": "log -q",
-    "open": "report --open",
-    "compare": "diff 3 12",
+"""Verb -> what follows `autoresearch` in the example of its help."""
+MEANT = {
+    "cancel": "stop --now",
+    "compare": "diff A B",
     "config": "run --show-config",
-    "sessions": "log --sessions",
-    "kill": "stop --now",
+    "export-model": "export best",
+    "follow": "log --watch",
     "help": "--help",
+    "history": "log -n 0",
+    "kill": "stop --now",
+    "list": "log",
+    "ls": "log",
+    "new": "init myrun",
+    "open": "report --open",
+    "plot": "report -o progress.png",
+    "quit": "stop",
+    "rollback": "revert N",
+    "sessions": "log --sessions",
+    "start": "run",
+    "tail": "log --watch",
+    "undo": "revert N",
     "version": "--version",
+    "watch": "log --watch",
 }
-"""What people type that is no verb -> what they want."""
+"""What people type that is no verb -> what does it."""
 
 _MODULES = {
     "try": "try_",
     "trust": "init",
+    "status": "log",
     **dict.fromkeys(("stop", "pause", "resume", "note"), "steer"),
     **dict.fromkeys(("push", "export"), "share"),
 }
@@ -179,9 +190,8 @@ def _register() -> None:
         for verb in verbs:
             module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
             function = getattr(module, _FUNCTIONS.get(verb, verb))
-            example = f"Example: `{EXAMPLES[verb]}`" if verb in EXAMPLES else None
-            command = app.command(verb, cls=_Verb, rich_help_panel=panel, epilog=example)
-            command(as_verb(function))
+            example = f"For example: `autoresearch {EXAMPLES[verb]}`" if verb in EXAMPLES else None
+            app.command(verb, cls=_Verb, rich_help_panel=panel, epilog=example)(as_verb(function))
 
 
 _register()
@@ -280,10 +290,9 @@ def _usage_error(problem: Any) -> UsageError:
     message = problem.format_message().strip().removesuffix(".")
     verb = problem.ctx.command_path if problem.ctx else "autoresearch"
     hint = f"see `{verb} --help`"
-    wrong = message.partition("'")[2].partition("'")[0]
-    if message.startswith("No such command") and wrong in GUESSES:
-        message = f"no such command `{wrong}`"
-        hint = f"`autoresearch {GUESSES[wrong]}` does that"
+    wrong = re.match(r"no such command '([^']+)'", message, re.IGNORECASE)
+    if wrong and wrong[1] in MEANT:
+        message, hint = wrong[0], f"`autoresearch {MEANT[wrong[1]]}`"
     option = getattr(problem, "option_name", "")
     if any(option in known.opts for known in typer.main.get_command(app).params):
         hint = f"`{option}` goes before the verb: see `autoresearch --help`"

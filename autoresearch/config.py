@@ -241,8 +241,9 @@ class ProposerConfig(_Section):
 
     kind: ConfiguredProposer = setting(
         "search",
-        '"search" (no LLM), "llm" or "command"; the flag also overrides `mix`.',
-        flag="--proposer KIND",
+        '"search" (no LLM), "llm" or "command"; the flag also takes claude, codex or PROVIDER/MODEL.'
+        " It sets `mix` aside.",
+        flag="--proposer NAME",
     )
     model: str = setting(
         "", 'Model to ask, by its name in litellm, "provider/name".', flag="--model NAME"

@@ -164,6 +164,15 @@ class Noted(Event, SessionNote):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoteRemoved(Event):
+    """A note of the user was taken back: no later request holds it."""
+
+    type: ClassVar[str] = "note_removed"
+    number: int
+    """Its place, from 1, among the user's notes that stand."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spent(Event):
     """A call to a provider that gave no proposal."""
 
@@ -204,6 +213,6 @@ class Phase:
 
     type: ClassVar[str] = "phase"
     name: str
-    """`propose`, `trial`, `decide`, `confirm`, `wait`."""
+    """`plan`, `propose`, `trial`, `decide`, `confirm`, `wait`; `request`: what another terminal asked for."""
     detail: str = ""
     number: int | None = None

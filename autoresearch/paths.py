@@ -94,7 +94,7 @@ def find_run_directory(start: Path | None = None) -> RunDirectory:
     for folder in (here, *here.parents):
         if (folder / CONFIG_NAME).is_file() and not (folder / "autoresearch" / "cli.py").is_file():
             return RunDirectory(folder)
-    hint = "make one with `autoresearch init myrun`, then `cd myrun`"
+    hint = "make one with `autoresearch init myrun && cd myrun`"
     git = next((p / ".git" for p in (here, *here.parents) if (p / ".git").is_dir()), None)
     branch = _session_branch(git) if git else ""
     if git and branch:
@@ -104,7 +104,9 @@ def find_run_directory(start: Path | None = None) -> RunDirectory:
             if head.startswith("ref: refs/heads/autoresearch/"):
                 is_sparse = (git / "info" / "sparse-checkout").is_file()
                 restore = (
-                    "git sparse-checkout disable" if is_sparse else f"git checkout -- {CONFIG_NAME}"
+                    "git sparse-checkout disable"
+                    if is_sparse
+                    else f"git checkout HEAD -- {CONFIG_NAME}"
                 )
                 way = f"it is checked out without {CONFIG_NAME}: `{restore}`"
         hint = f"a session's branch is in this repository: {way}; or {hint}"

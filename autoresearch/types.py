@@ -4,7 +4,7 @@ Units are in the names. A missing number is None, never 0. Deltas are candidate 
 negative is better.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -574,7 +574,10 @@ class Run:
     """The settings that differ from the defaults, keys never."""
     versions: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
-    """What ends the present run: `seconds`, `experiments`, `max_cost_usd`, `first_number`."""
+    """What ends the present run: `seconds`, `experiments`, `max_cost_usd`, from `first_number` and
+    `seconds_before` of the session on."""
+    flags: Sequence[str] = ()
+    """Options of the command line that the line which resumes repeats; limits are in `limits`."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def check(code: bytes | None, files: Mapping[str, bytes | None], folder: Path) -
         names = " ".join(name for name in unknown if name != PREPARE)
         raise PrerequisiteError(
             f"`{CODE}` imports from {names}, which no commit of the branch holds, so a trial is not given it",
-            hint=f"`git add {names} && git commit`; to let experiments change it, name it in `[task] editable`",
+            hint=f"`git add {names} && git commit -m 'add {names}'`; to let experiments change it,"
+            " name it in `[task] editable`",
             kind="record",
         )
     prepare = files.get(PREPARE)

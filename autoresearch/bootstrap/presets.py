@@ -107,13 +107,19 @@ def choose_preset(hardware: "Hardware") -> Choice:
     )
 
 
-def render(template: str, preset: str, heading: str = "") -> dict[str, str]:
+def render(
+    template: str,
+    preset: str,
+    heading: str = "",
+    chosen: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, str]:
     """Return the files of a new run directory.
 
     Args:
         template: Name of a folder in `templates`.
         preset: Name of a preset.
         heading: First comment line of autoresearch.toml, if any.
+        chosen: Section -> settings that win over those of the preset.
 
     Returns:
         Path in the run directory -> text: train.py, program.md, autoresearch.toml, .gitignore and
@@ -126,7 +132,7 @@ def render(template: str, preset: str, heading: str = "") -> dict[str, str]:
         raise UsageError(
             f"unknown template `{template}`", hint=f"one of: {', '.join(template_names())}"
         )
-    chosen = load_preset(preset)
+    values = load_preset(preset)
     folder = templates_directory() / template
     files = {
         ".gitignore" if p.name == "gitignore" else p.name: p.read_text(encoding="utf-8")
@@ -134,11 +140,13 @@ def render(template: str, preset: str, heading: str = "") -> dict[str, str]:
         if p.is_file()
     }
     if template == "gpt":
-        files["train.py"] = set_constants(files["train.py"], chosen.constants)
-    settings = dict(chosen.settings)
+        files["train.py"] = set_constants(files["train.py"], values.constants)
+    settings = dict(values.settings)
     if template == "compat":  # upstream's own has 630 lines, most of its forks have more
         settings["task"] = {"max_lines": 0}
-    files[CONFIG_NAME] = _settings(chosen, settings, heading)
+    for section, table in (chosen or {}).items():
+        settings[section] = {**settings.get(section, {}), **table}
+    files[CONFIG_NAME] = _settings(values, settings, heading)
     assert PROGRAM_NAME in files
     return files
 

@@ -1,10 +1,11 @@
 """Makes a run directory: files from templates, a git repository on branch `autoresearch/<tag>`."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from autoresearch.errors import UsageError
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, expanded
@@ -32,6 +33,8 @@ class Scaffold:
     """What the user should know of a folder that came from elsewhere, one sentence each."""
     outer: Path | None
     """The repository the new one nests in, if any."""
+    left: str
+    """The user's own branch that was checked out before, if any."""
 
 
 def scaffold(
@@ -42,6 +45,8 @@ def scaffold(
     tag: str | None = None,
     source: str | None = None,
     heading: str = "",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Sequence[str] = (),
 ) -> Scaffold:
     """Fill `folder` with what a session needs; files that exist are never overwritten.
 
@@ -57,6 +62,8 @@ def scaffold(
             `autoresearch/TAG` that no session began stays as it is: the session is `TAG-lab`, from its tip.
         source: Begin the session with this tag's best, experiment or commit of the same directory.
         heading: First comment line of autoresearch.toml, if any.
+        settings: Section -> settings for a new autoresearch.toml, which is trusted then: the user chose them.
+        options: The options that gave `settings`, for the message that they have no effect on a file that is there.
 
     Raises:
         UsageError: the folder is a file, the preset or the template is unknown, the tag is refused.
@@ -65,12 +72,14 @@ def scaffold(
     """
     from autoresearch.bootstrap import flat
     from autoresearch.bootstrap.presets import choose_preset, render
+    from autoresearch.config import load_config
     from autoresearch.machine.hardware import describe
     from autoresearch.record.branches import current_tag, foreign_branch, is_elsewhere
     from autoresearch.record.git import Repository, is_repository
     from autoresearch.record.record import Record
     from autoresearch.record.refs import check_tag
     from autoresearch.record.sessions import begin_from
+    from autoresearch.rundir.trust import trust
     from autoresearch.util.files import write_file
 
     folder = expanded(str(folder)).resolve()
@@ -85,7 +94,7 @@ def scaffold(
     if foreign is not None:
         tag = f"{foreign.replace('/', '-')}-lab"
     tag = check_tag(tag or (None if source else current_tag(folder)) or default_tag())
-    stays, restored = False, list[str]()
+    stays, restored, left = False, list[str](), ""
     if is_repository(folder):
         with Repository.open(folder) as repository:
             record = Record(run_directory, repository, tag)
@@ -97,12 +106,14 @@ def scaffold(
                     write_file(folder / name, content)  # deleted, or left out of a sparse checkout
                     restored.append(name)
             stays = is_elsewhere(repository, tag)
+            if repository.ref("HEAD") and not stays:
+                left = (repository.head() or "").removeprefix("refs/heads/")
     if source is not None:  # first, so that its files are kept
         begin_from(run_directory, tag, source).close()
     folder.mkdir(parents=True, exist_ok=True)
     shape = flat.shape_of(folder)
     is_flat = shape is not flat.Shape.OTHER and template in (None, "compat")
-    files = render("compat" if is_flat else template or "gpt", preset, heading)
+    files = render("compat" if is_flat else template or "gpt", preset, heading, settings)
     is_new = not (folder / CONFIG_NAME).exists()
     moved = "" if not is_flat or stays else flat.make_room(folder)
     kept = [name for name in files if os.path.lexists(folder / name)]
@@ -117,6 +128,8 @@ def scaffold(
     paths = [*(n for n in files if n in (*written, *kept)), *filter(None, [moved])]
     with Record.create(run_directory, tag, paths, [flat.PREPARE] if moved else []):
         pass
+    if is_new and settings:
+        trust(run_directory, load_config(run_directory))
     notes = list(flat.notes(folder, foreign, tag, moved)) if is_flat else []
     return Scaffold(
         run_directory=run_directory,
@@ -125,13 +138,16 @@ def scaffold(
         why=why if is_new else "",
         written=(*restored, *written),
         kept=tuple(n for n in kept if n not in restored),
-        ignored=tuple(_ignored(wanted_preset, None if is_flat else template, kept)),
+        ignored=tuple(_ignored(wanted_preset, None if is_flat else template, options, kept)),
         notes=tuple(notes),
         outer=outer,
+        left="" if left.startswith("autoresearch/") else left,
     )
 
 
-def _ignored(preset: str, template: str | None, kept: Sequence[str]) -> Iterator[str]:
+def _ignored(
+    preset: str, template: str | None, options: Sequence[str], kept: Sequence[str]
+) -> Iterator[str]:
     """Say which choices had no effect because the files that would show them are there already."""
     there = "there already; name a new folder to have it"
     shown = [name for name in (CODE_NAME, CONFIG_NAME) if name in kept]
@@ -139,6 +155,8 @@ def _ignored(preset: str, template: str | None, kept: Sequence[str]) -> Iterator
         yield f"`--preset {preset}` has no effect on {' and '.join(shown)}: {there}"
     if template is not None and CODE_NAME in kept:
         yield f"`--template {template}` has no effect on {CODE_NAME} and what belongs to it: {there}"
+    if options and CONFIG_NAME in kept:
+        yield f"`{' '.join(options)}` has no effect on {CONFIG_NAME}: there already; edit it, or name a new folder"
 
 
 def outer_repository(folder: Path) -> Path | None:

@@ -25,6 +25,7 @@ def demo(
     optimiser, confirms the result, and prints the session. What it leaves is an ordinary run directory.
     """
     import os
+    import shlex
     import time
 
     from autoresearch.bootstrap.scaffold import scaffold
@@ -69,9 +70,10 @@ def demo(
         )
         lab = assemble(made.run_directory, loaded, is_unsafe_allowed=True)
     record = Record.open(made.run_directory, made.tag)
-    code = run_and_show(
-        shared, lab, record, RunOptions(Limits(experiments=experiments)), is_end_shown=False
-    )
+    way = f"cd {shlex.quote(str(folder))}"
+    flags = [*["--rebaseline"] * bool(seconds), *["--unsafe-no-sandbox"] * lab.is_unsafe]
+    options = RunOptions(Limits(experiments=experiments), flags=flags)
+    code = run_and_show(shared, lab, record, options, is_end_shown=False, way=f"{way} && ")
     if code:
         return code
     show_log(mode, made.run_directory, made.tag)
@@ -79,9 +81,9 @@ def demo(
         mode.say("")
         mode.say(f"took {time.monotonic() - began:.0f} s; next:", style="heading")
         for line in (
-            f"cd {folder}",
+            way,
             "autoresearch diff            # what the kept changes are",
-            f"autoresearch run {'--rebaseline ' if seconds else ''}--experiments 10",
+            f"autoresearch run {''.join(f'{flag} ' for flag in flags)}--experiments 10",
             "autoresearch init my-lab     # your own lab",
         ):
             mode.say(f"  {line}", style="command")

@@ -1,17 +1,24 @@
 """`autoresearch init` and `trust`: a run directory from templates, or from elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoresearch.bootstrap.presets import preset_names
 from autoresearch.commands import BeginFromOption, argument, option, state
+from autoresearch.paths import CONFIG_NAME
+
+if TYPE_CHECKING:
+    from autoresearch.config import ProposerConfig
 
 
 def init(
     ctx: typer.Context,
-    folder: Annotated[Path, argument("FOLDER", "The run directory; made if missing.")],
+    folder: Annotated[
+        Path | None,
+        argument("FOLDER", "The run directory; made if missing. An empty folder needs no name."),
+    ] = None,
     preset: Annotated[
         str,
         option(
@@ -27,25 +34,62 @@ def init(
     ] = None,
     tag: Annotated[str | None, option("--tag TAG", "Name of the session [today's date].")] = None,
     source: BeginFromOption = None,
+    proposer: Annotated[
+        str | None,
+        option(
+            "--proposer NAME",
+            "Who has the ideas: claude, codex, PROVIDER/MODEL, or search, which is no agent.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        option("--key-env NAME", "Variable with the key that it may see, where not the usual one."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        option("--source SOURCE", "Text to train on: a file, a folder, hf://datasets/OWNER/NAME."),
+    ] = None,
 ) -> None:
     """Make a run directory: train.py, program.md, autoresearch.toml and a git repository.
 
-    A second run adds what is missing and overwrites nothing. In a clone of karpathy's autoresearch, or of a fork, it
-    adds the two files that feed such a script, keeps your prepare.py under another name, and leaves your branch alone.
+    On a terminal, without `--proposer`, `--key-env` and `--source`, it asks for them. A second run adds what is missing
+    and overwrites nothing. In a clone of karpathy's autoresearch, or of a fork, it adds the two files that feed such a
+    script, keeps your prepare.py under another name, and leaves your branch alone.
     """
+    import shlex
+    import sys
+
     from autoresearch.bootstrap.scaffold import scaffold
+    from autoresearch.config import load_config
 
     mode = state(ctx).mode
-    made = scaffold(folder, preset=preset, template=template, tag=tag, source=source)
+    folder = folder or _here()
+    choices = (proposer, key, text)
+    is_asked = mode.is_live and sys.stdin.isatty() and not mode.is_json and not mode.is_quiet
+    if is_asked and choices == (None, None, None) and not (folder / CONFIG_NAME).exists():
+        choices = _ask()
+    flags = zip(("--proposer", "--key-env", "--source"), choices, strict=True)
+    made = scaffold(
+        folder,
+        preset=preset,
+        template=template,
+        tag=tag,
+        source=source,
+        settings=_settings(*choices),
+        options=[f"{flag} {value}" for flag, value in flags if value is not None],
+    )
     root = made.run_directory.root
+    ideas = _ideas_from(load_config(made.run_directory).config.proposer)
     if mode.is_json:
         mode.json(
             {
                 "path": str(root),
                 "tag": made.tag,
                 "branch": f"autoresearch/{made.tag}",
+                "left": made.left or None,
                 "preset": made.preset,
                 "why": made.why,
+                "ideas": ideas,
                 "written": list(made.written),
                 "kept": list(made.kept),
                 "ignored": list(made.ignored),
@@ -65,9 +109,124 @@ def init(
         mode.warn(sentence)
     if made.outer is not None:
         mode.warn(f"`{folder}` is a separate repository inside `{made.outer}`")
-    mode.say(f"branch autoresearch/{made.tag}")
-    here = "" if root == Path.cwd() else f"cd {folder} && "
-    mode.say(f"next: {here}autoresearch prepare, then autoresearch run --hours 8", style="hint")
+    back = f", from {made.left}: `git switch {made.left}` returns" if made.left else ""
+    mode.say(f"branch autoresearch/{made.tag}{back}")
+    mode.say(f"ideas come from {ideas}")
+    here = "" if root == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    mode.say(f"next: `{here}autoresearch prepare && autoresearch run --hours 8`", style="hint")
+
+
+def _here() -> Path:
+    """Return the current folder where `init` without a name can only mean that: it is empty, or has a train.py.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from autoresearch.bootstrap.scaffold import CODE_NAME
+    from autoresearch.errors import UsageError
+
+    names = {path.name for path in Path.cwd().iterdir()}
+    if names - {".git", ".gitignore"} and not names & {CODE_NAME, CONFIG_NAME}:
+        raise UsageError(
+            "`init` needs a folder to make, because this one holds other files",
+            hint="`autoresearch init myrun`, or `autoresearch init .` for this folder",
+        )
+    return Path()
+
+
+def _settings(
+    proposer: str | None, key: str | None, text: str | None
+) -> dict[str, dict[str, object]]:
+    """Return what was chosen as settings of autoresearch.toml, by section."""
+    from autoresearch.data.sources import normalise
+    from autoresearch.errors import UsageError
+    from autoresearch.proposer.registry import named
+
+    found: dict[str, dict[str, object]] = {}
+    if proposer is not None:
+        found["proposer"] = {name: value for name, value in named(proposer).items() if value}
+    if key:
+        kind = found.get("proposer", {}).get("kind", "search")
+        if kind == "search":
+            raise UsageError(
+                f"`--key-env {key}` has no effect: `search` proposes, which needs no key",
+                hint="name an agent too, for example `--proposer anthropic/claude-sonnet-4-5`",
+            )
+        found["proposer"] |= {"api_key_env": key} if kind == "llm" else {"pass_env": [key]}
+    if text:
+        found["data"] = {"source": normalise(text, Path.cwd())}
+    return found
+
+
+def _ask() -> tuple[str, str | None, str | None]:
+    """Ask on the terminal who proposes, which key it sees, and for the text; Enter takes what is offered."""
+    import shutil
+
+    from autoresearch.config import ProposerConfig
+    from autoresearch.errors import UsageError
+    from autoresearch.proposer.llm.provider import is_local
+    from autoresearch.proposer.registry import named
+
+    typer.echo(
+        "Who has the ideas?\n"
+        "  claude, codex     Claude Code or Codex, with its own sign-in\n"
+        "  PROVIDER/MODEL    a model by its API: anthropic/claude-sonnet-4-5, openai/gpt-5.2\n"
+        "  ollama_chat/NAME  a model on this machine\n"
+        "  search            no agent: a free optimiser over the constants of train.py",
+        err=True,
+    )
+    offer = next((name for name in ("claude", "codex") if shutil.which(name)), "search")
+    while True:
+        proposer = typer.prompt("Proposer", default=offer, err=True).strip()
+        try:
+            settings = ProposerConfig.model_validate(named(proposer))
+            break
+        except UsageError as exc:
+            typer.echo(f"{exc.message}: {exc.hint}", err=True)
+    key = None
+    if settings.kind == "llm" and not is_local(settings):
+        usual = f"{settings.model.partition('/')[0].upper()}_API_KEY"
+        given = typer.prompt("Environment variable with its key", default=usual, err=True).strip()
+        key = None if given == usual else given
+    elif settings.kind == "command":
+        question = "Environment variable it may see besides its sign-in (Enter: none)"
+        key = typer.prompt(question, default="", show_default=False, err=True).strip() or None
+    question = (
+        "Text to train on: file, folder, hf://datasets/OWNER/NAME (Enter: what fits the machine)"
+    )
+    text = typer.prompt(question, default="", show_default=False, err=True).strip() or None
+    return proposer, key, text
+
+
+def _ideas_from(settings: "ProposerConfig") -> str:
+    """Return who proposes, with what it needs."""
+    import os
+
+    from autoresearch.proposer.llm.provider import is_local
+    from autoresearch.proposer.registry import kinds_of
+
+    kinds = kinds_of(settings)
+    if kinds == ("search",):
+        return (
+            "`search`, an optimiser over the constants of train.py: free, no agent. For an agent:"
+            " `autoresearch run --proposer claude`, or `--proposer PROVIDER/MODEL`"
+        )
+    said = []
+    for kind in kinds:
+        if kind == "llm" and is_local(settings):
+            said.append(f"`{settings.model}` on this machine")
+        elif kind == "llm":
+            key = settings.api_key_env or f"{settings.model.partition('/')[0].upper()}_API_KEY"
+            said.append(
+                f"`{settings.model}`; `{key}` is {'set' if key in os.environ else 'not set'}"
+            )
+        elif kind == "command":
+            said.append(
+                f"`{settings.command[0]}`, with its own sign-in" if settings.command else kind
+            )
+        else:
+            said.append(f"`{kind}`")
+    return " and ".join(said)
 
 
 def trust(ctx: typer.Context) -> None:

@@ -122,6 +122,20 @@ def log(
     _tell_past(mode, record)
 
 
+def status(ctx: typer.Context, tag: TagOption = None) -> None:
+    """Print the session as one line, quickly: for a prompt, a status bar or a script.
+
+    Tag, state, experiments tried and kept, the best and its gain. The same as `log --quiet`.
+    """
+    from dataclasses import replace
+
+    from autoresearch.commands._common import open_record
+
+    mode = state(ctx).mode
+    with open_record(tag) as record:
+        show_session(mode if mode.is_json else replace(mode, kind="quiet"), record.session())
+
+
 def _tell_past(mode: "OutputMode", record: "Record") -> None:
     """Say what was tried before the session, whose numbers have no place among its own."""
     from autoresearch.errors import WorkError

@@ -40,17 +40,23 @@ def prepare(
     Done once for all run directories with the same settings: a second call only lists what is there, and an
     interrupted one continues where it stopped.
     """
+    import os
+
     from autoresearch.commands._common import require_trust
     from autoresearch.config import load_config
     from autoresearch.data.sources import normalise
     from autoresearch.errors import PrerequisiteError
-    from autoresearch.paths import find_run_directory
+    from autoresearch.paths import CONFIG_NAME, find_run_directory
 
     mode = state(ctx).mode
+    run_directory = None
     try:
         run_directory = find_run_directory()
-    except PrerequisiteError:
-        run_directory = None
+    except PrerequisiteError as exc:
+        is_named = source or "AUTORESEARCH_DATA_SOURCE" in os.environ
+        if not (is_named or is_list or remove or is_check):
+            exc.hint = f"{exc.hint}; or name a text: `autoresearch prepare --source builtin:python`"
+            raise
     flags: dict[str, Any] = {
         "data.source": source and normalise(source, Path.cwd()),
         "data.text_column": text_column,
@@ -79,12 +85,10 @@ def prepare(
         if value is not None and stored[key.removeprefix("data.")] != value
     }
     if changed and run_directory is not None:
-        from autoresearch.ui.text import clean
-
         lines = ", ".join(f"{name} = {_toml(value)}" for name, value in changed.items())
-        mode.say(
-            clean(f"`run` reads autoresearch.toml: write there, under [data], {lines}"),
-            style="hint",
+        mode.warn(
+            f"{CONFIG_NAME} says otherwise, and `run` trains on what it says: to use what was prepared just now,"
+            f" write under `[data]`: {lines}"
         )
 
 

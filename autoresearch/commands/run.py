@@ -60,6 +60,7 @@ def run(
     end it.
     """
     from autoresearch.errors import UsageError
+    from autoresearch.proposer.registry import named
     from autoresearch.session.build import open_run_directory
 
     if max_cost == 0:
@@ -74,14 +75,19 @@ def run(
         "session.experiments": experiments,
         "session.max_cost": max_cost,
         "session.notify": None if notify is None else words_of(notify),
-        "proposer.kind": proposer,
-        "proposer.mix": None if proposer is None else {},
-        "proposer.model": model,
         "proposer.ahead": ahead,
     }
-    run_directory, loaded = open_run_directory(overrides)
+    meant = {} if proposer is None else named(proposer)
     if model is not None:
-        check_model_is_asked(loaded.config.proposer)
+        if "model" in meant:
+            raise UsageError(
+                f"`--proposer {proposer}` names the model already, `--model {model}` another",
+                hint="give one of them",
+            )
+        meant["model"] = model
+    overrides |= {f"proposer.{name}": value for name, value in meant.items()}
+    run_directory, loaded = open_run_directory(overrides)
+    check_has_effect(loaded.config.proposer, model, max_cost)
     if is_config_shown:
         from autoresearch.ui.pages.listings import print_settings
 
@@ -125,12 +131,32 @@ def run(
         else:
             shared.mode.data("\n".join(preview.lines()))
         return 0
+    is_until = until is not None and limits.seconds != config.session.hours * 3600
+    given = {
+        "--proposer": proposer,
+        "--model": model,
+        "--ahead": ahead,
+        "--until": until if is_until else None,
+        "--no-confirm": is_unconfirmed,
+        "--unsafe-no-sandbox": is_unsafe,
+        "--wait-gpu": is_waiting_for_gpu,
+    }
+    flags = [
+        word
+        for flag, value in given.items()
+        if value is not None and value is not False
+        for word in ((flag,) if value is True else (flag, str(value)))
+    ]
+    shared.mode.say(
+        "starting: opens the data, looks at the device, tests the sandbox", style="muted"
+    )
     lab = assemble(run_directory, loaded, is_unsafe_allowed=is_unsafe)
     options = RunOptions(
         limits,
         is_rebaseline=is_rebaseline,
         is_confirming=not is_unconfirmed,
         is_waiting_for_gpu=is_waiting_for_gpu,
+        flags=flags,
     )
     return run_and_show(shared, lab, record, options)
 
@@ -155,18 +181,23 @@ def words_of(notify: str) -> list[str]:
         ) from exc
 
 
-def check_model_is_asked(settings: "ProposerConfig") -> None:
-    """Refuse `--model` where no proposer asks a model.
+def check_has_effect(settings: "ProposerConfig", model: str | None, max_cost: float | None) -> None:
+    """Refuse `--model` where no proposer asks a model, and `--max-cost` where none costs money.
 
     Raises:
-        UsageError: names the proposers, and what asks a model.
+        UsageError: names the proposers, and what would do what was asked for.
     """
     from autoresearch.errors import UsageError
     from autoresearch.proposer.registry import KINDS, asks_model, kinds_of
 
-    if asks_model(settings):
-        return
     kinds = kinds_of(settings)
+    if max_cost is not None and kinds == ("search",):
+        raise UsageError(
+            f"`--max-cost {max_cost:g}` has no effect: `search` proposes, which costs nothing",
+            hint=f"leave it out, or name an agent: `autoresearch run --proposer claude --max-cost {max_cost:g}`",
+        )
+    if model is None or asks_model(settings):
+        return
     hint = f"to ask it for ideas: `autoresearch run --proposer llm --model {settings.model}`"
     hint = "; ".join([hint, *(KINDS[kind].model_hint for kind in kinds if KINDS[kind].model_hint)])
     raise UsageError(
@@ -182,6 +213,7 @@ def run_and_show(
     options: "RunOptions",
     *,
     is_end_shown: bool = True,
+    way: str = "",
 ) -> int:
     """Run a session under the display that fits the terminal and return the exit code.
 
@@ -191,34 +223,39 @@ def run_and_show(
         record: Of the session.
         options: What the user asked for.
         is_end_shown: Whether to end with the summary of the session.
+        way: What to type before the command that resumes, where the user is in another folder.
     """
     import threading
 
     from autoresearch.errors import SESSION_EXIT_CODES, Interrupted
-    from autoresearch.events import SessionStarted
+    from autoresearch.events import SessionStarted, VerdictGiven
     from autoresearch.session.run import run_session
     from autoresearch.session.signals import stop_on_signals
     from autoresearch.ui.live.displays import AnyEvent, make_display
+    from autoresearch.ui.summary import resume_command
 
     mode = shared.mode
     if lab.is_unsafe:
         mode.warn("trials run without a sandbox: unread code can read your files and keys")
     stop = threading.Event()
     display = make_display(mode, is_end_shown=is_end_shown)
-    has_begun = False
+    resume = ""  # known before it is needed: the record cannot be read while a signal is handled
 
     def show(event: AnyEvent) -> None:
-        nonlocal has_begun
-        has_begun = has_begun or isinstance(event, SessionStarted)
+        nonlocal resume
+        if isinstance(event, SessionStarted | VerdictGiven):
+            resume = way + resume_command(record.session())
         display.handle(event)
 
-    with stop_on_signals(stop, mode.say) as terminal:
+    with stop_on_signals(stop, mode.say, resume=lambda: resume) as terminal:
         terminal.guard(display.start)(record.session)
         try:
             reason = run_session(lab, record, options, emit=terminal.guard(show), stop=stop)
         finally:
-            terminal.guard(display.stop)(record.session() if has_begun else None)
+            terminal.guard(display.stop)(record.session() if resume else None)
+        if reason in ("interrupted", "proposer"):
+            line = way + resume_command(record.session())
+            terminal.guard(mode.say)(f"continue with `{line}`")
         if reason == "interrupted":
-            terminal.guard(mode.say)(f"continue with `autoresearch run --tag {record.tag}`")
             raise Interrupted
     return SESSION_EXIT_CODES.get(reason, 0)

@@ -100,7 +100,11 @@ MAX_LENGTH = 2000
 
 def note(
     ctx: typer.Context,
-    text: Annotated[str, argument("TEXT", "The note; - reads standard input.")],
+    text: Annotated[str, argument("TEXT", "The note; - reads standard input.")] = "",
+    is_list: Annotated[bool, option("--list", "List your notes, with their numbers.")] = False,
+    remove: Annotated[
+        int | None, option("--remove N", "Take back note N of the list: no later request holds it.")
+    ] = None,
     tag: TagOption = None,
 ) -> None:
     """Add a note that the agent or LLM reads with every later request for ideas.
@@ -109,14 +113,44 @@ def note(
     """
     import sys
 
-    from autoresearch.commands._common import open_record
+    from autoresearch.commands._common import exclude, open_record
+    from autoresearch.config import load_config
     from autoresearch.errors import UsageError
-    from autoresearch.events import Noted
+    from autoresearch.events import Noted, NoteRemoved
+    from autoresearch.proposer.registry import kinds_of
 
     mode = state(ctx).mode
-    if text == "-":
-        text = sys.stdin.read()
-    line = " ".join(text.split())
+    flags = {"TEXT": bool(text), "--list": is_list, "--remove": remove is not None}
+    exclude(flags, "--list", "TEXT", "--remove")
+    exclude(flags, "--remove", "TEXT")
+    record = open_record(tag)
+    ctx.call_on_close(record.close)
+    if is_list or remove is not None:
+        mine = [n for n in record.session().notes if n.author == "human"]
+        if remove is None:
+            if mode.is_json:
+                mode.json(
+                    [{"number": i, "note": n.text, "at": n.at} for i, n in enumerate(mine, 1)]
+                )
+                return
+            for number, one in enumerate(mine, 1):
+                mode.data(f"{number}  {one.text}")
+            mode.say(f"{len(mine)} in session `{record.tag}`; `--remove N` takes one back")
+            return
+        if not 1 <= remove <= len(mine):
+            raise UsageError(
+                f"session `{record.tag}` has no note {remove}",
+                hint="see `autoresearch note --list`",
+            )
+        gone = mine[remove - 1]
+        record.check_fetched()
+        record.append(NoteRemoved(number=remove))
+        if mode.is_json:
+            mode.json({"session": record.tag, "removed": gone.text})
+        else:
+            mode.say(f"took back note {remove}: {gone.text}")
+        return
+    line = " ".join((sys.stdin.read() if text == "-" else text).split())
     if not line:
         raise UsageError(
             "the note is empty", hint='for example `autoresearch note "try a longer cooldown"`'
@@ -126,14 +160,15 @@ def note(
             f"the note has {len(line)} characters, at most {MAX_LENGTH} are kept",
             hint="write longer instructions in program.md",
         )
-    record = open_record(tag)
     record.check_fetched()
     event = Noted(text=line)
     sha = record.append(event)
     if mode.is_json:
         mode.json({"session": record.tag, "note": line, "at": event.at, "event": sha})
     else:
-        is_read = record.session().proposer != "search"
+        configured = kinds_of(load_config(record.run_directory).config.proposer)
+        is_read = (record.session().proposer or " and ".join(configured)) != "search"
         reader = "the proposer reads it with its next request"
-        reads = f": {reader}" if is_read else ", but its proposer, `search`, reads no notes"
+        unread = "but `search`, which proposes, reads no notes; an agent does: `--proposer claude`"
+        reads = f": {reader}" if is_read else f", {unread}"
         mode.say(f"noted in session `{record.tag}`{reads}")

@@ -152,11 +152,26 @@ def open_dataset(config: Config) -> Dataset:
     path = cache_directory() / "datasets" / key
     if not key or not (path / MANIFEST_NAME).is_file():
         raise PrerequisiteError(
-            f"no prepared data for the source `{config.data.source}`",
+            f"no prepared data for the source `{config.data.source}`{_prepared_otherwise(config)}",
             hint="run `autoresearch prepare`",
             kind="data_missing",
         )
     return Dataset.open(path)
+
+
+def _prepared_otherwise(config: Config) -> str:
+    """Return with which vocabularies the source was prepared, where it was, but not with these settings."""
+    wanted = _source(config.data)
+    manifests = map(read_json, (cache_directory() / "datasets").glob(f"*/{MANIFEST_NAME}"))
+    sizes = sorted({int(m.get("vocab_size", 0)) for m in manifests if m.get("source") == wanted})
+    if not sizes:
+        return ""
+    there = ", ".join(f"{size:,}" for size in sizes)
+    return (
+        f" with these settings of `[data]`: vocab_size is {config.data.vocab_size:,}, prepared with {there}"
+        if config.data.vocab_size not in sizes
+        else " with these settings of `[data]`, only with others"
+    )
 
 
 def key_of(config: Config) -> str:

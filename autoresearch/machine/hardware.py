@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -28,6 +29,8 @@ _KFD = Path("/dev/kfd")
 _DRM = Path("/sys/class/drm")
 _DEVICE_TREE = Path("/proc/device-tree")
 _AMD_VENDOR = "0x1002"
+_MUCH_CPU = 25.0
+"""Percent of one core from which a process is named as one that uses the machine."""
 
 
 class _Gpu(NamedTuple):
@@ -234,6 +237,29 @@ def gpu_processes() -> list[GpuProcess]:
                 used = process.usedGpuMemory
                 found.append(GpuProcess(process.pid, name, None if used is None else used / MB))
     return found
+
+
+def who_else(look_seconds: float = 0.5) -> str:
+    """Return which other processes use the GPU, else most of the processor, as `python (4711)`; empty for none.
+
+    What this process started does not count.
+    """
+    import psutil
+
+    if others := gpu_processes():
+        return ", ".join(f"{p.name} ({p.pid})" for p in others[:3])
+    mine = psutil.Process()
+    ours = {mine.pid, *(child.pid for child in mine.children(recursive=True))}
+    found = [p for p in psutil.process_iter() if p.pid not in ours]
+    shares: list[tuple[float, str]] = []
+    for is_first in (True, False):
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                share = process.cpu_percent()
+                if share >= _MUCH_CPU and not is_first:
+                    shares.append((share, f"{process.name()} ({process.pid})"))
+        time.sleep(look_seconds * is_first)
+    return ", ".join(name for _, name in sorted(shares, reverse=True)[:3])
 
 
 def gpu_uuid() -> str | None:

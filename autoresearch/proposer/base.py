@@ -153,6 +153,8 @@ class ProposerUnavailableError(AutoresearchError):
         super().__init__(message, hint=hint, kind="proposer")
         self.retry_seconds = retry_seconds
         self.usage = usage or Usage()
+        self.is_not_started = False
+        """Whether it is a server of this machine that does not run."""
 
 
 class CostLimitError(ProposerUnavailableError):

@@ -3,17 +3,19 @@
 To add a kind: write its class, give it a row in `KINDS` and a name in `types.ConfiguredProposer`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.config import Config, ProposerConfig
-from autoresearch.proposer.agent.presets import takes_model
+from autoresearch.errors import ConfigError, UsageError
+from autoresearch.proposer.agent.presets import AGENTS, agent_of, takes_model
 from autoresearch.proposer.base import Notify, Proposer, ignore_alert
 from autoresearch.proposer.cost import Ledger
 from autoresearch.proposer.fallback import Mixed, WithFallback
 from autoresearch.proposer.llm.proposer import LlmProposer
-from autoresearch.proposer.llm.provider import is_local
+from autoresearch.proposer.llm.provider import Provider, is_local
 from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.sandbox import Sandbox
 
@@ -82,6 +84,8 @@ class Kind:
     """Whether it uses `[proposer] model`."""
     shares_device: Callable[[ProposerConfig], bool] = _never
     """Whether proposing uses the device of the trials, so that it must not run ahead."""
+    unpriced: Callable[[ProposerConfig], list[str]] = lambda _: []
+    """What it asks and cannot say the cost of before it is asked: no cap on money could be enforced."""
     model_hint: str = ""
     """How to make it use `[proposer] model` where it does not."""
 
@@ -92,13 +96,60 @@ KINDS: Mapping[str, Kind] = {
         _make_llm,
         asks_model=lambda _: True,
         shares_device=lambda settings: any(map(is_local, model_settings(settings))),
+        unpriced=lambda settings: [
+            m.model for m in model_settings(settings) if m.model and Provider(m).price is None
+        ],
     ),
     "command": Kind(
         _make_command,
         asks_model=lambda settings: takes_model(settings.command),
+        unpriced=lambda settings: (
+            settings.command[:1]
+            if settings.price_in < 0
+            and settings.command
+            and not agent_of(settings.command).cost_option
+            else []
+        ),
         model_hint="write `{model}` in `[proposer] command` to pass it to your own command",
     ),
 }
+
+
+def check_cap(config: Config) -> None:
+    """See that `max_cost` can be enforced; asks nobody.
+
+    Raises:
+        ConfigError: the price of something that will be asked is not known.
+    """
+    settings = config.proposer
+    unknown = [name for kind in kinds_of(settings) for name in KINDS[kind].unpriced(settings)]
+    if config.session.max_cost and unknown:
+        raise ConfigError(
+            f"what {' and '.join(f'`{name}`' for name in unknown)} costs is not known, so"
+            f" `--max-cost {config.session.max_cost:g}` cannot be enforced",
+            hint="set `price_in` and `price_out`, US dollars per million tokens, under `[proposer]` in"
+            " autoresearch.toml, or leave `--max-cost` out",
+        )
+
+
+def named(name: str) -> dict[str, object]:
+    """Return the settings of `[proposer]`, by name, that `--proposer NAME` stands for: a kind, an agent or a model.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if name in KINDS:
+        return {"kind": name, "mix": {}}
+    if name in AGENTS and AGENTS[name].preset:
+        return {"kind": "command", "mix": {}, "command": [name]}
+    if re.match(r"\w[^/]*/.", name):
+        return {"kind": "llm", "mix": {}, "model": name}
+    raise UsageError(
+        f"`{name}` is no proposer",
+        hint="`claude`, `codex`, a model by its provider and name such as `anthropic/claude-sonnet-4-5` or"
+        " `ollama_chat/qwen3-coder`, or `search`; any other command goes into `[proposer] command` of"
+        " autoresearch.toml",
+    )
 
 
 def make_proposer(

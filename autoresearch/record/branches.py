@@ -147,7 +147,9 @@ def check_editable(repository: Repository, tag: str, editable: Sequence[str]) ->
     if editable[0] not in entries:
         raise PrerequisiteError(
             f"branch `{branch_name(tag)}` has no `{editable[0]}`",
-            hint=f"commit it: `git add {editable[0]}`, then `git commit`",
+            hint=f"commit it: `git add {editable[0]} && git commit -m 'my {editable[0]}'`"
+            if (repository.root / editable[0]).exists()
+            else "make and commit it, or correct `[task] editable` in autoresearch.toml",
             kind="git",
         )
 
@@ -167,7 +169,8 @@ def _no_session(repository: Repository, tag: str | None) -> PrerequisiteError:
     if tag and tags:
         others = "; sessions here: " + ", ".join(f"`{t}`" for t in tags[:8])
     else:
-        others = f"; in a clone, fetch the record: `{FETCH}`"
+        is_clone = repository.run("remote").strip()
+        others = f"; in a clone, fetch the record: `{FETCH}`" if is_clone else ""
     return PrerequisiteError(
         f"there is no session{name} in `{repository.root}`",
         hint=f"begin {it} with `autoresearch init .{option}`{others}",

@@ -328,6 +328,11 @@ class Fold:
         make(SessionNote, event)
         self._notes.append(event)
 
+    def _on_note_removed(self, _: str, event: dict[str, Any]) -> None:
+        mine = [i for i, note in enumerate(self._notes) if note["author"] == "human"]
+        for index in mine[event["number"] - 1 : event["number"]]:
+            del self._notes[index]
+
     def _on_cost(self, _: str, event: dict[str, Any]) -> None:
         self._other = asdict(make(Usage, self._other) + make(Usage, event["usage"]))
 

@@ -144,7 +144,9 @@ def _kept(record: Record, name: str) -> Experiment:
     if experiment.number == 0:
         raise UsageError(
             "the baseline cannot be undone",
-            hint="to return to it: `autoresearch revert --to baseline`",
+            hint="to return to it: `autoresearch revert --to baseline`"
+            if record.session().best
+            else "nothing that was kept stands: see `autoresearch log`",
         )
     if experiment.verdict is not Verdict.KEEP:
         raise UsageError(

@@ -6,11 +6,14 @@ else, the whole change stays out of the working tree and the user is alerted. Of
 by `git checkout`; the repository inside is the user's.
 """
 
+import ast
 import contextlib
+import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME
 from autoresearch.record.git import (
     EXECUTABLE,
     REGULAR,
@@ -37,6 +40,16 @@ class HandEdit:
     """Whole texts."""
     base: str
     """The commit they changed: what was given, or the tip where the index says so."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What keeps a session from the files in the folder, and the command that mends it and loses nothing."""
+
+    text: str
+    command: str
+    is_broken: bool = False
+    """Whether a file is there, but is no Python."""
 
 
 class WorkTree:
@@ -96,6 +109,36 @@ class WorkTree:
         self._set(self._given_ref, commit)
         reach("worktree_given")
         return True
+
+    def faults(self, editable: Sequence[str], tip: str) -> Iterator[Fault]:
+        """Yield what the user should know before anything is trained: a file missing or broken, HEAD elsewhere."""
+        name = self._branch.removeprefix("refs/heads/")
+        if not self.is_on_branch:
+            there = (self._repository.head() or "").removeprefix("refs/heads/")
+            at = f"on `{there}`" if there else "on no branch"
+            yield Fault(
+                f"HEAD is {at}, not on `{name}`: the files here stay as they are, and edits of them are not tried",
+                f"git switch {name}",
+            )
+            return
+        entries = self._repository.entries(tip)
+        known = [p for p in dict.fromkeys([*editable, PROGRAM_NAME, CONFIG_NAME]) if p in entries]
+        if gone := [path for path in known if not (self._root / path).exists()]:
+            yield Fault(
+                f"{', '.join(gone)} is missing here; trials use what `{name}` holds",
+                f"git checkout HEAD -- {shlex.join(gone)}",
+            )
+        for path in (path for path in editable if path.endswith(".py")):
+            content = read_file(self._root / path) or b""
+            try:
+                ast.parse(content, path)
+            except (SyntaxError, ValueError) as exc:
+                is_edit = _normal(content) != self._text(tip, path)
+                yield Fault(
+                    f"`{path}` is not Python: {exc}",
+                    "git stash" if is_edit else "",
+                    is_broken=True,
+                )
 
     def edited(self, base: str, commit: str) -> list[str]:
         """Return the paths that differ between two commits and hold edits of the user over `base`."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoresearch.config import TrialConfig, load_config
+from autoresearch.config import Config, TrialConfig, load_config
 from autoresearch.data.prepare import open_dataset
 from autoresearch.data.tokenizer import PATTERN
 from autoresearch.decision.scores import comparable, find
@@ -59,14 +59,17 @@ def export(record: Record, name: str = "best", folder: Path | None = None) -> Ex
 
 def _write(record: Record, session: Session, experiment: Experiment, folder: Path) -> Exported:
     files = {p: c for p, c in record.files(experiment.commit).items() if p not in _SKIPPED}
-    code = load_config(record.run_directory).config.task.editable[0]
     taken = {path.split("/")[0] for path in files}
     names = {name: f"export_{name}" if name in taken else name for name in _OURS}
     written, missing = dict[str, bytes | Path](files), []
+    code = "train.py"
     try:
-        written[TOKENIZER_NAME] = _tokenizer(record, session.setups.get(experiment.setup))
+        config = load_config(record.run_directory).config
+        code = config.task.editable[0]
+        written[TOKENIZER_NAME] = _tokenizer(config, session.setups.get(experiment.setup))
     except AutoresearchError as exc:
-        missing.append(f"the tokenizer: {exc.message}; {exc.hint}")
+        why = "; ".join(filter(None, (exc.message, exc.hint)))
+        missing.append(f"the tokenizer: {why}")
     weights = weights_path(record.run_directory, record.tag, experiment.number)
     if weights.is_file():
         written[WEIGHTS_NAME] = weights
@@ -186,13 +189,13 @@ def describe(session: Session, experiment: Experiment) -> dict[str, object]:
     }
 
 
-def _tokenizer(record: Record, setup: Setup | None) -> Path:
+def _tokenizer(config: Config, setup: Setup | None) -> Path:
     """Return the file of the tokenizer that an experiment was trained with.
 
     Raises:
         AutoresearchError: the data is not prepared here, or other data is.
     """
-    dataset = open_dataset(load_config(record.run_directory).config)
+    dataset = open_dataset(config)
     if setup is not None and dataset.key != setup.data:
         raise PrerequisiteError(
             "the data prepared here is not what it was trained on",

@@ -1,6 +1,7 @@
 """Makes the model.py and sample.py of an export: programs that need no autoresearch."""
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,14 +13,17 @@ _Import = ast.Import | ast.ImportFrom
 _Assignment = ast.Assign | ast.AnnAssign | ast.AugAssign
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
+_MODULES = ("script", "compat.lab", "compat.clock", "compat.building", "compat")
+"""Of `trial/child`: what train.py, prepare.py and kernels.py import, and loader.py uses, is cut out of them."""
 _SHIM = {
-    "compat": {
-        "Tokenizer", "__getattr__", "_BuiltError", "_run_to_first_batch", "_variables", "builder", "flash_attn_func",
-        "get_device", "get_token_bytes", "lookup",
-    },
-    "script": {"is_out_of_memory"},
+    "BuiltError", "Tokenizer", "__getattr__", "builder", "flash_attn_func", "get_device", "get_token_bytes",
+    "is_out_of_memory", "lookup", "run_to_first_batch", "variables_seen",
 }  # fmt: skip
-"""Module of `trial/child` -> what train.py, prepare.py and kernels.py import of it, and loader.py uses."""
+_INSIDE = re.compile(
+    r"^from autoresearch\.trial\.child\.(script|compat)\b[\w.]* import (\([^)]*\)|.*)\n",
+    re.MULTILINE,
+)
+"""Imports of those modules from each other."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,13 @@ def model_source(text: str) -> str:
 def loader_source(file: str) -> str:
     """Return a model.py that runs the program `file` next to it as far as its first batch."""
     header, mark, body = _template("loader.py").replace("train.py", file).partition('"""\n\n')
-    shim = []
-    for module, names in _SHIM.items():
+    sources = []
+    for module in _MODULES:
         spec = find_spec(f"autoresearch.trial.child.{module}")
         assert spec is not None
         assert spec.origin is not None
-        shim.append(cut(Path(spec.origin).read_text(encoding="utf-8"), names))
-    return "\n\n".join([header + mark, *shim, body])
+        sources.append(_INSIDE.sub("", Path(spec.origin).read_text(encoding="utf-8")))
+    return "\n\n".join([header + mark, cut("\n".join(sources), _SHIM), body])
 
 
 def sample_source(model: str) -> str:

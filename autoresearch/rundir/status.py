@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class Presence:
         self._git_dir = git_dir
         self._tag = tag
         self._path = run_directory.state / "status.json"
+        self.line: Callable[[], str] = lambda: ""
+        """Gives the session as one line, for `glance.py`."""
 
     def holder(self) -> Holder | None:
         """Return who runs this session now, None if none does."""
@@ -32,7 +34,10 @@ class Presence:
     def open_state(self) -> str:
         """Return the state, as in `Session.state`, of a session that started and has not ended."""
         if self.holder() is not None:
-            return "paused" if control.is_paused(self._run_directory) else "running"
+            is_waiting = (
+                control.is_paused(self._run_directory) and self._told().get("name") == "wait"
+            )
+            return "paused" if is_waiting else "running"
         return "dead" if session_lock_path(self._git_dir).exists() else "interrupted"
 
     @contextlib.contextmanager
@@ -66,18 +71,24 @@ class Presence:
                 self._path.unlink(missing_ok=True)
                 return
             ensure_state(self._run_directory)
-            text = json.dumps({"at": now(), "tag": self._tag, **clean_json(status)})
+            lock = str(session_lock_path(self._git_dir))
+            known = {"at": now(), "tag": self._tag, "line": self.line(), "lock": lock}
+            text = json.dumps({**known, **clean_json(status)})
             write_file(self._path, text.encode(), durable=False)
 
     def status(self) -> dict[str, Any] | None:
-        """Return what the running session said last, None if none runs."""
-        if self.holder() is None:
+        """Return what the running session said last, None if none runs; `request` is what it is asked to do."""
+        if self.holder() is None or not (value := self._told()):
             return None
+        asked = control.poll(self._run_directory)
+        return {**value, "request": asked.value} if asked else value
+
+    def _told(self) -> dict[str, Any]:
         try:
             value = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) and value.get("tag") == self._tag else None
+            return {}
+        return value if isinstance(value, dict) and value.get("tag") == self._tag else {}
 
 
 def ensure_state(run_directory: RunDirectory) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -149,7 +150,7 @@ def check_setup(session: Session, lab: "Lab", *, is_rebaseline: bool) -> None:
     raise PrerequisiteError(
         f"session `{session.tag}` was measured under another setup: {differences}",
         hint="continue with `autoresearch run --rebaseline`, which measures the best again, or begin"
-        " another session: `autoresearch init . --tag NAME`, then `autoresearch run`",
+        f" another session from it: `autoresearch run --tag {session.tag}-2 --from best`",
         kind="setup_changed",
     )
 
@@ -215,17 +216,20 @@ def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
         UsageError: an editable file is missing.
         PrerequisiteError: a trial would lack what train.py imports, see `flat.check`.
     """
-    names = {*editable, PROGRAM_NAME, CONFIG_NAME}
+    names, known = {*editable, PROGRAM_NAME, CONFIG_NAME}, set[str]()
     if is_repository(root):
         with Repository.open(root) as repository:
             head = repository.ref("HEAD")
-            names.update(repository.entries(head) if head else ())
+            known.update(repository.entries(head) if head else ())
+    names |= known
     files = {name: read_file(root / name) for name in sorted(names)}
     for name in editable:
         if files[name] is None:
             raise UsageError(
                 f"`{name}` is missing in `{root}`",
-                hint="`autoresearch init .` fills in what is missing",
+                hint=f"bring it back: `git checkout HEAD -- {shlex.quote(name)}`"
+                if name in known
+                else f"make it, or correct `[task] editable` in {CONFIG_NAME}",
             )
     flat.check(files[editable[0]], files, root)
     return {name: content for name, content in files.items() if content is not None}

@@ -8,13 +8,15 @@ Trade-offs: one slot, so trials run one after another in this thread; only propo
 """
 
 import time
+from datetime import datetime
 
 from autoresearch.decision import pace, rule
 from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
-from autoresearch.events import Alerted, SessionEnded
+from autoresearch.events import Alerted, Phase, SessionEnded
+from autoresearch.machine.hardware import who_else
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
@@ -38,6 +40,11 @@ MACHINE_FAULTS = frozenset({"device", "feeder", "judge"})
 """Reasons of a trial that failed by no doing of its code: its GPU, the lab's feeder, a judging process."""
 
 _MACHINE = "the machine's speed"
+_REQUESTS: dict[control.Request | None, str] = {
+    control.Request.PAUSE: "pausing after this trial; `autoresearch resume` takes it back",
+    control.Request.STOP: "stopping after this trial",
+}
+"""What is shown while a trial runs on."""
 SLOW_SHARE = 0.5
 """Part of a trial's time; a proposer that takes longer continues while its last proposal still waits."""
 
@@ -53,6 +60,8 @@ class Loop:
         self._ideas = Ideas(parts)
         self._trials = Trials(parts, self._check_requests, self._prepare)
         self._upkeep = Upkeep(parts.record, parts.config)
+        self._asked: control.Request | None = None
+        """The request that was shown last."""
 
     def run(self) -> str:
         """Run to the end and return the reason it ended, as in `SessionEnded.reason`.
@@ -208,9 +217,13 @@ class Loop:
         usual = speed_of(incumbent, self._parts.setup.key)
         now = step.tokens_per_second
         how_much = f"{usual / now:.0f} times " if usual and now else ""
+        told = [a for a in self._record.session().alerts if a.about == _MACHINE]
+        if told and not told[-1].is_over:
+            return
+        whom = who_else()
         text = (
-            f"the machine is {how_much}slower than when #{incumbent.number} was measured: waiting;"
-            " see what else runs"
+            f"the machine is {how_much}slower than when #{incumbent.number} was measured: waiting since"
+            f" {datetime.now().astimezone():%H:%M}; {f'busy with {whom}' if whom else 'see what else runs'}"
         )
         if self._record.tell(_MACHINE, text, "autoresearch doctor"):
             self._upkeep.tell("wait", text)
@@ -334,13 +347,23 @@ class Loop:
         self._stop.clock.add("wait", time.monotonic() - began)
         self._stop.check()
 
+    def _show_request(self) -> None:
+        """Show what another terminal asks for while a trial runs, once."""
+        asked = control.poll(self._stop.run_directory)
+        if asked is not self._asked:
+            self._asked = asked
+            self._parts.emit(Phase(name="request", detail=_REQUESTS.get(asked, "")))
+
     def _on_pause(self) -> None:
+        self._asked = control.Request.PAUSE
+        self._parts.emit(Phase(name="request", detail="`autoresearch resume` continues"))
         self._parts.phase("wait", "paused")
         self._upkeep.tell("pause", "paused; `autoresearch resume`")
 
     def _prepare(self, number: int) -> None:
         """Act on requests and keep the next proposals coming while a trial of experiment `number` runs."""
         is_over = self._stop.is_now()
+        self._show_request()
         self._parts.tell_alerts()
         if self._parts.ahead.depth == 0 or is_over:
             return

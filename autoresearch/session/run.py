@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from autoresearch import __version__
 from autoresearch.bootstrap import flat
 from autoresearch.config import Config, Loaded
+from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted, Event, Phase, Progress, SessionStarted
 from autoresearch.paths import RunDirectory
 from autoresearch.record.branches import check_editable
@@ -17,13 +18,16 @@ from autoresearch.rundir import control
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit, Limits, Stop
 from autoresearch.session.signals import is_on_battery, kept_awake
-from autoresearch.types import Session, Setup
+from autoresearch.types import Session, Setup, Verdict
 from autoresearch.util.files import read_file
 from autoresearch.util.killpoints import reach
 
 if TYPE_CHECKING:
     from autoresearch.proposer.prompt import Preview
     from autoresearch.record.record import Record
+
+
+_FILES = "the files here"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class RunOptions:
     is_confirming: bool = True
     is_waiting_for_gpu: bool = False
     """Wait until no other process uses the GPU, rather than only say so."""
+    flags: Sequence[str] = ()
+    """As `types.Run.flags`."""
 
 
 def run_session(
@@ -62,19 +68,29 @@ def run_session(
     )
     from autoresearch.proposer.base import ProposerUnavailableError
     from autoresearch.proposer.prefetch import Ahead
-    from autoresearch.proposer.registry import make_proposer
+    from autoresearch.proposer.registry import check_cap, make_proposer
     from autoresearch.session.confirm import run_confirmation
     from autoresearch.session.context import Clock, Parts, trial_seconds
     from autoresearch.session.loop import Loop
+    from autoresearch.ui.pages.log import quiet_line
+    from autoresearch.ui.summary import summarize
 
     config = lab.config
     emit = _one_at_a_time(emit)
     with record.presence.lock(), lock_device(lab.hardware, lab.run_directory), kept_awake():
         session = record.session()
         check_setup(session, lab, is_rebaseline=options.is_rebaseline)
+        tip = record.tip()
         check_editable(record.repository, record.tag, config.task.editable)
         _check_imports(record, config.task.editable)
+        faults = list(record.worktree.faults(config.task.editable, tip))
+        is_begun = any(e.verdict is Verdict.KEEP for e in session.experiments)
+        for fault in () if is_begun else faults:
+            if fault.is_broken:  # it would be the baseline
+                way = f", or set it aside with `{fault.command}`" if fault.command else ""
+                raise PrerequisiteError(fault.text, hint=f"correct it{way}", kind="record")
         lab = recall(lab, session)
+        check_cap(config)
         alerts: queue.SimpleQueue[Alerted] = queue.SimpleQueue()
         proposer = make_proposer(
             config,
@@ -82,15 +98,30 @@ def run_session(
             scratch=lab.run_directory.state / "agents",
             notify=alerts.put,
         )
-        # An outage is reported and waited out as during a session: a killed lab must come back in it.
-        with contextlib.suppress(ProposerUnavailableError):
+        if proposer.kind != "search":
+            emit(Phase(name="wait", detail=f"for a first answer of {proposer.name}"))
+        try:
             proposer.check()
+        except ProposerUnavailableError as exc:
+            # An outage is reported and waited out as during a session: a killed lab must come back in it.
+            has_answered = any(e.proposer == "llm" for e in session.experiments)
+            if exc.is_not_started and not has_answered and not config.proposer.fallback_models:
+                raise PrerequisiteError(exc.message, hint=exc.hint, kind="proposer") from exc
         record.listen(emit)
-        first_number = first_counted(record, session)
-        record.append(started_event(lab, record, options, first_number), commit=record.tip())
+        record.presence.line = lambda: quiet_line(record.session(), summarize(record.session()))
+        event = started_event(
+            lab, record, options, first_counted(record, session), session.wall_seconds
+        )
+        record.append(event, commit=record.tip())
+        emit(Phase(name="plan", detail=_plan(lab, record, session, options)))
         reach("session_started")
         _look_around(record, options, emit, stop)
         _look_at_program(record, config)
+        if faults:
+            text = "; ".join(fault.text for fault in faults)
+            record.append(Alerted(text=text, command=faults[0].command, about=_FILES))
+        else:
+            record.tell(_FILES, "the files here are those of the branch", is_over=True)
 
         clock = Clock()
 
@@ -136,13 +167,43 @@ def run_session(
                 setup=lab.setup,
                 hardware=lab.hardware.to_json(),
                 emit=emit,
-                stop=Stop(lab.run_directory, stop, options.limits, first_number, reserve, clock),
+                stop=Stop(
+                    lab.run_directory,
+                    stop,
+                    options.limits,
+                    event.limits["first_number"],
+                    reserve,
+                    clock,
+                ),
                 confirm=confirm if options.is_confirming else None,
                 alerts=alerts,
                 keep_caches=lab.executor.keep_caches,
             )
         )
         return loop.run()
+
+
+def _plan(lab: Lab, record: "Record", session: Session, options: RunOptions) -> str:
+    """Return what this run will do and cost, as `plan.plan` says it."""
+    from datetime import datetime
+
+    from autoresearch.proposer.registry import kinds_of
+    from autoresearch.session.plan import plan
+
+    first_call = None
+    if "llm" in kinds_of(lab.config.proposer) and not session.usage.cost_usd:
+        with contextlib.suppress(Exception):  # an estimate that cannot be made ends no night
+            preview = preview_next(lab.run_directory, lab.loaded, record, options.limits)
+            first_call = preview.most_usd
+    return plan(
+        session,
+        lab.config,
+        options.limits,
+        is_confirming=options.is_confirming,
+        is_measured=any(e.setup == lab.setup.key and e.val_bpb for e in session.experiments),
+        first_call_usd=first_call,
+        now=datetime.now().astimezone(),
+    )
 
 
 def _one_at_a_time(emit: Emit) -> Emit:
@@ -261,15 +322,21 @@ def due_confirmation(session: Session, config: Config, setup: Setup) -> tuple[in
 def first_counted(record: "Record", session: Session) -> int:
     """Return the number from which experiments count against `--experiments`.
 
-    A run that was killed is continued: what it had proposed still counts.
+    A run that was killed is continued: what it had proposed still counts. What an earlier run proposed and left
+    untried counts as this one's.
     """
     if record.is_cut and "first_number" in session.limits:
         return int(session.limits["first_number"])
-    return max((e.number for e in session.experiments), default=0) + 1
+    waiting = min((e.number for e in session.open if e.number), default=None)
+    return waiting or max((e.number for e in session.experiments), default=0) + 1
 
 
 def started_event(
-    lab: Lab, record: "Record", options: RunOptions, first_number: int
+    lab: Lab,
+    record: "Record",
+    options: RunOptions,
+    first_number: int,
+    seconds_before: float = 0.0,
 ) -> SessionStarted:
     """Return the event that says under which conditions this run began."""
     from autoresearch.proposer.registry import asks_model, kinds_of
@@ -294,7 +361,12 @@ def started_event(
         data=lab.dataset.manifest,
         config=changed,
         versions=versions(),
-        limits={**vars(options.limits), "first_number": first_number},
+        limits={
+            **vars(options.limits),
+            "first_number": first_number,
+            "seconds_before": round(seconds_before, 1),
+        },
+        flags=list(options.flags),
         is_rebaseline=options.is_rebaseline,
     )
 

@@ -47,17 +47,21 @@ def stop_on_signals(
     stop: threading.Event,
     say: Callable[[str], None],
     promise: str = "the trial under way ends, the next `run` repeats it",
+    resume: Callable[[], str] = lambda: "",
 ) -> Iterator[Terminal]:
     """Set `stop` at the first Ctrl-C or SIGTERM; the second ends the process at once.
 
-    `say` is called with a message that holds `promise`: what becomes of the trial under way. On SIGHUP, detach from
-    the terminal and keep running.
+    `say` is called with a message that holds `promise`: what becomes of the trial under way; at the second, with the
+    command that `resume` returns. On SIGHUP, detach from the terminal and keep running.
     """
     terminal = Terminal()
 
     def heard(number: int, _frame: Any) -> None:
         if stop.is_set():
-            terminal.guard(say)("killed; nothing is lost, continue with `autoresearch run`")
+            line = resume()
+            terminal.guard(say)(
+                f"killed; continue with `{line}`" if line else "killed; nothing is lost"
+            )
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()

@@ -4,6 +4,8 @@ What is measured here is arithmetic on what the record holds; whether a gain is 
 is only repeated. Numbers of different setups are never subtracted: then a figure is None.
 """
 
+import math
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,6 +42,8 @@ class Doing:
     tokens_per_second: float | None = None
     memory_mb: float | None = None
     detail: str = ""
+    request: str = ""
+    """What another terminal asked for: `pause`, `stop`, `stop-now`."""
 
 
 def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
@@ -54,6 +58,7 @@ def doing(status: Mapping[str, Any] | None, now: datetime) -> Doing | None:
         number=number if isinstance(number, int) else None,
         seconds=passed,
         detail=str(status.get("detail") or ""),
+        request=str(status.get("request") or ""),
     )
     budget = status.get("budget_seconds")
     if status.get("type") != "progress" or not isinstance(budget, int | float):
@@ -415,7 +420,7 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
         text = f"the branch has changed since #{session.best}: its code was not measured yet"
         found.insert(0, Alert(text, at, "autoresearch run"))
     if session.state == "dead":
-        found.insert(0, Alert("the lab died without an end record", at, "autoresearch run"))
+        found.insert(0, Alert("the lab died without an end record", at, resume_command(session)))
     recent = judged[-RECENT:]
     crashes = Counter(e.reason for e in recent if e.verdict is Verdict.CRASH)
     for reason, number in crashes.items():
@@ -473,6 +478,28 @@ def unconfirmed(session: Session) -> list[Alert]:
     return found
 
 
+def resume_command(session: Session) -> str:
+    """Return the command that resumes a session: its options, and what is left of its limits.
+
+    `--experiments` of a run that was killed stays what it was, because the next run counts on from there; `--max-cost`
+    counts the whole session.
+    """
+    limits = session.limits
+    words = ["autoresearch", "run", "--tag", session.tag, *session.flags]
+    seconds, number = limits.get("seconds") or 0.0, limits.get("experiments") or 0
+    if seconds:  # also with `--until`, which by then may mean the next day
+        left = seconds - session.wall_seconds + limits.get("seconds_before", 0.0)
+        words += ["--hours", f"{max(math.ceil(left / 36), 1) / 100:.2f}"]
+    if number:
+        first = limits.get("first_number", 0) if session.ended_at else math.inf
+        done = sum(e.number >= first and e.verdict is not None for e in session.experiments)
+        words += ["--experiments", str(max(number - done, 1))]
+    cost = limits.get("max_cost_usd")
+    if cost and session.proposer != "search":
+        words += ["--max-cost", f"{cost:g}"]
+    return shlex.join(words)
+
+
 def next_step(session: Session) -> tuple[str, str]:
     """Return the command to type next and what it gives; nothing for a file of others."""
     if session.is_foreign:
@@ -484,7 +511,9 @@ def next_step(session: Session) -> tuple[str, str]:
     if session.state == "paused":
         return "autoresearch resume", "continue the session"
     if session.state == "dead":
-        return "autoresearch run", "continue where the lab died"
+        return resume_command(session), "continue where the lab died"
+    if session.state == "interrupted":
+        return resume_command(session), "continue"
     if session.best and not is_tip_known(session):
         return "autoresearch run", "measure the branch as it is now, and continue"
     if session.kept and headline(session) is None and session.setup is not None:

@@ -20,13 +20,13 @@ def attach(script):
 
 def make_dataloader(*_, **__):
     """Give no batch: the model is there."""
-    raise _BuiltError(_variables())
+    raise BuiltError(variables_seen())
     yield
 
 
 def evaluate_bpb(*_, **__):
     """Measure nothing: the model is there."""
-    raise _BuiltError(_variables())
+    raise BuiltError(variables_seen())
 
 
 class Trial:
@@ -34,7 +34,7 @@ class Trial:
 
     @staticmethod
     def join():
-        raise _BuiltError(_variables())
+        raise BuiltError(variables_seen())
 
 
 def build_model(vocab_size, max_seq_len, device):
@@ -46,7 +46,7 @@ def build_model(vocab_size, max_seq_len, device):
     try:
         with contextlib.chdir(HERE):
             if "def build_model(" in file.read_text(encoding="utf-8"):
-                return _run_to_first_batch(file)["build_model"](vocab_size, max_seq_len, device)
+                return run_to_first_batch(file)["build_model"](vocab_size, max_seq_len, device)
             return builder(file)(vocab_size, max_seq_len, device)
     finally:
         sys.path.remove(str(HERE))

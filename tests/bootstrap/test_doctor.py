@@ -208,7 +208,7 @@ def test_the_preset_and_the_load_of_a_processor_are_told(monkeypatch):
 
 def test_who_uses_the_gpu_and_what_slows_it(monkeypatch):
     monkeypatch.setattr(machine, "gpu_processes", lambda: [machine.GpuProcess(7, "ollama", 900.0)])
-    status = machine.GpuStatus(80, 300.0, 900, 1980, 1000.0, ("heat",))
+    status = machine.GpuStatus(80, 900, 1980, ("heat",))
     monkeypatch.setattr(machine, "gpu_status", lambda: status)
     use, clocks = doctor._busy(HARDWARE)
     assert use.text == "used by ollama (7)"

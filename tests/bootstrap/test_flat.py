@@ -92,7 +92,7 @@ def test_what_was_done_is_told(clone: Path, capsys: pytest.CaptureFixture[str]) 
         "`max_lines = 0`",
         "line 5: uv run train.py > run.log",
         "line 7: LOOP FOREVER",
-        "autoresearch prepare, then autoresearch run",
+        "autoresearch prepare && autoresearch run",
     ):
         assert words in told
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import typer
 
 import autoresearch
 from autoresearch import __version__
-from autoresearch.cli import VERBS, main
+from autoresearch.cli import EXAMPLES, MEANT, VERBS, app, main
 from autoresearch.commands import State
 from autoresearch.commands.demo import MARK
 from autoresearch.commands.run import run_and_show
-from autoresearch.errors import UsageError
+from autoresearch.errors import Interrupted, UsageError
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
+from autoresearch.rundir.glance import glance
 from autoresearch.session.context import Limits
 from autoresearch.session.run import RunOptions
 
@@ -39,6 +41,52 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     assert f"autoresearch {verb}" in out
     assert err == ""
+
+
+def test_every_verb_has_an_example_that_parses() -> None:
+    assert list(EXAMPLES) == ALL_VERBS
+    verbs: Any = typer.main.get_command(app)
+    for verb, line in EXAMPLES.items():
+        words = shlex.split(line)
+        assert words[0] == verb
+        with verbs.commands[verb].make_context(verb, words[1:]):
+            pass
+
+
+@pytest.mark.parametrize(("word", "meant"), MEANT.items())
+def test_a_word_that_is_no_verb_has_a_hint_with_the_verb(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 2
+    assert capsys.readouterr().err == (
+        f"error: no such command '{word}'\n\nhint: `autoresearch {meant}`\n"
+    )
+    verbs: Any = typer.main.get_command(app)
+    first, *rest = shlex.split(meant)
+    if not first.startswith("--"):
+        with verbs.commands[first].make_context(first, rest):
+            pass
+
+
+def test_the_status_of_a_session_that_runs_is_read_without_the_lab(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.split()[1:] == ["new", "tried", "0", "keep", "0"]
+    (lab / "deeper").mkdir()
+    with Record.open(RunDirectory(lab)) as record:
+        record.presence.line = lambda: "t running 3"
+        assert glance() == ""
+        with record.presence.lock():
+            record.presence.set_status({})
+            assert glance(lab / "deeper") == "t running 3"
+            record.presence.set_status({"detail": "paused"})
+            assert glance() == "t paused 3"
+            said = (lab / ".autoresearch" / "status.json").read_bytes()
+        (lab / ".autoresearch" / "status.json").write_bytes(
+            said
+        )  # as a lab that was killed leaves it
+        assert glance() == ""
 
 
 @pytest.mark.parametrize(
@@ -72,7 +120,6 @@ def test_an_option_that_stands_after_the_verb_has_a_hint_with_its_place(
         (["log", "--nonsense", "--json"], "no such option: --nonsense"),
         (["--colour", "never", "--json", "log"], "no such option: --colour"),
         (["run", "--hours", "x", "--json"], "invalid value for '--hours'"),
-        (["note", "--json"], "missing argument 'TEXT'"),
         (["--json"], "missing command"),
     ],
 )
@@ -291,6 +338,7 @@ def test_ctrl_c_is_exit_130_and_said_once(
         ["run"],
         ["revert", "1"],
         ["note", "x"],
+        ["prepare"],
     ],
     ids=lambda a: a[0],
 )
@@ -304,9 +352,11 @@ def test_outside_a_run_directory_is_exit_3_with_the_way_out(
     assert main(arguments) == 3
     out, err = capsys.readouterr()
     assert out == ""
+    more = "; or name a text: `autoresearch prepare --source builtin:python`"
     assert err == (
         f"error: no run directory at `{tmp_path}`\n\n"
-        "hint: make one with `autoresearch init myrun`, then `cd myrun`\n"
+        "hint: make one with `autoresearch init myrun && cd myrun`"
+        f"{more if arguments == ['prepare'] else ''}\n"
     )
 
 
@@ -492,10 +542,10 @@ def test_a_setting_that_was_removed_is_named_as_such(
 
 @pytest.mark.usefixtures("lab")
 def test_a_wrong_value_of_a_flag_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--show-config", "--proposer", "gpt"]) == 2
+    assert main(["run", "--show-config", "--ahead", "9"]) == 2
     err = capsys.readouterr().err
-    assert "error: the flag for `proposer.kind`: input should be 'search'" in err
-    assert 'hint: `proposer.kind`: "search" (no LLM), "llm" or "command"; the flag' in err
+    assert "error: the flag for `proposer.ahead`: input should be less than or equal to 8" in err
+    assert "hint: `proposer.ahead`: Proposals prepared while a trial runs." in err
 
 
 @pytest.mark.parametrize(
@@ -565,6 +615,44 @@ def test_the_flag_for_one_proposer_wins_over_a_mix_in_the_file(
     (lab / "autoresearch.toml").write_text("[proposer]\nmix = {command = 1.0}\n")
     assert main(["run", "--dry-run", "--proposer", "search"]) == 0
     assert "`search` proposes next" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize(
+    ("name", "kind", "model", "command"),
+    [
+        ("search", "search", "", []),
+        ("claude", "command", "", ["claude"]),
+        ("codex", "command", "", ["codex"]),
+        ("ollama/qwen3", "llm", "ollama/qwen3", []),
+        ("openrouter/qwen/qwen3-coder", "llm", "openrouter/qwen/qwen3-coder", []),
+    ],
+)
+def test_a_proposer_is_called_by_its_name(
+    name: str, kind: str, model: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--proposer", name, "--show-config", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    found = [shown[f"proposer.{key}"]["value"] for key in ("kind", "model", "command")]
+    assert found == [kind, model, command]
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--proposer", "gpt"], "`gpt` is no proposer\n\nhint: `claude`, `codex`, a model by its"),
+        (["--proposer", "gemini"], "`gemini` is no proposer"),
+        (["--proposer", "./agent.sh"], "`./agent.sh` is no proposer"),
+        (["--proposer", "a/b", "--model", "c/d"], "`--proposer a/b` names the model already"),
+        (["--max-cost", "10"], "`--max-cost 10` has no effect: `search` proposes, which costs"),
+    ],
+)
+def test_what_a_run_cannot_mean_is_refused(
+    flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--dry-run", *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}")
 
 
 @pytest.mark.usefixtures("lab")
@@ -649,7 +737,11 @@ def test_an_interrupted_session_is_exit_130(
     monkeypatch.setattr("autoresearch.session.build.assemble", lambda *_, **__: parts)
     monkeypatch.setattr("autoresearch.session.run.run_session", lambda *_, **__: "interrupted")
     assert main(["run"]) == 130
-    assert "continue with `autoresearch run --tag" in capsys.readouterr().err
+    assert "\ncontinue with `autoresearch run --tag" in capsys.readouterr().err
+    with Record.open(RunDirectory(lab)) as record, pytest.raises(Interrupted):
+        run_and_show(State(), parts, record, RunOptions(Limits()), way="cd 'my lab' && ")
+    line = f"continue with `cd 'my lab' && autoresearch run --tag {record.tag}`\n"
+    assert line in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("lab")

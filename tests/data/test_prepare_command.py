@@ -154,7 +154,7 @@ def test_flags_that_run_would_not_know_are_told(folder, capsys):
     (folder / "text.jsonl").rename(folder / "other" / "text.jsonl")
     assert main(["prepare", "--source", "other/text.jsonl", "--vocab-size", "300"]) == 0
     err = capsys.readouterr().err.replace("\n", " ")
-    assert "write there, under [data], source = " in err
+    assert "write under `[data]`: source = " in err
     assert "vocab_size = 300" in err
 
 

@@ -242,3 +242,29 @@ def test_measuring_doctor_and_trials_have_one_environment(monkeypatch):
         assert "TORCH_LOGS" not in made
         assert environment.torch_environment().items() <= made.items()
     assert environment.torch_environment().items() <= trial.items()
+
+
+def test_who_else_uses_the_machine(monkeypatch):
+    import psutil
+
+    class Process:
+        def __init__(self, pid, share):
+            self.pid, self._shares = pid, iter((0.0, share))
+
+        def cpu_percent(self):
+            share = next(self._shares)
+            if share is None:
+                raise psutil.NoSuchProcess(self.pid)
+            return share
+
+        def name(self):
+            return f"p{self.pid}"
+
+    shares = {1: 3.0, 2: 90.0, 3: None, 4: 180.0, os.getpid(): 400.0}
+    listed = [Process(pid, share) for pid, share in shares.items()]
+    monkeypatch.setattr(hardware, "gpu_processes", list)
+    monkeypatch.setattr(psutil, "process_iter", lambda: listed)
+    assert hardware.who_else(0.0) == "p4 (4), p2 (2)"
+    on_gpu = [hardware.GpuProcess(7, "python", None)]
+    monkeypatch.setattr(hardware, "gpu_processes", lambda: on_gpu)
+    assert hardware.who_else() == "python (7)"

@@ -10,10 +10,11 @@ from autoresearch.proposer.answers import (
     Block,
     WholeFile,
     apply_answer,
-    clean,
     parse_answer,
+    read_headings,
     split_lines,
 )
+from autoresearch.util.text import one_line
 
 FILE = "a = 1\nb = 2\n\ndef f():\n\treturn a\n\na = 1\n"
 
@@ -132,8 +133,8 @@ def test_unicode_and_form_feeds_are_ordinary_characters() -> None:
 
 
 def test_text_of_people_and_agents_is_one_short_line() -> None:
-    assert clean("a\x1b[31m\nb\tc\x00") == "a b c"
-    assert len(clean("x" * 5000)) == 1500
+    assert one_line("a\x1b[31m\nb\tc\x00") == "a b c"
+    assert len(read_headings("NOTE: " + "x" * 5000)["note"]) == 1500
 
 
 LINES = st.lists(

@@ -310,6 +310,14 @@ def test_costs_it_reports_are_counted_and_capped(
     assert (usage.tokens_in, usage.tokens_cached, usage.tokens_out) == (14, 4, 6)
 
 
+def test_one_that_did_not_say_what_it_cost_is_not_asked_again_under_a_cap(tmp_path: Path) -> None:
+    proposer = CommandProposer(config(agent(tmp_path, EDIT)))
+    assert proposer.propose(context(cost_left_usd=1.0), NEVER).usage.cost_usd is None
+    with pytest.raises(CostLimitError, match="so `--max-cost` cannot be enforced"):
+        proposer.propose(context(cost_left_usd=1.0), NEVER)
+    proposer.propose(context(), NEVER)
+
+
 CAPPED_AGENT = """#!/bin/sh
 cat > /dev/null
 for part in "$@"; do case "$part" in --max-budget-usd=*) echo "${part#*=}" >> CAPS;; esac; done

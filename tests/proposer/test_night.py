@@ -271,6 +271,16 @@ def test_a_lab_that_is_started_in_an_outage_begins(
     assert "`openai/loopback` is not available" in session.alerts[0].text
 
 
+def test_a_server_of_this_machine_that_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(Say(status=503)) as server:
+        config = configured(server.url)
+    with pytest.raises(PrerequisiteError, match="cannot be reached") as caught:
+        begin(tmp_path, config, monkeypatch)
+    assert str(caught.value.hint).startswith(f"is a server running at `{server.url}")
+
+
 def test_a_lab_whose_key_is_refused_does_not_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

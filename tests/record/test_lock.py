@@ -18,7 +18,7 @@ from record_support import SETUP, Night
 import autoresearch
 from autoresearch.config import load_config
 from autoresearch.errors import WorkError
-from autoresearch.events import Noted, SessionEnded, SessionStarted
+from autoresearch.events import Noted, Phase, SessionEnded, SessionStarted
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
 from autoresearch.session.build import try_working_tree
@@ -97,6 +97,10 @@ def test_a_try_beside_a_session_is_refused_also_on_a_processor(
 def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Popen[str]) -> None:
     assert autoresearch.read_session(night.root).state == "running"
     control.request(night.record.run_directory, control.Request.PAUSE)
+    night.record.presence.tell(Phase(name="trial", number=1))
+    assert autoresearch.read_session(night.root).state == "running"
+    assert (night.record.presence.status() or {})["request"] == "pause"
+    night.record.presence.tell(Phase(name="wait", detail="paused"))
     assert autoresearch.read_session(night.root).state == "paused"
     control.clear(night.record.run_directory)
     holder.send_signal(signal.SIGKILL)
@@ -243,7 +247,7 @@ def test_a_git_command_that_outlives_its_lab_is_waited_for(night: Night, tmp_pat
     note = """
 import sys
 from pathlib import Path
-from autoresearch.events import Noted, SessionEnded, SessionStarted
+from autoresearch.events import Noted, Phase, SessionEnded, SessionStarted
 from autoresearch.record.record import Record
 from autoresearch.paths import RunDirectory
 Record.open(RunDirectory(Path(sys.argv[1]))).append(Noted(text="late"))

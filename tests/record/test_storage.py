@@ -81,7 +81,9 @@ def test_an_export_needs_no_lab(night: Night, tmp_path: Path) -> None:
     assert "tokenizer" in done.missing[0]
     with pytest.raises(UsageError, match="is not empty"):
         export(night.record, "best", tmp_path / "out")
+    (night.root / "autoresearch.toml").write_text("data.nothing = 1\n")
     second = export(night.record, "2")
+    assert "unknown setting `data.nothing`" in second.missing[0]
     assert second.folder == night.root / "export-nov21-2"
     assert "weights" in " ".join(second.missing)
 

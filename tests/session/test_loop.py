@@ -378,6 +378,7 @@ def run_slow(
 ) -> dict[int, list[str]]:
     """Run a session without pauses on such a machine; return how each trial of an experiment ended."""
     monkeypatch.setattr(pace, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("autoresearch.session.loop.who_else", lambda: "ollama (7)")
     seconds = itertools.count()
     monkeypatch.setattr(trials, "now", lambda: f"2026-01-01T00:00:{next(seconds):02d}Z")
     night.executor = Machine(share)
@@ -400,7 +401,8 @@ def test_ideas_outlast_a_machine_that_is_slow_for_a_while(night: Any, monkeypatc
     assert ended[1] == ["slow", "ok"]
     assert session.experiment(1).verdict is Verdict.KEEP
     (began, is_over), (_, is_over_later) = told_of_the_machine(night)
-    assert began.startswith("the machine is 8 times slower than when #0 was measured: waiting")
+    said = r"the machine is 8 times slower than when #0 was measured: waiting since \d\d:\d\d; busy with ollama \(7\)"
+    assert re.fullmatch(said, began)
     assert (is_over, is_over_later) == (False, True)
     assert not [a for a in summarize(session).alerts if a.about]
 
@@ -707,7 +709,11 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
         if len(night.executor.specs) == 1:
             control.request(folder, control.Request.PAUSE)
 
+    said: list[str] = []
+
     def watch(event: Any) -> None:
+        if isinstance(event, Phase) and event.name == "request":
+            said.append(event.detail)
         if isinstance(event, Phase) and event.detail == "paused":
             assert len(night.executor.specs) == 1
             paused.set()
@@ -718,6 +724,8 @@ def test_a_pause_holds_between_the_trials_of_one_experiment(night: Any) -> None:
     assert night.run([]) == "proposer"
     assert paused.is_set()
     assert len(night.executor.specs) == 3
+    pausing = "pausing after this trial; `autoresearch resume` takes it back"
+    assert said == [pausing, "`autoresearch resume` continues", ""]
 
 
 @pytest.mark.parametrize(("slow_share", "most"), [(math.inf, 2), (-1.0, 3)])

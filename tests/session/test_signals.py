@@ -18,7 +18,7 @@ from autoresearch.session.signals import stop_on_signals
 stop = threading.Event()
 def say(text):
     print(text, file=sys.stderr, flush=True)
-with stop_on_signals(stop, say):
+with stop_on_signals(stop, say, resume=lambda: "autoresearch run --tag t"):
     say("up")
     stop.wait()
     say("ended")
@@ -38,7 +38,7 @@ def test_the_first_signal_ends_in_order_and_the_second_at_once(number: int) -> N
         assert "once more to kill" in process.stderr.readline()
         assert process.stderr.readline() == "ended\n"
         process.send_signal(number)
-        assert "continue with `autoresearch run`" in process.stderr.readline()
+        assert "continue with `autoresearch run --tag t`" in process.stderr.readline()
     assert process.returncode == -number
 
 

@@ -1,7 +1,7 @@
 import io
 import json
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import jsonschema
 import pytest
@@ -23,10 +23,11 @@ from autoresearch.events import (
     VerdictGiven,
 )
 from autoresearch.record.fold import Fold
-from autoresearch.types import CurvePoint, Usage
+from autoresearch.types import Alert, CurvePoint, Usage
 from autoresearch.ui.console import OutputMode, make_console
 from autoresearch.ui.live.displays import JsonDisplay, PlainDisplay, QuietDisplay, make_display
-from autoresearch.ui.live.rows import RowsDisplay, live_rows
+from autoresearch.ui.live.rows import RowsDisplay, event_line, live_rows
+from autoresearch.ui.live.state import LiveState
 from autoresearch.ui.pages.as_json import schema
 from autoresearch.ui.screen import Rows
 
@@ -260,6 +261,34 @@ def test_finished_experiments_scroll_above_the_rows(capsys):
     assert "\x1b[0J" not in text  # from the top of the screen tmux would keep every frame
     assert "\x1b[?25l" not in text  # a killed process would leave the terminal without a cursor
     assert "FINISHED" in capsys.readouterr().out
+
+
+def test_the_plan_scrolls_and_a_request_replaces_the_row_about_ctrl_c():
+    state = LiveState(sessions.night(18, state="running"))
+    plan = Phase(name="plan", detail="at most 4 experiments in 20m00s")
+    assert event_line(plan, state, 100).plain == "plan: at most 4 experiments in 20m00s"
+    for detail, row in (
+        ("", "Ctrl-C stops; the next"),
+        ("pausing", "pausing"),
+        ("", "Ctrl-C stops; the"),
+    ):
+        state.handle(Phase(name="request", detail=detail))
+        rows = live_rows(state, width=100, utf8=True, clock=0.0)
+        assert rows[-1].plain.strip().startswith(row)
+        assert event_line(Phase(name="request", detail=detail), state, 100) is None
+    assert state.phase is None
+
+
+def test_a_proposer_that_cannot_be_had_is_not_shown_as_thinking():
+    session = sessions.night(18, state="running")
+    state = LiveState(replace(session, experiments=session.experiments[:-1]), lambda: 0.0)
+    state.handle(Phase(name="propose"))
+    text = lambda: "\n".join(r.plain for r in live_rows(state, width=100, utf8=True, clock=7.0))  # noqa: E731
+    assert "the proposer is thinking 7.0s" in text()
+    for is_over, word in ((False, "waits to ask `a/b` again"), (True, "the proposer is thinking")):
+        alert = Alert("`a/b` fails", AT, about="`a/b`", is_over=is_over)
+        state.session = replace(state.session, alerts=(*state.session.alerts, alert))
+        assert f"{word} 7.0s" in text()
 
 
 def test_erasing_counts_the_lines_a_narrowed_terminal_wrapped():

@@ -122,7 +122,7 @@ def test_good_news_settles_what_came_before_it():
 
 def test_a_dead_session_says_how_it_goes_on():
     first = s.summarize(replace(sessions.running(), state="dead")).alerts[0]
-    assert first.command == "autoresearch run"
+    assert first.command == "autoresearch run --tag nov21"
 
 
 def test_drift_between_trials_of_the_same_code_is_told():

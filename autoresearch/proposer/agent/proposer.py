@@ -110,8 +110,15 @@ class CommandProposer:
             ProposerUnavailableError: the command failed, took too long or changed nothing.
             CancelledError: `stop` was set.
         """
-        if context.cost_left_usd is not None and context.cost_left_usd <= 0:
-            raise CostLimitError("`--max-cost` is spent", retry_seconds=None)
+        if context.cost_left_usd is not None:
+            if context.cost_left_usd <= 0:
+                raise CostLimitError("`--max-cost` is spent", retry_seconds=None)
+            if self._is_cost_told:
+                raise CostLimitError(
+                    f"{self.name} did not say what it cost, so `--max-cost` cannot be enforced",
+                    hint="set `[proposer] price_in` and `price_out`, or leave `--max-cost` out",
+                    retry_seconds=None,
+                )
         prompt = self._prompt(context)
         usage, told = Usage(), ""
         refusal: Refusal | None = None
@@ -383,7 +390,7 @@ class CommandProposer:
         if run.code in (0, None) and not self._is_cost_told:
             self._is_cost_told = True
             text = (
-                f"`{self._config.command[0]}` does not say what it costs: `--max-cost` is not kept"
+                f"`{self._config.command[0]}` does not say what it costs: that is not counted"
                 " (set `[proposer] price_in` and `price_out` if it reports tokens)"
             )
             self._notify(Alerted(text=text))

@@ -35,8 +35,14 @@ from autoresearch.proposer.base import (
     refuse,
 )
 from autoresearch.proposer.edits import make_proposal
-from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS
-from autoresearch.proposer.llm.provider import Provider, ProviderError, Reply, StoppedError
+from autoresearch.proposer.llm.errors import MAX_SHRINKS, PAUSE_SECONDS, TABLE
+from autoresearch.proposer.llm.provider import (
+    Provider,
+    ProviderError,
+    Reply,
+    StoppedError,
+    is_local,
+)
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt, minimal
 from autoresearch.types import Proposal, Reason, Usage
 
@@ -173,6 +179,8 @@ class LlmProposer:
             self._first_contact = exc.usage
             failure = self._unavailable(exc, exc.usage)
             if exc.fault.action == "wait":
+                is_unconnected = exc.fault is TABLE["APIConnectionError"]
+                failure.is_not_started = is_unconnected and is_local(self._config)
                 raise failure from exc
             raise PrerequisiteError(failure.message, hint=failure.hint, kind="proposer") from exc
         self._first_contact = reply.usage
@@ -298,7 +306,7 @@ class LlmProposer:
         if self.provider.price is None and not self._is_price_told:
             self._is_price_told = True
             text = (
-                f"the price of `{self.provider.model}` is not known: tokens are counted, `--max-cost` is not kept"
+                f"the price of `{self.provider.model}` is not known: only tokens are counted"
                 " (set `[proposer] price_in` and `price_out`)"
             )
             self._notify(Alerted(text=text))

@@ -124,6 +124,8 @@ class Provider:
         """Price per token; None where it is not known."""
         if self._config.price_in >= 0 and self._config.price_out >= 0:
             return Price(self._config.price_in / 1e6, self._config.price_out / 1e6)
+        if self.model.partition("/")[0] in _LOCAL:
+            return Price(0.0, 0.0)
         read, write = (
             self._info.get("input_cost_per_token"),
             self._info.get("output_cost_per_token"),

@@ -283,7 +283,10 @@ class PlainDisplay:
         }
 
     def _phase_pairs(self, event: Phase) -> dict[str, Any]:
-        if event.name in {"trial", "decide", "propose"}:
+        if event.name in {"trial", "decide", "propose"} or (event.name, event.detail) == (
+            "request",
+            "",
+        ):
             return {}
         return {"event": "phase", "phase": event.name, "detail": f.clean(event.detail) or None}
 

@@ -111,6 +111,8 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
         return verdict_line(experiment, width) if experiment else None
     if isinstance(event, TrialJudged):
         return _trial_line(event, state.experiment(event.number))
+    if isinstance(event, Phase) and event.name == "plan":
+        return styled(f"plan: {f.clean(event.detail)}", "muted")
     if isinstance(event, Alerted):
         line = styled("  !  ", "warning").append(f.clean(event.text), style="default")
         return line.append(f": `{f.clean(event.command)}`") if event.command else line
@@ -185,7 +187,10 @@ def live_rows(
         rows.append(_next_row(state, clock))
         rows.append(_night_row(state, width, clock))
     repeated = "" if is_single else "; the next run repeats this trial"
-    rows.append(styled(f"      Ctrl-C stops{repeated}", "muted"))
+    if state.request:
+        rows.append(styled(f"      {f.clean(state.request)}", "warning"))
+    else:
+        rows.append(styled(f"      Ctrl-C stops{repeated}", "muted"))
     return rows
 
 
@@ -278,6 +283,8 @@ def _next_row(state: LiveState, clock: float) -> Text:
         return line.append(text, style="default")
     if state.proposing is not None:
         detail = f.clean(state.proposing.detail) or "the proposer is thinking"
+        if away := state.away:
+            detail = f"waits to ask {f.clean(away)} again"
         return line.append(f"{detail} {f.duration(clock - state.proposing_at)}", style="default")
     return line.append("not proposed yet", style="muted")
 

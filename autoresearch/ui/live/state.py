@@ -42,6 +42,8 @@ class LiveState:
     phase_at: float = 0.0
     proposing: Phase | None = None
     proposing_at: float = 0.0
+    request: str = ""
+    """What another terminal asked for and is not done yet."""
     last_loss_seconds: float = -1.0
     num_before: int = 0
     """Experiments judged before this display began."""
@@ -80,6 +82,13 @@ class LiveState:
     def cost_usd(self) -> float | None:
         """What the proposals of the session cost, as far as prices are known."""
         return self.session.usage.cost_usd if self.session else None
+
+    @property
+    def away(self) -> str:
+        """The proposer that cannot be had now, as its alert names it in backticks; empty for none."""
+        alerts = self.session.alerts if self.session else ()
+        about = {a.about: a.is_over for a in alerts if a.about.startswith("`")}
+        return next((name for name, is_over in about.items() if not is_over), "")
 
     @property
     def waiting(self) -> list[Experiment]:
@@ -125,6 +134,10 @@ class LiveState:
                 self.losses = self.losses[::2]
 
     def _phase(self, event: Phase) -> None:
+        if event.name in ("plan", "request"):
+            if event.name == "request":
+                self.request = event.detail
+            return
         if event.name == "propose":
             self.proposing, self.proposing_at = event, self.clock()
             return

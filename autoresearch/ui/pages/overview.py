@@ -43,6 +43,12 @@ STATES = {
     "dead": ("died", "error"),
 }
 """State -> the word for it and its style."""
+REQUESTS = {
+    "pause": "pausing after this trial",
+    "stop": "stopping after this trial",
+    "stop-now": "stopping",
+}
+"""What another terminal asked of a running session -> how screens say it."""
 STOP_WORDS = {
     "hours": "the time limit was reached",
     "experiments": "the limit of experiments was reached",
@@ -126,7 +132,9 @@ def state_text(session: Session, summary: Summary, now: datetime) -> Text:
         return styled(f"NEW, {word}", style)
     text = styled(word.upper(), style)
     if session.state == "running":
-        return text.append(_present(summary, now), style="default")
+        text.append(_present(summary, now), style="default")
+        asked = REQUESTS.get(summary.doing.request) if summary.doing else None
+        return text.append(f"; {asked}", style="warning") if asked else text
     if session.ended_at:
         text.append(" " + f.clock(session.ended_at, now=now), style="default")
     reason = f.clean(session.stop_reason)

@@ -22,6 +22,7 @@ from autoresearch.trial.child.script import CHECKED_VARIABLE, command
 from autoresearch.trial.child.weights import encode_weights
 
 LOAD_VARIABLE = "AUTORESEARCH_LOAD"
+_OURS = __name__.removesuffix(".building")
 
 
 class BuiltError(BaseException):
@@ -37,7 +38,8 @@ def variables_seen() -> dict[str, Any]:
     frame = inspect.currentframe()
     found: list[dict[str, Any]] = []
     while frame is not None:
-        if not str(frame.f_globals.get("__name__")).startswith(str(__package__)):
+        name = str(frame.f_globals.get("__name__"))
+        if name != _OURS and not name.startswith(f"{_OURS}."):
             local = dict(frame.f_locals)
             owner = local.get("self")
             if owner is not None and not isinstance(owner, nn.Module):
@@ -108,7 +110,7 @@ def builder(file: str | Path) -> Callable[[int, int, torch.device | str], nn.Mod
         """Run the script up to its first batch and return its model."""
         Lab.vocab_size, Lab.max_seq_len, Lab.budget_seconds = vocab_size, max_seq_len, 300.0
         Lab.device = torch.device(device)
-        variables = _run_to_first_batch(path)
+        variables = run_to_first_batch(path)
         model = unwrapped(model_of(variables)).to(device)
         autocast = autocast_of(variables)
         if autocast is not None:  # the script puts it around its calls, judging does not
@@ -124,7 +126,7 @@ def builder(file: str | Path) -> Callable[[int, int, torch.device | str], nn.Mod
     return build_model
 
 
-def _run_to_first_batch(path: Path) -> dict[str, Any]:
+def run_to_first_batch(path: Path) -> dict[str, Any]:
     """Execute a script as `__main__` until it asks for data, and return its variables."""
     module = types.ModuleType("__main__")
     module.__file__ = str(path)

@@ -17,7 +17,7 @@ from autoresearch.trial.child.client import Trial
 class Lab:
     """What the shim knows in this process."""
 
-    trial: Trial | None = None
+    trial: "Trial | None" = None
     file = "train.py"
     root = Path()
     device = torch.device("cpu")
