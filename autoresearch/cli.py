@@ -29,8 +29,8 @@ from autoresearch.util.text import redact
 
 HELP = """Turn one GPU into an overnight research lab.
 
-You write program.md, an agent edits train.py, the lab trains it for a fixed time, measures val_bpb itself,
-keeps the change on a git branch if it is really better, and repeats that all night."""
+You write program.md, an AI agent edits train.py. The lab trains the result for a fixed time, measures it itself,
+commits it if it is probably better, and repeats until morning."""
 
 EPILOG = f"""Exit codes: {", ".join(f"{code} {text.partition(';')[0]}" for code, text in EXIT_CODES.items())}.
 Start with `autoresearch demo`."""

@@ -70,7 +70,12 @@ Mix = Annotated[
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=False, protected_namespaces=(), allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        strict=False,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        defer_build=True,  # until settings are read: not for `--help`
     )
 
 
@@ -316,14 +321,14 @@ class SandboxConfig(_Section):
 class Config(_Section):
     """All settings, validated."""
 
-    session: SessionConfig = SessionConfig()
-    task: TaskConfig = TaskConfig()
-    data: DataConfig = DataConfig()
-    trial: TrialConfig = TrialConfig()
-    judge: JudgeConfig = JudgeConfig()
-    decision: DecisionConfig = DecisionConfig()
-    proposer: ProposerConfig = ProposerConfig()
-    sandbox: SandboxConfig = SandboxConfig()
+    session: SessionConfig = Field(default_factory=SessionConfig)
+    task: TaskConfig = Field(default_factory=TaskConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    trial: TrialConfig = Field(default_factory=TrialConfig)
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    decision: DecisionConfig = Field(default_factory=DecisionConfig)
+    proposer: ProposerConfig = Field(default_factory=ProposerConfig)
+    sandbox: SandboxConfig = Field(default_factory=SandboxConfig)
 
 
 @dataclass(frozen=True)
@@ -340,8 +345,9 @@ class Described:
 
 def described() -> Iterator[Described]:
     """Yield every setting, in order."""
-    for section, values in Config():
-        for name, field in type(values).model_fields.items():
+    for section, part in Config.model_fields.items():
+        assert part.annotation is not None
+        for name, field in part.annotation.model_fields.items():
             extra = field.json_schema_extra
             assert isinstance(extra, dict)
             key, meaning = f"{section}.{name}", field.description or ""

@@ -581,7 +581,7 @@ class Run:
     is_validation_visible: bool = False
     """The source can be read inside the sandbox; promise 1 excludes such sessions."""
     unigram_bpb: float | None = None
-    """What token frequencies alone give: the floor to beat."""
+    """What a model that only counts tokens scores."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -108,7 +108,7 @@ def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Fi
     """Yield the findings one by one, in an order in which later ones build on earlier.
 
     Args:
-        is_quick: Leave out what takes long or costs something: measuring attention, asking a provider.
+        is_quick: Leave out what takes long or costs something: starting torch, measuring attention, asking a provider.
         start: Where to look for a run directory (default: the current folder).
     """
     state = _State(is_quick)
@@ -153,6 +153,9 @@ def _torch(state: _State) -> Iterator[Finding]:
     if not version:
         yield Finding("torch", "fail", "not installed", "`pip install torch`")
         return
+    if state.is_quick:
+        yield Finding("torch", "ok", f"{version}, not started (`--quick`)")
+        return
     began = time.monotonic()
     try:
         done = subprocess.run(
@@ -190,13 +193,13 @@ def _device(state: _State) -> Iterator[Finding]:
     if found.note:
         hint = "to use it, install a torch built for it: https://pytorch.org/get-started/locally/"
         yield Finding("device", "warn", found.note, hint, data)
-    elif found.kind in ("cuda", "rocm") and not state.torch.get("is_cuda"):
+    elif found.kind in ("cuda", "rocm") and not (state.is_quick or state.torch.get("is_cuda")):
         text = f"`{found.name}` is there, but torch cannot use it"
         hint = (
             f"driver `{found.driver}` may be too old for torch `{found.torch}`: update the driver"
         )
         yield Finding("device", "fail", text, hint, data)
-    elif found.kind == "mps" and not state.torch.get("is_mps"):
+    elif found.kind == "mps" and not (state.is_quick or state.torch.get("is_mps")):
         hint = "needs macOS 14 and an arm64 Python"
         yield Finding("device", "warn", f"`{found.name}`, but torch has no MPS", hint, data)
     elif found.kind == "cpu":
@@ -251,7 +254,7 @@ def _busy(found: Hardware) -> Iterator[Finding]:
 
 def _bf16(state: _State) -> Iterator[Finding]:
     if not state.torch.get("is_cuda"):
-        yield Finding("bf16", "skip", "float32 is used on this device")
+        return
     elif state.torch["is_bf16"]:
         yield Finding("bf16", "ok", f"in hardware (compute capability {state.torch['capability']})")
     else:
@@ -261,7 +264,6 @@ def _bf16(state: _State) -> Iterator[Finding]:
 
 def _compiler(state: _State) -> Iterator[Finding]:
     if not state.torch.get("is_cuda"):
-        yield Finding("compiler", "skip", "torch.compile is used on CUDA only")
         return
     found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
     triton = machine.package_version("triton") or machine.package_version("pytorch-triton-rocm")
@@ -285,12 +287,12 @@ def _compiler(state: _State) -> Iterator[Finding]:
 def _attention(state: _State) -> Iterator[Finding]:
     from autoresearch.machine.attention import choose_attention, stored_attention
 
-    if not state.torch or state.hardware is None:
+    if state.hardware is None or not (state.torch or state.is_quick):
         yield Finding("attention", "skip", "torch does not work")
         return
     context = state.loaded.config.trial.max_seq_len if state.loaded else 2048
     is_busy = state.hardware.kind == "cuda" and bool(machine.gpu_processes())
-    if state.torch.get("is_cuda") and (state.is_quick or is_busy):
+    if state.is_quick or (state.torch.get("is_cuda") and is_busy):
         stored = stored_attention(state.hardware, max_seq_len=context)
         why = "`--quick`" if state.is_quick else "the GPU is in use"
         if stored is None:
@@ -342,8 +344,8 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
         lacking = [key for key, given in backend.guarantees.items() if not given]
         text = backend.detail
         if contained:
-            text += f"; contains {', '.join(contained)}"
-            text += f", not {', '.join(lacking)}" if lacking else ""
+            text += f"; keeps trials from: {', '.join(contained)}"
+            text += f"; not from: {', '.join(lacking)}" if lacking else ""
         status: Status = "ok" if backend.is_working else "skip"
         if backend.name == "none":
             if not backend.is_chosen:
@@ -427,7 +429,7 @@ def _data(state: _State) -> Iterator[Finding]:
 
     source = state.loaded.config.data.source
     dataset = open_dataset(state.loaded.config)
-    text = f"{source}, vocabulary {dataset.vocab_size}, unigram {dataset.unigram_bpb:.4f} bpb"
+    text = f"{source}, vocabulary {dataset.vocab_size}; counting tokens alone scores {dataset.unigram_bpb:.2f}"
     if dataset.is_visible:
         text += "; validation text is readable inside the sandbox"
     yield Finding("data", "ok", text, data={"key": dataset.key, "path": str(dataset.path)})
@@ -445,21 +447,26 @@ def _keys(state: _State) -> Iterator[Finding]:
     elif names:
         yield Finding("keys", "ok", f"set: {', '.join(names)}", data=data)
     else:
-        yield Finding("keys", "skip", "none set; the `search` proposer needs none", data=data)
+        yield Finding("keys", "skip", "none set; `search` and local models need none", data=data)
 
 
 def _proposer(state: _State) -> Iterator[Finding]:
     if state.loaded is None:
         yield Finding("proposer", "skip", "the configuration could not be read")
         return
-    from autoresearch.proposer.registry import KINDS, kinds_of, make_proposer
+    from autoresearch.proposer.registry import asks_model, kinds_of, make_proposer
 
     if not state.is_trusted:
         yield Finding("proposer", "skip", f"not asked: `{CONFIG_NAME}` is not trusted")
         return
     kinds = kinds_of(state.loaded.config.proposer)
     kind = " and ".join(kinds)
-    if state.is_quick and not all(KINDS[name].is_free for name in kinds):
+    settings = state.loaded.config.proposer
+    if asks_model(settings) and not settings.model:
+        hint = "`autoresearch run --model NAME`, or `model` under [proposer]"
+        yield Finding("proposer", "fail", f"`{kind}` has no model to ask", hint)
+        return
+    if state.is_quick:
         yield Finding("proposer", "skip", f"`{kind}` not asked (`--quick`)")
         return
     from autoresearch.sandbox import choose

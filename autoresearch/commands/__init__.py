@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -57,6 +58,9 @@ FromFileOption = Annotated[
     str, option("--from FILE", "Read a results.tsv, or - for stdin, instead of the record.")
 ]
 NoPagerOption = Annotated[bool, option("--no-pager", "Never use a pager.")]
+TableOption = Annotated[
+    bool, option("--table", "Print the screen of a terminal in a pipe too, $COLUMNS or 100 wide.")
+]
 UnsafeOption = Annotated[
     bool, option("--unsafe-no-sandbox", "Run generated code without a sandbox; reports say so.")
 ]
@@ -67,6 +71,16 @@ BeginFromOption = Annotated[
         "Begin the new session, --tag, from a tag's best, an experiment or a commit.",
     ),
 ]
+
+
+def as_table(mode: "OutputMode") -> "OutputMode":
+    """Return the mode that prints what a terminal gets, without a pager."""
+    if mode.is_tty or mode.is_json or mode.is_quiet:
+        return mode
+    found = dataclasses.replace(mode, kind="tty")
+    if "COLUMNS" not in os.environ:
+        found.out.width = 100
+    return found
 
 
 def experiment_argument(metavar: str = "EXPERIMENT") -> Any:

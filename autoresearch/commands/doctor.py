@@ -10,7 +10,8 @@ from autoresearch.commands import option, state
 def doctor(
     ctx: typer.Context,
     is_quick: Annotated[
-        bool, option("--quick", "Leave out measuring attention and asking the provider.")
+        bool,
+        option("--quick", "Leave out starting torch, measuring attention and asking the provider."),
     ] = False,
 ) -> int:
     """Check everything a session needs: one line each, with what to do.

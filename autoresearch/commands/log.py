@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoresearch.commands import FromFileOption, NoPagerOption, TagOption, option, state
+from autoresearch.commands import (
+    FromFileOption,
+    NoPagerOption,
+    TableOption,
+    TagOption,
+    as_table,
+    option,
+    state,
+)
 from autoresearch.commands._common import complete_sort, complete_theme, complete_verdict
 
 if TYPE_CHECKING:
@@ -18,7 +26,6 @@ if TYPE_CHECKING:
     from autoresearch.ui.pages.rows import Filter
 
 WATCH_SECONDS = 2.0
-_GOING_ON = ("running", "paused")
 
 
 def log(
@@ -47,7 +54,10 @@ def log(
             autocompletion=complete_sort,
         ),
     ] = "",
-    is_watching: Annotated[bool, option("--watch", "Redraw while the session runs.")] = False,
+    is_watching: Annotated[
+        bool,
+        option("--watch", "Follow the session, also one that has not begun yet, until it ends."),
+    ] = False,
     is_tsv: Annotated[
         bool,
         option(
@@ -57,6 +67,7 @@ def log(
     is_list: Annotated[
         bool, option("--sessions", "List the sessions of this run directory.")
     ] = False,
+    is_table: TableOption = False,
     is_pager_off: NoPagerOption = False,
     foreign: FromFileOption = "",
     tag: TagOption = None,
@@ -68,10 +79,11 @@ def log(
     from autoresearch.commands._common import exclude, open_record, read_foreign
     from autoresearch.ui.pages.rows import Filter
 
-    mode = state(ctx).mode
-    flags = {"--tsv": is_tsv, "--json": mode.is_json, "--watch": is_watching}
+    mode = as_table(state(ctx).mode) if is_table else state(ctx).mode
+    flags = {"--tsv": is_tsv, "--json": mode.is_json, "--watch": is_watching, "--table": is_table}
     flags |= {"--sessions": is_list, "--from": bool(foreign), "--tag": tag is not None}
-    exclude(flags, "--tsv", "--json", "--watch")
+    exclude(flags, "--tsv", "--json", "--watch", "--table")
+    exclude(flags, "--table", "--json")
     exclude(flags, "--sessions", "--tsv", "--watch", "--tag")
     exclude(flags, "--from", "--watch", "--sessions", "--tag")
     if is_list:
@@ -86,7 +98,7 @@ def log(
         if is_tsv:
             _show_tsv(mode, session, wanted)
         else:
-            show_session(mode, session, wanted, pager=not is_pager_off)
+            show_session(mode, session, wanted, pager=not (is_pager_off or is_table))
         return
     record = open_record(tag)
     ctx.call_on_close(record.close)
@@ -101,7 +113,11 @@ def log(
         _show_tsv(mode, record.session(), wanted)
         return
     show_session(
-        mode, record.session(), wanted, pager=not is_pager_off, status=record.presence.status()
+        mode,
+        record.session(),
+        wanted,
+        pager=not (is_pager_off or is_table),
+        status=record.presence.status(),
     )
     _tell_past(mode, record)
 
@@ -220,31 +236,37 @@ def show_session(
 
 def _watch(mode: "OutputMode", record: "Record", wanted: "Filter") -> None:
     import time
+    from contextlib import nullcontext
 
     from rich.live import Live
     from rich.text import Text
 
-    from autoresearch.ui.pages.log import render
+    from autoresearch.ui.pages.log import GOING_ON, render_watched
 
-    if not mode.is_tty:
-        last = ""
+    has_begun, last = False, ""
+    with (
+        Live(console=mode.out, screen=True, auto_refresh=False)
+        if mode.is_tty
+        else nullcontext() as live
+    ):
         while True:
             session = record.session()
-            if session.journal != last:
+            is_over = has_begun and session.state not in GOING_ON
+            has_begun = has_begun or session.state in GOING_ON
+            if live is not None and not is_over:
+                lines = render_watched(
+                    session,
+                    wanted,
+                    width=mode.out.width,
+                    height=mode.out.height,
+                    status=record.presence.status(),
+                )
+                live.update(Text("\n").join(lines), refresh=True)
+            elif live is None and session.journal != last:
                 last = session.journal
                 show_session(mode, session, wanted, pager=False, status=record.presence.status())
-            if session.state not in _GOING_ON:
-                return
+            if is_over:
+                break
             time.sleep(WATCH_SECONDS)
-    with Live(console=mode.out, screen=True, auto_refresh=False) as live:
-        while (session := record.session()).state in _GOING_ON:
-            lines = render(
-                session,
-                wanted,
-                width=mode.out.width,
-                utf8=mode.is_utf8,
-                status=record.presence.status(),
-            )
-            live.update(Text("\n").join(lines), refresh=True)
-            time.sleep(WATCH_SECONDS)
-    show_session(mode, session, wanted, pager=False)
+    if live is not None:
+        show_session(mode, session, wanted, pager=False)

@@ -2,12 +2,25 @@
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from autoresearch.errors import WorkError
+from autoresearch.events import (
+    Abandoned,
+    Alerted,
+    Confirmed,
+    Event,
+    Noted,
+    Proposed,
+    SessionEnded,
+    Spent,
+    TrialJudged,
+    VerdictGiven,
+)
 from autoresearch.paths import is_safe
 from autoresearch.record.git import EXECUTABLE, REGULAR, Entry, Repository
 from autoresearch.types import Decision, Experiment, Proposal, Session
+from autoresearch.util.stats import decimals
 from autoresearch.util.text import clean_line, clean_text, redact
 
 
@@ -36,7 +49,7 @@ def write_candidate(repository: Repository, proposal: Proposal, number: int, at:
         return proposal.parent if proposal.proposer in ("baseline", "human") else ""
     tree = repository.write_tree(changed)
     message = _join(
-        _subject(proposal.description or f"experiment {number}"),
+        _subject(proposal.description or f"experiment {number}", f" (#{number})"),
         _body(proposal.hypothesis),
         _trailers(number, proposer=proposal.proposer, parent=proposal.parent[:12]),
     )
@@ -86,8 +99,11 @@ def kept_message(
         outcome.append(f"{sentence} ({num} trial{'s' if num != 1 else ''}).")
     if decision is not None and decision.explanation:
         outcome.append(_body(decision.explanation))
+    facts = f"#{experiment.number}"
+    if decision is not None and decision.delta is not None:
+        facts += f", {decision.delta:+.{decimals(decision.noise)}f}"
     return _join(
-        _subject(experiment.description or f"experiment {experiment.number}"),
+        _subject(experiment.description or f"experiment {experiment.number}", f" ({facts})"),
         _body(experiment.hypothesis),
         "\n".join(outcome),
         _trailers(
@@ -107,11 +123,45 @@ def revert_message(description: str, numbers: list[int], to: str) -> str:
     return _join(_subject(description), body, f"Autoresearch-Reverts: {names}")
 
 
-def _subject(text: str) -> str:
+def event_message(event: Event, line: str) -> str:
+    """Return the message of an event's commit: a subject for readers of git, then the event as one line of JSON."""
+    subject = " ".join(_words(event)).replace(" : ", ": ")
+    return f"{_subject(subject)}\n\n{line}\n"
+
+
+def _words(event: Event) -> Iterator[str]:
+    """Yield `#4`, `keep`, `-0.002890`."""
+    number = getattr(event, "number", None)
+    if number is not None:
+        yield f"#{number}"
+    yield {"session_started": "session started", "session_ended": "session ended"}.get(
+        event.type, event.type
+    )
+    if isinstance(event, Proposed):
+        yield f": {event.description}"
+    elif isinstance(event, TrialJudged):
+        yield f"{event.index + 1} {event.result.get('outcome')} {event.result.get('reason') or ''}"
+        yield _figure(event.result.get("bpb"), ".6f")
+    elif isinstance(event, VerdictGiven):
+        yield f"{event.verdict} {event.reason}".strip()
+        yield _figure(event.decision.get("delta"), "+.6f")
+    elif isinstance(event, Confirmed):
+        yield _figure(event.confirmation.get("delta"), "+.6f")
+    elif isinstance(event, Alerted | Noted):
+        yield f": {event.text}"
+    elif isinstance(event, SessionEnded | Abandoned | Spent):
+        yield f": {event.reason}"
+
+
+def _figure(value: object, form: str) -> str:
+    return format(value, form) if isinstance(value, float) else ""
+
+
+def _subject(text: str, end: str = "") -> str:
     line = clean_line(redact(text), 1000)
-    if len(line) > _SUBJECT:
-        line = line[: _SUBJECT - 3].rsplit(" ", 1)[0] + "..."
-    return _MAGIC.sub(" ", line).strip() or "change"
+    if len(line) + len(end) > _SUBJECT:
+        line = line[: _SUBJECT - 3 - len(end)].rsplit(" ", 1)[0] + "..."
+    return (_MAGIC.sub(" ", line).strip() or "change") + end
 
 
 def _body(text: str) -> str:

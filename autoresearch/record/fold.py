@@ -111,15 +111,15 @@ class Fold:
         fold._experiments = {int(fields["number"]): _Draft(fields, t) for fields, t in drafts}
         return fold
 
-    def apply(self, sha: str, line: str) -> None:
-        """Take in the journal's next event: a commit and its message, one line of JSON.
+    def apply(self, sha: str, message: str) -> None:
+        """Take in the journal's next event: a commit and its message, which ends in one line of JSON.
 
         Raises:
             PrerequisiteError: a newer version of autoresearch wrote it.
             WorkError: it is not an event.
         """
         try:
-            event = json.loads(line)
+            event = json.loads(message.rstrip("\n").rpartition("\n")[2])
             version, kind = int(event["v"]), str(event["type"])
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise _damaged(self.tag, sha) from exc

@@ -1,8 +1,8 @@
 """The journal of one session in git: appended events under a write lock, with an index for fast reading.
 
-`refs/autoresearch/<tag>/journal` is a chain of commits with one event each: one line of JSON as the message, the
-event's small files as the tree, the experiment's commit as a second parent. `refs/autoresearch-spare/<tag>` moves with
-it and stands in where it was deleted.
+`refs/autoresearch/<tag>/journal` is a chain of commits with one event each: a subject and one line of JSON as the
+message, the event's small files as the tree, the experiment's commit as a second parent.
+`refs/autoresearch-spare/<tag>` moves with it and stands in where it was deleted.
 
 Guarantees: when `append` returns, the event is on the disk and the refs that move with it have moved; or it raises, and
 none of that happened. Errors of the listener do not affect the write.
@@ -18,6 +18,7 @@ from pathlib import Path
 from autoresearch.errors import AutoresearchError, PrerequisiteError, WorkError
 from autoresearch.events import SCHEMA, Alerted, Event
 from autoresearch.paths import RunDirectory, is_safe
+from autoresearch.record.commits import event_message
 from autoresearch.record.fold import Fold, without_gc
 from autoresearch.record.git import REGULAR, Entry, RefUpdate, Repository
 from autoresearch.record.git_command import GitKilledError
@@ -104,12 +105,13 @@ class Journal:
                 journal = self._repository.write_commit(empty, [], opened + "\n", event.at)
                 self._repository.update_refs([RefUpdate(self._ref, journal, "")], "journal")
             parents = [sha for sha in (journal, commit) if sha]
-            sha = self._repository.write_commit(tree, parents, line + "\n", event.at)
+            message = event_message(event, line)
+            sha = self._repository.write_commit(tree, parents, message, event.at)
             update = RefUpdate(self._ref, sha, journal or "")
             spare = RefUpdate(spare_ref(self._tag), sha, None)
             self._repository.update_refs([update, spare, *moves], event.type)
             if self._fold.journal == (journal or ""):
-                self._fold.apply(sha, line)
+                self._fold.apply(sha, message)
             self._tell(event)
             return sha
 

@@ -67,12 +67,12 @@ PAGE = Palette(
 """Sentinels that `_with_variables` replaces by `var(--plot-<name>)`."""
 
 
-def new_figure(height: float, palette: Palette) -> "tuple[Figure, Axes]":
-    """Return a figure of 9.6 inches by `height` with bare axes."""
+def new_figure(height: float, palette: Palette, *, width: float = 9.6) -> "tuple[Figure, Axes]":
+    """Return a figure of `width` inches by `height` with bare axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, height), facecolor="none", layout="constrained")
+    figure = Figure(figsize=(width, height), facecolor="none", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("none")

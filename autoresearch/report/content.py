@@ -1,6 +1,6 @@
 """What a report says, as plain values and sentences for the template and the Markdown writer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -11,12 +11,14 @@ from autoresearch.report.assets import Material
 from autoresearch.report.experiments import DiffLine, diff_lines, net_stat
 from autoresearch.types import Session
 from autoresearch.ui import text as f
+from autoresearch.ui.conclusion import Conclusion, difference, subject
 from autoresearch.ui.pages.confirmation import question, word_of
 from autoresearch.ui.pages.overview import (
     STATES,
     STOP_WORDS,
     device_word,
     left_out_text,
+    real_text,
     spend_parts,
     trend_text,
 )
@@ -32,11 +34,7 @@ KIND_WORDS = {
     "other": "other",
     "idle": "not accounted for",
 }
-ANSWERS = {
-    "confirmed": ("Confirmed: the gain holds", "holds"),
-    "not confirmed": ("Not confirmed: the gain is not certain", "is not certain"),
-    "worse": ("Not confirmed: the best is worse than the baseline", "turns into a loss"),
-}
+ANSWERS = {"confirmed": "holds", "not confirmed": "is not certain", "worse": "turns into a loss"}
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,24 @@ class View:
 
     @property
     def title(self) -> str:
-        """The tag."""
+        """What was trained, else the tag."""
+        return subject(self.session) or self.tag
+
+    @property
+    def tag(self) -> str:
+        """The name of the session."""
         return f.clean(self.session.tag)
+
+    @property
+    def headline(self) -> Conclusion:
+        """The verdict, for a page that may say +-."""
+        found = self.summary.conclusion
+        return replace(found, text=found.text.replace("+-", "\u00b1"))
 
     @property
     def subtitle(self) -> tuple[str, ...]:
         """When, how long, on what, by whom."""
-        session, parts = self.session, []
+        session, parts = self.session, [f"session {self.tag}"] * (self.title != self.tag)
         if session.started_at:
             began = f.clock(session.started_at)
             end = f.clock(session.ended_at, now=parse_time(session.started_at))
@@ -108,49 +117,29 @@ class View:
 
     @cached_property
     def verdict(self) -> tuple[str, ...]:
-        """The answers in sentences: how much better, is it real, what did it, is more to be expected."""
+        """What follows the headline, in sentences: validation, other conditions, which changes did it, what next."""
         s = self.summary
-        if s.baseline_bpb is None:
-            return ("Nothing has been measured yet.",)
-        if s.best is None or s.best.number == 0:
-            tried = f"{s.num_tried} experiments" if s.num_tried else "nothing else"
-            stands = f"the baseline stands at {f.bpb(s.baseline_bpb)}"
-            return (f"No improvement yet: {stands}; tried: {tried}.",)
-        sentences = [_gain(s), *_reality(s), *_causes(s)]
-        if s.num_kept == 1 and s.num_real is not None:
-            sentences.append(
-                f"One change was kept; it is an improvement with probability {s.num_real:.2f}."
-            )
-        elif s.num_kept and s.num_real is not None and not self.has_worth:
-            doubtful = ""
-            if s.doubtful:
-                doubtful = f"; {len(s.doubtful)} may be luck ({f.numbers(s.doubtful, 6)})"
-            sentences.append(
-                f"Of {s.num_kept} kept changes {s.num_real:.1f} are expected to be real{doubtful}."
-            )
-        if s.trajectory in {"plateau", "stuck"}:
+        if s.best is None or s.best.number == 0 or self.headline.word == "NOT COMPARABLE":
+            return ()
+        sentences = [*_validation(s), *_further(s), *_causes(s)]
+        if not self.has_worth and (text := real_text(s)):
+            sentences.append(f"Of the kept changes {text}." if s.num_kept > 1 else f"It is {text}.")
+        if not s.confirmation and s.trajectory in {"plateau", "stuck"}:
             sentences.append(f"{f.capital(trend_text(s))}.")
-        return tuple(sentences)
+        return tuple(sentence.replace("+-", "\u00b1") for sentence in sentences)
 
     @property
     def cards(self) -> list[Card]:
-        """The headline numbers."""
+        """The numbers below the headline."""
         s, cards = self.summary, []
         if s.baseline_bpb is not None and s.best is not None and s.best.number != 0:
-            note = f"from {f.bpb(s.baseline_bpb)}" if s.delta is not None else "not comparable"
-            cards.append(Card(f.bpb(s.best_bpb), "best val_bpb", note))
-            if s.delta is not None:
-                share = f"{f.percent(s.relative, sign=True, digits=2)} of the baseline"
-                cards.append(Card(f.delta(s.delta), "on validation", share))
+            note = f"best val_bpb, from {f.bpb(s.baseline_bpb, s.digits)}"
+            cards.append(Card(f.bpb(s.best_bpb, s.digits), note))
         elif s.baseline_bpb is not None:
-            cards.append(Card(f.bpb(s.baseline_bpb), "val_bpb of the baseline"))
-        if c := s.confirmation:
-            gap = f"gap to validation {f.delta(c.gap)}" if c.gap is not None else ""
-            cards.append(Card(f.delta(c.delta), f"{word_of(c)[0]} on the {c.split} split", gap))
+            cards.append(Card(f.bpb(s.baseline_bpb, s.digits), "val_bpb of the baseline"))
         if s.num_tried:
             failed = s.num_by_verdict["crash"] + s.num_by_verdict["invalid"]
-            share = f"{failed} failed ({f.percent(failed / s.num_tried)})"
-            note = share if failed else "none failed"
+            note = f"{failed} failed ({f.percent(failed / s.num_tried)})" if failed else ""
             cards.append(Card(f"{s.num_kept} of {s.num_tried}", "ideas kept", note))
         if s.gpu_seconds:
             busy = f"{f.percent(s.busy_share)} busy" if s.busy_share is not None else ""
@@ -249,11 +238,11 @@ class View:
         if session.is_foreign or not session.experiments:
             return []
         return [
-            FETCH,
+            f"{FETCH}    # in a clone, where the session was pushed",
             f"git switch {f.clean(session.branch)}",
             "autoresearch prepare",
             "autoresearch try --seed 1        # one judged trial of the best",
-            f"autoresearch log --tag {self.title}",
+            f"autoresearch log --tag {self.tag}",
         ]
 
     @property
@@ -271,46 +260,29 @@ class View:
         if s.num_kept:
             steps = "1 kept step" if s.num_kept == 1 else f"{s.num_kept} kept steps"
             word = "rises" if s.delta is not None and s.delta > 0 else "falls"
-            way = f"{f.bpb(s.baseline_bpb)} {word} to {f.bpb(s.best_bpb)} in {steps}"
+            values = (f.bpb(value, s.digits) for value in (s.baseline_bpb, s.best_bpb))
+            way = f" {word} to ".join(values) + f" in {steps}"
             text += f": {way if s.delta is not None else f'{steps}, under different setups'}"
         return text
 
 
-def _gain(s: Summary) -> str:
-    assert s.best is not None
+def _validation(s: Summary) -> list[str]:
+    """Return what validation, which was selected on, says of the gain; empty where a sum would mean nothing."""
     if s.delta is None:
-        return "Baseline and best were measured under different setups, so their difference means nothing."
-    times = f", {-s.delta / s.noise:.0f} times the noise" if s.noise and s.delta < 0 else ""
-    word = "Better" if s.delta < 0 else "Worse"
-    return (
-        f"{word} by {abs(s.delta):.6f} bits per byte on validation"
-        f" ({f.percent(s.relative, sign=True, digits=2)}{times}); the best is #{s.best.number}."
+        return []
+    text = (
+        f"On validation, which the keeps were chosen by, #{s.best.number if s.best else 0} measures"
     )
+    text += f" {f.delta(s.delta, s.digits)} ({f.share(s.relative)}) against the baseline"
+    if s.noise:
+        text += f"; the noise between trials of the same code is {s.noise:.{s.digits}f}"
+    return [f"{text}."]
 
 
-def _reality(s: Summary) -> list[str]:
-    """Return what fresh seeds and the test split say of the gain."""
-    c = s.confirmation
-    if c is None:
-        return [
-            "Unconfirmed: best and baseline were not measured again on fresh seeds and the test split."
-        ]
-    found = [
-        (
-            f"{ANSWERS[word_of(c)[0]][0]} on the {c.split} split, which nothing was selected on, and"
-            f" {c.num_trials} fresh seeds each: {f.delta(c.delta)}, 95% interval {f.delta(c.low)} to"
-            f" {f.delta(c.high)}."
-        )
-    ]
-    if c.is_alarm:
-        found.append(
-            f"The gain on validation does not carry over: {f.delta(c.validation_delta)} there once"
-            f" luck is taken off, so {abs(c.gap or 0.0):.6f} of it is gone."
-        )
-    others = [
-        f"{question(c)} it {ANSWERS[word_of(c)[0]][1]} ({f.delta(c.delta)})" for c in s.further
-    ]
-    return [*found, f"{f.capital('; '.join(others))}."] if others else found
+def _further(s: Summary) -> list[str]:
+    """Return what became of the gain with longer training, in a larger model and the like."""
+    found = [f"{question(c)} it {ANSWERS[word_of(c)[0]]} ({difference(c)})" for c in s.further]
+    return [f"{f.capital('; '.join(found))}."] if found else []
 
 
 def _causes(s: Summary) -> list[str]:
@@ -322,7 +294,7 @@ def _causes(s: Summary) -> list[str]:
     if len(gains) < 2:
         return []
     named = [
-        f"#{g.experiment.number} {f.fit(f.clean(g.experiment.description), 60)} ({f.delta(g.delta)})"
+        f"#{g.experiment.number} {f.fit(f.clean(g.experiment.description), 60)} ({f.delta(g.delta, s.digits)})"
         for g in gains[:3]
     ]
     return ["The largest gains: " + "; ".join(named) + "."]

@@ -10,6 +10,7 @@ from autoresearch.decision.scores import is_doubtful
 from autoresearch.report.assets import Material
 from autoresearch.types import Decision, Experiment, Reason, Session, Verdict
 from autoresearch.ui import text as f
+from autoresearch.ui.conclusion import difference
 from autoresearch.ui.pages.confirmation import question, word_of
 from autoresearch.ui.pages.diffs import kind_of, stats
 from autoresearch.ui.summary import Summary
@@ -36,7 +37,7 @@ class Rung:
     cumulative: str
     p_real: str
     expected: str
-    """Posterior mean and central 90 %, as decided: the gain with luck taken off."""
+    """Posterior mean and central 90 %, as decided: the expected gain."""
     worth: str
     """The best with it minus the best without it, on fresh seeds; empty if that was not tried."""
     worth_interval: str
@@ -56,9 +57,8 @@ class Check:
     answer: str
     is_good: bool
     delta: str
-    interval: str
+    """With the 95 % interval."""
     validation: str
-    gap: str
     trials: str
 
 
@@ -108,14 +108,12 @@ def rungs(s: Summary, material: Material) -> list[Rung]:
             change=_cut(step.experiment.description),
             hypothesis=_cut(step.experiment.hypothesis, 1200),
             theme=_cut(step.experiment.theme, 80),
-            delta=f.delta(step.delta),
-            cumulative=f.delta(step.cumulative),
+            delta=f.delta(step.delta, s.digits),
+            cumulative=f.delta(step.cumulative, s.digits),
             p_real=f.probability(step.experiment.p_real),
-            expected=_expected(step.experiment.decision),
-            worth=f.delta(step.left_out.delta) if step.left_out else "",
-            worth_interval=f"{f.delta(step.left_out.low)} to {f.delta(step.left_out.high)}"
-            if step.left_out
-            else "",
+            expected=_expected(step.experiment.decision, s.digits),
+            worth=difference(step.left_out).partition(" ")[0] if step.left_out else "",
+            worth_interval=difference(step.left_out) if step.left_out else "",
             carries=carried(step.left_out) if step.left_out else "",
             memory=f.memory(step.experiment.peak_memory_mb),
             lines=_lines(step.experiment),
@@ -130,12 +128,12 @@ def _lines(e: Experiment) -> str:
     return f.NONE if e.is_foreign else f"+{e.lines_added} -{e.lines_removed}"
 
 
-def _expected(decision: Decision | None) -> str:
+def _expected(decision: Decision | None, digits: int) -> str:
     if decision is None or decision.estimate is None:
         return ""
-    text = f.delta(decision.estimate)
+    text = f.delta(decision.estimate, digits)
     if decision.low is not None and decision.high is not None:
-        text += f", 90% in {f.delta(decision.low)} to {f.delta(decision.high)}"
+        text += f", 90% in {f.delta(decision.low, digits)} to {f.delta(decision.high, digits)}"
     return text
 
 
@@ -147,10 +145,8 @@ def checks(s: Summary) -> list[Check]:
             question=f"#{c.candidate} {question(c)}",
             answer=word_of(c)[0],
             is_good=c.is_gain,
-            delta=f.delta(c.delta),
-            interval=f"{f.delta(c.low)} to {f.delta(c.high)}",
-            validation=f.delta(c.validation_delta),
-            gap=f.delta(c.gap),
+            delta=difference(c),
+            validation=f.delta(c.validation_delta, f.decimals((c.high - c.low) / 2)),
             trials=f"{c.num_trials} x {f.duration(c.budget_seconds)}",
         )
         for c in (*found, *s.further)
@@ -202,7 +198,8 @@ def _delta(e: Experiment) -> float | None:
 
 
 def _miss(e: Experiment) -> Miss:
-    return Miss(e.number, _cut(e.description), f.delta(_delta(e)), _cut(e.reason, 60))
+    digits = f.decimals(e.decision.noise if e.decision else None)
+    return Miss(e.number, _cut(e.description), f.delta(_delta(e), digits), _cut(e.reason, 60))
 
 
 def _repeats(members: Sequence[Experiment]) -> list[str]:

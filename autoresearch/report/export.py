@@ -8,7 +8,6 @@ from pathlib import Path
 from autoresearch.config import Config, TrialConfig, load_config
 from autoresearch.data.prepare import open_dataset
 from autoresearch.data.tokenizer import PATTERN
-from autoresearch.decision.confirmation import headline
 from autoresearch.decision.scores import comparable, find
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import templates_directory
@@ -19,7 +18,7 @@ from autoresearch.report.standalone import loader_source, model_source, sample_s
 from autoresearch.rundir.storage import weights_lost, weights_path
 from autoresearch.types import Experiment, Session, Setup
 from autoresearch.ui import text as f
-from autoresearch.ui.pages.confirmation import conditions, interval, word_of
+from autoresearch.ui.summary import summarize
 from autoresearch.util.files import write_file
 from autoresearch.util.text import clean_json
 
@@ -134,10 +133,8 @@ def _readme(
     baseline = find(session, 0)
     if baseline and number and (pair := comparable(baseline, experiment, session)):
         rows.append(("baseline", f"{f.bpb(pair[0])}, a difference of {f.delta(pair[1] - pair[0])}"))
-    confirmation = headline(session) if number == session.best else None
-    if confirmation:
-        answer = f"{interval(confirmation)} on the {conditions(confirmation)}"
-        rows.append((word_of(confirmation)[0], answer))
+    if number and number == session.best:
+        rows.append(("verdict", str(summarize(session).conclusion)))
     elif number:
         rows.append(("confirmed", f"not measured: `autoresearch confirm baseline {number}`"))
     rows.append(("parameters", f.count(_num_params(experiment))))

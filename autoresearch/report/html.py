@@ -5,7 +5,7 @@ from datetime import datetime
 from autoresearch.paths import templates_directory
 from autoresearch.report import plot
 from autoresearch.report.assets import Material
-from autoresearch.report.canvas import PAGE, svg
+from autoresearch.report.canvas import MAX_LABELS, PAGE, svg
 from autoresearch.report.content import build
 from autoresearch.types import Session
 from autoresearch.ui.summary import Summary
@@ -39,6 +39,8 @@ def render(
         view=view,
         refresh=REFRESH_SECONDS if is_watched and session.state == "running" else 0,
         by_experiment=_staircase(session, view.summary, "experiment", view.plot_alt),
+        narrow=_staircase(session, view.summary, "experiment", view.plot_alt, is_narrow=True),
+        most_labels=MAX_LABELS,
         by_hour=_staircase(session, view.summary, "hour", view.plot_alt + ", over hours"),
         losses=svg(figure, salt="loss", label="Training loss: " + ", ".join(losses))
         if figure
@@ -46,6 +48,8 @@ def render(
     )
 
 
-def _staircase(session: Session, summary: Summary, x: plot.XAxis, label: str) -> str:
-    figure, titles = plot.staircase(session, summary, x=x, palette=PAGE)
-    return svg(figure, salt=x, label=label, titles=titles)
+def _staircase(
+    session: Session, summary: Summary, x: plot.XAxis, label: str, *, is_narrow: bool = False
+) -> str:
+    figure, titles = plot.staircase(session, summary, x=x, palette=PAGE, is_narrow=is_narrow)
+    return svg(figure, salt=f"narrow-{x}" if is_narrow else x, label=label, titles=titles)

@@ -26,7 +26,9 @@ def render(session: Session, material: Material | None = None, now: datetime | N
     """Return the report of a session."""
     view = build(session, material, now)
     parts = [
-        f"# autoresearch: {escape(view.title)}",
+        f"# {escape(view.title)}",
+        "",
+        f"{f'**{view.headline.word}:** ' * bool(view.headline.word)}{escape(view.headline.text)}.",
         "",
         escape("; ".join(filter(None, (view.state, ", ".join(view.subtitle))))),
         "",
@@ -96,11 +98,8 @@ def _kept(view: View) -> list[str]:
 def _checks(view: View) -> list[str]:
     if not view.checks:
         return []
-    rows = [
-        [escape(c.question), c.answer, c.delta, c.interval, c.validation, c.gap, c.trials]
-        for c in view.checks
-    ]
-    header = ["", "", "test delta", "95% interval", "validation", "gap", "each"]
+    rows = [[escape(c.question), c.answer, c.delta, c.validation, c.trials] for c in view.checks]
+    header = ["", "", "on unseen text", "on validation", "each"]
     return ["", "## What was measured again", "", *_table(header, rows)]
 
 

@@ -12,6 +12,7 @@ from autoresearch.report.assets import last_scored
 from autoresearch.report.canvas import LIGHT, Palette, Place, draw_labels, drawable, new_figure, svg
 from autoresearch.types import CurvePoint, Session, Verdict, said
 from autoresearch.ui.charts import loss_points
+from autoresearch.ui.conclusion import subject
 from autoresearch.ui.summary import Summary, running_best, summarize
 from autoresearch.ui.text import clean, fit
 
@@ -57,17 +58,20 @@ def staircase(
     x: XAxis = "experiment",
     palette: Palette = LIGHT,
     title: bool = False,
+    is_narrow: bool = False,
 ) -> Drawing:
     """Draw the running best as a staircase, keeps labelled, discards faint, failures as ticks below.
 
-    Numbers are those under the current setup where there is one. A title says counts and gain.
+    Numbers are those under the current setup where there is one. A title says what was trained, and the verdict;
+    a narrow drawing, for a phone, has no labels.
     """
-    figure, axes = new_figure(4.8, palette)
+    figure, axes = new_figure(4.8, palette, width=4.8 if is_narrow else 9.6)
     points = _points(session, x)
     stairs = {number for number, _ in running_best(session)}
     steps = [p for p in points if p.is_scored and p.experiment.number in stairs]
     scored = [p for p in points if p.is_scored]
-    axes.set_xlabel("experiment" if x == "experiment" else "hours", color=palette.faint)
+    counts = f" ({summary.num_tried} tried, {summary.num_kept} kept)" if summary.num_tried else ""
+    axes.set_xlabel(("experiment" if x == "experiment" else "hours") + counts, color=palette.faint)
     what = "validation bits per byte (lower is better)"
     axes.set_ylabel(what, color=palette.faint, gid="label-y")
     if not scored:
@@ -89,7 +93,7 @@ def staircase(
     edge = high - 0.015 * (high - low)
     shown = [p for p in scored if p.y <= edge]
     above = [p for p in scored if p.y > edge]
-    titles = _draw_points(axes, shown, palette)
+    titles = _draw_points(axes, shown, steps, palette)
     _draw_edges(axes, points, above, palette)
     left = 0.0 if x == "hour" else -0.5
     axes.set_xlim(left - right * 0.01, right)
@@ -100,20 +104,23 @@ def staircase(
 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if title:
-        axes.set_title(plot_title(summary), color=palette.ink, fontsize=11, loc="left")
-    _legend(axes, palette)
-    draw_labels(figure, axes, steps, shown, palette)
+        _draw_title(axes, session, summary, palette)
+    _legend(axes, palette, most=2 if is_narrow else 6)
+    if not is_narrow:
+        draw_labels(figure, axes, steps, shown, palette)
     return Drawing(figure, titles)
 
 
-def plot_title(summary: Summary) -> str:
-    """Return counts and gain in words."""
-    text = f"{summary.num_tried} experiments, {summary.num_kept} kept"
-    if summary.delta is not None and summary.baseline_bpb is not None and summary.num_kept:
-        text += f": {summary.baseline_bpb:.4f} to {summary.best_bpb:.4f} bits per byte"
-        if summary.relative is not None:
-            text += f" ({summary.relative * 100:+.2f}%)"
-    return text
+def _draw_title(axes: "Axes", session: Session, summary: Summary, palette: Palette) -> None:
+    """Write the verdict in its colour over the axes, and above it what was trained."""
+    found = summary.conclusion
+    color = {"good": palette.keep, "warning": palette.doubtful}.get(found.style, palette.ink)
+    what = subject(session) or clean(session.tag)
+    first = axes.set_title(drawable(what), color=palette.ink, fontsize=11, loc="left", pad=22)
+    verdict = drawable(fit(str(found).replace("+-", "\u00b1"), 110))
+    second = axes.text(0, 1.02, verdict, color=color, fontsize=9.5, transform=axes.transAxes)
+    for text in (first, second):
+        text.set_parse_math(False)
 
 
 def _limits(
@@ -145,7 +152,7 @@ def _draw_steps(
             color=palette.band,
             alpha=0.13,
             linewidth=0,
-            label="best, with twice the noise",
+            label="within twice the noise of the best",
             gid="noise",
         )
     axes.step(
@@ -153,17 +160,29 @@ def _draw_steps(
     )
 
 
-def _draw_points(axes: "Axes", shown: Sequence[Place], palette: Palette) -> dict[str, list[str]]:
+def _draw_points(
+    axes: "Axes", shown: Sequence[Place], steps: Sequence[Place], palette: Palette
+) -> dict[str, list[str]]:
     """Draw the scored experiments and return what to say of each, by the id of its group."""
     titles: dict[str, list[str]] = {}
     standing = [
         p for p in shown if p.experiment.verdict is Verdict.KEEP and not p.experiment.reverted_by
     ]
+    missed = [p for p in shown if p.experiment.verdict not in (Verdict.KEEP, Verdict.HELD)]
+    below = [
+        p for p in missed if p.y < next((s.y for s in reversed(steps) if s.x <= p.x), -math.inf)
+    ]
+    faint = {"s": 14, "alpha": 0.55}
     groups: list[tuple[str, list[Place], dict[str, Any]]] = [
         (
             "discarded",
-            [p for p in shown if p.experiment.verdict not in (Verdict.KEEP, Verdict.HELD)],
-            {"color": palette.discard, "s": 14, "alpha": 0.55, "linewidths": 0},
+            [p for p in missed if p not in below],
+            {**faint, "color": palette.discard, "linewidths": 0},
+        ),
+        (
+            "lower, but by luck: discarded",
+            below,
+            {**faint, "facecolors": "none", "edgecolors": palette.discard, "linewidths": 1},
         ),
         (
             "held for you",
@@ -238,15 +257,16 @@ def _draw_edges(
         )
 
 
-def _legend(axes: "Axes", palette: Palette) -> None:
+def _legend(axes: "Axes", palette: Palette, most: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
+    num_rows = -(-len(handles) // most)
     if handles:
         axes.legend(
             handles,
             labels,
             loc="upper center",
             bbox_to_anchor=(0.5, -0.13),
-            ncols=7,
+            ncols=-(-len(handles) // max(num_rows, 1)),
             fontsize=8,
             frameon=False,
             labelcolor=palette.faint,

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from autoresearch.decision.confirmation import headline
 from autoresearch.decision.scores import comparable, find
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import text as f
-from autoresearch.ui.pages.confirmation import interval, word_of
 from autoresearch.ui.pages.overview import STOP_WORDS
+from autoresearch.ui.summary import summarize
 
 Event = Literal["keep", "held", "pause", "wait", "end"]
 
@@ -47,24 +46,20 @@ def notify(command: Sequence[str], event: Event, what: str, session: Session, ro
 
 def kept(experiment: Experiment) -> str:
     """Return the sentence on a new keep."""
-    delta = experiment.decision.delta if experiment.decision else None
-    numbers = f"{f.bpb(experiment.val_bpb)} {f.delta(delta)}, P {f.probability(experiment.p_real)}"
+    decision = experiment.decision
+    digits = f.decimals(decision.noise if decision else None)
+    delta = f.delta(decision.delta if decision else None, digits)
+    numbers = f"{f.bpb(experiment.val_bpb, digits)} {delta}, P {f.probability(experiment.p_real)}"
     return f"kept #{experiment.number}, {numbers}: {experiment.description}"
 
 
 def ended(session: Session, reason: str, detail: str) -> str:
-    """Return the sentence on the end of a run: why, what was found, and whether that is confirmed."""
-    why = f"ended, {detail or STOP_WORDS.get(reason, reason)}"
-    best, baseline = find(session, session.best), find(session, 0)
-    if best is None:
-        return f"{why}; nothing was measured"
-    if best.number == 0:
-        return f"{why}; nothing better than the baseline, {f.bpb(best.val_bpb)}"
-    text = f"{why}; best #{best.number}, {f.bpb(best.val_bpb)} {f.delta(_since(baseline, best, session))}"
-    confirmation = headline(session)
-    if confirmation is None:
-        return f"{text}, not yet confirmed"
-    return f"{text}, {word_of(confirmation)[0]} {interval(confirmation)}"
+    """Return the sentence on the end of a run: the verdict, the best, and why it ended."""
+    summary = summarize(session)
+    best = ""
+    if summary.best is not None:
+        best = f"; best #{summary.best.number}, {f.bpb(summary.best_bpb, summary.digits)}"
+    return f"{summary.conclusion}{best}; ended, {detail or STOP_WORDS.get(reason, reason)}"
 
 
 def _since(baseline: Experiment | None, best: Experiment, session: Session) -> float | None:

@@ -33,7 +33,7 @@ THEME = Theme(
         "keep": "green",
         "held": "yellow",
         "good": "green",
-        "discard": "bright_black",
+        "discard": "dim",
         "crash": "red",
         "invalid": "magenta",
         "running": "cyan",
@@ -42,8 +42,11 @@ THEME = Theme(
         "hint": "cyan",
         "command": "cyan",
         "metric": "bold",
-        "label": "bright_black",
-        "muted": "bright_black",
+        "verdict": "bold",
+        "verdict good": "bold green",
+        "verdict warning": "bold yellow",
+        "label": "dim",
+        "muted": "dim",
         "heading": "bold",
         "added": "green",
         "removed": "red",
@@ -162,8 +165,10 @@ class OutputMode:
         self.talk(styled("warning: ", "warning").append(clean(text), style="default"), 9)
 
     def data(self, text: str | Text) -> None:
-        """Print a line of data on stdout, whole, however long."""
-        self.out.print(text, soft_wrap=True)
+        """Print a line of data on stdout: whole, however long, but folded between words on a terminal."""
+        line = text if isinstance(text, Text) else Text(text)
+        for part in folded(line, self.out.width, 2) if self.is_tty else [line]:
+            self.out.print(part, soft_wrap=True)
 
     def json(self, value: Any, *, indent: int | None = 2) -> None:
         """Print a JSON value on stdout, ASCII, absent numbers as null."""

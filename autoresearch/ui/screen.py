@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.segment import ControlType
 from rich.text import Text
 
+_STORE_TITLE, _RESTORE_TITLE = "\x1b[22;0t", "\x1b[23;0t"
+
 
 class Rows(Live):
     """A live display of rows, each cut to one line of the terminal.
@@ -17,10 +19,18 @@ class Rows(Live):
         console: Where to draw; what is printed to it, to stdout or to stderr meanwhile appears above the rows.
         draw: Returns the rows for a width in cells. Called from the thread that refreshes, under the lock of
             `Live`: a caller that holds a lock which `draw` takes must release it before it prints.
+        title: Returns the title of the terminal, which has its own again at the end. Called as `draw` is.
     """
 
-    def __init__(self, console: Console, draw: Callable[[int], Sequence[Text]]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        draw: Callable[[int], Sequence[Text]],
+        title: Callable[[], str] = str,
+    ) -> None:
         self._draw = draw
+        self._title = title
+        self._titled = ""
         self._cells: list[int] = []
         """Width of each row that the next frame shows, or has shown."""
         self._drawn: list[int] = []
@@ -31,6 +41,13 @@ class Rows(Live):
             vertical_overflow="crop",
             redirect_stdout=sys.stdout.isatty(),  # A pipe gets its data as if there were no rows.
         )
+
+    def stop(self) -> None:
+        """Erase the rows; the terminal has its own title again."""
+        super().stop()
+        if self._titled:
+            self._titled = ""
+            self.console.file.write(_RESTORE_TITLE)
 
     @property
     def width(self) -> int:
@@ -52,6 +69,12 @@ class Rows(Live):
         rich erases as many lines as it drew; a narrower terminal has wrapped them into more.
         """
         found = super().process_renderables(renderables)
+        title = self._title()
+        if title != self._titled and self.console.is_interactive:
+            if not self._titled:
+                self.console.file.write(_STORE_TITLE)
+            self._titled = title
+            found.insert(1, Control.title(title))
         wrapped = sum(max(-(-cells // self.width), 1) - 1 for cells in self._drawn)
         self._drawn = [min(cells, self.width) for cells in self._cells]
         if not wrapped or not self.console.is_interactive:

@@ -25,7 +25,8 @@ from autoresearch.decision.scores import (
 )
 from autoresearch.events import parse_time
 from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
-from autoresearch.ui.text import bounds, numbers
+from autoresearch.ui.conclusion import Conclusion, conclude, difference
+from autoresearch.ui.text import decimals, numbers
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Step:
 
     experiment: Experiment
     delta: float | None
-    """Against the incumbent it replaced, as decided."""
+    """Measured mean minus that of the step before, so that deltas add up; across setups as decided."""
     cumulative: float | None
     """Measured mean minus the baseline's, same setup."""
     left_out: Confirmation | None = None
@@ -114,6 +115,7 @@ class Step:
 class Summary:
     """The figures that a session's screen, JSON and report begin with."""
 
+    conclusion: Conclusion = field(default_factory=Conclusion)
     baseline_bpb: float | None = None
     best_bpb: float | None = None
     best: Experiment | None = None
@@ -167,6 +169,11 @@ class Summary:
     next_command: str = ""
     next_note: str = ""
 
+    @property
+    def digits(self) -> int:
+        """Decimals of val_bpb and its differences that the noise allows."""
+        return decimals(self.noise)
+
 
 def summarize(
     session: Session, now: datetime | None = None, *, present: Doing | None = None
@@ -197,14 +204,19 @@ def summarize(
     p_find = next((p for p in reversed(chances_to_find) if p is not None), None)
     running = next((e for e in session.experiments if e.state is State.RUNNING), None)
     command, note = next_step(session)
+    noise = noise_of(session)
+    estimate = sum(effects) if effects and len(effects) == len(kept) else None
     return Summary(
+        conclusion=conclude(
+            session, baseline, best, delta, estimate=estimate, digits=decimals(noise)
+        ),
         baseline_bpb=baseline_bpb,
         best_bpb=best_bpb,
         best=best,
         delta=delta,
         relative=delta / baseline_bpb if delta is not None and baseline_bpb else None,
         unigram_bpb=session.unigram_bpb,
-        noise=noise_of(session),
+        noise=noise,
         num_tried=len(judged),
         num_by_verdict=num_by_verdict,
         num_by_reason={v: dict(c.most_common()) for v, c in by_reason.items()},
@@ -213,7 +225,7 @@ def summarize(
         keep_rate=num_by_verdict["keep"] / len(judged) if judged else None,
         num_real=sum(chances) if chances and len(chances) == len(kept) else None,
         doubtful=tuple(e.number for e in kept if is_doubtful(e)),
-        estimate=sum(effects) if effects and len(effects) == len(kept) else None,
+        estimate=estimate,
         confirmation=headline(session),
         further=further(session),
         wall_seconds=wall,
@@ -272,19 +284,17 @@ def trajectory(judged: list[Experiment], since: int, p_find: float | None) -> Tr
 
 def ladder(session: Session, baseline: Experiment | None) -> tuple[Step, ...]:
     """Return the standing keeps in order with their gains."""
-    steps = []
+    steps: list[Step] = []
     alone = left_out(session)
+    before: float | None = 0.0
     for e in session.kept:
-        delta = e.decision.delta if e.decision else None
         pair = comparable(baseline, e, session) if baseline else None
-        steps.append(
-            Step(
-                experiment=e,
-                delta=delta,
-                cumulative=pair[1] - pair[0] if pair else None,
-                left_out=alone.get(e.number),
-            )
-        )
+        total = pair[1] - pair[0] if pair else None
+        delta = e.decision.delta if e.decision else None
+        if total is not None and before is not None and not session.is_foreign:
+            delta = total - before
+        before = total
+        steps.append(Step(e, delta, total, alone.get(e.number)))
     return tuple(steps)
 
 
@@ -459,23 +469,19 @@ def unconfirmed(session: Session) -> list[Alert]:
     found = []
     best = headline(session)
     if best is not None and best.is_alarm:
-        text = (
-            f"the gain on validation does not carry over: {best.validation_delta:+.6f} there,"
-            f" {best.delta:+.6f} {bounds(best.low, best.high)} on the {best.split} split"
-        )
+        text = "the gain on validation does not carry over to unseen text; find the keeps that do"
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
     elif best is not None and best.low > 0:
         text = (
-            f"#{best.candidate} is worse than #{best.reference} on the {best.split} split:"
-            f" {best.delta:+.6f} {bounds(best.low, best.high)}"
+            f"#{best.candidate} is worse than the baseline on unseen text; find out which keep is"
         )
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
     idle = {n: c for n, c in left_out(session).items() if carried(c) == "does not"}
     if len(idle) == 1:
         number, c = next(iter(idle.items()))
         text = (
-            f"#{number} does not carry the gain: with it the best measures {c.delta:+.6f}"
-            f" {bounds(c.low, c.high)} on the {c.split} split"
+            f"#{number} does not carry the gain: with it the best measures {difference(c)}"
+            " on unseen text"
         )
         found.append(Alert(text, c.at, f"autoresearch revert {number}"))
     elif idle:

@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 
 from autoresearch.events import parse_time
 from autoresearch.types import MB_PER_GB
+from autoresearch.util.stats import decimals as decimals  # noqa: PLC0414 - part of this module
 from autoresearch.util.text import clean as clean  # noqa: PLC0414 - part of this module, as `text.clean`
 
 NONE = "-"
@@ -26,14 +27,14 @@ def fit(text: str, width: int, *, ellipsis: str = "...") -> str:
     return set_cell_size(text, width - len(ellipsis)).rstrip(" .,;:") + ellipsis
 
 
-def bpb(value: float | None) -> str:
-    """Bits per byte with six decimals."""
-    return NONE if value is None else f"{value:.6f}"
+def bpb(value: float | None, digits: int = 6) -> str:
+    """Bits per byte."""
+    return NONE if value is None else f"{value:.{digits}f}"
 
 
-def delta(value: float | None) -> str:
-    """A signed difference with six decimals; negative is better."""
-    return NONE if value is None else f"{value:+.6f}"
+def delta(value: float | None, digits: int = 6) -> str:
+    """A signed difference; negative is better."""
+    return NONE if value is None else f"{value:+.{digits}f}"
 
 
 def bounds(low: float | None, high: float | None) -> str:
@@ -46,6 +47,13 @@ def percent(value: float | None, *, sign: bool = False, digits: int = 0) -> str:
     if value is None:
         return NONE
     return f"{value * 100:{'+' if sign else ''}.{digits}f}%"
+
+
+def share(value: float | None) -> str:
+    """A relative change as per cent in two digits, `-2.4%`."""
+    if value is None:
+        return NONE
+    return f"{value * 100:+.0f}%" if abs(value) >= 0.0995 else f"{value * 100:+.2g}%"
 
 
 def probability(value: float | None) -> str:

@@ -51,3 +51,10 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
         if abs(change - 1) < 1e-14:
             break
     return front * total / a
+
+
+def decimals(error: float | None) -> int:
+    """Return how many decimals show two digits of an error: at least two, at most six, which is where it is unknown."""
+    if not error or not math.isfinite(error):
+        return 6
+    return min(max(1 - math.floor(math.log10(abs(error))), 2), 6)

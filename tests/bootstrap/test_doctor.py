@@ -232,8 +232,7 @@ def test_a_compiler_needs_the_headers_of_python(monkeypatch, tmp_path):
     (tmp_path / "Python.h").touch()
     (found,) = run(doctor._compiler, torch={"is_cuda": True})
     assert (found.status, found.text) == ("ok", "cc, triton 3.5.0")
-    (found,) = run(doctor._compiler, torch={"is_cuda": False})
-    assert found.status == "skip"
+    assert run(doctor._compiler, torch={"is_cuda": False}) == []
 
 
 def test_a_missing_key_is_named_never_shown(monkeypatch, tmp_path):

@@ -85,6 +85,26 @@ def test_every_verb_in_the_docs_exists():
             assert verb in known, f"{path.name} names `autoresearch {verb}`"
 
 
+def test_the_readme_is_short_and_its_commands_are_read():
+    import typer
+
+    from autoresearch.cli import app
+
+    group = typer.main.get_command(app)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") < 120
+    lines = re.findall(r"^ {4}(?:.*&& )?autoresearch (.+)$", text, flags=re.MULTILINE)
+    assert len(lines) >= 6
+    lines += re.findall(r"`autoresearch ([^`]+)`", text)
+    for line in lines:
+        verb, *words = shlex.split(re.split(" && | [|] ", line)[0], comments=True)
+        assert verb in group.commands, line
+        with group.commands[verb].make_context(verb, words):
+            pass
+    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", text):
+        assert (ROOT / target).is_file() or target.startswith("http"), target
+
+
 def test_the_notebook_is_python_and_its_commands_exist():
     import typer
 

@@ -33,7 +33,13 @@ def test_a_kept_experiment_is_a_commit_and_appears_in_the_working_tree(night: Ni
     assert (night.root / "train.py").read_text() == text
     assert git(night.root, "status", "--porcelain") == ""
     message = git(night.root, "log", "-1", "--format=%B")
-    assert message.startswith("knob 3 up\n\nbigger is better")
+    assert message.startswith("knob 3 up (#1, -0.100000)\n\nbigger is better")
+    subjects = git(
+        night.root, "log", "-3", "--first-parent", "--format=%s", "refs/autoresearch/nov21/journal"
+    )
+    assert subjects.split("\n") == [
+        "#1 verdict keep gain -0.100000", "#1 trial 1 ok 1.400000", "#1 proposed: knob 3 up",
+    ]  # fmt: skip
     assert "\n---" not in message
     assert "val_bpb 1.400000, -0.100000 against #0, better with probability 0.97" in message
     trailers = git(night.root, "log", "-1", "--format=%(trailers)")
@@ -146,7 +152,9 @@ def test_hostile_text_is_stored_safely(night: Night) -> None:
     assert "more characters]" in kept.hypothesis
     kept.description.encode()
     assert "Fake-Trailer" not in git(night.root, "log", "-1", "--format=%(trailers)")
-    line = git(night.root, "log", "--format=%B", "-1", kept.event)
+    subject, _, line = git(night.root, "log", "--format=%B", "-1", kept.event).partition("\n\n")
+    assert subject.startswith("#1 proposed: ")
+    assert len(subject) <= 72
     assert json.loads(line)["number"] == 1
     assert line.isascii()
     assert git(night.root, "fsck", "--strict") == ""

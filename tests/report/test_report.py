@@ -81,10 +81,40 @@ def page(name):
 def test_the_number_of_real_keeps_is_that_of_the_log():
     from autoresearch.ui.pages.log import render
 
-    lines = [line.plain for line in render(sessions.night(24), width=200, now=sessions.NOW)]
-    shown = re.search(r"([\d.]+) of (\d+) keeps expected to be real", "\n".join(lines))
-    text = markdown.render(sessions.night(24), now=sessions.NOW)
-    assert f"Of {shown[2]} kept changes {shown[1]} are expected to be real; 3 may be luck" in text
+    session = replace(sessions.night(24), confirmations=())
+    lines = [line.plain for line in render(session, width=200, now=sessions.NOW)]
+    shown = re.search(
+        r"keeps +(about \d+ of \d+ are probably real; may be luck: .*)", "\n".join(lines)
+    )
+    text = markdown.render(session, now=sessions.NOW).replace("\\#", "#")
+    assert f"Of the kept changes {shown[1]}." in text
+
+
+@pytest.mark.parametrize(
+    ("session", "word"),
+    [
+        (sessions.night(24), "CONFIRMED"),
+        (sessions.running(), "NOT CONFIRMED"),
+        (replace(sessions.night(3), best=0, confirmations=()), "NO GAIN"),
+    ],
+)
+def test_screen_report_and_picture_begin_with_one_verdict(session, word):
+    from autoresearch.ui.pages.log import render
+    from autoresearch.ui.summary import summarize
+
+    summary = summarize(session, sessions.NOW)
+    said = str(summary.conclusion)
+    assert said.startswith(f"{word}: ")
+    screen = render(session, width=300, now=sessions.NOW)
+    assert screen[2].plain == f"verdict   {said}"
+    figure, _ = plot.staircase(session, summary, title=True)
+    pretty = said.replace("+-", "\u00b1")
+    assert pretty in [text.get_text() for text in figure.axes[0].texts]
+    shown = html.render(session, now=sessions.NOW)
+    assert f"<strong>{word}</strong> {pretty.removeprefix(word + ': ')}</p>" in shown
+    assert f"<title>{word}: GPT of 50.3M parameters on climbmix-400b-shuffle</title>" in shown
+    text = re.sub(r"\\(.)", r"\1", markdown.render(session, now=sessions.NOW))
+    assert text.split("\n")[2] == f"**{word}:** {pretty.removeprefix(word + ': ')}."
 
 
 @pytest.mark.parametrize("name", ["empty", "night", "running", "hostile"])
@@ -117,7 +147,7 @@ def test_page_has_headings_tables_and_described_pictures(name):
     headers = [a for a in parsed.attributes if a[0] == "th" and a[1] == "scope"]
     assert len(headers) == parsed.tags.count("th")
     labels = [v for t, n, v in parsed.attributes if t == "svg" and n == "aria-label"]
-    assert len(labels) == parsed.tags.count("svg") == 3
+    assert len(labels) == parsed.tags.count("svg") == 4
     assert all(labels)
     assert ("html", "lang", "en") in parsed.attributes
 
@@ -127,7 +157,7 @@ def test_points_say_what_they_are():
     assert re.search(
         r"<title>#29  0\.983400  depth 8 -&gt; 9 at the same width</title></use>", text
     )
-    assert text.count("<title>#") == 2 * (1 + 94 + 25 - 5)
+    assert text.count("<title>#") == 3 * (1 + 94 + 25 - 5)
 
 
 def test_hostile_text_is_shown_as_text():
@@ -160,30 +190,32 @@ def test_a_watched_page_reloads_itself_only_while_the_session_runs():
 
 def test_the_verdict_comes_first_and_in_words():
     view = build(sessions.night(), now=sessions.NOW)
-    assert view.verdict[0].startswith("Better by 0.023802 bits per byte on validation")
-    assert "95% interval" in view.verdict[1]
-    assert view.verdict[2].startswith("The largest gains: #29 depth 8 -> 9")
-    assert "may be luck" in view.verdict[3]
-    assert build(sessions.empty()).verdict == ("Nothing has been measured yet.",)
-    assert "Unconfirmed" in " ".join(build(sessions.running()).verdict)
+    assert "-0.02380 (-2.4%) against the baseline" in view.verdict[0]
+    assert view.verdict[1].startswith("The largest gains: #29 depth 8 -> 9")
+    assert len(view.verdict) == 2  # what was expected says nothing once it was confirmed
+    empty = build(sessions.empty())
+    assert (str(empty.headline), empty.verdict) == ("nothing has been measured yet", ())
+    assert "are probably real; may be luck: #1" in " ".join(build(sessions.running()).verdict)
 
 
 def test_what_was_measured_again_is_on_the_page_and_in_markdown():
     session = sessions.verified()
     view = build(session, now=sessions.NOW)
     text = " ".join(view.verdict)
-    assert "With 30 min of training it holds (-0.013282); with DEPTH=12 in both it is not" in text
+    assert (
+        "With 30 min of training it holds (-0.0133 \u00b1 0.0015); with DEPTH=12 in both it is not"
+        in text
+    )
     assert "Left out one at a time: 4 of 25 kept changes carry the gain (#6, #23, #27, #77)" in text
     assert [c.answer for c in view.checks] == ["confirmed", "confirmed", "not confirmed"]
-    assert view.checks[0].gap == "+0.000714"
+    assert (view.checks[0].delta, view.checks[0].validation) == ("-0.02214 +- 0.00060", "-0.02285")
     found = html.render(session, material(session), now=sessions.NOW)
     Page(found)
     assert "<h2>What was measured again</h2>" in found
-    assert "gap to validation +0.000714" in found
     assert "undo it: <code>autoresearch revert 8</code>" in found
     rows = markdown.render(session, material(session), sessions.NOW).split("\n")
-    assert any(row.startswith("| 8 |") and "+0.000056 does not" in row for row in rows)
-    assert any("with 30 min of training" in row and "-0.013282" in row for row in rows)
+    assert any(row.startswith("| 8 |") and "+0.00006 does not" in row for row in rows)
+    assert any("with 30 min of training" in row and "-0.0133 +- 0.0015" in row for row in rows)
     assert ">worth</th>" not in page("night")
 
 
@@ -192,8 +224,8 @@ def test_an_alarm_is_told_in_the_verdict():
     lost = replace(session.confirmations[0], delta=-0.001, low=-0.002, high=-0.0001, is_alarm=True)
     session = replace(session, confirmations=(lost,))
     view = build(session, now=sessions.NOW)
-    assert "does not carry over: -0.022850 there" in view.verdict[2]
-    assert 'class="verdict bad"' in html.render(session, now=sessions.NOW)
+    assert view.headline.text.endswith("; validation had promised -0.02285")
+    assert "the gain on validation does not carry over" in view.alerts[0][0]
 
 
 def test_repeats_are_flagged_and_the_nearest_miss_named():
@@ -358,7 +390,9 @@ def test_report_command_writes_what_it_says(lab):
 
 def test_report_to_stdout(lab):
     result = call("report", "-o", "-", "--format", "md")
-    assert result.stdout.startswith("# autoresearch: nov21\n")
+    assert result.stdout.startswith(
+        "# GPT of 50.3M parameters on climbmix-400b-shuffle\n\n**CONFIRMED:** "
+    )
 
 
 @pytest.mark.parametrize(
@@ -496,7 +530,7 @@ def test_log_and_report_read_the_table_of_others(tmp_path, monkeypatch):
     assert call("log", "--from", "results.tsv", "-q").stdout.endswith("best 0.993200 -0.47%\n")
     assert call("report", "--from", "results.tsv").exit_code == 0
     text = (tmp_path / "report.html").read_text()
-    assert "Better by 0.004700 bits per byte on validation (-0.47%)" in text
+    assert "measures -0.004700 (-0.47%) against the baseline" in text
     Page(text)
 
 
@@ -562,11 +596,11 @@ def test_the_order_of_a_table_of_others_is_not_its_value(tmp_path, monkeypatch):
     for word in ("#2, is worse than the best", "`tentative` 1", "#4 is another baseline"):
         assert f"{word}" in found.stderr
     shown = "\n".join(line.plain for line in render(read_tsv(tmp_path / "f.tsv"), width=160))
-    assert "1.389503 -> 1.382862   -0.006641 (-0.48%)   best #1 a2" in shown
+    assert "1.389503 -> 1.382862   -0.006641 (-0.48%) on validation   best #1 a2" in shown
     assert "tentative" in shown
     assert "#4 is another baseline" in shown
     text = call("report", "--from", "f.tsv", "-o", "-", "--format", "md").stdout
-    assert "Better by 0.006641 bits per byte" in text
+    assert "measures -0.006641 (-0.48%) against the baseline" in text
     assert "#4 is another baseline" in text.replace("\\", "")
 
 
@@ -575,10 +609,10 @@ def test_another_session_is_reported_by_its_tag(lab):
 
     scaffold(lab, preset="cpu", tag="two")
     text = call("report", "--tag", "nov21", "-o", "-", "--format", "md").stdout
-    assert text.startswith("# autoresearch: nov21\n")
+    assert text.startswith("# GPT of 50.3M parameters on climbmix-400b-shuffle\n\n**CONFIRMED:** ")
     assert "git switch autoresearch/nov21\n" in text
     text = call("report", "-o", "-", "--format", "md").stdout
-    assert text == "# autoresearch: two\n\nnothing run yet\n\n> Nothing has been measured yet.\n"
+    assert text == "# two\n\nnothing has been measured yet.\n\nnothing run yet\n"
 
 
 def test_only_a_session_that_the_remote_has_can_be_fetched(lab, tmp_path, monkeypatch):

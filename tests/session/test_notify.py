@@ -140,17 +140,22 @@ def test_the_environment_has_the_numbers_and_the_folder(lab: Path, tmp_path: Pat
 def test_the_sentences_have_the_numbers() -> None:
     assert (
         kept(SESSION.experiment(6))
-        == "kept #6, 0.994584 -0.003149, P >.99: warmdown over 0.75 of the budget"
+        == "kept #6, 0.99458 -0.00315, P >.99: warmdown over 0.75 of the budget"
     )
     assert ended(SESSION, "hours", "") == (
-        "ended, the time limit was reached; best #23, 0.993753 -0.004147,"
-        " confirmed -0.003857 [-0.004457, -0.003257]"
+        "CONFIRMED: -0.00386 +- 0.00060 (-0.39%) on unseen text, 4 fresh seeds; best #23, 0.99375;"
+        " ended, the time limit was reached"
     )
-    assert ended(replace(SESSION, confirmations=()), "max_cost", "the model cost $10.02").endswith(
-        "ended, the model cost $10.02; best #23, 0.993753 -0.004147, not yet confirmed"
+    unconfirmed = replace(SESSION, confirmations=())
+    assert ended(unconfirmed, "max_cost", "the model cost $10.02") == (
+        "NOT CONFIRMED: not measured on fresh seeds yet, expect -0.00290; best #23, 0.99375;"
+        " ended, the model cost $10.02"
     )
     first = replace(SESSION, experiments=SESSION.experiments[:1], best=0, confirmations=())
     assert ended(first, "stopped", "") == (
-        "ended, `autoresearch stop`; nothing better than the baseline, 0.997900"
+        "the baseline is measured, no idea has been tried yet; best #0, 0.99790;"
+        " ended, `autoresearch stop`"
     )
-    assert ended(sessions.empty(), "error", "") == "ended, an error; nothing was measured"
+    assert ended(sessions.empty(), "error", "") == (
+        "nothing has been measured yet; ended, an error"
+    )

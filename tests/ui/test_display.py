@@ -246,13 +246,18 @@ def test_rows_keep_their_number_and_fit_whatever_happens():
 def test_finished_experiments_scroll_above_the_rows(capsys):
     display, file = rows_display()
     tell = Told(display)
+    titles = set()
     for event in events("[red]idea[/red] \x1b[2J"):
         tell(event)
+        titles.add(display.title())
     display.stop(sessions.night(18))
+    assert titles >= {"nov21", "#19 nov21", "#19 50% nov21", "#19 100% nov21"}
     text = file.getvalue()
     assert "  19  keep            0.994000  -0.000600  0.97   5m41s  [red]idea[/red]\n" in text
     assert "\x1b[2J" not in text
-    assert text.endswith("\x1b[1A\x1b[2K")
+    assert text.endswith("\x1b[1A\x1b[2K\x1b[23;0t")
+    assert text.startswith("\x1b[22;0t")
+    assert "\x1b]0;nov21\x07" in text
     assert "\x1b[0J" not in text  # from the top of the screen tmux would keep every frame
     assert "\x1b[?25l" not in text  # a killed process would leave the terminal without a cursor
     assert "FINISHED" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from autoresearch.commands.log import show_session
 from autoresearch.errors import UsageError
+from autoresearch.types import Alert
 from autoresearch.ui.console import OutputMode, make_console
 from autoresearch.ui.pages import log
 from autoresearch.ui.pages.as_json import log_json, schema
@@ -272,7 +273,7 @@ def test_numbers_of_different_setups_are_never_subtracted():
     )
     summary = summarize(session, sessions.NOW)
     assert summary.delta is None
-    assert "not comparable" in screen(session)
+    assert "NOT COMPARABLE: " in screen(session)
     assert any("setups" in mark for mark in summary.marks)
 
 
@@ -341,7 +342,8 @@ def test_watching_uses_the_other_screen_and_ends_with_the_session(monkeypatch):
     file = io.StringIO()
     mode = OutputMode(kind="tty")
     mode.__dict__["out"] = make_console(file, width=80, is_terminal=True)
-    found = iter([sessions.running(), sessions.running(), sessions.night()])
+    new = replace(sessions.running(), state="new", experiments=())
+    found = iter([new, sessions.running(), sessions.running(), sessions.night()])
     record = SimpleNamespace(
         session=lambda: next(found), presence=SimpleNamespace(status=lambda: None)
     )
@@ -350,4 +352,28 @@ def test_watching_uses_the_other_screen_and_ends_with_the_session(monkeypatch):
     watched, _, after = file.getvalue().partition("\x1b[?1049l")
     assert watched.startswith("\x1b[?1049h")
     assert watched.count("RUNNING") == 2
+    assert watched.count("waiting for `autoresearch run`") == 1
     assert "FINISHED" in after
+
+
+def test_a_pane_of_24_lines_shows_the_verdict_and_as_many_experiments_as_fit():
+    session = replace(sessions.running(), alerts=(Alert("a", "t1"), Alert("b", "t2")))
+    lines = [line.plain for line in log.render_watched(session, Filter(), width=80, height=24)]
+    assert len(lines) == 24
+    assert [line.split()[0] for line in lines[:4]] == [
+        "autoresearch/nov21",
+        "verdict",
+        "val_bpb",
+        "needs",
+    ]
+    assert lines[3].startswith("needs you 2: ")
+    assert [int(line.split()[0]) for line in lines[6:]] == list(range(20, 2, -1))
+    assert all(cell_len(line) <= 80 for line in lines)
+
+
+def test_the_table_of_a_terminal_in_a_pipe():
+    from autoresearch.commands import as_table
+
+    piped = OutputMode(kind="plain")
+    assert as_table(piped).is_tty
+    assert as_table(OutputMode(kind="json")).is_json

@@ -321,3 +321,75 @@ def test_a_machine_that_drifts_is_told_where_trials_are_long_enough_to_tell(
     )
     told = [a.text for a in s.summarize(session, sessions.NOW).alerts if "in tokens/s" in a.text]
     assert bool(told) is is_told
+
+
+def other_speed(experiment, factor):
+    first = experiment.trials[0]
+    result = replace(first.result, tokens_per_second=first.result.tokens_per_second * factor)
+    again = replace(first, result=result)
+    return replace(experiment, trials=(*experiment.trials, again))
+
+
+def session_with(session, changed=None, **fields):
+    """Return a session with the numbers of its confirmation, or its baseline, changed."""
+    if fields:
+        c = replace(session.confirmations[0], **fields)
+        session = replace(session, confirmations=(c,))
+    if changed:
+        session = replace(session, experiments=(changed, *session.experiments[1:]))
+    return session
+
+
+NIGHT = sessions.night(24)
+PROMISED = (
+    "NOT CONFIRMED: no gain shown, -0.10 +- 0.38 (-10%) on unseen text, 4 fresh seeds;"
+    " validation had promised -0.60"
+)
+
+
+@pytest.mark.parametrize(
+    ("session", "said"),
+    [
+        (sessions.empty(), "nothing has been measured yet"),
+        (
+            replace(NIGHT, experiments=NIGHT.experiments[:1], best=0),
+            "the baseline is measured, no idea has been tried yet",
+        ),
+        (replace(NIGHT, best=0), "NO GAIN: none of 24 ideas is better than the baseline"),
+        (
+            session_with(NIGHT, delta=-0.1, low=-0.16, high=-0.04),
+            "CONFIRMED: -0.100 +- 0.060 (-10%) on unseen text, 4 fresh seeds",
+        ),
+        (
+            session_with(
+                NIGHT, delta=-0.1, low=-0.48, high=0.28, is_alarm=True, validation_delta=-0.6
+            ),
+            PROMISED,
+        ),
+        (
+            session_with(NIGHT, delta=0.1, low=0.04, high=0.16),
+            "NOT CONFIRMED: worse than the baseline, +0.100 +- 0.060 (+10%) on unseen text, 4 fresh seeds",
+        ),
+        (
+            session_with(NIGHT, other_speed(NIGHT.experiments[0], 6), low=-1.0, high=1.0),
+            "NOT COMPARABLE: the machine ran the same code up to 6.0 times as fast at one time as at another",
+        ),
+        (
+            session_with(NIGHT, other_speed(NIGHT.experiments[0], 6)),
+            "CONFIRMED: -0.00386 +- 0.00060 (-0.39%) on unseen text, 4 fresh seeds",
+        ),
+    ],
+)
+def test_the_verdict_in_a_sentence(session, said):
+    assert str(s.summarize(session, sessions.NOW).conclusion) == said
+
+
+def test_gains_add_up_to_the_headline_after_repeats():
+    session = sessions.night(24)
+    lucky = session.kept[0]
+    worse = replace(lucky.trials[0].result, bpb=lucky.val_bpb + 0.001)
+    repeated = replace(lucky, trials=(*lucky.trials, replace(lucky.trials[0], result=worse)))
+    experiments = tuple(repeated if e is lucky else e for e in session.experiments)
+    found = s.summarize(replace(session, experiments=experiments), sessions.NOW)
+    assert sum(step.delta for step in found.steps) == pytest.approx(found.delta)
+    assert found.steps[0].delta == pytest.approx(lucky.decision.delta + 0.0005)

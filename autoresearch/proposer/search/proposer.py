@@ -328,18 +328,20 @@ def _proposal(
         for name, value in changes.items()
     ]
     num_known = sum(len(history[name].points) for name in changes)
-    basis = (
-        f"{num_known} earlier trial{'s' if num_known != 1 else ''} of "
-        f"{'it' if len(changes) == 1 else 'them'}"
-        if num_known
-        else "no earlier trial: a first step"
-    )
+    what = "it" if len(changes) == 1 else "them"
+    basis = f"a better value is likely here, by {num_known} earlier trials of {what}"
+    if num_known < 2:
+        basis = (
+            f"second trial of {what}"
+            if num_known
+            else f"first trial of {what}; nothing learned yet"
+        )
     return Proposal(
         description=", ".join(parts),
         files=files,
         parent=context.parent,
         proposer="search",
-        hypothesis=f"the search expects a better value here, from {basis}",
+        hypothesis=basis,
         theme=_theme(next(iter(changes)))[0],
         parameters={name: float(value) for name, value in changes.items()},
     )

@@ -21,8 +21,9 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.types import Experiment, Session
+from autoresearch.types import Confirmation, Experiment, Session
 from autoresearch.ui import text as f
+from autoresearch.ui.conclusion import measured
 from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.live.state import LiveState
 from autoresearch.ui.pages.overview import next_line, summary_lines, word_for
@@ -50,7 +51,18 @@ class RowsDisplay:
         self._read: Callable[[], Session] | None = None
         self._state = LiveState(clock=clock)
         self._lock = threading.RLock()
-        self._rows = Rows(mode.err, self.draw)
+        self._rows = Rows(mode.err, self.draw, self.title)
+
+    def title(self) -> str:
+        """Return the title of the terminal: `#12 60% best 0.9938 nov21`."""
+        with self._lock:
+            state = self._state
+            p, session = state.progress, state.session
+            parts = [] if state.current is None else [f"#{state.current}"]
+            if p is not None and p.phase == "train" and p.budget_seconds > 0:
+                parts.append(f"{min(p.seconds / p.budget_seconds, 1):.0%}")
+            parts += [_best_text(state).partition(" (")[0], f.clean(session.tag) if session else ""]
+        return " ".join(filter(None, parts)) or "autoresearch"
 
     def start(self, read: Callable[[], Session] | None) -> None:
         """Take over the bottom of the terminal."""
@@ -98,7 +110,7 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
         experiment = state.experiment(event.number)
         return verdict_line(experiment, width) if experiment else None
     if isinstance(event, TrialJudged):
-        return _trial_line(event)
+        return _trial_line(event, state.experiment(event.number))
     if isinstance(event, Phase) and event.name == "plan":
         return styled(f"plan: {f.clean(event.detail)}", "muted")
     if isinstance(event, Alerted):
@@ -109,17 +121,9 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
     if isinstance(event, Reverted):
         return styled(f"      undone: {f.numbers(event.numbers)}", "warning")
     if isinstance(event, Confirmed):
-        c = event.confirmation
-        what = f"#{c['reference']} left out" if c.get("kind") == "each" else "confirmation"
-        line = styled(f"      {what}", "heading")
-        line.append(
-            f"  {f.delta(c.get('delta'))} {f.bounds(c.get('low'), c.get('high'))}"
-            f" on the {c.get('split', 'test')} split",
-            style="default",
-        )
-        if c.get("is_alarm"):
-            line.append("  the gain on validation does not carry over", style="warning")
-        return line
+        c = Confirmation(**event.confirmation)
+        what = f"#{c.reference} left out" if c.kind == "each" else "confirmation"
+        return styled(f"      {what}", "heading").append(f"  {measured(c)}", style="default")
     if isinstance(event, SessionStarted):
         gpu = f.clean(str(event.setup.get("gpu", "")))
         who = f.clean(event.model or event.proposer)
@@ -131,10 +135,11 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
 def verdict_line(e: Experiment, width: int) -> Text:
     """Return number, verdict, val_bpb, delta, P, time, description; columns leave from the right."""
     decision = e.decision if e.number else None
+    digits = f.decimals(e.decision.noise if e.decision else None)
     line = styled(f"{e.number:>4}  ", "default")
     line.append(f"{f.fit(verdict_text(e), 18):<14}", style=verdict_style(e) or "heading")
-    delta = f.delta(decision.delta if decision else None)
-    line.append(f"  {f.bpb(e.val_bpb):<8}  {delta:>9}", style="default")
+    delta = f.delta(decision.delta if decision else None, digits)
+    line.append(f"  {f.bpb(e.val_bpb, digits):<8}  {delta:>9}", style="default")
     if width >= 76:
         line.append(f"  {f.probability(decision.p_real if decision else None):>4}", style="default")
     if width >= 64:
@@ -145,7 +150,7 @@ def verdict_line(e: Experiment, width: int) -> Text:
     return line
 
 
-def _trial_line(event: TrialJudged) -> Text | None:
+def _trial_line(event: TrialJudged, experiment: Experiment | None) -> Text | None:
     is_one_of_many = event.number == 0 or event.index > 0 or event.confirmation
     result = event.result
     if not is_one_of_many and result.get("outcome") != "tainted":
@@ -156,10 +161,13 @@ def _trial_line(event: TrialJudged) -> Text | None:
     which = "left out" if is_left_out else f"trial {event.index + 1}"
     line = styled(f"{event.number:>4}  {which}  ", "muted")
     score = result.get("bpb")
-    if score is not None:
-        line.append(f"{what} {f.bpb(score)}")
-    else:
-        line.append(f.clean(f"{result.get('outcome')} {result.get('reason', '')}"))
+    reason = f.clean(f"{result.get('outcome')} {result.get('reason', '')}").strip()
+    line.append(f"{what} {f.bpb(score)}" if score is not None else reason)
+    if result.get("outcome") == "tainted":
+        line.append("  does not count" if score is None else f"  does not count: {reason}")
+    elif experiment and event.number and event.index == 1 and not event.confirmation:
+        first = experiment.trials[0].result
+        line.append(f"  trial 1 {f.bpb(first.bpb) if first.ok else f.clean(first.outcome)}")
     return line.append(
         f"  {f.count(result.get('num_tokens'))} tokens  {f.duration(result.get('total_seconds'))}"
     )
@@ -207,10 +215,10 @@ def _idea_row(state: LiveState, width: int, *, is_single: bool = False) -> Text:
         e = state.experiment(number)
         detail = state.phase.detail if state.phase else ""
         text = f.clean((e.description if e else "") or detail or ("" if number else "baseline"))
-        if state.phase and state.phase.name == "confirm" and detail:
-            text = f"confirming {f.clean(detail)}"
         changed = f" (+{e.lines_added} -{e.lines_removed})" if e and number else ""
         changed += f", trial {len(e.trials) + 1}" if e and e.trials else ""
+        if state.phase and state.phase.name == "confirm" and detail:
+            text, changed = f"confirming {f.clean(detail)}", ""
         right = cell_len(_best_text(state)) + 4
         line.append(f.fit(text + changed, max(width - 10 - right, 16)), style="metric")
     best = _best_text(state)
@@ -224,7 +232,8 @@ def _best_text(state: LiveState) -> str:
     best = state.experiment(state.session.best) if state.session else None
     if best is None or best.val_bpb is None or best.verdict is None:
         return ""
-    return f"best {f.bpb(best.val_bpb)} (#{best.number})"
+    digits = f.decimals(best.decision.noise if best.decision else None)
+    return f"best {f.bpb(best.val_bpb, digits)} (#{best.number})"
 
 
 def _trial_row(state: LiveState, width: int, utf8: bool, clock: float) -> Text:
@@ -277,13 +286,15 @@ def _next_row(state: LiveState, clock: float) -> Text:
         if away := state.away:
             detail = f"waits to ask {f.clean(away)} again"
         return line.append(f"{detail} {f.duration(clock - state.proposing_at)}", style="default")
-    return line.append("-", style="muted")
+    return line.append("not proposed yet", style="muted")
 
 
 def _night_row(state: LiveState, width: int, clock: float) -> Text:
     line = _label("  night")
     numbers = state.num_by_verdict
-    line.append(f"{numbers.total()} done", style="default")
+    limit = state.session.limits.get("experiments") if state.session else 0
+    done = f"{state.num_limited} of {limit}" if limit else str(numbers.total())
+    line.append(f"{done} done", style="default")
     for verdict in ("keep", "held", "discard", "crash", "invalid"):
         if number := numbers[verdict]:
             line.append("  ").append(f"{number} {verdict}", style=verdict)
@@ -306,18 +317,15 @@ def _night_row(state: LiveState, width: int, clock: float) -> Text:
 def _limit_parts(state: LiveState, elapsed: float) -> list[str]:
     parts = []
     limits = state.session.limits if state.session else {}
-    left_in_time = None
     each = elapsed / state.num_this_run if state.num_this_run else None
     seconds = limits.get("seconds") or 0
     if seconds:
         left = max(seconds - elapsed, 0.0)
         end = datetime.now().astimezone() + timedelta(seconds=left)
         parts.append(f"until {end:%H:%M}, {f.duration(left)} left")
-        left_in_time = left / each if each else None
-    experiments = limits.get("experiments") or 0
-    left_in_number = experiments - state.num_limited if experiments else None
-    known = [n for n in (left_in_time, left_in_number) if n is not None]
-    if known and min(known) > 0:
-        about = "~" if left_in_time is not None and min(known) == left_in_time else ""
-        parts.append(f"{about}{min(known):.0f} more")
+        if each and left >= each:
+            parts.append(f"about {left / each:.0f} more")
+    left_in_number = (limits.get("experiments") or 0) - state.num_limited
+    if each and left_in_number > 0 and not seconds:
+        parts.append(f"about {f.duration(left_in_number * each)} left")
     return parts

@@ -9,6 +9,7 @@ from rich.text import Text
 from autoresearch.decision.confirmation import carried
 from autoresearch.types import Alert, Confirmation, Session
 from autoresearch.ui import text as f
+from autoresearch.ui.conclusion import difference
 from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.tables import Cell, Column, folded, render
 
@@ -80,11 +81,6 @@ def word_of(c: Confirmation) -> tuple[str, str]:
     return ("worse", "error") if c.low > 0 else ("not confirmed", "warning")
 
 
-def interval(c: Confirmation) -> str:
-    """Return `-0.068184 [-0.104826, -0.031542]`."""
-    return f"{f.delta(c.delta)} {f.bounds(c.low, c.high)}"
-
-
 def conditions(c: Confirmation) -> str:
     """Return on what it was measured."""
     return f"{c.split} split, {c.num_trials} fresh seeds each"
@@ -108,9 +104,10 @@ def validation_text(c: Confirmation) -> str:
     """Return what validation said and how far the test split is from it; empty where it said nothing."""
     if c.validation_delta is None:
         return ""
-    text = (
-        f"validation predicts {f.delta(c.validation_delta)}, luck taken off; gap {f.delta(c.gap)}"
-    )
+    digits = f.decimals((c.high - c.low) / 2)
+    gap = c.gap or 0.0
+    text = f"validation promised {f.delta(c.validation_delta, digits)}"
+    text += f"; on unseen text it is {abs(gap):.{digits}f} {'better' if gap < 0 else 'worse'}"
     return text + (": the gain does not carry over" if c.is_alarm else "")
 
 
@@ -119,10 +116,11 @@ def confirmation_lines(c: Confirmation) -> list[Text]:
     word, style = word_of(c)
     head = Text(f"{word:<{INDENT}}", style=style)
     head.append(f"#{c.candidate} {question(c)}  ", style="default")
-    head.append(f"{f.delta(c.delta)}  95% {f.bounds(c.low, c.high)}", style="metric")
+    head.append(difference(c), style="metric")
     name = "test_bpb" if c.split == "test" else "val_bpb"
-    detail = f"{name} {f.bpb(c.reference_bpb)} -> {f.bpb(c.candidate_bpb)}, {c.num_trials} fresh"
-    detail += f" seeds of {f.duration(c.budget_seconds)} each"
+    detail = f"{name} {f.bpb(c.reference_bpb)} -> {f.bpb(c.candidate_bpb)}: {f.delta(c.delta)}, 95%"
+    detail += f" {f.bounds(c.low, c.high)}, {c.num_trials} fresh seeds of"
+    detail += f" {f.duration(c.budget_seconds)} each"
     lines = [head, styled(" " * INDENT + detail, "muted")]
     if text := validation_text(c):
         lines.append(styled(" " * INDENT + text, "warning" if c.is_alarm else "muted"))

@@ -37,9 +37,10 @@ def summary(findings: list[Finding]) -> str:
     warned = [f.name for f in findings if f.status == "warn"]
     if failed:
         return f"missing: {', '.join(failed)}"
-    if warned:
-        return f"a session can run; could be better: {', '.join(warned)}"
-    return "a session can run"
+    text = "a session can run"
+    if any(f.name == "run directory" and f.status == "skip" for f in findings):
+        text = "this machine can run a session; here is none: `autoresearch init myrun`"
+    return f"{text}; could be better: {', '.join(warned)}" if warned else text
 
 
 def print_settings(mode: OutputMode, loaded: Loaded) -> None:

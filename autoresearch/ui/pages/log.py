@@ -1,24 +1,37 @@
 """`autoresearch log`: a session, or all sessions, as a screen, as rows for a pipe, as JSON.
 
-The screen answers, in this order: is it alive; better by how much; is it real; which changes did it; what failed;
-what did it cost; what needs attention; which command next. Then the table.
+The screen answers, in this order: is it alive; is there a gain; how large; which changes did it; what failed;
+what did it cost; what needs attention. Then the table, and which command next.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from rich.text import Text
 
-from autoresearch.types import Session
+from autoresearch.decision.scores import good_trials, split_at_verdict
+from autoresearch.types import Experiment, Session, Verdict
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
 from autoresearch.ui.pages.as_json import SCHEMA, session_json, summary_json
-from autoresearch.ui.pages.overview import STATES, next_line, summary_lines
+from autoresearch.ui.pages.overview import (
+    LABEL,
+    STATES,
+    header,
+    next_line,
+    score_line,
+    summary_lines,
+    verdict_line,
+)
 from autoresearch.ui.pages.rows import Filter, select, table
 from autoresearch.ui.summary import Summary, at_present, doing, summarize
 from autoresearch.ui.tables import Cell, Column
+
+GOING_ON = ("running", "paused")
+"""States in which a session will change."""
 
 
 def render(
@@ -42,17 +55,75 @@ def render(
     lines = summary_lines(session, summary, width=width, utf8=utf8, now=now)
     shown, total = select(session, wanted, now)
     if shown:
-        lines.append(Text())
-        steps = summary.steps if wanted.only_kept else None
-        is_mixed = len({e.proposer for e in session.experiments} - {"baseline"}) > 1
-        columns, rows = table(shown, now, steps, is_mixed=is_mixed)
-        lines += tables.render(columns, rows, width, flexible_min=30)
+        lines += [Text(), *_rows(session, summary, shown, width, now, is_kept=wanted.only_kept)]
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
+        if not wanted.only_kept and (moved := _repeated(shown)):
+            text = (
+                f"{f.numbers(moved)} measured again after the verdict: `vs best` is as decided then"
+            )
+            lines += tables.folded(styled(text, "muted"), width, 2)
     elif session.experiments:
         lines += [Text(), styled("no experiment matches", "muted")]
     if summary.next_command:
         lines += tables.folded(next_line(summary), width, 6)
     return lines
+
+
+def render_watched(
+    session: Session,
+    wanted: Filter,
+    *,
+    width: int,
+    height: int,
+    status: Mapping[str, Any] | None = None,
+) -> list[Text]:
+    """Return what `log --watch` shows, cut to `height` lines: state, verdict, val_bpb, what needs you, the rows."""
+    now = f.now()
+    present = doing(status, now)
+    summary = summarize(session, now, present=present)
+    session = at_present(session, present)
+    lines = [header(session, summary, now, width)]
+    if summary.baseline_bpb is not None:
+        score = tables.folded(score_line(summary, now), width, LABEL)[0]
+        lines += [verdict_line(summary), score]
+    if session.state not in GOING_ON:
+        lines.append(styled("waiting for `autoresearch run`", "muted"))
+    if num := len(summary.alerts):
+        line = styled(f"needs you {num}: ", "warning").append("`autoresearch log`", style="command")
+        lines.append(line)
+    shown, _ = select(session, replace(wanted, num=wanted.num or height), now)
+    if shown:
+        is_kept = wanted.only_kept
+        lines += [Text(), *_rows(session, summary, shown, width, now, is_kept=is_kept)]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines[:height]
+
+
+def _rows(
+    session: Session,
+    summary: Summary,
+    shown: Sequence[Experiment],
+    width: int,
+    now: datetime,
+    *,
+    is_kept: bool,
+) -> list[Text]:
+    steps = summary.steps if is_kept else None
+    is_mixed = len({e.proposer for e in session.experiments} - {"baseline"}) > 1
+    columns, rows = table(
+        shown, now, steps, is_mixed=is_mixed, digits=summary.digits, is_narrow=width < 80
+    )
+    return tables.render(columns, rows, width, flexible_min=30)
+
+
+def _repeated(shown: Sequence[Experiment]) -> list[int]:
+    """Return which kept experiments have a val_bpb that is no longer the one of their verdict."""
+    return [
+        e.number
+        for e in reversed(shown)
+        if e.verdict is Verdict.KEEP and split_at_verdict(e, good_trials(e))[1]
+    ]
 
 
 def _footer(session: Session, wanted: Filter, num_shown: int, total: int) -> Text:

@@ -11,14 +11,9 @@ from autoresearch.decision.plateau import PLATEAU_AHEAD
 from autoresearch.events import parse_time
 from autoresearch.types import Session, Usage
 from autoresearch.ui import text as f
+from autoresearch.ui.conclusion import difference
 from autoresearch.ui.console import styled
-from autoresearch.ui.pages.confirmation import (
-    conditions,
-    interval,
-    question,
-    validation_text,
-    word_of,
-)
+from autoresearch.ui.pages.confirmation import question, word_of
 from autoresearch.ui.summary import Summary, running_best
 from autoresearch.ui.tables import folded
 
@@ -84,13 +79,14 @@ def summary_lines(
     lines = [header(session, summary, now, width)]
     if summary.baseline_bpb is not None or summary.num_tried:
         lines.append(Text())
-        lines += _headline(session, summary, width, utf8, now)
+        lines += [verdict_line(summary), score_line(summary, now)]
+        lines += _background(session, summary, width, utf8)
         lines += _reality(summary)
         lines += _gains(summary, width)
         lines += _failures(summary)
         if parts := spend_parts(session, summary):
             lines.append(_row("spend", "   ".join(parts)))
-        if text := trend_text(summary):
+        if not summary.confirmation and (text := trend_text(summary)):
             lines.append(_row("trend", text))
     for mark in summary.marks:
         lines.append(_row("caution", styled(f.clean(mark), "warning")))
@@ -167,6 +163,13 @@ def _present(summary: Summary, now: datetime) -> str:
     return text + (f", {f.duration((now - started).total_seconds())}" if started else "")
 
 
+def verdict_line(summary: Summary) -> Text:
+    """Return `verdict   CONFIRMED: ...`."""
+    found = summary.conclusion
+    word = styled(found.word + (": " if found.word else ""), f"verdict {found.style}".strip())
+    return _row("verdict", word.append(found.text, style="default"))
+
+
 def _row(label: str, *parts: Text | str) -> Text:
     line = styled(label.ljust(LABEL), "label")
     for part in parts:
@@ -174,77 +177,60 @@ def _row(label: str, *parts: Text | str) -> Text:
     return line
 
 
-def _headline(
-    session: Session, summary: Summary, width: int, utf8: bool, now: datetime
-) -> list[Text]:
-    best = summary.best
-    line = styled(f.bpb(summary.baseline_bpb), "default")
+def score_line(summary: Summary, now: datetime) -> Text:
+    """Return `val_bpb   0.9979 -> 0.9741   -0.0238 (-2.4%) on validation   best #114 9f2c1ab, 49m ago`."""
+    best, digits = summary.best, summary.digits
+    line = styled(f.bpb(summary.baseline_bpb, digits), "default")
     if best is not None and best.number != 0:
-        line.append(" -> ").append(f.bpb(summary.best_bpb), style="metric")
+        line.append(" -> ").append(f.bpb(summary.best_bpb, digits), style="metric")
         if summary.delta is not None:
-            change = (
-                f"   {f.delta(summary.delta)} ({f.percent(summary.relative, sign=True, digits=2)})"
-            )
-            line.append(change, style="good" if summary.delta < 0 else "warning")
-        else:
-            line.append("   not comparable: measured under different setups", style="warning")
+            share = f.share(summary.relative)
+            line.append(f"   {f.delta(summary.delta, digits)} ({share}) on validation")
         line.append(f"   best #{best.number} {best.commit[:7]}")
         if best.judged_at:
             line.append(", " + f.ago(best.judged_at, now))
-    elif summary.num_tried:
-        line.append("   the baseline is still the best")
     else:
         line.append("   baseline")
-    lines = [_row("val_bpb", line)]
+    return _row("val_bpb", line)
+
+
+def _background(session: Session, summary: Summary, width: int, utf8: bool) -> list[Text]:
+    """Return the curve of the best so far, the noise, and what a model without context scores."""
     values = [value for _, value in running_best(session)]
     curve = f.sparkline(values, min(30, max(width - 60, 10)), utf8=utf8) if len(values) > 2 else ""
     facts = []
     if summary.noise is not None:
-        facts.append(
-            f"noise {summary.noise:.6f} between trials of the same code"
-            if width >= 90
-            else f"noise {summary.noise:.6f}"
-        )
+        between = " between trials of the same code" if width >= 90 else ""
+        facts.append(f"noise {summary.noise:.{summary.digits}f}{between}")
     if summary.unigram_bpb is not None:
-        facts.append(f"token frequencies alone {summary.unigram_bpb:.4f}")
-    if curve or facts:
-        text = styled(curve + "   " if curve else "", "good")
-        lines.append(_row("", text, styled("; ".join(facts), "muted")))
-    return lines
+        facts.append(f"counting tokens alone scores {summary.unigram_bpb:.2f}")
+    if not curve and not facts:
+        return []
+    text = styled(curve + "   " if curve else "", "good")
+    return [_row("", text, styled("; ".join(facts), "muted"))]
 
 
 def _reality(summary: Summary) -> list[Text]:
-    lines = []
-    c = summary.confirmation
-    best = summary.best
-    if c is not None:
-        word, style = word_of(c)
-        against = f" against #{c.reference}" if c.reference else ""
-        text = styled(word, style)
-        text.append(f"{against}: {interval(c)} on the {conditions(c)}", style="default")
-        lines.append(_row("real?", text))
-        if said := validation_text(c):
-            lines.append(_row("", styled(said, "warning" if c.is_alarm else "muted")))
-    elif best is not None and best.number != 0:
-        text = styled("unconfirmed", "warning")
-        if summary.estimate is not None:
-            text.append(
-                f": expected gain {f.delta(summary.estimate)} once luck is taken off",
-                style="default",
-            )
-        lines.append(_row("real?", text))
+    lines: list[Text] = []
     for c in summary.further:
         word, style = word_of(c)
-        text = styled(word, style).append(f" {question(c)}: {interval(c)}", style="default")
-        lines.append(_row("" if lines else "real?", text))
+        text = styled(word, style).append(f" {question(c)}: {difference(c)}", style="default")
+        lines.append(_row("" if lines else "also", text))
     if carried_by := left_out_text(summary):
-        lines.append(_row("", f"{carried_by}; see `log --kept`"))
-    if summary.num_kept and summary.num_real is not None:
-        text = Text(f"{summary.num_real:.1f} of {summary.num_kept} keeps expected to be real")
-        if summary.doubtful:
-            text.append(f"; doubtful: {f.numbers(summary.doubtful, 8)}")
-        lines.append(_row("" if lines else "real?", text))
+        lines.append(_row("" if lines else "also", f"{carried_by}; see `log --kept`"))
+    if sentence := real_text(summary):
+        lines.append(_row("" if lines else "keeps", sentence))
     return lines
+
+
+def real_text(summary: Summary) -> str:
+    """Return how many keeps are probably real; empty once a confirmation has answered that."""
+    if summary.confirmation or not summary.num_kept or summary.num_real is None:
+        return ""
+    text = f"about {summary.num_real:.0f} of {summary.num_kept} are probably real"
+    if summary.num_kept == 1:
+        text = f"real with probability {f.probability(summary.num_real)}"
+    return text + (f"; may be luck: {f.numbers(summary.doubtful, 8)}" if summary.doubtful else "")
 
 
 def left_out_text(summary: Summary) -> str:
@@ -276,9 +262,9 @@ def _gains(summary: Summary, width: int) -> list[Text]:
     found = sorted(worth or measured, key=lambda pair: pair[0])
     lines: list[Text] = []
     for delta, e in found[:3]:
-        if delta >= 0:
+        if delta >= 0 or summary.conclusion.word == "NOT COMPARABLE":
             break
-        text = styled(f"{f.delta(delta)}  #{e.number:<4} ", "default")
+        text = styled(f"{f.delta(delta, summary.digits)}  #{e.number:<4} ", "default")
         text.append(f.fit(f.clean(e.description), max(width - LABEL - 18, 20)))
         label = "carried" if worth else "gains"
         lines.append(_row(label if not lines else "", text))
@@ -295,7 +281,7 @@ def _failures(summary: Summary) -> list[Text]:
     if not summary.num_tried:
         return []
     n = summary.num_by_verdict
-    text = Text(f"{summary.num_tried} tried  ")
+    text = Text(f"{summary.num_tried} done  ")
     text.append(f"{n['keep']} keep", style="keep")
     if summary.num_reverted:
         text.append(f" ({summary.num_reverted} undone)")
@@ -312,7 +298,7 @@ def _failures(summary: Summary) -> list[Text]:
             text.append(f"  {slow} stopped: too slow", style=verdict)
     if summary.keep_rate is not None:
         text.append(f"   keep rate {f.percent(summary.keep_rate)}", style="default")
-    return [_row("verdicts", text)]
+    return [_row("ideas", text)]
 
 
 def spend_parts(session: Session, summary: Summary) -> list[str]:

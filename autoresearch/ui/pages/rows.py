@@ -134,6 +134,10 @@ class Row:
     """For how long a running one has taken."""
     step: Step | None = None
     """What the change adds to the way to the best, in the table of what was kept."""
+    digits: int = 6
+    """Decimals of val_bpb that the noise allows."""
+    is_narrow: bool = False
+    """Whether a long reason must be cut."""
 
     @property
     def faint(self) -> str:
@@ -151,14 +155,14 @@ class Row:
         return e.total_seconds
 
 
-def left_out_cell(confirmation: Confirmation | None) -> Cell:
+def left_out_cell(confirmation: Confirmation | None, digits: int) -> Cell:
     """Return what the best loses without a change, and whether that is certain."""
     if confirmation is None:
         return Cell(f.NONE, "muted")
     word = carried(confirmation)
     marks = {"carries": "yes", "unclear": "  ?", "does not": " no"}
     styles = {"carries": "good", "unclear": "", "does not": "warning"}
-    return Cell(f"{f.delta(confirmation.delta)} {marks[word]}", styles[word])
+    return Cell(f"{f.delta(confirmation.delta, digits)} {marks[word]}", styles[word])
 
 
 def _commit_cell(row: Row) -> Cell:
@@ -171,12 +175,14 @@ def _commit_cell(row: Row) -> Cell:
 def _delta_cell(row: Row) -> Cell:
     e = row.experiment
     delta = e.decision.delta if e.decision and e.number else None
-    return Cell(f.delta(delta), row.faint or verdict_style(e))
+    if row.step:
+        delta = row.step.delta
+    return Cell(f.delta(delta, row.digits), row.faint or verdict_style(e))
 
 
 def _verdict_cell(row: Row) -> Cell:
     e = row.experiment
-    return Cell(f.fit(verdict_text(e), 17 if e.reason == "slow" else 16), verdict_style(e))
+    return Cell(f.fit(verdict_text(e), 16 if row.is_narrow else 24), verdict_style(e))
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ LOG: tuple[LogColumn, ...] = (
     LogColumn(lambda e: e.reason, "reason"),
     LogColumn(
         lambda e: e.val_bpb, "val_bpb", ".6f", "val_bpb", Column("val_bpb"),
-        lambda r: Cell(f.bpb(r.experiment.val_bpb), r.faint),
+        lambda r: Cell(f.bpb(r.experiment.val_bpb, r.digits), r.faint),
     ),
     LogColumn(
         lambda e: e.decision.delta if e.decision else None, "delta", "+.6f", "delta",
@@ -219,11 +225,11 @@ LOG: tuple[LogColumn, ...] = (
     ),
     LogColumn(
         column=Column("total", align="right", drop=1), only="kept",
-        cell=lambda r: Cell(f.delta(r.step.cumulative if r.step else None), verdict_style(r.experiment)),
+        cell=lambda r: Cell(f.delta(r.step.cumulative if r.step else None, r.digits), verdict_style(r.experiment)),
     ),
     LogColumn(
         column=Column("worth", align="right", drop=1), only="each",
-        cell=lambda r: left_out_cell(r.step.left_out if r.step else None),
+        cell=lambda r: left_out_cell(r.step.left_out if r.step else None, r.digits),
     ),
     LogColumn(
         lambda e: e.p_real, "p_real", ".4f", "p_real", Column("P", align="right", drop=1),
@@ -270,6 +276,8 @@ def table(
     steps: Sequence[Step] | None = None,
     *,
     is_mixed: bool = False,
+    digits: int = 6,
+    is_narrow: bool = False,
 ) -> tuple[list[Column], list[list[Cell]]]:
     """Return the columns and the rows of the screen.
 
@@ -278,12 +286,14 @@ def table(
         now: For how long a running one has taken.
         steps: The standing keeps, for the table of what was kept.
         is_mixed: Whether several proposers took part.
+        digits: Decimals of val_bpb that the noise allows.
+        is_narrow: Whether long reasons must be cut.
     """
     by_number = {step.experiment.number: step for step in steps or ()}
     is_each = any(step.left_out for step in by_number.values())
     is_there = {"": True, "kept": steps is not None, "each": is_each, "mixed": is_mixed}
     shown = [(c.column, c.cell) for c in LOG if c.column and is_there[c.only]]
-    rows = (Row(e, now, by_number.get(e.number)) for e in experiments)
+    rows = (Row(e, now, by_number.get(e.number), digits, is_narrow) for e in experiments)
     return [column for column, _ in shown], [[cell(row) for _, cell in shown] for row in rows]
 
 

@@ -66,7 +66,7 @@ def render(
     if experiment.trials:
         lines += [Text(), styled("trials", "heading")]
         rows = [_trial(i, t) for i, t in enumerate(experiment.trials, 1)]
-        lines += tables.render(TRIALS, rows, width, flexible_min=12)
+        lines += tables.render(TRIALS, rows, width, flexible_min=20)
         for trial in experiment.trials:
             if trial.result.detail:
                 detail = styled("  " + f.clean(trial.result.detail), "warning")
