@@ -62,6 +62,8 @@ EXAMPLES = {
     "diff": "diff baseline best",
     "report": "report --watch --open",
     "revert": "revert 12",
+    "approve": "approve 12",
+    "reject": "reject 12",
     "export": "export best",
     "push": "push origin",
 }
