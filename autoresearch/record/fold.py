@@ -481,7 +481,10 @@ def curve_to_bytes(curve: Sequence[CurvePoint]) -> bytes:
 def curve_from_bytes(data: bytes) -> tuple[CurvePoint, ...]:
     """Return the curve that `curve_to_bytes` wrote; empty where it wrote none."""
     try:
-        rows = [(*row[:3], row[3] if len(row) > 3 else {}) for row in json.loads(data)]
+        rows = [
+            (*row[:3], {k: v for k, v in dict(*row[3:]).items() if v is not None})
+            for row in json.loads(data)
+        ]
         names = [field.name for field in dataclasses.fields(CurvePoint)]
         for row in rows:
             check(CurvePoint, dict(zip(names, row, strict=True)))

@@ -51,7 +51,7 @@ def test_the_screen(folder, capsys):
     assert re.search(
         r"400 tokens in the vocabulary, \d+ shards, SIZE in `FOLDER/cache", lines[first + 4]
     )
-    assert re.search(r"alone give \d\.\d{6} val_bpb: a model has to beat that", lines[first + 5])
+    assert re.search(r"a model that only counts tokens scores \d\.\d{6} val_bpb", lines[first + 5])
     main(["prepare"])
     assert "prepared FOLDER/text.jsonl already; nothing to do" in normal(
         capsys.readouterr().err, folder

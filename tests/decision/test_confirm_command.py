@@ -26,7 +26,7 @@ def test_lines_say_what_it_means():
     text = "\n".join(line.plain for line in confirmation_lines(FOUND))
     assert text.startswith("confirmed ")
     assert "gap" not in text
-    assert "-0.012300  95% [-0.015000, -0.009600]" in text
+    assert "-0.012300, 95% [-0.015000, -0.009600]" in text
     assert "test_bpb 1.000000 -> 0.987700" in text
 
 
@@ -45,7 +45,7 @@ def test_the_gap_stands_beside_the_difference():
 
     seen = replace(FOUND, validation_delta=-0.0143)
     assert confirmation_lines(seen)[-1].plain.strip() == (
-        "validation predicts -0.014300, luck taken off; gap +0.002000"
+        "validation promised -0.0143; on unseen text it is 0.0020 worse"
     )
     alarm = replace(seen, is_alarm=True)
     assert confirmation_lines(alarm)[-1].plain.endswith(": the gain does not carry over")

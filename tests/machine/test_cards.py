@@ -324,6 +324,6 @@ def test_doctor_asks_torch_for_the_same_gpu(machine, monkeypatch):
         return subprocess.CompletedProcess(argv, 1, "", "no")
 
     monkeypatch.setattr(doctor.subprocess, "run", fake)
-    list(doctor._torch(doctor._State(is_quick=True)))
+    list(doctor._torch(doctor._State(is_quick=False)))
     assert seen["CUDA_VISIBLE_DEVICES"] == "GPU-b"
     assert seen["PATH"] == os.environ["PATH"]

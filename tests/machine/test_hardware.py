@@ -234,7 +234,7 @@ def test_measuring_doctor_and_trials_have_one_environment(monkeypatch):
     with pytest.raises(Started):
         attention._watch({}, {})
     with pytest.raises(Started):
-        list(doctor._torch(doctor._State(is_quick=True)))
+        list(doctor._torch(doctor._State(is_quick=False)))
     trial = process.environment_for(3)
     assert len(seen) == 2
     for made in seen.values():

@@ -82,7 +82,8 @@ WALK = (
     ["stop"], ["pause"], ["resume"], ["confirm"], ["log"], ["log", "--from", "results.tsv"],
     ["log", "--tsv"], ["show", "1"], ["diff", "0", "1"], ["report"], ["report", "--format", "png"],
     ["report", "-o", "analysis.ipynb"], ["report", "--from", "results.tsv"], ["export", "1"],
-    ["export", "1", "-o", "."], ["push"], ["revert", "1"],
+    ["export", "1", "-o", "."], ["push"], ["revert", "1"], ["approve", "1"],
+    ["reject", "1"], ["status"],
     ["init", ".", "--from", "best", "--tag", "next"], ["init", ".", "--tag", "nov21"],
 )  # fmt: skip
 

@@ -81,9 +81,7 @@ def test_a_curve_goes_round(curve: list[CurvePoint]) -> None:
 
 def test_a_curve_with_numbers_that_are_not_finite_misses_them() -> None:
     curve = [CurvePoint(1.0, 2, float("nan"), {"lr": float("inf"), "x": 1.0})]
-    assert curve_from_bytes(curve_to_bytes(curve)) == (
-        CurvePoint(1.0, 2, None, {"lr": None, "x": 1.0}),  # type: ignore[dict-item]
-    )
+    assert curve_from_bytes(curve_to_bytes(curve)) == (CurvePoint(1.0, 2, None, {"x": 1.0}),)
 
 
 @given(st.lists(st.tuples(RESULTS, st.sampled_from(Verdict), ANY), min_size=1, max_size=6))
@@ -155,7 +153,11 @@ def test_events_are_written_as_they_were(line: str) -> None:
     if "usage" in given:
         given["usage"] = Usage(**given["usage"])
     kind = next(kind for kind in Event.__subclasses__() if kind.type == known["type"])
-    assert clean_json(kind(**given).to_json()) == known
+    written = clean_json(kind(**given).to_json())
+    later = {"flags"}
+    assert {
+        name: value for name, value in written.items() if name not in later - known.keys()
+    } == known
 
 
 def test_a_record_of_an_earlier_version_is_read() -> None:

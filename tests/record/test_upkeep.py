@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoresearch.record.export import export
 from record_support import SETUP, Night, git
 
 from autoresearch.config import Config, load_config
 from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
+from autoresearch.report.export import export
 from autoresearch.rundir.storage import weights_path
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.types import WEIGHTS_LOST, Outcome, TrialResult, Verdict

@@ -496,7 +496,8 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
         time.sleep(0.05)
     lines = sorted(told.read_text().splitlines())
     name = f"{night.root.name} t: "
-    assert lines[0].startswith(f"{name}ended, the limit of experiments was reached; best #1, ")
+    assert lines[0].startswith(f"{name}NOT CONFIRMED: not measured on fresh seeds yet")
+    assert lines[0].endswith("; ended, the limit of experiments was reached")
     assert re.fullmatch(
         name + r"kept #1, \d\.\d{6} -\d\.\d{6}, P \S+: try LR = 2.0 # learning rate", lines[1]
     )

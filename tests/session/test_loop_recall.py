@@ -86,4 +86,4 @@ def test_a_changed_setup_is_told_with_both_ways_on() -> None:
         check_setup(session_of("baseline"), lab, is_rebaseline=False)
     assert caught.value.hint is not None
     assert "`autoresearch run --rebaseline`" in caught.value.hint
-    assert "`autoresearch init . --tag NAME`" in caught.value.hint
+    assert "`autoresearch run --tag t-2 --from best`" in caught.value.hint
