@@ -499,7 +499,7 @@ def test_the_person_is_told_of_a_keep_and_of_the_end(night: Any, tmp_path: Path)
     assert lines[0].startswith(f"{name}NOT CONFIRMED: not measured on fresh seeds yet")
     assert lines[0].endswith("; ended, the limit of experiments was reached")
     assert re.fullmatch(
-        name + r"kept #1, \d\.\d{6} -\d\.\d{6}, P \S+: try LR = 2.0 # learning rate", lines[1]
+        name + r"kept #1, \d\.\d+ -\d\.\d+, P \S+: try LR = 2.0 # learning rate", lines[1]
     )
 
 
