@@ -237,7 +237,7 @@ class TrialSpec:
     audit_below: float | None = None
     """Audit when the claimed bits per byte are below this; None: always."""
     incumbent_bpb: float | None = None
-    """Score of the incumbent, from which an implausible claim is told; None: not known."""
+    """Score of the incumbent: a claim too far below it is implausible; None: not known."""
     part: int = 0
     """Of the test split: which rows are judged; another number, other rows, as far as there are any."""
     noise_bpb: float | None = None

@@ -257,9 +257,8 @@ class JudgeProcess:
             raise TaintedError("stopped", "the session was stopped")
         now = time.monotonic()
         if now - self._looked_at > _BLIND_SECONDS:
-            self._deadline += (
-                now - self._looked_at
-            )  # The lab was stopped, and it with the lab, or busy itself.
+            # The lab was stopped, and this process with it, or the lab was busy.
+            self._deadline += now - self._looked_at
         self._looked_at = now
         left = self._deadline - now
         if left <= 0:

@@ -116,7 +116,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def check_cap(config: Config) -> None:
-    """See that `max_cost` can be enforced; asks nobody.
+    """Check that `max_cost` can be enforced, without a call to a provider.
 
     Raises:
         ConfigError: the price of something that will be asked is not known.

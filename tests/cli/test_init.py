@@ -1,15 +1,13 @@
 """`init`: the questions on a terminal, its flags, and the lines to type next."""
 
 import json
-import os
-import pty
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import on_terminal
 
 from autoresearch.cli import main
 from autoresearch.config import load_config
@@ -120,21 +118,9 @@ def test_a_branch_that_is_left_is_named(
 
 
 def test_the_questions_on_a_terminal(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    line = "import sys; from autoresearch.cli import main; sys.exit(main(['init', 'lab']))"
-    with subprocess.Popen(
-        [sys.executable, "-c", line], cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        os.write(ours, b"gpt\nanthropic/claude-sonnet-4-5\nMY_KEY\nbuiltin:python\n")
-        shown = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                shown += chunk
-        except OSError:  # the other end is closed
-            pass
-    os.close(ours)
-    assert process.returncode == 0, shown
+    typed = "gpt\nanthropic/claude-sonnet-4-5\nMY_KEY\nbuiltin:python\n"
+    code, shown = on_terminal(["init", "lab"], typed, tmp_path)
+    assert code == 0, shown
     assert b"`gpt` is no proposer" in shown
     found = changed(tmp_path / "lab")
     assert found["proposer.model"] == "anthropic/claude-sonnet-4-5"

@@ -1,13 +1,11 @@
 """A folder from elsewhere is obeyed only once the user has said so."""
 
 import json
-import os
-import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typed import on_terminal
 
 from autoresearch.bootstrap.presets import preset_names
 from autoresearch.cli import main
@@ -160,21 +158,8 @@ def test_a_terminal_asks_once_and_shows_the_lines(
 ) -> None:
     """Exit 3 of the second: with a yes `try` gets as far as the data, which is not prepared."""
     _say(lab, 'session.notify = ["say", "\\u001b[2J"]')
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", "import sys; from autoresearch.cli import main; sys.exit(main(['try']))"],
-        cwd=lab, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs,
-    ) as process:  # fmt: skip
-        os.close(theirs)
-        os.write(ours, answer.encode())
-        shown = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                shown += chunk
-        except OSError:  # the other end is closed
-            pass
-    os.close(ours)
-    assert process.returncode == code
+    exit_code, shown = on_terminal(["try"], answer, lab, stdout=subprocess.DEVNULL)
+    assert exit_code == code
     assert b'session.notify = ["say", "\\u001b[2J"]' in shown
     assert (b"no prepared data" in shown) == is_kept
     assert bool(untrusted(RunDirectory(lab), load_config(RunDirectory(lab)))) != is_kept

@@ -14,7 +14,7 @@ from autoresearch.sandbox import Policy, command, machine_paths
 from autoresearch.sandbox.select import probe
 
 USER = 54_321
-"""Of nobody; what it starts may be signalled and reniced by it."""
+"""A user id that no account has; what it starts may be signalled and reniced by it."""
 ABIS = (1, 3, 5, None)
 """Landlock of Ubuntu 22.04, Debian 12 and Ubuntu 24.04, as far as this matters, and that of this kernel."""
 

@@ -153,7 +153,7 @@ CASES: dict[str, tuple[list[Callable[[Path], None]], str, int]] = {
     "an option without effect": ([], "run --max-cost 5", 1),
     "a model without effect": ([], "run --model a/b", 1),
     "an empty note": ([], "note", 1),
-    "somebody else's folder": ([git("rm -rf * .git .gitignore && touch thesis.tex")], "init", 2),
+    "a folder of other work": ([git("rm -rf * .git .gitignore && touch thesis.tex")], "init", 2),
 }  # fmt: skip
 
 

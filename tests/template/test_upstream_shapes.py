@@ -129,7 +129,7 @@ def test_the_model_of_the_last_evaluation_is_judged_without_its_wrapper(try_scri
 
 
 def test_evaluations_on_the_way_end_nothing_and_early_stopping_does(try_script):
-    """With arguments of its own, and checkpoints in the current folder."""
+    """With its own arguments, and checkpoints in the current folder."""
     arguments = "import argparse, sys\nassert sys.argv == ['train.py'], sys.argv\n"
     arguments += "argparse.ArgumentParser().parse_args()\n"
     every = """if step % 3 == 0:
