@@ -455,9 +455,8 @@ def _opening(index: int, options: FilterOptions) -> list[Instruction]:
             (_RETURN, 0, 0, _refuse(errno.EPERM)),
             _argument(index),
         ]
-    if (
-        options.has_broker
-    ):  # As libraries open shared memory and semaphores; not each file that is made.
+    if options.has_broker:
+        # As libraries open shared memory and semaphores; not each file that is made.
         block += [(_JSET, 0, 1, os.O_EXCL | os.O_NOFOLLOW), (_RETURN, 0, 0, NOTIFY)]
     return [*block, (_RETURN, 0, 0, ALLOW)]
 
