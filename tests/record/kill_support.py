@@ -1,17 +1,22 @@
 """Disturbs nights of the real loop and compares what they come to with an undisturbed one."""
 
 import dataclasses
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import unittest.mock
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 
+import loop_driver
 import psutil
 from record_support import git
 
@@ -66,25 +71,38 @@ def run_night(
         is_bound: By the permissions of files, which do not bind root otherwise.
     """
     environment = {**os.environ, "PYTHONPATH": PATHS, "AUTORESEARCH_FAULT": fault}
-    command = [sys.executable, str(DRIVER), str(root), str(num)]
-    with subprocess.Popen(
-        [*BINDING, *command, "read-only"] if is_bound else command,
-        env=environment,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        if kill_after is not None:
-            try:
-                process.wait(kill_after)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        _, err = process.communicate(timeout=120)
-    ended = Ended(process.returncode, err.decode())
+    if is_bound:
+        command = [*BINDING, sys.executable, str(DRIVER), str(root), str(num), "read-only"]
+        done = subprocess.run(
+            command, env=environment, stderr=subprocess.PIPE, start_new_session=True, check=False
+        )
+        ended = Ended(done.returncode, done.stderr.decode())
+    else:
+        ended = _fork(environment, root, num, kill_after)
     if ended.code not in (0, -9) and (not ended.stderr.startswith("error: ")):
         raise AssertionError(ended.stderr)
     if ended.code == -9:
         check_processes(root)
     return ended
+
+
+def _fork(environment: dict[str, str], root: Path, num: int, kill_after: float | None) -> Ended:
+    """Run the loop in a copy of a process that has imported it: a night here is shorter than the imports."""
+    forks = multiprocessing.get_context("forkserver")
+    with unittest.mock.patch.dict(os.environ, {"PYTHONPATH": PATHS}):
+        forkserver.set_forkserver_preload([loop_driver.__name__])
+        forkserver.ensure_running()
+    with tempfile.NamedTemporaryFile() as stderr:
+        process = forks.Process(
+            target=loop_driver.begin, args=(environment, stderr.name, str(root), str(num))
+        )
+        process.start()
+        process.join(kill_after)
+        if kill_after is not None and process.exitcode is None:
+            process.kill()
+        process.join(120)
+        assert process.exitcode is not None, f"{root} does not end"
+        return Ended(process.exitcode, stderr.read().decode())
 
 
 def finish(root: Path, num: int) -> None:

@@ -4,6 +4,7 @@ It may be killed at any instant and started again, and ends with the same record
 `read-only` nobody may write in ROOT from the step of AUTORESEARCH_FAULT on, instead of a kill there.
 """
 
+import os
 import random
 import re
 import subprocess
@@ -151,6 +152,17 @@ def run(root: Path, num: int) -> None:
                 confirm=confirm,
             )
         ).run()
+
+
+def begin(environment: dict[str, str], stderr: str, *arguments: str) -> None:
+    """Be the command line with these arguments, in a process that was forked."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(os.open(stderr, os.O_WRONLY), 2)
+    sys.argv = [__file__, *arguments]
+    killpoints._target = environment["AUTORESEARCH_FAULT"]
+    raise SystemExit(main())
 
 
 def main() -> int:
