@@ -93,6 +93,8 @@ def test_the_readme_is_short_and_its_commands_are_read():
     group = typer.main.get_command(app)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") < 120
+    assert "autoresearch demo " in text
+    assert "nox -s tests " in text
     lines = re.findall(r"^ {4}(?:.*&& )?autoresearch (.+)$", text, flags=re.MULTILINE)
     assert len(lines) >= 6
     lines += re.findall(r"`autoresearch ([^`]+)`", text)
