@@ -201,7 +201,7 @@ class TrialConfig(_Section):
 
 
 class JudgeConfig(_Section):
-    """[judge]: how val_bpb is measured and checked."""
+    """[judge]: how the score is measured and checked."""
 
     context: int = setting(
         2048, "Tokens of context when judging; at most trial.max_seq_len.", ge=16

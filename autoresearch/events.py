@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from autoresearch.types import Alert, Candidate, CurvePoint, Run, SessionNote, Usage
+from autoresearch.types import Alert, Candidate, CurvePoint, Metric, Run, SessionNote, Usage
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def now() -> str:
@@ -32,17 +32,18 @@ def parse_time(text: str) -> datetime | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base of the durable events. Fields hold JSON values, and `usage` a `Usage`."""
+    """Base of the durable events. Fields hold JSON values; `usage` is a `Usage`, `metric` a `Metric`."""
 
     type: ClassVar[str] = ""
     at: str = field(default_factory=now)
 
     def to_json(self) -> dict[str, Any]:
-        """Return `{"v": 1, "type": ..., "at": ..., ...}`; absent numbers are left out."""
+        """Return `{"v": 2, "type": ..., "at": ..., ...}`; absent numbers are left out."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         known = {name: value for name, value in fields.items() if value is not None}
-        if isinstance(known.get("usage"), Usage):
-            known["usage"] = dataclasses.asdict(known["usage"])
+        for name, value in known.items():
+            if isinstance(value, Usage | Metric):
+                known[name] = dataclasses.asdict(value)
         return {"v": SCHEMA, "type": self.type, "at": self.at, **known}
 
 

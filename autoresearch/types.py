@@ -1,7 +1,7 @@
 """Shared data types: frozen dataclasses and enums.
 
-Units are in the names. A missing number is None, never 0. Deltas are candidate minus reference, so
-negative is better.
+Units are in the names. A missing number is None, never 0. Deltas are candidate minus reference; which sign is
+better follows from the direction of the metric.
 """
 
 from collections.abc import Mapping, Sequence
@@ -140,6 +140,42 @@ MB_PER_GB = 1024
 GB = MB_PER_GB * MB
 
 Split = Literal["validation", "test"]
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a score is: the figure by which the experiments of a session are compared."""
+
+    name: str = "score"
+    """On the validation split."""
+    unit: str = ""
+    direction: Direction = "minimize"
+    decimals: int = 6
+    """Of a score in full; screens show fewer where the noise allows no more."""
+    trivial: str = ""
+    """What reaches `Run.trivial_score`, for a sentence: `counting tokens alone`."""
+
+    @property
+    def sign(self) -> int:
+        """1 where less is better, else -1: a score times it is a loss."""
+        return 1 if self.direction == "minimize" else -1
+
+    @property
+    def better(self) -> str:
+        """The word of the good side, `lower` or `higher`."""
+        return "lower" if self.direction == "minimize" else "higher"
+
+    @property
+    def title(self) -> str:
+        """Name, unit and good side, for a heading: `val_bpb, bits per byte, lower is better`."""
+        return ", ".join(filter(None, (self.name, self.unit, f"{self.better} is better")))
+
+    def on(self, split: str) -> str:
+        """Return what a score on `split` is called."""
+        return f"test_{self.name.removeprefix('val_')}" if split == "test" else self.name
+
+
 ConfiguredProposer = Literal["search", "llm", "command"]
 ProposerKind = Literal[ConfiguredProposer, "human", "baseline", ""]
 """Who had an idea; empty where a file of others does not say."""
@@ -235,12 +271,12 @@ class TrialSpec:
     split: Split = "validation"
     purpose: Purpose = Purpose.CANDIDATE
     audit_below: float | None = None
-    """Audit when the claimed bits per byte are below this; None: always."""
-    incumbent_bpb: float | None = None
+    """Audit when the claimed score is better than this; None: always."""
+    incumbent_score: float | None = None
     """Score of the incumbent: a claim too far below it is implausible; None: not known."""
     part: int = 0
     """Of the test split: which rows are judged; another number, other rows, as far as there are any."""
-    noise_bpb: float | None = None
+    noise: float | None = None
     """Noise of the session: the audit is sized to catch leaks worth twice this; None: not known."""
     number: int = 0
     """Of the experiment."""
@@ -264,11 +300,13 @@ class TrialResult:
     detail: str = ""
     """One sentence with the size of what was found; safe to show to the agent."""
     split: Split = "validation"
-    bpb: float | None = None
-    """Bits per byte on `split`, from claim and audit."""
-    claimed_bpb: float | None = None
-    audit_se: float | None = None
-    """Standard error the audit adds to `bpb`; None when there was no audit."""
+    score: float | None = None
+    """On `split`, in units of the metric, by the judge."""
+    is_maximized: bool = False
+    """More is better: of the metric, so that a result can be compared without its session."""
+    claimed_score: float | None = None
+    score_se: float | None = None
+    """Standard error of `score` that the judge knows of; None where it knows none (for `gpt`: no audit)."""
     num_audited: int = 0
     num_tokens: int | None = None
     """Training tokens served by the feeder."""
@@ -293,7 +331,12 @@ class TrialResult:
     @property
     def ok(self) -> bool:
         """Whether the trial has a score that counts."""
-        return self.outcome is Outcome.OK and self.bpb is not None
+        return self.outcome is Outcome.OK and self.score is not None
+
+    @property
+    def loss(self) -> float | None:
+        """The score, signed so that less is better."""
+        return -self.score if self.is_maximized and self.score is not None else self.score
 
 
 @dataclass(frozen=True)
@@ -328,14 +371,14 @@ class Decision:
     p_real: float | None = None
     """Posterior probability that the true effect is an improvement."""
     estimate: float | None = None
-    """Posterior mean of the true effect in bpb, candidate minus incumbent."""
+    """Posterior mean of the true effect in units of the metric, candidate minus incumbent."""
     low: float | None = None
     high: float | None = None
     """Central 90 % interval of the effect."""
     delta: float | None = None
     """Measured mean of the candidate minus measured mean of the incumbent."""
     noise: float | None = None
-    """Standard deviation between trials of the same code, in bpb."""
+    """Standard deviation between trials of the same code, in units of the metric."""
     num_trials: int = 0
     explanation: str = ""
     """One sentence for the user."""
@@ -435,15 +478,21 @@ class Experiment(Candidate):
         return self.proposer == ""
 
     @property
-    def val_bpb(self) -> float | None:
-        """Mean over the good validation trials of this experiment's own setup."""
-        return self.bpb_under(self.setup)
+    def score(self) -> float | None:
+        """Mean over the good validation trials of this experiment's own setup, in units of the metric."""
+        return self.score_under(self.setup)
 
-    def bpb_under(self, setup: str) -> float | None:
-        """Return the mean val_bpb of its good trials under a setup."""
-        known = [t.result.bpb for t in self.trials if t.counts(setup)]
-        scores = [bpb for bpb in known if bpb is not None]
+    def score_under(self, setup: str) -> float | None:
+        """Return the mean score of its good trials under a setup."""
+        known = [t.result.score for t in self.trials if t.counts(setup)]
+        scores = [score for score in known if score is not None]
         return sum(scores) / len(scores) if scores else None
+
+    def loss_under(self, setup: str) -> float | None:
+        """Return the mean score of its good trials under a setup, signed so that less is better."""
+        known = [t.result.loss for t in self.trials if t.counts(setup)]
+        losses = [loss for loss in known if loss is not None]
+        return sum(losses) / len(losses) if losses else None
 
     @property
     def p_real(self) -> float | None:
@@ -494,21 +543,23 @@ class Confirmation(Question):
 
     split: Split
     delta: float
-    """Mean bpb of the candidate minus the reference."""
+    """Mean score of the candidate minus that of the reference."""
     low: float
     high: float
     """95 % interval of the delta."""
     p_real: float
     num_trials: int
     """Of each of the two."""
-    reference_bpb: float
-    candidate_bpb: float
+    reference_score: float
+    candidate_score: float
     setup: str
     at: str
     validation_delta: float | None = None
     """What validation, which was selected on, said of the same two, luck taken off; None where it said nothing."""
     is_alarm: bool = False
     """The two intervals do not meet: what was gained on validation does not carry over."""
+    is_maximized: bool = False
+    """More is better."""
     p_carries: float | None = None
     """For `each`: the probability that the change is a gain, by what it was kept for and by this; None for others."""
 
@@ -519,13 +570,21 @@ class Confirmation(Question):
 
     @property
     def gap(self) -> float | None:
-        """Test delta minus validation delta: positive where the gain shrank."""
-        return None if self.validation_delta is None else self.delta - self.validation_delta
+        """By how much the gain shrank from validation to test; negative where it grew."""
+        if self.validation_delta is None:
+            return None
+        gap = self.delta - self.validation_delta
+        return -gap if self.is_maximized else gap
 
     @property
     def is_gain(self) -> bool:
         """Whether the whole interval lies on the side of an improvement."""
-        return self.high < 0
+        return self.low > 0 if self.is_maximized else self.high < 0
+
+    @property
+    def is_harm(self) -> bool:
+        """Whether the whole interval lies on the other side."""
+        return self.high < 0 if self.is_maximized else self.low > 0
 
 
 @dataclass(frozen=True)
@@ -580,8 +639,9 @@ class Run:
     """Some trial ran without a sandbox."""
     is_validation_visible: bool = False
     """The source can be read inside the sandbox; promise 1 excludes such sessions."""
-    unigram_bpb: float | None = None
-    """What a model that only counts tokens scores."""
+    metric: Metric = Metric()
+    trivial_score: float | None = None
+    """What an answer without any insight scores; `Metric.trivial` says which."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

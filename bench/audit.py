@@ -67,7 +67,7 @@ class Line(NamedTuple):
     """What one preset reaches."""
 
     preset: str
-    noise_bpb: float
+    noise: float
     num_uniform: int
     num_targeted: int
     power: float
@@ -81,7 +81,7 @@ class Line(NamedTuple):
     @property
     def words(self) -> str:
         """The same in one sentence."""
-        leak = LEAK_FACTOR * self.noise_bpb
+        leak = LEAK_FACTOR * self.noise
         text = (
             f"{self.preset}: a leak of {leak:.4f} bpb is caught with probability {self.power:.3f}"
         )
@@ -161,7 +161,7 @@ def lines(ratio: float = RATIO) -> Iterator[Line]:
 def markdown(found: list[Line]) -> list[str]:
     """Return the rows of the table in docs/safety.md."""
     return [
-        f"| {f.preset} | {f.noise_bpb:.4f} | {f.num_uniform} + {f.num_targeted} | {f.power:.3f} | "
+        f"| {f.preset} | {f.noise:.4f} | {f.num_uniform} + {f.num_targeted} | {f.power:.3f} | "
         f"{f.smallest_bpb:.4f} | {f.claim_mtok:.2f} + {f.audit_mtok:.2f} | {f.claim_share:.1%} | {f.share:.1%} |"
         for f in found
     ]
@@ -186,7 +186,7 @@ def main() -> None:
     print(line.format(*head, "claim", "audited"))
     for f in found:
         print(
-            f"{f.preset:<7} {f.noise_bpb:>7.4f} {f'{f.num_uniform}+{f.num_targeted}':>13} {f.power:>7.3f}"
+            f"{f.preset:<7} {f.noise:>7.4f} {f'{f.num_uniform}+{f.num_targeted}':>13} {f.power:>7.3f}"
             f" {f.smallest_bpb:>8.4f} {f.unknown_bpb:>8.4f} {f.claim_mtok:>10.2f} {f.audit_mtok:>10.2f}"
             f" {f.claim_share:>7.1%} {f.share:>8.1%}"
         )

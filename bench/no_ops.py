@@ -123,15 +123,19 @@ class Trials:
                 label=f"no-ops/{key}",
             )
             result = self.lab.executor.run(spec)
-            if not result.ok or result.bpb is None:
+            if not result.ok or result.score is None:
                 sys.exit(f"trial {key} failed: {result.reason} {result.detail}\n{result.log_tail}")
-            self.known[key] = [result.bpb, result.audit_se or 0.0, result.tokens_per_second or 0.0]
-            print(f"trial {key}: {result.bpb:.6f}", file=sys.stderr, flush=True)
+            self.known[key] = [
+                result.score,
+                result.score_se or 0.0,
+                result.tokens_per_second or 0.0,
+            ]
+            print(f"trial {key}: {result.score:.6f}", file=sys.stderr, flush=True)
             if self.store is not None:
                 self.store.write_text(json.dumps(self.known))
-        bpb, audit_se, speed = self.known[key]
+        score, score_se, speed = self.known[key]
         result = TrialResult(
-            seed, Outcome.OK, bpb=bpb, audit_se=audit_se, tokens_per_second=speed, num_audited=1
+            seed, Outcome.OK, score=score, score_se=score_se, tokens_per_second=speed, num_audited=1
         )
         return Trial(result, self.lab.setup.key, f"2026-01-01T{next(self.clock):012d}Z", "")
 
@@ -185,12 +189,12 @@ def play(policy: str, trials: Trials, count: int) -> dict[str, object]:
         if verdict is Verdict.KEEP:
             kept.append(number)
     noise = measure_noise(session)
-    best_bpb = session.experiment(session.best).val_bpb
+    best_score = session.experiment(session.best).score
     return {
         "policy": policy,
         "kept": kept,
         "trials": spent,
-        "recorded_gain": None if best_bpb is None else (base.val_bpb or 0.0) - best_bpb,
+        "recorded_gain": None if best_score is None else (base.score or 0.0) - best_score,
         "noise": noise.sd,
         "noise_low": noise.low,
         "noise_high": noise.high,
@@ -199,7 +203,7 @@ def play(policy: str, trials: Trials, count: int) -> dict[str, object]:
 
 def seed_correlation(trials: Trials, pairs: int) -> dict[str, float]:
     """Correlation over seeds of the scores of two programs, with its 90 % interval by Fisher's z."""
-    scores = np.array([[trials.get(n, i).result.bpb for i in range(pairs)] for n in (0, 1)])
+    scores = np.array([[trials.get(n, i).result.score for i in range(pairs)] for n in (0, 1)])
     r = float(np.corrcoef(scores)[0, 1])
     reach = 1.645 / math.sqrt(pairs - 3)
     low, high = (math.tanh(math.atanh(r) + sign * reach) for sign in (-1, 1))

@@ -24,6 +24,7 @@ from autoresearch.record.fold import curve_to_bytes, result_to_json
 from autoresearch.record.record import Record
 from autoresearch.record.refs import branch_ref, journal_ref
 from autoresearch.session.housekeeping import pack
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import CurvePoint, Decision, Outcome, Setup, TrialResult, Usage
 from autoresearch.util.text import clean_json
 
@@ -126,7 +127,13 @@ def build(root: Path, num_experiments: int) -> None:
         mark = stream.commit(journal, line, clock, [*last, *parents], files)
         last[:] = [f":{mark}"]
 
-    add(SessionStarted(tag="bench", tip=tip, setup=vars(setup), seed=0, proposer="llm"), {}, [])
+    add(
+        SessionStarted(
+            metric=METRIC, tag="bench", tip=tip, setup=vars(setup), seed=0, proposer="llm"
+        ),
+        {},
+        [],
+    )
     branch_files = {"train.py": stream.blob(source.encode()), "program.md": program}
     parent = tip
     lines = source.split("\n")
@@ -160,8 +167,8 @@ def build(root: Path, num_experiments: int) -> None:
         )  # fmt: skip
         for _ in range(2 if is_kept else 1):
             result = TrialResult(
-                seed=chance.getrandbits(31), outcome=Outcome.OK, bpb=0.99 + chance.random() / 100,
-                claimed_bpb=0.99 + chance.random() / 100, audit_se=1e-4, num_audited=2048,
+                seed=chance.getrandbits(31), outcome=Outcome.OK, score=0.99 + chance.random() / 100,
+                claimed_score=0.99 + chance.random() / 100, score_se=1e-4, num_audited=2048,
                 num_tokens=499_000_000, num_steps=953, train_seconds=300.01,
                 startup_seconds=21.3, submit_seconds=0.4, judge_seconds=9.7, total_seconds=332.1,
                 tokens_per_second=1_646_000.0, peak_memory_mb=45_000.0, num_params=50_300_000,

@@ -105,7 +105,7 @@ def night(text: str, seed: int, num: int, is_search: bool, is_lopsided: bool) ->
         else:
             after, changes = propose_randomly(context, rng)
         tried[edits.identity({"train.py": after})] = number
-        score, best = land.true(after), done[int(parent)].val_bpb
+        score, best = land.true(after), done[int(parent)].score
         assert best is not None
         if score is None:
             verdict, measured = Verdict.CRASH, None
@@ -126,7 +126,7 @@ def experiment(
 ) -> Experiment:
     """Return a judged experiment as the record would hold it."""
     outcome = Outcome.OK if bpb is not None else Outcome.CRASH
-    trial = Trial(TrialResult(seed=1, outcome=outcome, bpb=bpb), "", "", "")
+    trial = Trial(TrialResult(seed=1, outcome=outcome, score=bpb), "", "", "")
     return Experiment(
         number=number,
         commit=str(number),

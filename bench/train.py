@@ -226,8 +226,8 @@ def differences(found: list[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for each row but the first of its preset: how far apart they are at the same seeds."""
     by_row: dict[str, dict[int, float]] = {}
     for values in found:
-        if values["bpb"] is not None:
-            by_row.setdefault(values["row"], {})[values["seed"]] = values["bpb"]
+        if values["score"] is not None:
+            by_row.setdefault(values["row"], {})[values["seed"]] = values["score"]
     for row, scores in by_row.items():
         first = next(name for name in by_row if name.split()[0] == row.split()[0])
         pairs = [scores[seed] - by_row[first][seed] for seed in scores if seed in by_row[first]]

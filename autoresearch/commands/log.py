@@ -50,7 +50,7 @@ def log(
         str,
         option(
             "--sort KEY",
-            "number, val_bpb, delta, p_real, memory, speed, took or cost; prefix with - to reverse.",
+            "number, score, delta, p_real, memory, speed, took or cost; prefix with - to reverse.",
             autocompletion=complete_sort,
         ),
     ] = "",
@@ -222,7 +222,7 @@ def show_session(
     elif mode.is_quiet:
         mode.data(screens.quiet_line(session, summarize(session, now, present=present)))
     elif not mode.is_tty:
-        mode.out.file.write(render_tsv(shown))
+        mode.out.file.write(render_tsv(shown, session.metric))
         if not session.experiments:
             mode.say("no experiment yet")
         elif not shown:

@@ -144,7 +144,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
         f"  {summary.vocab_size:,} tokens in the vocabulary, {summary.num_shards} shards,"
         f" {f.size(summary.disk_bytes)} in `{summary.path}`"
     )
-    mode.say(f"  a model that only counts tokens scores {f.bpb(summary.unigram_bpb)} val_bpb")
+    mode.say(f"  a model that only counts tokens scores {f.score(summary.unigram_bpb)} val_bpb")
     for warning in summary.warnings:
         mode.warn(warning)
 

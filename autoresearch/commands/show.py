@@ -26,7 +26,7 @@ def show(
     session = record.session()
     experiment = record.resolve(name)
     if mode.is_quiet:
-        mode.data(f"{experiment.number} {verdict_text(experiment)} {f.bpb(experiment.val_bpb)}")
+        mode.data(f"{experiment.number} {verdict_text(experiment)} {f.score(experiment.score)}")
         return
     details = details_of(record, experiment)
     if mode.is_json:

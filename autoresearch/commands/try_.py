@@ -39,7 +39,7 @@ def try_(
             result = try_working_tree(lab, seed=seed, emit=emit, stop=stop)
         finally:
             terminal.guard(display.stop)(None)
-    print_trial(mode, result)
+    print_trial(mode, result, lab.metric)
     if stop.is_set():
         raise Interrupted
     return 0 if result.ok else WorkError.exit_code

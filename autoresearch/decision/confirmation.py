@@ -72,9 +72,12 @@ def carry_over(session: Session, confirmation: Confirmation) -> Confirmation:
     ours, theirs = known.get(confirmation.reference), known.get(confirmation.candidate)
     if ours is None or theirs is None or ours.level is None or theirs.level is None:
         return confirmation
-    delta = theirs.level - ours.level
+    sign = session.metric.sign
+    delta = sign * (theirs.level - ours.level)  # levels are losses
     reach = 1.96 * math.hypot(ours.level_sd or 0.0, theirs.level_sd or 0.0)
-    return replace(confirmation, validation_delta=delta, is_alarm=delta + reach < confirmation.low)
+    edge = confirmation.low if sign > 0 else confirmation.high
+    is_alarm = sign * (edge - delta) > reach
+    return replace(confirmation, validation_delta=delta, is_alarm=is_alarm)
 
 
 def p_carries(confirmation: Confirmation, decision: Decision | None) -> float | None:
@@ -89,7 +92,8 @@ def p_carries(confirmation: Confirmation, decision: Decision | None) -> float | 
     """
     if decision is None or decision.reason == Reason.SIMPLER or not decision.p_real:
         return None
-    if decision.estimate is None or decision.estimate >= 0:
+    sign = -1 if confirmation.is_maximized else 1
+    if decision.estimate is None or sign * decision.estimate >= 0:
         return None
     c, degrees = confirmation, confirmation.num_trials - 1
     error = (c.high - c.delta) / student_quantile(0.975, degrees)
@@ -110,8 +114,8 @@ def paired(
     reference: Sequence[TrialResult], candidate: Sequence[TrialResult]
 ) -> list[tuple[float, float]]:
     """Return (reference, candidate) scores of the seeds that both sides have."""
-    ours = {t.seed: t.bpb for t in reference if t.ok and t.bpb is not None}
-    theirs = {t.seed: t.bpb for t in candidate if t.ok and t.bpb is not None}
+    ours = {t.seed: t.score for t in reference if t.ok and t.score is not None}
+    theirs = {t.seed: t.score for t in candidate if t.ok and t.score is not None}
     return [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
 
 
@@ -144,9 +148,11 @@ def confirm(
     delta = sum(deltas) / n
     error = math.sqrt(sum((d - delta) ** 2 for d in deltas) / (n - 1) / n)
     half = student_quantile(0.975, n - 1) * error
-    p_real = 0.5 if delta == 0 else float(delta < 0)
+    is_maximized = any(t.is_maximized for t in reference_trials)
+    gain = delta if is_maximized else -delta
+    p_real = 0.5 if gain == 0 else float(gain > 0)
     if error > 0:
-        p_real = student_cdf(-delta / error, n - 1)
+        p_real = student_cdf(gain / error, n - 1)
     return Confirmation(
         **vars(question),
         split=splits.pop(),
@@ -155,8 +161,9 @@ def confirm(
         high=delta + half,
         p_real=p_real,
         num_trials=n,
-        reference_bpb=sum(ours for ours, _ in pairs) / n,
-        candidate_bpb=sum(theirs for _, theirs in pairs) / n,
+        reference_score=sum(ours for ours, _ in pairs) / n,
+        candidate_score=sum(theirs for _, theirs in pairs) / n,
+        is_maximized=is_maximized,
         setup=setup,
         at=at,
     )

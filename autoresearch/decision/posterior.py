@@ -319,7 +319,7 @@ class Knowledge:
         """Learn from trials of the incumbent itself.
 
         Args:
-            scores: bpb, (..., n).
+            scores: Signed so that less is better, (..., n).
             seeds: Index of each trial's seed, -1 for one that no other trial shares.
             audit_variance: Variance the audit adds, (..., n).
         """

@@ -47,9 +47,9 @@ class Estimate:
     p_clear: float | None
     """Probability that it improves by more than half the noise."""
     effect: float
-    """Posterior mean against the incumbent of its time, in bpb."""
+    """Posterior mean against the incumbent of its time, in units of the metric."""
     level: float | None = None
-    """Posterior mean of its true val_bpb; kept experiments and the baseline only."""
+    """Posterior mean of its true score; kept experiments and the baseline only."""
     level_sd: float | None = None
 
 

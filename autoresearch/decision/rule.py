@@ -63,7 +63,7 @@ POLICIES = {
 MEMORY_SLACK = 0.1
 """Growth of peak memory that costs nothing, as a share of the incumbent's."""
 MEMORY_PRICE = 0.0005
-"""bpb that each further tenth of memory must be worth."""
+"""Share of the incumbent's score that each further tenth of memory must be worth."""
 SENTINEL_EVERY = 25
 """Experiments after which the incumbent is measured again."""
 TIE_SHARE = 0.5
@@ -78,7 +78,7 @@ MARKED_IN_A_ROW = 2
 
 @dataclass(frozen=True)
 class Price:
-    """What a candidate must gain, in bpb, before it is worth keeping; negative: what it may lose."""
+    """What a candidate must gain, in units of the metric, before it is worth keeping; negative: what it may lose."""
 
     memory: float
     tie: float
@@ -108,7 +108,7 @@ def decide(
     """
     setup = setup_of(session, incumbent)
     trials = good_results(candidate, setup)
-    reference, fold = incumbent.bpb_under(setup), read(session, setup, candidate=candidate)
+    reference, fold = incumbent.loss_under(setup), read(session, setup, candidate=candidate)
     if reference is None or fold is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
@@ -119,7 +119,8 @@ def decide(
     price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))
     action, reason = _rule(config.policy, p_real, delta, price, effect, num_trials)
-    seen = f"measured {delta:+.6f} with noise {noise:.6f}"
+    sign = session.metric.sign
+    seen = f"measured {sign * delta:+.6f} with noise {noise:.6f}"
     if num_trials > 1:
         seen += f" over {num_trials} trials"
     own = scores_of(good_results(incumbent, setup))
@@ -127,15 +128,16 @@ def decide(
     if apart > max(abs(delta), ODD_SPREAD * noise):
         seen += f", while trials of its incumbent alone lie {apart:.6f} apart"
     chance = f"better with probability {p_real:.2f}"
+    edges = effect.quantile(0.05), effect.quantile(0.95)
     mine = estimate_of(candidate.number, effect, noise)
     return Decision(
         action=action,
         reason=reason,
         p_real=p_real,
-        estimate=float(effect.mean),
-        low=effect.quantile(0.05),
-        high=effect.quantile(0.95),
-        delta=float(delta),
+        estimate=sign * float(effect.mean),
+        low=min(sign * edge for edge in edges),
+        high=max(sign * edge for edge in edges),
+        delta=sign * float(delta),
         noise=noise,
         num_trials=num_trials,
         explanation=f"{seen}: {reason.text.format(chance=chance, memory=price.memory)}",
@@ -146,12 +148,14 @@ def decide(
     )
 
 
-def is_implausible(decision: Decision, incumbent: Experiment, setup: str, jump: float) -> bool:
+def is_implausible(
+    decision: Decision, candidate: Experiment, incumbent: Experiment, setup: str, jump: float
+) -> bool:
     """Whether a candidate takes off more than ideas do; `jump` is `[judge] suspicious_jump`."""
-    level = incumbent.bpb_under(setup)
-    if level is None or decision.delta is None:
+    level, taken = incumbent.loss_under(setup), candidate.loss_under(setup)
+    if level is None or taken is None:
         return False
-    return -decision.delta > implausible_gain(level, decision.noise, jump)
+    return level - taken > implausible_gain(level, decision.noise, jump)
 
 
 def alarm_of(candidate: Experiment, setup: str) -> TrialResult | None:
@@ -167,7 +171,7 @@ def held(decision: Decision, alarm: TrialResult) -> Decision:
     if figures.get("num_unseen"):
         unseen = (
             f"on {figures['num_unseen']} rows that no claim saw it scores"
-            f" {figures['unseen_bpb']:.4f} +- {figures['unseen_se']:.4f}"
+            f" {figures['unseen_score']:.4f} +- {figures['unseen_se']:.4f}"
         )
     why = Reason.IMPLAUSIBLE.text.format(unseen=unseen)
     return replace(decision, explanation=f"{decision.explanation}; {why}")
@@ -205,14 +209,15 @@ def price_of(candidate: Experiment, incumbent: Experiment, setup: str, noise: fl
         for e in (candidate, incumbent)
     )
     growth = mine / theirs - 1 if theirs else 0.0
+    level = abs(incumbent.score_under(setup) or 0.0)
     return Price(
-        memory=MEMORY_PRICE * max(growth - MEMORY_SLACK, 0.0) / 0.1,
+        memory=MEMORY_PRICE * level * max(growth - MEMORY_SLACK, 0.0) / 0.1,
         tie=TIE_SHARE * noise if is_simpler else 0.0,
     )
 
 
 def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
-    """Return the claimed bpb above which a first trial could neither be kept nor tested again.
+    """Return the claimed loss above which a first trial could neither be kept nor tested again.
 
     Errs towards auditing: half a sigma is added, and fewer lines are assumed.
 
@@ -224,7 +229,7 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
     if fold is None:
         return None
     best = session.experiment(session.best)
-    reference = best.bpb_under(setup)
+    reference = best.loss_under(setup)
     if reference is None:
         return None
     noise = fold.noise.sd
@@ -240,7 +245,7 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
 def _last_doubtful(
     fold: Fold, seed: int, config: DecisionConfig, tie: float, noise: float
 ) -> float:
-    """Return the score at which the probability of being worth it crosses the policy's lower line."""
+    """Return the loss at which the probability of being worth it crosses the policy's lower line."""
     rule = POLICIES[config.policy]
     line = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
     level = float(fold.knowledge.level)
@@ -248,7 +253,7 @@ def _last_doubtful(
     low, high = level - 100 * reach, level + reach
     for _ in range(40):
         middle = 0.5 * (low + high)
-        effect = fold.effect([TrialResult(seed=seed, outcome=Outcome.OK, bpb=middle)])
+        effect = fold.effect([TrialResult(seed=seed, outcome=Outcome.OK, score=middle)])
         if float(effect.below(tie)) > line:
             low = middle
         else:

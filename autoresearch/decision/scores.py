@@ -24,16 +24,16 @@ def is_doubtful(experiment: Experiment) -> bool:
 
 
 def good_trials(experiment: Experiment, setup: str | None = None) -> list[Trial]:
-    """Return the trials that count for the experiment's val_bpb under a setup (default: its own)."""
+    """Return the trials that count for the experiment's score under a setup (default: its own)."""
     setup = experiment.setup if setup is None else setup
     return [t for t in experiment.trials if t.counts(setup)]
 
 
 def comparable(a: Experiment, b: Experiment, session: Session) -> tuple[float, float] | None:
-    """Return val_bpb of both under one setup, the current one if possible; None if there is none."""
+    """Return the scores of both under one setup, the current one if possible; None if there is none."""
     setups = [session.setup.key] if session.setup else []
     for setup in [*setups, b.setup, a.setup]:
-        one, two = a.bpb_under(setup), b.bpb_under(setup)
+        one, two = a.score_under(setup), b.score_under(setup)
         if one is not None and two is not None:
             return one, two
     return None
@@ -74,7 +74,7 @@ class Noise:
     """Luck between trials of the same code."""
 
     sd: float
-    """Best guess in bpb."""
+    """Best guess in units of the metric."""
     low: float
     high: float
     """Central 90 % range of the guess."""
@@ -113,8 +113,8 @@ def good_results(experiment: Experiment, setup: str) -> list[TrialResult]:
 
 
 def scores_of(trials: Sequence[TrialResult]) -> list[float]:
-    """Return the bpb of each good trial."""
-    return [t.bpb for t in trials if t.bpb is not None]
+    """Return the loss of each good trial."""
+    return [t.loss for t in trials if t.loss is not None]
 
 
 def split_at_verdict(
@@ -162,7 +162,7 @@ def seed_correlation(session: Session, setup: str) -> float:
     seed. Shrunk towards 0 while such pairs are few.
     """
     by_number = {
-        e.number: {t.seed: t.bpb for t in good_results(e, setup) if t.bpb is not None}
+        e.number: {t.seed: t.score for t in good_results(e, setup) if t.score is not None}
         for e in session.experiments
     }
     repeated = {n: s for n, s in by_number.items() if len(s) > 1}
@@ -182,5 +182,5 @@ def seed_correlation(session: Session, setup: str) -> float:
 
 
 def audit_variance(trial: TrialResult) -> float:
-    """Return the variance the audit adds to a score, in bpb^2."""
-    return (trial.audit_se or 0.0) ** 2
+    """Return the variance the audit adds to a score, in squared units of the metric."""
+    return (trial.score_se or 0.0) ** 2

@@ -24,7 +24,7 @@ COLLAPSE_SHARE = 0.25
 COLLAPSE_AFTER = 0.15
 """Share of the budget that must be over before throughput is judged."""
 SPEED_TOLERANCE = 0.01
-"""Relative difference in tokens per second that luck does not explain: worth one sigma of bpb."""
+"""Relative difference in tokens per second that luck does not explain: worth one sigma of the score."""
 CONTENDED_SHARE = 0.15
 """Part of the incumbent's tokens per second by which an alike trial may fall short before it is repeated."""
 SAME_MEMORY = 0.02
@@ -80,7 +80,7 @@ def killed(result: TrialResult, kill: Kill) -> TrialResult:
         outcome=Outcome.TAINTED,
         reason=kill.reason,
         detail=f"{kill.detail}; {kill.seconds_saved / 60:.1f} minutes saved",
-        bpb=None,
+        score=None,
         tokens_per_second=kill.tokens_per_second,
         extra={**result.extra, "seconds_saved": round(kill.seconds_saved, 1)},
     )

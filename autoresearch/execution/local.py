@@ -144,7 +144,7 @@ class LocalExecutor:
             if trained.outcome is None:
                 result.update(self._judge(spec, trained, early, on_progress, stop))
                 if suspended_seconds() - slept > _SUSPEND_SECONDS:
-                    result.update(outcome=Outcome.TAINTED, reason="suspended", bpb=None)
+                    result.update(outcome=Outcome.TAINTED, reason="suspended", score=None)
                     result["detail"] = "the machine slept while judging"
         is_ok = result["outcome"] is Outcome.OK
         if is_ok and spec.purpose.is_of_tip and self._caches is not None:
@@ -324,9 +324,9 @@ class LocalExecutor:
             seen = {"is_text_seen": True} if is_seen else {}
             fields = {
                 "outcome": Outcome.OK,
-                "bpb": score.bpb,
-                "claimed_bpb": score.claimed_bpb,
-                "audit_se": score.audit_se,
+                "score": score.score,
+                "claimed_score": score.claimed_score,
+                "score_se": score.score_se,
                 "num_audited": score.num_audited,
                 "extra": {**self._extra(trained), **judged.extra, **seen},
             }

@@ -81,7 +81,7 @@ def judge_weights(work: Work, claim_process: JudgeProcess | None = None) -> Judg
             "claim_seconds": round(claimed_at - started_at, 3),
         }
         below = work.spec.audit_below
-        if below is not None and claimed.claimed_bpb >= below:
+        if below is not None and claimed.claimed_score >= below:
             return Judged(claimed, extra, log_p)
         work.on_phase("audit")
         if work.is_calibrating:
@@ -199,9 +199,9 @@ def _audit_unseen(work: Work, text: Text, score: Score, batch_rows: int) -> dict
         return {"num_unseen": 0}
     nll = _ask_audit(replace(work, text=text), positions, batch_rows, None)
     bpb, se = judge.sampled_score(nll, text, positions)
-    if work.spec.incumbent_bpb is not None:
-        judge.check_unseen(score.bpb, work.spec.incumbent_bpb, bpb, se, num)
-    return {"num_unseen": num, "unseen_bpb": bpb, "unseen_se": se}
+    if work.spec.incumbent_score is not None:
+        judge.check_unseen(score.score, work.spec.incumbent_score, bpb, se, num)
+    return {"num_unseen": num, "unseen_score": bpb, "unseen_se": se}
 
 
 def _plan(
@@ -209,7 +209,7 @@ def _plan(
 ) -> tuple[audit.Plan, audit.Spread, float | None]:
     """Return the audit this claim gets, what it takes honest claims to be, and the leak that matters, in nats."""
     per_bpb = audit.nats_per_bpb(work.text)
-    noise = work.spec.noise_bpb
+    noise = work.spec.noise
     leak = None if noise is None else audit.LEAK_FACTOR * noise * per_bpb
     spread = audit.measure_spread(
         gains,
@@ -220,8 +220,8 @@ def _plan(
         leak_nats=leak,
     )
     minimum = work.config.judge.audit_positions
-    level, jump = work.spec.incumbent_bpb, work.config.judge.suspicious_jump
-    if level is not None and level - claimed.claimed_bpb > implausible_gain(level, noise, jump):
+    level, jump = work.spec.incumbent_score, work.config.judge.suspicious_jump
+    if level is not None and level - claimed.claimed_score > implausible_gain(level, noise, jump):
         minimum *= SUSPICIOUS_FACTOR
     return audit.plan(len(work.text.rows), minimum, spread, leak), spread, leak
 

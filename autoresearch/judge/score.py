@@ -123,17 +123,17 @@ class Score:
     """What judging found.
 
     Attributes:
-        bpb: Bits per byte after the audit's correction.
-        claimed_bpb: As claimed.
-        audit_se: Standard error of the correction, in bpb.
+        score: Bits per byte after the audit's correction.
+        claimed_score: As claimed.
+        score_se: Standard error of the correction, in bits per byte.
         num_audited: K.
         mean_difference: Mean of d in nats.
         max_difference: Largest absolute d in nats.
     """
 
-    bpb: float
-    claimed_bpb: float
-    audit_se: float | None = None
+    score: float
+    claimed_score: float
+    score_se: float | None = None
     num_audited: int = 0
     mean_difference: float | None = None
     max_difference: float | None = None
@@ -163,7 +163,7 @@ def check_claim(log_p: np.ndarray, text: Text) -> None:
 def claimed_score(log_p: np.ndarray, text: Text) -> Score:
     """Return the score as claimed, without an audit."""
     bpb = _to_bpb(_sum_nll(log_p, text), text)
-    return Score(bpb=bpb, claimed_bpb=bpb)
+    return Score(score=bpb, claimed_score=bpb)
 
 
 def draw_positions(
@@ -281,9 +281,9 @@ def audited_score(log_p: np.ndarray, d: np.ndarray, text: Text, positions: Posit
     claimed = _sum_nll(log_p, text)
     se = float(weighted.std(ddof=1)) / math.sqrt(len(d)) if len(d) > 1 else 0.0
     return Score(
-        bpb=_to_bpb(claimed + num_counted * float(weighted.mean()), text),
-        claimed_bpb=_to_bpb(claimed, text),
-        audit_se=_to_bpb(num_counted * se, text),
+        score=_to_bpb(claimed + num_counted * float(weighted.mean()), text),
+        claimed_score=_to_bpb(claimed, text),
+        score_se=_to_bpb(num_counted * se, text),
         num_audited=len(d),
         mean_difference=float(weighted.mean()),
         max_difference=float(np.abs(d).max()),
@@ -299,16 +299,18 @@ def sampled_score(nll: np.ndarray, text: Text, positions: Positions) -> tuple[fl
     return float(ratio) / math.log(2), float(spread) / math.log(2)
 
 
-def check_unseen(bpb: float, incumbent_bpb: float, unseen_bpb: float, se: float, num: int) -> None:
+def check_unseen(
+    bpb: float, incumbent_score: float, unseen_score: float, se: float, num: int
+) -> None:
     """Judge what a model scores on rows that no claim saw.
 
     Raises:
         InvalidClaimError: it is nearer to the incumbent's score than to its own, by `UNSEEN_DEVIATIONS`.
     """
-    if unseen_bpb - UNSEEN_DEVIATIONS * se > (bpb + incumbent_bpb) / 2:
+    if unseen_score - UNSEEN_DEVIATIONS * se > (bpb + incumbent_score) / 2:
         raise InvalidClaimError(
             "unseen_text",
-            f"on {num} rows that no claim saw it scores {unseen_bpb:.4f} bits per byte (standard error {se:.2g}),"
+            f"on {num} rows that no claim saw it scores {unseen_score:.4f} bits per byte (standard error {se:.2g}),"
             f" not {bpb:.4f}: it knows the rows that are judged",
         )
 

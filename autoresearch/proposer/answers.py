@@ -1,7 +1,7 @@
 """The answer of an agent: headings, then strict search/replace blocks or a whole file.
 
     HYPOTHESIS: why it should help
-    EXPECTED EFFECT: what should happen to val_bpb
+    EXPECTED EFFECT: what should happen to the score
     DESCRIPTION: one line, what changes
     THEME: one or two words
     NOTE: a line for the lab notes (optional)

@@ -48,7 +48,7 @@ class Context:
     max_bytes: int = 128_000
     startup_seconds: float = 0.0
     """Start-up a trial may take before its clock starts; 0: not known."""
-    noise_bpb: float | None = None
+    noise: float | None = None
     """Standard deviation between trials of the same code."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
     seconds_left: float | None = None

@@ -21,13 +21,13 @@ _NUM_NEAREST = 20
 
 
 def delta_of(experiment: Experiment, by_commit: Mapping[str, Experiment]) -> float | None:
-    """Return the measured val_bpb of an experiment minus that of its parent."""
+    """Return the measured score of an experiment minus that of its parent."""
     if experiment.decision is not None and experiment.decision.delta is not None:
         return experiment.decision.delta
     parent = by_commit.get(experiment.parent)
     if parent is None or parent is experiment:
         return None
-    mine, theirs = experiment.val_bpb, parent.val_bpb
+    mine, theirs = experiment.score, parent.score
     return None if mine is None or theirs is None else mine - theirs
 
 
@@ -38,8 +38,8 @@ def _row(e: Experiment, by_commit: Mapping[str, Experiment]) -> str:
     elif e.verdict is not Verdict.KEEP:
         verdict = said(verdict, e.reason)
     parts = [f"#{e.number} {verdict}"]
-    if e.val_bpb is not None:
-        parts.append(f"{e.val_bpb:.6f}")
+    if e.score is not None:
+        parts.append(f"{e.score:.6f}")
     delta = delta_of(e, by_commit)
     if delta is not None:
         parts.append(f"{delta:+.6f}")
@@ -55,19 +55,20 @@ def table(context: Context, cap: int, count: Count) -> str:
     experiments = [e for e in context.session.experiments if e.verdict is not None]
     if not experiments:
         return "# Experiments so far\n(none)"
+    metric = context.session.metric
     by_commit = {e.commit: e for e in experiments if e.commit}
     rows = {e.number: _row(e, by_commit) for e in experiments}
     sizes = {number: count(row) + 1 for number, row in rows.items()}
     title = (
-        "# Experiments so far: number, verdict, val_bpb, difference to the incumbent of its time, p = probability of a"
-        " real gain | theme (who proposed it, if not you) | what changed"
+        f"# Experiments so far: number, verdict, {one_line(metric.name, 40)} ({metric.better} is better), difference to"
+        " the incumbent of its time, p = probability of a real gain | theme (who proposed it, if not you) | what changed"
     )
     cap -= count(title) + 1
     if sum(sizes.values()) <= cap:
         return "\n".join([title, *rows.values()])
-    themes = _themes(experiments, by_commit)
+    themes = _themes(experiments, by_commit, metric.sign)
     cap -= count(themes) + 40
-    chosen = _choose_rows(experiments, by_commit, sizes, cap)
+    chosen = _choose_rows(experiments, by_commit, sizes, cap, metric.sign)
     left_out = len(rows) - len(chosen)
     lines = [rows[number] for number in sorted(chosen)]
     note = f"({left_out} of {len(rows)} rows are left out; they are counted by theme below)"
@@ -77,14 +78,14 @@ def table(context: Context, cap: int, count: Count) -> str:
 def past(context: Context, cap: int, count: Count) -> str:
     """Return what was tried before the session, in at most `cap` tokens: what was kept first, then the newest."""
     title = (
-        "# Tried before this session, under another setup: verdict, val_bpb | what changed. Do not repeat it; these"
+        "# Tried before this session, under another setup: verdict, score | what changed. Do not repeat it; these"
         " numbers compare with each other only, not with those of the session"
     )
     cap -= count(title) + 1
     lines: dict[int, str] = {}
     newest = sorted(enumerate(context.past), key=lambda p: (p[1].verdict is Verdict.KEEP, p[0]))
     for place, e in reversed(newest):
-        number = "" if e.val_bpb is None else f" {e.val_bpb:.6f}"
+        number = "" if e.score is None else f" {e.score:.6f}"
         line = f"- {e.verdict or one_line(e.reason, 24) or e.state}{number} | {one_line(e.description, 160)}"
         if cap < (size := count(line) + 1):
             break
@@ -97,12 +98,13 @@ def _choose_rows(
     by_commit: Mapping[str, Experiment],
     sizes: Mapping[int, int],
     cap: int,
+    sign: int,
 ) -> set[int]:
     """Numbers of the rows to show: kept, newest, nearest misses, in turn until the budget is spent."""
     kept = [e.number for e in reversed(experiments) if e.verdict is Verdict.KEEP]
     recent = [e.number for e in reversed(experiments)][:_NUM_RECENT]
     misses = sorted(
-        (delta, e.number)
+        (sign * delta, e.number)
         for e in experiments
         if e.verdict is Verdict.DISCARD and (delta := delta_of(e, by_commit)) is not None
     )
@@ -115,7 +117,9 @@ def _choose_rows(
     return chosen
 
 
-def _themes(experiments: Sequence[Experiment], by_commit: Mapping[str, Experiment]) -> str:
+def _themes(
+    experiments: Sequence[Experiment], by_commit: Mapping[str, Experiment], sign: int
+) -> str:
     groups: dict[str, list[Experiment]] = {}
     for e in experiments:
         if e.number:
@@ -126,7 +130,7 @@ def _themes(experiments: Sequence[Experiment], by_commit: Mapping[str, Experimen
         num_kept = sum(e.verdict is Verdict.KEEP for e in members)
         num_failed = sum(e.verdict in (Verdict.CRASH, Verdict.INVALID) for e in members)
         deltas = [d for e in members if (d := delta_of(e, by_commit)) is not None]
-        best = f", best {min(deltas):+.6f}" if deltas else ""
+        best = f", best {min(deltas, key=lambda d: sign * d):+.6f}" if deltas else ""
         failed = f", {num_failed} failed" if num_failed else ""
         lines.append(f"- {theme}: {len(members)} tried, {num_kept} kept{failed}{best}")
     return "By theme:\n" + "\n".join(lines)
@@ -289,7 +293,7 @@ SCRIPT_CONTRACT = """\
 FORMAT = """\
 How to answer: these headings, each on a separate line, then the edits, and nothing else.
 
-HYPOTHESIS: why this should lower val_bpb, in one or two sentences
+HYPOTHESIS: why this should {aim}, in one or two sentences
 EXPECTED EFFECT: what you expect, with a size and what else would show it
 DESCRIPTION: one line that says what changes, with names and values
 THEME: one or two words (attention, optimizer, schedule, initialisation, ...)
@@ -311,7 +315,7 @@ How to answer: edit {files} in the current folder, in place; they are the files 
 leave no new one behind. You need not run the program: there is no data, no GPU and no time for it here. Then write a
 file `IDEA.md` in the current folder with these lines, and stop:
 
-HYPOTHESIS: why this should lower val_bpb, in one or two sentences
+HYPOTHESIS: why this should {aim}, in one or two sentences
 EXPECTED EFFECT: what you expect, with a size and what else would show it
 DESCRIPTION: one line that says what changes, with names and values
 THEME: one or two words (attention, optimizer, schedule, initialisation, ...)

@@ -200,10 +200,12 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
         + f"{context.max_bytes:,} bytes",
         contract=_contract(context.files),
     )
+    metric = context.session.metric
+    aim = f"{'lower' if metric.sign > 0 else 'raise'} {one_line(metric.name, 40)}"
     answer_format = (
-        history.AGENT_FORMAT.format(files=names)
+        history.AGENT_FORMAT.format(files=names, aim=aim)
         if limits.is_agent
-        else history.FORMAT.format(first=next(iter(context.files)))
+        else history.FORMAT.format(first=next(iter(context.files)), aim=aim)
     )
     return [
         ("rules", rules, True),
@@ -243,8 +245,10 @@ def _setup(context: Context) -> str:
         lines.append(f"- max_seq_len: {setup.max_seq_len}")
     known = [name for name in ("source", "vocab_size") if data.get(name)]
     lines += [f"- data {name}: {one_line(str(data[name]), 120)}" for name in known]
-    if context.session.unigram_bpb is not None:
-        lines.append(f"- val_bpb of token frequencies alone: {context.session.unigram_bpb:.4f}")
+    if context.session.trivial_score is not None:
+        metric = context.session.metric
+        what = metric.trivial or "a trivial answer"
+        lines.append(f"- {metric.name} of {what}: {context.session.trivial_score:.4f}")
     return "\n".join(lines)
 
 
@@ -252,7 +256,7 @@ def _program(program: str, cap: int, count: Count) -> str:
     """program.md, cut at the end if it is very long."""
     text = program.strip()
     if not text:
-        return "# program.md\n(empty: lower val_bpb)"
+        return "# program.md\n(empty)"
     whole, cap = len(text), max(cap, 200)
     text = text[
         : 32 * cap
@@ -309,9 +313,13 @@ def _limits(context: Context) -> str:
 
 def _task(context: Context) -> str:
     best = next((e for e in context.session.experiments if e.number == context.session.best), None)
-    known = [f"val_bpb {best.val_bpb:.6f}"] if best and best.val_bpb is not None else []
-    if context.noise_bpb:
-        known.append(f"trials of one program differ by about {context.noise_bpb:.6f} by luck")
+    known = (
+        [f"{context.session.metric.name} {best.score:.6f}"]
+        if best and best.score is not None
+        else []
+    )
+    if context.noise:
+        known.append(f"trials of one program differ by about {context.noise:.6f} by luck")
     score = f" ({'; '.join(known)})" if known else ""
     which = "the baseline" if context.session.best == 0 else f"experiment #{context.session.best}"
     return (

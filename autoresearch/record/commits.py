@@ -87,10 +87,10 @@ def kept_message(
     setup: str,
 ) -> str:
     """Return the message of a kept experiment's commit; the best of `session` is the reference."""
-    bpb = experiment.val_bpb
+    score, name = experiment.score, session.metric.name
     outcome = []
-    if bpb is not None:
-        sentence = f"val_bpb {bpb:.6f}"
+    if score is not None:
+        sentence = f"{name} {score:.6f}"
         if decision is not None and decision.delta is not None:
             sentence += f", {decision.delta:+.6f} against #{session.best}"
         if decision is not None and decision.p_real is not None:
@@ -110,8 +110,8 @@ def kept_message(
             experiment.number,
             verdict=f"keep ({reason})" if reason else "keep",
             proposer=experiment.proposer,
-            val_bpb=f"{bpb:.6f}" if bpb is not None else "",
             setup=setup,
+            **{name: f"{score:.6f}" if score is not None else ""},
         ),
     )
 
@@ -141,7 +141,7 @@ def _words(event: Event) -> Iterator[str]:
         yield f": {event.description}"
     elif isinstance(event, TrialJudged):
         yield f"{event.index + 1} {event.result.get('outcome')} {event.result.get('reason') or ''}"
-        yield _figure(event.result.get("bpb"), ".6f")
+        yield _figure(event.result.get("score"), ".6f")
     elif isinstance(event, VerdictGiven):
         yield f"{event.verdict} {event.reason}".strip()
         yield _figure(event.decision.get("delta"), "+.6f")

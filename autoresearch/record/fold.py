@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast, get_args, get_origin
 
 from autoresearch.errors import PrerequisiteError, WorkError
 from autoresearch.events import SCHEMA, parse_time
+from autoresearch.record import v1
 from autoresearch.types import (
     Alert,
     Busy,
@@ -25,6 +26,7 @@ from autoresearch.types import (
     CurvePoint,
     Decision,
     Experiment,
+    Metric,
     Outcome,
     Revert,
     Run,
@@ -64,7 +66,7 @@ class _Draft:
         return self.built
 
 
-FOLD_VERSION = 6
+FOLD_VERSION = 7
 """Grows when the stored form of a fold changes; an index of another version is not used."""
 
 
@@ -123,6 +125,8 @@ class Fold:
             version, kind = int(event["v"]), str(event["type"])
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise _damaged(self.tag, sha) from exc
+        if version == 1:
+            v1.upgrade(event)
         if version > SCHEMA:
             raise PrerequisiteError(
                 f"session `{self.tag}` was recorded by a newer autoresearch"
@@ -148,6 +152,7 @@ class Fold:
         """Return the session so far; `state` does not know whether a process is alive."""
         known = dict(self._session)
         setup = known.pop("setup", None)
+        known["metric"] = make(Metric, known.get("metric", {}))
         if "started_at" not in known:
             state, reason = "new", ""
         elif self.is_open:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from autoresearch.errors import WorkError
+from autoresearch.record import v1
 from autoresearch.types import (
     MB_PER_GB,
     Alert,
@@ -67,20 +68,20 @@ _BASELINE = re.compile(
 
 def to_tsv(session: Session) -> str:
     """Return the judged experiments of a session as results.tsv, in order, with a header."""
-    rows = ["\t".join(COLUMNS)]
+    rows = ["\t".join(COLUMNS).replace("val_bpb", session.metric.name)]
     for experiment in session.experiments:
         if experiment.verdict is None:
             continue
-        bpb = experiment.val_bpb
+        score = experiment.score
         memory = experiment.peak_memory_mb or 0.0
         words = {Verdict.INVALID: "crash", Verdict.HELD: "discard"}  # of the original: no others
         status = words.get(experiment.verdict, str(experiment.verdict))
-        is_scored = bpb is not None and status in ("keep", "discard")
+        is_scored = score is not None and status in ("keep", "discard")
         rows.append(
             "\t".join(
                 (
                     experiment.commit[:7],
-                    f"{bpb if is_scored and bpb is not None else 0.0:.6f}",
+                    f"{score if is_scored and score is not None else 0.0:.6f}",
                     f"{memory / MB_PER_GB if is_scored else 0.0:.1f}",
                     status,
                     _no_formula(clean_line(experiment.description)),
@@ -173,6 +174,7 @@ def read_tsv(path: Path) -> Session:
     return Session(
         tag="stdin" if str(path) == "-" else path.stem,
         branch="",
+        metric=v1.METRIC,
         experiments=tuple(experiments[row.line] for row in rows),
         state="finished",
         stop_reason="foreign",
@@ -407,7 +409,7 @@ def _experiment(row: _Row, number: int, setup: str, *, is_baseline: bool) -> Exp
         seed=0,
         outcome=Outcome.OK if row.score is not None else Outcome.CRASH,
         reason="" if row.score is not None else "exception",
-        bpb=row.score,
+        score=row.score,
         peak_memory_mb=memory_mb or (memory_gb * MB_PER_GB if memory_gb else None),
     )
     is_word = verdict is None or (verdict is Verdict.CRASH and row.status in ("oom", "timeout"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def to_arrow(session: "Session") -> "pa.Table":
     """Return a table with one row per experiment; what is missing is null.
 
-    Columns: number, commit, parent, state, verdict, reason, val_bpb, delta, p_real, estimate, low, high,
+    Columns: number, commit, parent, state, verdict, reason, score, delta, p_real, estimate, low, high,
     num_trials, trials (a list of structs), proposer, theme, description, hypothesis, lines_added, lines_removed,
     peak_memory_mb, tokens_per_second, total_seconds, cost_usd, tokens_in, tokens_out, setup, started_at, judged_at,
     is_reverted. Times are UTC. Text is as the record holds it, which stores no control characters.
@@ -25,8 +25,8 @@ def to_arrow(session: "Session") -> "pa.Table":
             ("seed", pa.int64()),
             ("outcome", pa.string()),
             ("split", pa.string()),
-            ("bpb", pa.float64()),
-            ("audit_se", pa.float64()),
+            ("score", pa.float64()),
+            ("score_se", pa.float64()),
             ("num_tokens", pa.int64()),
             ("train_seconds", pa.float64()),
             ("total_seconds", pa.float64()),
@@ -40,7 +40,7 @@ def to_arrow(session: "Session") -> "pa.Table":
         [
             ("number", whole),
             *[(n, words) for n in ("commit", "parent", "state", "verdict", "reason")],
-            *[(n, reals) for n in ("val_bpb", "delta", "p_real", "estimate", "low", "high")],
+            *[(n, reals) for n in ("score", "delta", "p_real", "estimate", "low", "high")],
             ("num_trials", whole),
             ("trials", pa.list_(trial)),
             *[(n, words) for n in ("proposer", "theme", "description", "hypothesis")],

@@ -64,7 +64,7 @@ def first_trial(experiment: Experiment) -> Trial | None:
 
 def last_scored(session: Session) -> Experiment | None:
     """Return the newest experiment with a score."""
-    return next((e for e in reversed(session.experiments) if e.val_bpb is not None), None)
+    return next((e for e in reversed(session.experiments) if e.score is not None), None)
 
 
 def _curves(

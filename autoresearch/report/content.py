@@ -132,11 +132,15 @@ class View:
     def cards(self) -> list[Card]:
         """The numbers below the headline."""
         s, cards = self.summary, []
-        if s.baseline_bpb is not None and s.best is not None and s.best.number != 0:
-            note = f"best val_bpb, from {f.bpb(s.baseline_bpb, s.digits)}"
-            cards.append(Card(f.bpb(s.best_bpb, s.digits), note))
-        elif s.baseline_bpb is not None:
-            cards.append(Card(f.bpb(s.baseline_bpb, s.digits), "val_bpb of the baseline"))
+        if s.baseline_score is not None and s.best is not None and s.best.number != 0:
+            note = f"best {f.clean(s.metric.name)}, from {f.score(s.baseline_score, s.digits)}"
+            cards.append(Card(f.score(s.best_score, s.digits), note))
+        elif s.baseline_score is not None:
+            cards.append(
+                Card(
+                    f.score(s.baseline_score, s.digits), f"{f.clean(s.metric.name)} of the baseline"
+                )
+            )
         if s.num_tried:
             failed = s.num_by_verdict["crash"] + s.num_by_verdict["invalid"]
             note = f"{failed} failed ({f.percent(failed / s.num_tried)})" if failed else ""
@@ -254,13 +258,13 @@ class View:
     def plot_alt(self) -> str:
         """What a reader who does not see the staircase should know of it."""
         s = self.summary
-        if s.baseline_bpb is None:
+        if s.baseline_score is None:
             return "Nothing has been measured yet"
-        text = f"Staircase of the best validation bits per byte over {s.num_tried} experiments"
+        text = f"Staircase of the best {f.clean(s.metric.title)} over {s.num_tried} experiments"
         if s.num_kept:
             steps = "1 kept step" if s.num_kept == 1 else f"{s.num_kept} kept steps"
             word = "rises" if s.delta is not None and s.delta > 0 else "falls"
-            values = (f.bpb(value, s.digits) for value in (s.baseline_bpb, s.best_bpb))
+            values = (f.score(value, s.digits) for value in (s.baseline_score, s.best_score))
             way = f" {word} to ".join(values) + f" in {steps}"
             text += f": {way if s.delta is not None else f'{steps}, under different setups'}"
         return text
@@ -289,8 +293,8 @@ def _causes(s: Summary) -> list[str]:
     """Return which changes did it: by leaving each out, else by what was measured when they were kept."""
     if text := left_out_text(s):
         return [f"{f.capital(text)}."]
-    gains = [step for step in s.steps if step.delta is not None and step.delta < 0]
-    gains.sort(key=lambda step: step.delta or 0.0)
+    gains = [step for step in s.steps if step.delta is not None and s.metric.sign * step.delta < 0]
+    gains.sort(key=lambda step: s.metric.sign * (step.delta or 0.0))
     if len(gains) < 2:
         return []
     named = [

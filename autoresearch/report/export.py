@@ -129,10 +129,13 @@ def _readme(
 
     number, setup = experiment.number, session.setups.get(experiment.setup)
     facts = describe(session, experiment)
-    rows = [("val_bpb", f"{f.bpb(experiment.val_bpb)} bits per byte, lower is better")]
+    metric = session.metric
+    rows = [(metric.name, f"{f.score(experiment.score)} {metric.unit}, {metric.better} is better")]
     baseline = find(session, 0)
     if baseline and number and (pair := comparable(baseline, experiment, session)):
-        rows.append(("baseline", f"{f.bpb(pair[0])}, a difference of {f.delta(pair[1] - pair[0])}"))
+        rows.append(
+            ("baseline", f"{f.score(pair[0])}, a difference of {f.delta(pair[1] - pair[0])}")
+        )
     if number and number == session.best:
         rows.append(("verdict", str(summarize(session).conclusion)))
     elif number:
@@ -176,7 +179,7 @@ def describe(session: Session, experiment: Experiment) -> dict[str, object]:
         "commit": experiment.commit,
         "description": experiment.description,
         "hypothesis": experiment.hypothesis,
-        "val_bpb": experiment.val_bpb,
+        session.metric.name: experiment.score,
         "seeds": [t.result.seed for t in experiment.trials if t.result.ok and not t.confirmation],
         "num_params": _num_params(experiment),
         "vocab_size": session.data.get("vocab_size") if is_same_data else None,

@@ -45,8 +45,8 @@ def _points(session: Session, x: XAxis) -> list[Place]:
             place = (at - start).total_seconds() / 3600 if at and start else None
         if place is None:
             continue
-        y = e.bpb_under(setup) if setup else e.val_bpb
-        y = y if y is not None else e.val_bpb
+        y = e.score_under(setup) if setup else e.score
+        y = y if y is not None else e.score
         points.append(Place(e, place, math.nan if y is None else y))
     return points
 
@@ -72,7 +72,7 @@ def staircase(
     scored = [p for p in points if p.is_scored]
     counts = f" ({summary.num_tried} tried, {summary.num_kept} kept)" if summary.num_tried else ""
     axes.set_xlabel(("experiment" if x == "experiment" else "hours") + counts, color=palette.faint)
-    what = "validation bits per byte (lower is better)"
+    what = clean(session.metric.title)
     axes.set_ylabel(what, color=palette.faint, gid="label-y")
     if not scored:
         axes.text(

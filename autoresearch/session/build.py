@@ -15,7 +15,7 @@ from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Phase
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, find_run_directory
 from autoresearch.record.git import Repository, is_repository
-from autoresearch.types import Purpose, Session, Setup, TrialResult, TrialSpec
+from autoresearch.types import Metric, Purpose, Session, Setup, TrialResult, TrialSpec
 from autoresearch.util.files import read_file
 from autoresearch.util.locks import holder_of, session_lock_path
 
@@ -43,6 +43,13 @@ class Lab:
     def config(self) -> Config:
         """The validated settings."""
         return self.loaded.config
+
+    @property
+    def metric(self) -> Metric:
+        """What its trials are scored by."""
+        from autoresearch.tasks.gpt import METRIC
+
+        return METRIC
 
     @property
     def is_unsafe(self) -> bool:

@@ -196,7 +196,7 @@ class Loop:
                 continue
             key, jump = self._parts.setup.key, self._config.judge.suspicious_jump
             is_kept = decision.action == "keep" and not experiment.is_approved
-            if is_kept and rule.is_implausible(decision, incumbent, key, jump):
+            if is_kept and rule.is_implausible(decision, experiment, incumbent, key, jump):
                 alarm = rule.alarm_of(experiment, key)
                 if alarm is None:
                     self._trials.run(experiment, Purpose.ALARM)
@@ -347,9 +347,9 @@ class Loop:
 
     def _tell_worse(self, experiment: Experiment, best: Experiment) -> None:
         """Alert the user whose commit is measured as clearly worse than the best before it."""
-        if experiment.val_bpb is None or best.val_bpb is None or best.setup != experiment.setup:
+        if experiment.score is None or best.score is None or best.setup != experiment.setup:
             return
-        delta, noise = experiment.val_bpb - best.val_bpb, measure_noise(self._record.session())
+        delta, noise = experiment.score - best.score, measure_noise(self._record.session())
         if delta > 3 * noise.sd:
             text = f"commit {experiment.commit[:7]} made the branch worse: #{experiment.number} has"
             text += (

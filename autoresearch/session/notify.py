@@ -19,7 +19,8 @@ Event = Literal["keep", "held", "pause", "wait", "end"]
 def notify(command: Sequence[str], event: Event, what: str, session: Session, root: Path) -> None:
     """Start the command in the run directory, with what happened as its last argument; never wait for it.
 
-    Its environment has AUTORESEARCH_EVENT, _FOLDER, _TAG and, of the best experiment, _EXPERIMENT, _VAL_BPB, _DELTA
+    Its environment has AUTORESEARCH_EVENT, _FOLDER, _TAG and, of the best experiment, _EXPERIMENT, _METRIC, _SCORE,
+    _DELTA
     (against the incumbent it replaced when it was just kept, else against the baseline) and _P_REAL, where known.
 
     Raises:
@@ -28,7 +29,12 @@ def notify(command: Sequence[str], event: Event, what: str, session: Session, ro
     best, baseline = find(session, session.best), find(session, 0)
     values: dict[str, object] = {"EVENT": event, "FOLDER": root, "TAG": session.tag}
     if best is not None:
-        values |= {"EXPERIMENT": best.number, "VAL_BPB": best.val_bpb, "P_REAL": best.p_real}
+        values |= {
+            "EXPERIMENT": best.number,
+            "METRIC": session.metric.name,
+            "SCORE": best.score,
+            "P_REAL": best.p_real,
+        }
         kept = best.decision.delta if event == "keep" and best.decision else None
         values["DELTA"] = kept if kept is not None else _since(baseline, best, session)
     known = {f"AUTORESEARCH_{name}": str(v) for name, v in values.items() if v is not None}
@@ -49,7 +55,7 @@ def kept(experiment: Experiment) -> str:
     decision = experiment.decision
     digits = f.decimals(decision.noise if decision else None)
     delta = f.delta(decision.delta if decision else None, digits)
-    numbers = f"{f.bpb(experiment.val_bpb, digits)} {delta}, P {f.probability(experiment.p_real)}"
+    numbers = f"{f.score(experiment.score, digits)} {delta}, P {f.probability(experiment.p_real)}"
     return f"kept #{experiment.number}, {numbers}: {experiment.description}"
 
 
@@ -58,7 +64,7 @@ def ended(session: Session, reason: str, detail: str) -> str:
     summary = summarize(session)
     best = ""
     if summary.best is not None:
-        best = f"; best #{summary.best.number}, {f.bpb(summary.best_bpb, summary.digits)}"
+        best = f"; best #{summary.best.number}, {f.score(summary.best_score, summary.digits)}"
     return f"{summary.conclusion}{best}; ended, {detail or STOP_WORDS.get(reason, reason)}"
 
 

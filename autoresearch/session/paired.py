@@ -56,7 +56,7 @@ class Bench:
     """Of all its trials; they are scored on the test split."""
     identity: str
     """Marks its trials in the journal."""
-    noise_bpb: float
+    noise: float
     """The audit of each trial is as sharp as this noise asks for."""
     results: dict[str, list[TrialResult]] = field(default_factory=dict)
 
@@ -151,7 +151,7 @@ class Bench:
                 split="test",
                 part=part,
                 purpose=Purpose.CONFIRM,
-                noise_bpb=self.noise_bpb,
+                noise=self.noise,
                 number=arm.number,
                 label=f"{self.record.tag}/{arm.number}-{index}",
             )

@@ -161,7 +161,7 @@ def context_of(
         max_bytes=config.task.max_bytes,
         budget_seconds=config.trial.budget_seconds,
         startup_seconds=config.trial.startup_seconds,
-        noise_bpb=measure_noise(session).sd if session.setup and session.experiments else None,
+        noise=measure_noise(session).sd if session.setup and session.experiments else None,
         hardware=hardware,
         seconds_left=seconds_left,
         cost_left_usd=cost_left,

@@ -200,7 +200,7 @@ def _plan(lab: Lab, record: "Record", session: Session, options: RunOptions) -> 
         lab.config,
         options.limits,
         is_confirming=options.is_confirming,
-        is_measured=any(e.setup == lab.setup.key and e.val_bpb for e in session.experiments),
+        is_measured=any(e.setup == lab.setup.key and e.score for e in session.experiments),
         first_call_usd=first_call,
         now=datetime.now().astimezone(),
     )
@@ -308,7 +308,7 @@ def due_confirmation(session: Session, config: Config, setup: Setup) -> tuple[in
     num_trials = config.session.confirm_trials
     if not num_trials or session.best == 0:
         return None
-    measured = [e.number for e in session.experiments if e.setup == setup.key and e.val_bpb]
+    measured = [e.number for e in session.experiments if e.setup == setup.key and e.score]
     reference = min(measured, default=0)
     is_done = any(
         c.kind == "session"
@@ -356,7 +356,8 @@ def started_event(
         sandbox=lab.sandbox.name,
         is_unsafe=lab.is_unsafe,
         is_validation_visible=lab.dataset.is_visible,
-        unigram_bpb=lab.dataset.unigram_bpb,
+        metric=lab.metric,
+        trivial_score=lab.dataset.unigram_bpb,
         hardware=lab.hardware.to_json(),
         data=lab.dataset.manifest,
         config=changed,

@@ -101,7 +101,7 @@ class Trials:
         incumbent: Experiment | None,
     ) -> TrialSpec:
         config = self._config
-        best = incumbent.val_bpb if incumbent is not None else None
+        best = incumbent.score if incumbent is not None else None
         trials = self.counted(experiment)
         num_counted = sum(t.result.outcome is not Outcome.TAINTED for t in trials)
         is_audited = purpose is not Purpose.CANDIDATE or self._random.random() < AUDIT_SHARE
@@ -111,8 +111,8 @@ class Trials:
             budget_seconds=config.trial.budget_seconds,
             purpose=purpose,
             audit_below=None if is_audited else keep_threshold(session, config.decision),
-            noise_bpb=None if best is None else measure_noise(session).sd,
-            incumbent_bpb=best,
+            noise=None if best is None else measure_noise(session).sd,
+            incumbent_score=best,
             number=experiment.number,
             label=label_of(experiment, session.tag, len(experiment.trials)),
             keep_weights=config.trial.save_weights != "none",

@@ -58,7 +58,7 @@ def conclude(
         estimate: The gain to expect with luck taken off.
         digits: Decimals that the noise allows for `delta` and `estimate`.
     """
-    if baseline is None or best is None or baseline.val_bpb is None:
+    if baseline is None or best is None or baseline.score is None:
         return Conclusion(text="nothing has been measured yet")
     if best.number == 0:
         judged = sum(e.verdict is not None and e.number != 0 for e in session.experiments)
@@ -81,7 +81,7 @@ def conclude(
             return Conclusion("NOT CONFIRMED", "a results.tsv cannot be measured again")
         expected = f", expect {f.delta(estimate, digits)}" if estimate is not None else ""
         return Conclusion("NOT CONFIRMED", f"not measured on fresh seeds yet{expected}")
-    if c.low > 0:
+    if c.is_harm:
         return Conclusion("NOT CONFIRMED", f"worse than the baseline, {measured(c)}")
     return Conclusion("NOT CONFIRMED", f"no gain shown, {measured(c)}{_shrunk(c)}")
 
@@ -89,7 +89,7 @@ def conclude(
 def measured(c: Confirmation) -> str:
     """Return `-0.0221 +- 0.0006 (-2.2%) on unseen text, 4 fresh seeds`; +- is the 95 % interval."""
     where = "unseen text" if c.split == "test" else f"the {c.split} split"
-    share = f" ({f.share(c.delta / c.reference_bpb)})" if c.reference_bpb else ""
+    share = f" ({f.share(c.delta / c.reference_score)})" if c.reference_score else ""
     return f"{difference(c)}{share} on {where}, {c.num_trials} fresh seeds"
 
 

@@ -24,7 +24,16 @@ from autoresearch.decision.scores import (
     is_tip_known,
 )
 from autoresearch.events import parse_time
-from autoresearch.types import Alert, Confirmation, Experiment, Session, State, Usage, Verdict
+from autoresearch.types import (
+    Alert,
+    Confirmation,
+    Experiment,
+    Metric,
+    Session,
+    State,
+    Usage,
+    Verdict,
+)
 from autoresearch.ui.conclusion import Conclusion, conclude, difference
 from autoresearch.ui.text import decimals, numbers
 
@@ -116,14 +125,15 @@ class Summary:
     """The figures that a session's screen, JSON and report begin with."""
 
     conclusion: Conclusion = field(default_factory=Conclusion)
-    baseline_bpb: float | None = None
-    best_bpb: float | None = None
+    metric: Metric = field(default_factory=Metric)
+    baseline_score: float | None = None
+    best_score: float | None = None
     best: Experiment | None = None
     delta: float | None = None
     """Measured mean of the best minus that of the baseline; None across setups."""
     relative: float | None = None
     """`delta` as a share of the baseline."""
-    unigram_bpb: float | None = None
+    trivial_score: float | None = None
     noise: float | None = None
     """Standard deviation between trials of the same code."""
     num_tried: int = 0
@@ -171,7 +181,7 @@ class Summary:
 
     @property
     def digits(self) -> int:
-        """Decimals of val_bpb and its differences that the noise allows."""
+        """Decimals of scores and their differences that the noise allows."""
         return decimals(self.noise)
 
 
@@ -183,8 +193,8 @@ def summarize(
     baseline = find(session, 0)
     best = find(session, session.best) or baseline
     pair = comparable(baseline, best, session) if baseline and best else None
-    baseline_bpb = pair[0] if pair else (baseline.val_bpb if baseline else None)
-    best_bpb = pair[1] if pair else (best.val_bpb if best else None)
+    baseline_score = pair[0] if pair else (baseline.score if baseline else None)
+    best_score = pair[1] if pair else (best.score if best else None)
     delta = pair[1] - pair[0] if pair else None
     ideas = [e for e in session.experiments if not is_measured_tip(e)]
     judged = [e for e in ideas if e.verdict is not None]
@@ -207,15 +217,16 @@ def summarize(
     noise = noise_of(session)
     estimate = sum(effects) if effects and len(effects) == len(kept) else None
     return Summary(
+        metric=session.metric,
         conclusion=conclude(
             session, baseline, best, delta, estimate=estimate, digits=decimals(noise)
         ),
-        baseline_bpb=baseline_bpb,
-        best_bpb=best_bpb,
+        baseline_score=baseline_score,
+        best_score=best_score,
         best=best,
         delta=delta,
-        relative=delta / baseline_bpb if delta is not None and baseline_bpb else None,
-        unigram_bpb=session.unigram_bpb,
+        relative=delta / baseline_score if delta is not None and baseline_score else None,
+        trivial_score=session.trivial_score,
         noise=noise,
         num_tried=len(judged),
         num_by_verdict=num_by_verdict,
@@ -254,7 +265,7 @@ def noise_of(session: Session) -> float | None:
         if e.decision is not None and e.decision.noise is not None and e.number != 0:
             return e.decision.noise
     baseline = find(session, 0)
-    scores = [t.result.bpb for t in good_trials(baseline) if t.result.bpb] if baseline else []
+    scores = [t.result.score for t in good_trials(baseline) if t.result.score] if baseline else []
     return stdev(scores) if len(scores) > 1 else None
 
 
@@ -299,17 +310,16 @@ def ladder(session: Session, baseline: Experiment | None) -> tuple[Step, ...]:
 
 
 def running_best(session: Session) -> list[tuple[int, float]]:
-    """Return (number, val_bpb) of the baseline and of each standing keep: the staircase.
+    """Return (number, score) of the baseline and of each standing keep: the staircase.
 
     Of a file of others only keeps that are better than what was kept before, by the baseline's setup.
     """
     baseline = find(session, 0)
     found = (baseline, *session.kept) if baseline else session.kept
     return [
-        (e.number, e.val_bpb)
+        (e.number, e.score)
         for e in found
-        if e.val_bpb is not None
-        and not (session.is_foreign and e is not baseline and _is_no_step(e))
+        if e.score is not None and not (session.is_foreign and e is not baseline and _is_no_step(e))
     ]
 
 

@@ -27,13 +27,13 @@ def fit(text: str, width: int, *, ellipsis: str = "...") -> str:
     return set_cell_size(text, width - len(ellipsis)).rstrip(" .,;:") + ellipsis
 
 
-def bpb(value: float | None, digits: int = 6) -> str:
-    """Bits per byte."""
+def score(value: float | None, digits: int = 6) -> str:
+    """A score with so many decimals."""
     return NONE if value is None else f"{value:.{digits}f}"
 
 
 def delta(value: float | None, digits: int = 6) -> str:
-    """A signed difference; negative is better."""
+    """A signed difference."""
     return NONE if value is None else f"{value:+.{digits}f}"
 
 

@@ -105,7 +105,7 @@ class Row:
     seconds: float
     problems: tuple[str, ...]
     detail: str = ""
-    bpb: float | None = None
+    score: float | None = None
 
 
 def read_cases() -> list[Case]:
@@ -203,7 +203,7 @@ class World:
             time.monotonic() - started,
             tuple(problems),
             last.detail,
-            last.bpb,
+            last.score,
         )
 
     def _trial(self, case: Case, sandbox: Sandbox, tag: str) -> TrialResult:
@@ -288,10 +288,10 @@ class World:
 
     def _check_numbers(self, case: Case, result: TrialResult) -> Iterator[str]:
         floor = self.dataset.unigram_bpb
-        if str(result.outcome) == "ok" and result.bpb is None:
+        if str(result.outcome) == "ok" and result.score is None:
             yield "no score"
-        if case.name == "printed_score" and (result.bpb or 0.0) < floor:
-            yield f"a score of {result.bpb} for untrained weights"
+        if case.name == "printed_score" and (result.score or 0.0) < floor:
+            yield f"a score of {result.score} for untrained weights"
         if case.name == "feeder_reads_ahead" and (result.num_tokens or 0) < 1_600_000:
             yield f"only {result.num_tokens} tokens were counted"
         allowed = 1.1 * BUDGET_SECONDS + max(1.005 * BUDGET_SECONDS, 2 * SUBMIT_SECONDS)
@@ -340,7 +340,7 @@ def make_world() -> Iterator[World]:
 def show(row: Row) -> str:
     """Return one line of the table."""
     state = "as expected" if not row.problems else "WRONG: " + "; ".join(row.problems)
-    score = f"{row.bpb:.4f}" if row.bpb is not None else "-"
+    score = f"{row.score:.4f}" if row.score is not None else "-"
     return f"{row.name:<32} {row.backend:<11} {row.outcome:<8} {row.reason:<16} {score:>8} {row.seconds:6.1f}  {state}"
 
 

@@ -35,7 +35,7 @@ def trial(bpb: float | None, index: int = 0, **changes: object) -> Trial:
     setup = changes.pop("setup", SETUP.key)
     confirmation = changes.pop("confirmation", "")
     outcome = Outcome.OK if bpb is not None else Outcome.CRASH
-    result = TrialResult(seed=seed, outcome=outcome, bpb=bpb)  # type: ignore[arg-type]
+    result = TrialResult(seed=seed, outcome=outcome, score=bpb)  # type: ignore[arg-type]
     return Trial(
         replace(result, **changes),
         setup,

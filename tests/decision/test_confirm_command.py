@@ -12,7 +12,7 @@ from autoresearch.ui.pages.confirmation import confirmation_lines, print_confirm
 
 FOUND = Confirmation(
     reference=0, candidate=7, split="test", delta=-0.0123, low=-0.015, high=-0.0096, p_real=0.999,
-    num_trials=4, reference_bpb=1.0, candidate_bpb=0.9877, budget_seconds=300.0, setup="s",
+    num_trials=4, reference_score=1.0, candidate_score=0.9877, budget_seconds=300.0, setup="s",
     at="2026-01-01T00:00:00Z",
 )  # fmt: skip
 

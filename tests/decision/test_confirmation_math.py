@@ -18,7 +18,7 @@ from autoresearch.util.stats import student_cdf, student_quantile
 def results(scores, split="test"):
     return [
         TrialResult(
-            seed=i, outcome=Outcome.OK if s is not None else Outcome.CRASH, bpb=s, split=split
+            seed=i, outcome=Outcome.OK if s is not None else Outcome.CRASH, score=s, split=split
         )
         for i, s in enumerate(scores)
     ]
@@ -49,7 +49,7 @@ def test_known_difference():
 def test_a_failed_trial_leaves_with_its_partner():
     got = compare([1.0, None, 1.2, 1.3], [0.9, 0.1, 1.08, 1.2])
     assert got.num_trials == 3
-    assert got.reference_bpb == pytest.approx(3.5 / 3)
+    assert got.reference_score == pytest.approx(3.5 / 3)
 
 
 def test_one_pair_is_no_confirmation():

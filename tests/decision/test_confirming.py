@@ -27,6 +27,7 @@ from autoresearch.session.confirm import (
     with_constants,
 )
 from autoresearch.session.context import Stop
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Decision, Outcome, Proposal, Purpose, Setup, TrialResult, Verdict
 from autoresearch.ui.summary import alerts, summarize
 
@@ -56,7 +57,7 @@ class Formula:
         luck = random.Random(f"{spec.seed} {text}").gauss(0, self.noise)
         bpb = 1 - 0.01 * values["A"] - 0.02 * values["B"] + luck
         return TrialResult(
-            spec.seed, Outcome.OK, split=spec.split, bpb=bpb, num_audited=9, total_seconds=2.0
+            spec.seed, Outcome.OK, split=spec.split, score=bpb, num_audited=9, total_seconds=2.0
         )
 
 
@@ -67,7 +68,9 @@ def make_record(root, verdict):
         (root / name).write_text(text)
     made = Record.create(RunDirectory(root), "t", ["train.py", "program.md", "autoresearch.toml"])
     made.append(
-        SessionStarted(tag="t", tip=made.tip(), setup=vars(SETUP), seed=3, proposer="search")
+        SessionStarted(
+            metric=METRIC, tag="t", tip=made.tip(), setup=vars(SETUP), seed=3, proposer="search"
+        )
     )
     for number, text in enumerate(
         (
@@ -88,7 +91,7 @@ def make_record(root, verdict):
             number,
             b"",
         )
-        result = TrialResult(7, Outcome.OK, bpb=1 - 0.01 * number, total_seconds=2.0)
+        result = TrialResult(7, Outcome.OK, score=1 - 0.01 * number, total_seconds=2.0)
         made.record_trial(number, result, setup=SETUP.key, started_at="2026-01-01T00:00:00Z")
         decision = Decision(
             "keep" if verdict is Verdict.KEEP else "discard", "gain", p_real=0.7, estimate=-0.008
@@ -152,7 +155,7 @@ def test_best_against_baseline(record, call):
         for s in executor.specs
     )
     assert len(executor.specs) == 8
-    assert session.experiment(0).val_bpb == 1.0
+    assert session.experiment(0).score == 1.0
     marked = [t for e in session.experiments for t in e.trials if t.confirmation]
     assert len(marked) == 8
 
@@ -207,7 +210,7 @@ def test_no_gain_on_test_raises_the_alarm(record, call):
         def run(self, spec, **more):
             result = super().run(spec, **more)
             luck = random.Random(spec.seed).gauss(0, 0.0001)
-            return replace(result, bpb=1.0 + luck)
+            return replace(result, score=1.0 + luck)
 
     found = call(Lost())
     assert found is not None

@@ -179,7 +179,7 @@ def test_after_a_revert_the_earlier_state_is_the_reference(lab, decision_config)
 def test_audit_error_widens_the_answer(lab, decision_config):
     base = lab.experiment(0, BASE)
     sharp = lab.experiment(1, [0.9985])
-    blurred = replace(sharp, trials=(lab.trial(0.9985, 0, audit_se=0.002),))
+    blurred = replace(sharp, trials=(lab.trial(0.9985, 0, score_se=0.002),))
     config = decision_config()
     one = decide(sharp, base, lab.session(base, sharp), config)
     two = decide(blurred, base, lab.session(base, blurred), config)

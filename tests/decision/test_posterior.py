@@ -194,10 +194,10 @@ def test_another_unit_of_the_score_changes_no_probability(score, noise, unit):
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(-0.01, 0.01), noises, st.floats(0, 0.005))
-def test_audit_error_never_makes_surer(score, noise, audit_se):
+def test_audit_error_never_makes_surer(score, noise, score_se):
     known = knowledge([1.0, 1.0 + noise, 1.0 - noise])
     sharp = known.effect(np.array([1 + score]), (0,), np.zeros(1))
-    blurred = known.effect(np.array([1 + score]), (0,), np.full(1, audit_se**2))
+    blurred = known.effect(np.array([1 + score]), (0,), np.full(1, score_se**2))
     assert np.all(blurred.variance >= sharp.variance)
 
 

@@ -157,7 +157,7 @@ def test_collapse_of_throughput_ends_a_trial():
     assert kill.reason == "slow"
     assert kill.seconds_saved == 80.0
     result = killed(TrialResult(1, Outcome.TAINTED, "stopped"), kill)
-    assert (result.outcome, result.reason, result.bpb) == (Outcome.TAINTED, "slow", None)
+    assert (result.outcome, result.reason, result.score) == (Outcome.TAINTED, "slow", None)
     assert result.tokens_per_second == 100.0
     assert "1.3 minutes saved" in result.detail
 
@@ -172,7 +172,7 @@ def test_a_watch_stops_its_trial_only():
     assert not session_stop.is_set()
     stopped = TrialResult(1, Outcome.TAINTED, "stopped")
     assert watch.settle(stopped).reason == "slow"
-    assert watch.settle(TrialResult(1, Outcome.OK, bpb=1.0)).ok
+    assert watch.settle(TrialResult(1, Outcome.OK, score=1.0)).ok
     session_stop.set()
     assert watch.settle(stopped) is stopped
     assert Watch(session_stop, None).stop.is_set()

@@ -67,7 +67,7 @@ def test_the_session_is_finished_and_complete(night: Lab, read: dict) -> None:
     assert len(experiments[0]["trials"]) == 2
     for experiment in experiments:
         assert experiment["verdict"] in ("keep", "discard", "crash", "invalid")
-    assert 1 < experiments[0]["val_bpb"] < 8
+    assert 1 < experiments[0]["score"] < 8
 
 
 def test_the_log_is_the_same_in_a_clone_that_fetched_the_refs(night: Lab, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A small program to be tuned, and sessions made by hand, shared by the proposer tests."""
 
 from autoresearch.proposer.base import Context
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Experiment, Outcome, Session, State, Trial, TrialResult, Verdict
 
 TRAIN = '''\
@@ -48,7 +49,7 @@ def trial(bpb: float | None, reason: str = "") -> Trial:
         seed=1,
         outcome=outcome,
         reason=reason,
-        bpb=bpb,
+        score=bpb,
         train_seconds=300.0,
         tokens_per_second=1e6,
         peak_memory_mb=4000.0,
@@ -80,6 +81,7 @@ def session(*experiments: Experiment, seed: int = 7) -> Session:
     return Session(
         tag="t",
         branch="autoresearch/t",
+        metric=METRIC,
         experiments=(base, *experiments),
         seed=seed,
         best=kept[-1] if kept else 0,

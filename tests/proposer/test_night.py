@@ -31,6 +31,7 @@ from autoresearch.sandbox import NoSandbox
 from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import RunOptions, run_session
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "d", "1", 128, 1000)
@@ -74,9 +75,9 @@ class Formula:
             seed=spec.seed,
             outcome=Outcome.OK,
             split=spec.split,
-            bpb=bpb + luck,
-            claimed_bpb=bpb + luck,
-            audit_se=0.0,
+            score=bpb + luck,
+            claimed_score=bpb + luck,
+            score_se=0.0,
             num_audited=64,
             num_steps=10,
             train_seconds=self.seconds,
@@ -86,7 +87,7 @@ class Formula:
         )
         if values["DEPTH"] > 6:
             return replace(
-                base, outcome=Outcome.CRASH, reason="oom", bpb=None, log_tail="CUDA oom\n"
+                base, outcome=Outcome.CRASH, reason="oom", score=None, log_tail="CUDA oom\n"
             )
         return base
 
@@ -156,6 +157,7 @@ def night(
     ):
         record.append(
             SessionStarted(
+                metric=METRIC,
                 tag="t",
                 tip=record.tip(),
                 setup=vars(SETUP),
@@ -244,6 +246,7 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
         run_directory=RunDirectory(folder),
         config=config,
         loaded=SimpleNamespace(changed=dict),
+        metric=METRIC,
         dataset=SimpleNamespace(is_visible=False, unigram_bpb=None, manifest={}),
         hardware=SimpleNamespace(kind="cpu", to_json=dict),
         sandbox=NoSandbox(),

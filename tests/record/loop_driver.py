@@ -28,6 +28,7 @@ from autoresearch.session.confirm import run_confirmation
 from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import due_confirmation, first_counted
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import CurvePoint, Outcome, Proposal, Session, Setup, TrialResult, TrialSpec
 from autoresearch.util import killpoints
 from autoresearch.util.killpoints import reach
@@ -75,8 +76,8 @@ class FormulaExecutor:
         reach("claimed")
         reach("audited")
         return TrialResult(
-            seed=spec.seed, outcome=Outcome.OK, split=spec.split, bpb=bpb, claimed_bpb=bpb,
-            audit_se=0.0, num_audited=64, num_tokens=1000, total_seconds=2.2,
+            seed=spec.seed, outcome=Outcome.OK, split=spec.split, score=bpb, claimed_score=bpb,
+            score_se=0.0, num_audited=64, num_tokens=1000, total_seconds=2.2,
             tokens_per_second=500.0,
             curve=(CurvePoint(1.0, 500, 2.0),), log_tail="step 10\n",
         )  # fmt: skip
@@ -123,7 +124,7 @@ def run(root: Path, num: int) -> None:
         first = 1 if session.stop_reason == "error" else first_counted(record, session)
         record.append(
             SessionStarted(
-                tag="nov21", tip=record.tip(), setup=vars(SETUP), seed=0, proposer="search",
+                metric=METRIC, tag="nov21", tip=record.tip(), setup=vars(SETUP), seed=0, proposer="search",
                 limits={"first_number": first},
             ),
             commit=record.tip(),

@@ -10,6 +10,7 @@ from autoresearch.events import SessionEnded, SessionStarted
 from autoresearch.record.record import Record
 from autoresearch.record.revert import apply, plan
 from autoresearch.session.proposals import SETTLED_SECONDS
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import (
     CurvePoint,
     Decision,
@@ -57,6 +58,7 @@ class Night:
     def start(self) -> None:
         self.record.append(
             SessionStarted(
+                metric=METRIC,
                 tag=self.record.tag,
                 tip=self.record.tip(),
                 setup=vars(SETUP),
@@ -64,7 +66,7 @@ class Night:
                 proposer="search",
             )
         )
-        self.try_out(TRAIN, "baseline", proposer="baseline", bpb=1.5)
+        self.try_out(TRAIN, "baseline", proposer="baseline", score=1.5)
 
     def end(self, reason: str = "finished") -> None:
         self.record.append(SessionEnded(reason=reason, wall_seconds=10.0, busy={"train": 8.0}))
@@ -93,7 +95,7 @@ class Night:
             seed=7,
             outcome=Outcome.OK if bpb is not None else Outcome.CRASH,
             reason="" if bpb is not None else "oom",
-            bpb=bpb,
+            score=bpb,
             peak_memory_mb=2048.0,
             curve=(CurvePoint(0.5, 100, 3.25), CurvePoint(1.0, 200, None, {"lr": 0.1})),
             log_tail="step 1\n",

@@ -183,13 +183,13 @@ def test_sessions_are_listed_with_state_and_best(
     make_record(tag="dec24")
     header, *rows = [line.split("\t") for line in call("log", "--sessions").stdout.splitlines()]
     found = [dict(zip(header, row, strict=True)) for row in rows]
-    assert [(r["session"], r["state"], r["kept"], r["best_bpb"], r["best"]) for r in found] == [
+    assert [(r["session"], r["state"], r["kept"], r["best_score"], r["best"]) for r in found] == [
         ("nov21", "finished", "1", "1.4", "1"),
         ("dec24", "new", "0", "", ""),
     ]
     listed = _json(call("log", "--sessions", "--json"))["sessions"]
     assert [s["session"]["tag"] for s in listed] == ["nov21", "dec24"]
-    assert listed[0]["summary"]["best_bpb"] == 1.4
+    assert listed[0]["summary"]["best_score"] == 1.4
 
 
 def test_log_writes_the_five_columns(night: Night, call: Call) -> None:

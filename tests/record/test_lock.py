@@ -22,6 +22,7 @@ from autoresearch.events import Noted, Phase, SessionEnded, SessionStarted
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
 from autoresearch.session.build import try_working_tree
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Outcome, TrialResult, TrialSpec, Verdict
 from autoresearch.util import locks
 
@@ -114,14 +115,19 @@ def test_a_session_is_running_and_then_dead(night: Night, holder: subprocess.Pop
 
 def test_the_time_of_a_run_that_died_counts_as_busy(night: Night) -> None:
     def train(number: int, seconds: float) -> None:
-        result = TrialResult(seed=1, outcome=Outcome.OK, bpb=1.4, train_seconds=seconds)
+        result = TrialResult(seed=1, outcome=Outcome.OK, score=1.4, train_seconds=seconds)
         night.record.record_trial(number, result, setup=SETUP.key, started_at="")
 
     def busy() -> dict[str, float]:
         return {b.kind: b.seconds for b in night.record.session().busy if b.seconds}
 
     started = SessionStarted(
-        tag="nov21", tip=night.record.tip(), setup=vars(SETUP), seed=1, proposer="search"
+        metric=METRIC,
+        tag="nov21",
+        tip=night.record.tip(),
+        setup=vars(SETUP),
+        seed=1,
+        proposer="search",
     )
     experiment = night.propose(night.knob(3, 33), "x")
     train(experiment.number, 5.0)

@@ -51,7 +51,7 @@ def lab(tmp_path: Path) -> Path:
             description="baseline", files={}, parent=record.tip(), proposer="baseline"
         )
         record.propose(baseline, 0, b"")
-        result = TrialResult(seed=0, outcome=Outcome.OK, bpb=2.5)
+        result = TrialResult(seed=0, outcome=Outcome.OK, score=2.5)
         record.record_trial(0, result, setup="s", started_at=now())
         record.judge(0, Verdict.KEEP, "baseline", setup="s")
     return tmp_path

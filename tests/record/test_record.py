@@ -50,7 +50,7 @@ def test_a_kept_experiment_is_a_commit_and_appears_in_the_working_tree(night: Ni
 def test_discarded_and_crashed_candidates_stay_reachable(night: Night) -> None:
     lost = [
         night.try_out(night.knob(1, 5), "worse", keep=False),
-        night.try_out(night.knob(2, 5), "too big", bpb=None),
+        night.try_out(night.knob(2, 5), "too big", score=None),
     ]
     git(night.root, "reflog", "expire", "--expire=now", "--all")
     git(night.root, "gc", "--quiet", "--prune=now")
@@ -62,7 +62,7 @@ def test_discarded_and_crashed_candidates_stay_reachable(night: Night) -> None:
 def test_the_fold_reads_back_what_was_written(night: Night) -> None:
     kept = night.try_out(night.knob(3, 33), "knob 3 up")
     night.try_out(night.knob(4, 44), "knob 4 up", keep=False)
-    night.try_out(night.knob(5, 55), "knob 5 up", bpb=None)
+    night.try_out(night.knob(5, 55), "knob 5 up", score=None)
     night.propose(night.knob(6, 66), "knob 6 up")
     night.record.append(Noted(text="try the optimizer"))
     night.end("interrupted")
@@ -77,7 +77,7 @@ def test_the_fold_reads_back_what_was_written(night: Night) -> None:
     assert session.wall_seconds == 10.0
     assert session.setup == SETUP
     assert session.notes[0].text == "try the optimizer"
-    assert kept.val_bpb == 1.4
+    assert kept.score == 1.4
     assert (kept.lines_added, kept.lines_removed) == (1, 1)
     trial = kept.trials[0]
     assert [p.loss for p in night.record.curve(trial.event)] == [3.25, None]
@@ -273,10 +273,10 @@ def test_numbers_that_are_not_finite_are_missing(night: Night) -> None:
     from autoresearch.types import Outcome, TrialResult
 
     experiment = night.propose(night.knob(3, 33), "x")
-    result = TrialResult(seed=0, outcome=Outcome.OK, bpb=float("nan"), tokens_per_second=0.0)
+    result = TrialResult(seed=0, outcome=Outcome.OK, score=float("nan"), tokens_per_second=0.0)
     night.record.record_trial(1, result, setup=SETUP.key, started_at="")
     trial = night.record.session().experiment(experiment.number).trials[0]
-    assert trial.result.bpb is None
+    assert trial.result.score is None
     assert trial.result.tokens_per_second == 0.0
 
 

@@ -30,7 +30,7 @@ def test_a_foreign_file_with_quirks_is_read(tmp_path: Path) -> None:
     assert [e.verdict for e in session.experiments] == [
         Verdict.KEEP, Verdict.KEEP, Verdict.DISCARD, Verdict.CRASH, Verdict.CRASH,
     ]  # fmt: skip
-    assert [e.val_bpb for e in session.experiments] == [0.9979, 0.9932, 1.005, None, None]
+    assert [e.score for e in session.experiments] == [0.9979, 0.9932, 1.005, None, None]
     assert session.experiments[0].commit == ""
     assert session.experiments[1].description == 'raise "LR" to 0.04'
     assert session.experiments[2].description == ""
@@ -54,7 +54,7 @@ def test_other_shapes_are_read(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.tsv"
     path.write_text(text, newline="")
     session = read_tsv(path)
-    assert session.experiments[0].val_bpb == 1.5
+    assert session.experiments[0].score == 1.5
     assert session.experiments[0].verdict is Verdict.KEEP
 
 
@@ -128,14 +128,14 @@ def test_crashes_before_the_baseline_are_no_baseline(tmp_path: Path) -> None:
         "a3 1.3 1 keep wider",
     )
     assert [e.number for e in session.experiments] == [1, 2, 0, 3]
-    assert (session.best, session.experiment(0).val_bpb) == (3, 1.4)
+    assert (session.best, session.experiment(0).score) == (3, 1.4)
     assert told(session) == ""
 
 
 def test_a_sorted_table_keeps_its_baseline(tmp_path: Path) -> None:
     session = read(tmp_path, "a3 1.38 1 keep x", "a2 1.389 1 keep y", "a1 1.40 1 baseline z")
-    assert session.experiment(0).val_bpb == 1.40
-    assert session.experiment(session.best).val_bpb == 1.38
+    assert session.experiment(0).score == 1.40
+    assert session.experiment(session.best).score == 1.38
 
 
 SECOND = [
@@ -152,14 +152,14 @@ def test_a_second_baseline_begins_a_comparison(tmp_path: Path) -> None:
     assert "#2 is another baseline, 2.110000; rows compared with it only: 2" in told(session)
     assert "#3, 2.073282" in told(session)
     session = read(tmp_path, "a1 1.1 1 keep baseline", *SECOND[2:])  # nothing was gained before
-    assert [session.experiment(n).val_bpb for n in (0, session.best)] == [2.11, 2.073282]
+    assert [session.experiment(n).score for n in (0, session.best)] == [2.11, 2.073282]
 
 
 def test_each_machine_has_its_own_baseline(tmp_path: Path) -> None:
     header = HEADER.replace("memory_gb", "gpu")
     rows = ["a 1.5 H100 keep q", "b 2.0 M1 keep q", "c 1.4 H100 keep q", "d 1.9 M1 keep q"]
     session = read(tmp_path, *rows, header=header)
-    assert session.experiment(session.best).val_bpb == 1.4
+    assert session.experiment(session.best).score == 1.4
     assert [e.decision.delta for e in session.experiments[2:]] == [pytest.approx(-0.1)] * 2
     assert "another baseline, 2.000000" in told(session)
 
@@ -176,7 +176,7 @@ def test_another_metric_is_refused(tmp_path: Path, name: str) -> None:
 def test_two_columns_for_one_are_refused(tmp_path: Path, name: str, means: str) -> None:
     header = f"commit\tval_bpb\t{name}\tstatus\tdescription"
     session = read(tmp_path, "a 1.5 9 keep baseline", header=header)  # the exact name is meant
-    assert session.experiment(0).val_bpb == 1.5
+    assert session.experiment(0).score == 1.5
     header = header.replace(f"\t{means}", f"\t{name}")
     with pytest.raises(WorkError, match=f"2 columns that may be `{means}`"):
         read(tmp_path, "a 1.5 9 keep baseline", header=header)
@@ -246,7 +246,7 @@ def test_lines_of_another_kind_are_left_out_and_counted(tmp_path: Path) -> None:
         "2026-08-03\t157\t1.86\t2048\tx\n2026,8,3\na2\t1.8\t1\tkeep\tx\n"
     )
     session = read_tsv(path)
-    assert [e.val_bpb for e in session.experiments] == [1.9, 1.8]
+    assert [e.score for e in session.experiments] == [1.9, 1.8]
     assert "left out (5): 1, 4, 5, 6, 7" in told(session)
 
 
@@ -259,7 +259,7 @@ def test_a_second_table_is_read_by_its_own_header(tmp_path: Path) -> None:
         "date\tstatus\tloss\tdescription",
         "d1\tkeep\t0.3\tx",
     )
-    assert [(e.commit, e.val_bpb) for e in session.experiments] == [("a1", 1.9), ("a2", 1.8)]
+    assert [(e.commit, e.score) for e in session.experiments] == [("a1", 1.9), ("a2", 1.8)]
     assert "line 3 begins a table with other columns" in told(session)
     assert "left out (2): 5, 6" in told(session)
 
@@ -285,7 +285,7 @@ def test_stdin_and_utf_16_are_read(tmp_path: Path, monkeypatch) -> None:
     assert read_tsv(tmp_path / "f.tsv").experiment(0).commit == "a1"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert (session := read_tsv(Path("-"))).tag == "stdin"
-    assert session.experiment(0).val_bpb == 1.5
+    assert session.experiment(0).score == 1.5
 
 
 CELLS = st.sampled_from(
@@ -305,8 +305,8 @@ def test_any_table_is_read_or_refused(tmp_path: Path, has_header: bool, rows) ->
         return
     assert sorted(e.number for e in session.experiments) == list(range(len(session.experiments)))
     best = session.experiment(session.best)
-    kept = [e.val_bpb for e in (*session.kept, best) if e.setup == best.setup and e.val_bpb]
-    assert best.val_bpb == min(kept, default=None)
+    kept = [e.score for e in (*session.kept, best) if e.setup == best.setup and e.score]
+    assert best.score == min(kept, default=None)
 
 
 def test_no_spreadsheet_takes_a_description_for_a_formula(night: Night, tmp_path: Path) -> None:

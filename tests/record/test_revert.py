@@ -123,7 +123,7 @@ def test_a_plan_changes_nothing_and_shows_the_diff(night: Night) -> None:
 def test_only_what_was_kept_can_be_undone(night: Night, name: str, words: str) -> None:
     night.try_out(night.knob(3, 33))
     night.try_out(night.knob(4, 44), keep=False)
-    night.try_out(night.knob(5, 55), bpb=None)
+    night.try_out(night.knob(5, 55), score=None)
     with pytest.raises(UsageError, match=words):
         undo(night.record, name)
 

@@ -40,8 +40,8 @@ RESULTS = st.builds(
     outcome=st.sampled_from(Outcome),
     reason=st.sampled_from(["", "oom", "claim_mismatch"]),
     detail=ANY.map(clean_text),
-    bpb=MAYBE,
-    audit_se=MAYBE,
+    score=MAYBE,
+    score_se=MAYBE,
     num_audited=st.integers(0, 9999),
     num_tokens=st.none() | st.integers(0, 10**12),
     peak_memory_mb=MAYBE,
@@ -114,7 +114,7 @@ def test_results_tsv_goes_round(tmp_path: Path, rows: list[tuple[Verdict, float,
         Experiment(
             number=number, commit=f"{number + 1:07x}", parent="", state=State.JUDGED,
             description=text or "x", proposer="search", verdict=verdict,
-            trials=(Trial(TrialResult(0, Outcome.OK, bpb=abs(bpb)), "", "", ""),),
+            trials=(Trial(TrialResult(0, Outcome.OK, score=abs(bpb)), "", "", ""),),
         )
         for number, (verdict, bpb, text) in enumerate(rows)
     )  # fmt: skip
@@ -168,7 +168,11 @@ def test_a_record_of_an_earlier_version_is_read() -> None:
     assert (session.state, session.best, session.seed, session.proposer) == (
         "finished", 0, 0, "search",
     )  # fmt: skip
-    assert (session.is_unsafe, session.unigram_bpb, session.hardware) == (True, 7.5, {"gpu": "cpu"})
+    assert (session.is_unsafe, session.trivial_score, session.hardware) == (
+        True,
+        7.5,
+        {"gpu": "cpu"},
+    )
     assert session.limits["first_number"] == 1
     assert session.setup is not None
     assert session.setup.torch == "2.13"

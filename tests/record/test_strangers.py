@@ -241,7 +241,7 @@ def test_no_file_that_the_record_names_is_touched(
     Upkeep(night.record, load_config(None, {"trial.save_weights": "kept"}).config).after_verdict(1)
     assert mine.read_text() == "years of work"
     trial = night.record.session().experiment(1).trials[0]
-    assert trial.result.bpb == 1.0
+    assert trial.result.score == 1.0
     assert not hasattr(trial.result, "weights_path")
 
 

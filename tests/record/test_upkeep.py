@@ -28,7 +28,7 @@ def _judge(night: Night, knob: int, verdict: Verdict, **extra: str) -> None:
     weights = _handed_in(night, knob)
     weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(b"w%d" % knob)
-    result = TrialResult(seed=0, outcome=Outcome.OK, bpb=1.0, extra=extra)
+    result = TrialResult(seed=0, outcome=Outcome.OK, score=1.0, extra=extra)
     night.record.record_trial(experiment.number, result, setup=SETUP.key, started_at="")
     night.record.judge(experiment.number, verdict, "gain", setup=SETUP.key)
 

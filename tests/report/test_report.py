@@ -317,10 +317,8 @@ def test_arrow_table_has_a_row_an_experiment():
     session = sessions.night()
     table = arrow.to_arrow(session)
     assert table.num_rows == 126
-    assert pc.min(table["val_bpb"]).as_py() == pytest.approx(
-        session.experiment(session.best).val_bpb
-    )
-    assert table["val_bpb"].null_count == 6
+    assert pc.min(table["score"]).as_py() == pytest.approx(session.experiment(session.best).score)
+    assert table["score"].null_count == 6
     assert str(table.schema.field("judged_at").type) == "timestamp[s, tz=UTC]"
     assert len(table["trials"][0].as_py()) == 3
     assert arrow.to_arrow(sessions.empty()).num_rows == 0
@@ -591,7 +589,7 @@ def test_the_order_of_a_table_of_others_is_not_its_value(tmp_path, monkeypatch):
     (tmp_path / "f.tsv").write_text(text)
     found = call("log", "--from", "f.tsv", "--json")
     jsonschema.validate(value := json.loads(found.stdout), schema("log"))
-    assert (value["summary"]["best"], value["summary"]["best_bpb"]) == (1, 1.382862)
+    assert (value["summary"]["best"], value["summary"]["best_score"]) == (1, 1.382862)
     assert len(value["summary"]["alerts"]) == 3
     for word in ("#2, is worse than the best", "`tentative` 1", "#4 is another baseline"):
         assert f"{word}" in found.stderr

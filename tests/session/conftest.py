@@ -19,6 +19,7 @@ from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
 from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Session, Setup
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000)
@@ -55,7 +56,12 @@ class Night:
             first = max((e.number for e in record.session().experiments), default=0) + 1
             record.append(
                 SessionStarted(
-                    tag="t", tip=record.tip(), setup=vars(setup), seed=0, proposer="search"
+                    metric=METRIC,
+                    tag="t",
+                    tip=record.tip(),
+                    setup=vars(setup),
+                    seed=0,
+                    proposer="search",
                 )
             )
             return Loop(

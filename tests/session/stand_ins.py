@@ -73,7 +73,7 @@ class FormulaExecutor:
             return replace(base, outcome=Outcome.INVALID, reason="claim_mismatch")
         luck = random.Random(f"{spec.seed} {spec.split} {text}").gauss(0, self.noise)
         bpb = 1.0 + 0.01 * (values["LR"] - 3.0) ** 2 + luck
-        return replace(base, bpb=bpb, claimed_bpb=bpb, audit_se=0.0, num_audited=64)
+        return replace(base, score=bpb, claimed_score=bpb, score_se=0.0, num_audited=64)
 
 
 class ListProposer:

@@ -19,7 +19,7 @@ from autoresearch.ui.pages.rows import verdict_text
 from autoresearch.ui.summary import summarize
 
 JUMP = {"judge.suspicious_jump": 0.02}
-UNSEEN = {"num_unseen": 64, "unseen_bpb": 1.01, "unseen_se": 0.01}
+UNSEEN = {"num_unseen": 64, "unseen_score": 1.01, "unseen_se": 0.01}
 
 
 def leap_onto(text: str) -> str:
@@ -35,8 +35,8 @@ def lab(night: Any) -> Any:
 
     def run(spec: TrialSpec, **kwargs: Any) -> TrialResult:
         result = real(spec, **kwargs)
-        if b"BONUS" in spec.files["train.py"] and result.bpb is not None:
-            result = dataclasses.replace(result, bpb=result.bpb - 0.1)
+        if b"BONUS" in spec.files["train.py"] and result.score is not None:
+            result = dataclasses.replace(result, score=result.score - 0.1)
         if spec.purpose is Purpose.ALARM:
             result = dataclasses.replace(result, **night.alarm)
         return result
@@ -113,7 +113,7 @@ def test_a_rejected_leap_is_a_discard(lab: Any, monkeypatch: Any) -> None:
     with pytest.raises(UsageError, match="not held"):
         call(lab, monkeypatch, reject, "2")
     assert lab.session.best == 1
-    assert summarize(lab.session).best_bpb == before.best_bpb
+    assert summarize(lab.session).best_score == before.best_score
 
 
 def test_what_fails_on_unseen_text_is_invalid_and_what_has_none_says_so(lab: Any) -> None:

@@ -88,8 +88,8 @@ def test_a_machine_that_got_faster_is_no_gain(night: Any, monkeypatch: Any) -> N
             result = super().run(spec, **more)
             if len(self.specs) > 3:
                 return result
-            assert result.bpb is not None
-            return dataclasses.replace(result, bpb=result.bpb + 0.05, tokens_per_second=100.0)
+            assert result.score is not None
+            return dataclasses.replace(result, score=result.score + 0.05, tokens_per_second=100.0)
 
     seconds = itertools.count()
     monkeypatch.setattr(trials, "now", lambda: f"2026-01-01T00:00:{next(seconds):02d}Z")
@@ -125,7 +125,7 @@ def test_crashes_and_broken_rules_are_verdicts(night: Any) -> None:
     first, second = night.session.experiments[1:]
     assert (first.verdict, first.reason) == (Verdict.CRASH, "nan")
     assert (second.verdict, second.reason) == (Verdict.INVALID, "claim_mismatch")
-    assert first.val_bpb is None
+    assert first.score is None
 
 
 def test_a_baseline_that_does_not_run_ends_the_session(night: Any) -> None:
@@ -221,7 +221,7 @@ def test_a_machine_that_fails_ends_the_session_not_one_idea_after_another(night:
             return result
         words = "CUDA cannot be used"
         return dataclasses.replace(
-            result, outcome=Outcome.TAINTED, reason="device", detail=words, bpb=None
+            result, outcome=Outcome.TAINTED, reason="device", detail=words, score=None
         )
 
     nothing = Proposal(
@@ -369,8 +369,10 @@ class Machine(FormulaExecutor):
         share = self.share(len(self.specs) + 1, spec.files["train.py"].decode())
         slower = dataclasses.replace(TICK, num_tokens=int(500 * share))
         result = super().run(spec, on_progress=lambda _: on_progress(slower), stop=stop)
-        bpb = None if result.bpb is None else result.bpb + 0.1 * (1 - share)
-        return dataclasses.replace(result, bpb=bpb, claimed_bpb=bpb, tokens_per_second=500 * share)
+        bpb = None if result.score is None else result.score + 0.1 * (1 - share)
+        return dataclasses.replace(
+            result, score=bpb, claimed_score=bpb, tokens_per_second=500 * share
+        )
 
 
 def run_slow(
@@ -619,7 +621,7 @@ def test_a_baseline_that_failed_once_is_tried_again(night: Any) -> None:
 
     def full(spec: TrialSpec, **kwargs: Any) -> Any:
         result = real(spec, **kwargs)
-        return dataclasses.replace(result, outcome=Outcome.CRASH, reason="oom", bpb=None)
+        return dataclasses.replace(result, outcome=Outcome.CRASH, reason="oom", score=None)
 
     night.executor.run = full
     with pytest.raises(WorkError, match="does not run: oom"):

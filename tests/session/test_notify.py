@@ -114,7 +114,7 @@ def test_a_recipe_shows_the_sentence_on_the_desktop(name: str, lab: Path, tmp_pa
 def test_a_recipe_writes_the_numbers(lab: Path, tmp_path: Path) -> None:
     notify(RECIPES[-1], "end", WHAT, SESSION, lab)
     best = SESSION.experiment(SESSION.best)
-    assert wait_for(tmp_path / "keeps.csv") == f"end,{best.number},{best.val_bpb}\n"
+    assert wait_for(tmp_path / "keeps.csv") == f"end,{best.number},{best.score}\n"
 
 
 def test_the_environment_has_the_numbers_and_the_folder(lab: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_environment_has_the_numbers_and_the_folder(lab: Path, tmp_path: Pat
         f"AUTORESEARCH_FOLDER={lab}",
         f"AUTORESEARCH_P_REAL={best.p_real}",
         "AUTORESEARCH_TAG=nov21",
-        f"AUTORESEARCH_VAL_BPB={best.val_bpb}",
+        f"AUTORESEARCH_VAL_BPB={best.score}",
     ]
 
 

@@ -9,6 +9,7 @@ from autoresearch.config import Loaded, load_config
 from autoresearch.events import SessionStarted
 from autoresearch.session.context import Limits
 from autoresearch.session.run import RunOptions, started_event
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Setup
 
 
@@ -45,6 +46,7 @@ def _started(overrides: dict[str, Any]) -> SessionStarted:
         setup=Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000),
         sandbox=SimpleNamespace(name="bubblewrap"),
         is_unsafe=False,
+        metric=METRIC,
         dataset=SimpleNamespace(is_visible=False, unigram_bpb=2.0, manifest={}),
         hardware=SimpleNamespace(to_json=dict),
     )

@@ -24,6 +24,7 @@ from autoresearch.record.record import Record  # noqa: E402
 from autoresearch.report.export import export  # noqa: E402
 from autoresearch.report.standalone import cut, loader_source, model_source  # noqa: E402
 from autoresearch.rundir.storage import weights_path  # noqa: E402
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.trial.child import compat  # noqa: E402
 from autoresearch.trial.child.attention import attend  # noqa: E402
 from autoresearch.trial.child.weights import encode_weights  # noqa: E402
@@ -94,7 +95,9 @@ def exported(prepared, tmp_path, monkeypatch):
             (root / file).write_text(text, encoding="utf-8")
         setup = {**vars(SETUP), "data": data, "max_seq_len": 64}
         with Record.create(RunDirectory(root), "t", list(files)) as record:
-            event = SessionStarted(tag="t", tip=record.tip(), setup=setup, data=dataset.manifest)
+            event = SessionStarted(
+                metric=METRIC, tag="t", tip=record.tip(), setup=setup, data=dataset.manifest
+            )
             record.append(event)
             idea = {"train.py": files["train.py"] + "# kept\n"}
             proposal = Proposal(
@@ -106,7 +109,7 @@ def exported(prepared, tmp_path, monkeypatch):
             path.parent.mkdir(parents=True)
             parts = [t.detach().contiguous().view(-1).view(torch.uint8).numpy() for t in tensors]
             path.write_bytes(b"".join([header, *(part.tobytes() for part in parts)]))
-            result = TrialResult(seed=7, outcome=Outcome.OK, bpb=1.5, num_params=1234)
+            result = TrialResult(seed=7, outcome=Outcome.OK, score=1.5, num_params=1234)
             key = Setup(**setup).key
             record.record_trial(0, result, setup=key, started_at="2026-03-01T22:00:00Z")
             record.judge(0, Verdict.KEEP, "baseline", Decision("keep", "baseline"), key)

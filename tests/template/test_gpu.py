@@ -183,7 +183,7 @@ def test_a_real_trial_is_trained_claimed_and_audited_in_a_sandbox(run_on_gpu):
     assert result.outcome is Outcome.OK, result.detail + result.log_tail
     assert result.extra["device"] == "cuda"
     assert result.num_audited > 50
-    assert result.bpb < 0.7 * dataset.unigram_bpb
+    assert result.score < 0.7 * dataset.unigram_bpb
     assert result.peak_memory_mb > 0
     print(f"{result.tokens_per_second:,.0f} tokens/s, start-up {result.startup_seconds:.1f} s")
 

@@ -33,7 +33,7 @@ def test_the_gpt_template_trains_and_is_judged(run_trial, prepared):
     result = run_trial(files, trial__budget_seconds=60.0)
     assert result.outcome is Outcome.OK, result.detail + result.log_tail
     assert result.num_steps == 100
-    assert result.bpb < 0.9 * prepared[1].unigram_bpb
+    assert result.score < 0.9 * prepared[1].unigram_bpb
     assert result.num_audited > 50
     assert abs(result.extra["max_difference"]) < 1e-3
 
@@ -54,7 +54,7 @@ def test_a_flat_script_of_upstreams_shape_trains_and_is_judged(run_trial, prepar
     assert result.num_steps == 21  # it asks for one more than it takes
     assert result.train_seconds < 60
     assert result.num_params > 100_000
-    assert result.bpb < 1.5 * prepared[1].unigram_bpb
+    assert result.score < 1.5 * prepared[1].unigram_bpb
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -105,4 +105,4 @@ def test_the_cpu_preset_clearly_learns_in_15_seconds(tmp_path, monkeypatch):
     )
     result = executor.run(spec)
     assert result.outcome is Outcome.OK, result.detail + result.log_tail
-    assert result.bpb < 0.75 * dataset.unigram_bpb
+    assert result.score < 0.75 * dataset.unigram_bpb

@@ -66,7 +66,7 @@ def test_the_page_works_word_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert follow(command) == 0, command
     with Record.open(RunDirectory(clone)) as record:
         baseline, idea = record.session().experiments
-    assert (baseline.verdict, baseline.val_bpb is not None) == (Verdict.KEEP, True)
+    assert (baseline.verdict, baseline.score is not None) == (Verdict.KEEP, True)
     assert idea.trials
     script = (clone / "train.py").read_text()  # the idea may have been kept
     monkeypatch.chdir(tmp_path)

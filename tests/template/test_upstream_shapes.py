@@ -86,7 +86,9 @@ def try_script(run_trial, monkeypatch):
     from autoresearch.execution import local
 
     def unjudged(work, *_):
-        return Judged(Score(bpb=-1.0, claimed_bpb=-1.0), {}, np.zeros(work.text.num_bytes.shape))
+        return Judged(
+            Score(score=-1.0, claimed_score=-1.0), {}, np.zeros(work.text.num_bytes.shape)
+        )
 
     def go(text, *, is_judged=True, **settings):
         if not is_judged:
@@ -110,7 +112,7 @@ def test_what_is_after_the_loop_runs_and_the_schedule_reaches_its_end(try_script
     assert rate < 0.7
     assert progress > 0.7
     own = float(re.search(r"OWN val_bpb (\S+)", log).group(1))
-    assert own == pytest.approx(result.bpb, rel=0.5)
+    assert own == pytest.approx(result.score, rel=0.5)
     assert result.curve, "its loss is heard"
     assert result.detail == ""
 
@@ -125,7 +127,7 @@ def test_the_model_of_the_last_evaluation_is_judged_without_its_wrapper(try_scri
     )
     result = try_script(text)
     passed(result)
-    assert result.bpb > prepared[1].unigram_bpb  # uniform over the vocabulary
+    assert result.score > prepared[1].unigram_bpb  # uniform over the vocabulary
 
 
 def test_evaluations_on_the_way_end_nothing_and_early_stopping_does(try_script):

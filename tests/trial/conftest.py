@@ -113,7 +113,9 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave claim and audit out, for what is about training alone; the score is -1."""
 
     def judged(work: Any, *_: Any) -> Judged:
-        return Judged(Score(bpb=-1.0, claimed_bpb=-1.0), {}, np.zeros(work.text.num_bytes.shape))
+        return Judged(
+            Score(score=-1.0, claimed_score=-1.0), {}, np.zeros(work.text.num_bytes.shape)
+        )
 
     monkeypatch.setattr(local, "judge_weights", judged)
 

@@ -254,9 +254,9 @@ def test_bfloat16_logits_with_dropout_in_training_are_honest(judge_text) -> None
     text = text.replace("dim=2))))", "dim=2)), 0.1, self.training)).bfloat16()")
     assert text != TRAIN
     judged = judge_text(
-        text, work={"spec": TrialSpec({"train.py": text.encode()}, 3, 1.0, noise_bpb=0.02)}
+        text, work={"spec": TrialSpec({"train.py": text.encode()}, 3, 1.0, noise=0.02)}
     )
-    assert judged.score.audit_se < 1e-3
+    assert judged.score.score_se < 1e-3
     assert judged.extra["audit_power"] >= 0.99 or judged.score.num_audited == len(judged.log_p)
     assert 0 < judged.extra["smallest_leak_bpb"] < 1
     assert 0 < judged.extra["audit_targeted"] < judged.score.num_audited
@@ -291,20 +291,20 @@ def test_a_text_known_by_heart_fails_on_rows_that_no_claim_saw(
     forgotten: list[dict[str, bool]] = []
     monkeypatch.setattr(host, "forget_caches", lambda **how: forgotten.append(how))
     small = {"judge__eval_tokens": 2048}
-    spec = {"incumbent_bpb": dataset.unigram_bpb, "purpose": Purpose.ALARM}
+    spec = {"incumbent_score": dataset.unigram_bpb, "purpose": Purpose.ALARM}
     honest = run(TRAIN, spec=spec, **small)
     assert honest.outcome is Outcome.OK, honest
     # Between trials, and between claim and audit where no seal closes that.
     assert forgotten == ([{}] if sandbox.guarantees["notes"] else [{}, {"pages": True}])
     assert honest.extra["num_unseen"] > 32
-    assert abs(honest.extra["unseen_bpb"] - honest.bpb) < 6 * honest.extra["unseen_se"]
+    assert abs(honest.extra["unseen_score"] - honest.score) < 6 * honest.extra["unseen_se"]
 
     rows = dataset.eval_rows("validation", 64, 16 * 2048)
     cheat = f"KNOWN = { ({tuple(row[:8]): row for row in rows[:32].tolist()})!r}\n{BY_HEART}"
     believed = judge_text(cheat, **small)
-    assert believed.score.bpb < 0.5 * dataset.unigram_bpb
+    assert believed.score.score < 0.5 * dataset.unigram_bpb
     unseen = Text.make(rows[32:], dataset.token_bytes)
-    spec = TrialSpec({"train.py": cheat.encode()}, 3, 1.0, incumbent_bpb=dataset.unigram_bpb)
+    spec = TrialSpec({"train.py": cheat.encode()}, 3, 1.0, incumbent_score=dataset.unigram_bpb)
     with pytest.raises(InvalidClaimError, match="it knows the rows that are judged") as caught:
         judge_text(cheat, work={"unseen": unseen, "spec": spec}, **small)
     assert caught.value.reason == "unseen_text"

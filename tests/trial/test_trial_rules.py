@@ -99,7 +99,7 @@ def test_without_build_model_nothing_starts(run) -> None:
     result = run(counts(("def build_model", "def make_model")))
     assert (result.outcome, result.reason) == (Outcome.CRASH, "exception")
     assert "NameError" in result.detail
-    assert result.bpb is None
+    assert result.score is None
 
 
 def test_wrappers_are_stripped_and_types_kept() -> None:
@@ -359,7 +359,7 @@ def test_crashes_in_training_are_told_apart(run, line, reason, words, seconds) -
     result = run(text, trial__budget_seconds=seconds)
     assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result
     assert words in result.detail
-    assert result.bpb is None
+    assert result.score is None
 
 
 @pytest.mark.parametrize(

@@ -84,11 +84,11 @@ def test_a_baseline_and_a_candidate_end_to_end(
     assert result.reason == ""
     assert "sdpa+masked" in result.log_tail
     expected = slow_bpb(tmp_path / "trials" / "1-1.safetensors", dataset, 64, 8192)
-    assert abs(result.bpb - expected) < 1e-6
-    assert abs(result.claimed_bpb - expected) < 1e-6
-    assert result.bpb < 0.95 * dataset.unigram_bpb
+    assert abs(result.score - expected) < 1e-6
+    assert abs(result.claimed_score - expected) < 1e-6
+    assert result.score < 0.95 * dataset.unigram_bpb
     assert result.num_audited == 64
-    assert result.audit_se < 1e-6
+    assert result.score_se < 1e-6
     assert result.num_tokens == result.num_steps * 8 * 32
     assert result.num_steps == 200
     assert 0 < result.train_seconds < 60
@@ -124,8 +124,8 @@ def test_a_baseline_and_a_candidate_end_to_end(
         },
     )
     assert poor.outcome is Outcome.OK
-    assert (poor.num_audited, poor.audit_se) == (0, None)
-    assert poor.bpb == poor.claimed_bpb
+    assert (poor.num_audited, poor.score_se) == (0, None)
+    assert poor.score == poor.claimed_score
     assert "calibration_seconds" not in poor.extra
 
 

@@ -26,7 +26,7 @@ def test_a_machine_that_slept_while_it_trained_taints_the_trial(run, unjudged, m
     result = run(TRAIN, on_progress=heard, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "suspended")
     assert "slept for 42 s" in result.detail
-    assert result.bpb is None
+    assert result.score is None
 
 
 def test_a_lab_that_did_not_look_for_more_than_a_second_taints_the_trial(run, monkeypatch) -> None:

@@ -57,7 +57,7 @@ def _write(record: Record, session: Session, values: dict[str, int], until: int 
             at=session.started_at, tag=session.tag, tip=record.tip(), setup=vars(session.setup),
             seed=session.seed, proposer=session.proposer, model=session.model,
             sandbox=session.sandbox, is_unsafe=session.is_unsafe,
-            unigram_bpb=session.unigram_bpb, hardware=session.hardware, data=session.data,
+            metric=session.metric, trivial_score=session.trivial_score, hardware=session.hardware, data=session.data,
             versions=session.versions,
         )
     )  # fmt: skip

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import (
     Alert,
     Busy,
@@ -90,9 +91,9 @@ def trial(
             seed=seed,
             outcome=outcome,
             reason=reason,
-            bpb=bpb,
-            claimed_bpb=bpb,
-            audit_se=0.00004 if ok else None,
+            score=bpb,
+            claimed_score=bpb,
+            score_se=0.00004 if ok else None,
             num_audited=2048 if ok else 0,
             num_tokens=int(speed * seconds) if ok else None,
             num_steps=953 if ok else None,
@@ -219,7 +220,7 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
             e = experiment(
                 number,
                 Verdict.CRASH,
-                bpb=None,
+                score=None,
                 incumbent=best,
                 at=at,
                 reason=reason,
@@ -230,7 +231,7 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
             e = experiment(
                 number,
                 Verdict.INVALID,
-                bpb=None,
+                score=None,
                 incumbent=best,
                 at=at,
                 reason="claim_mismatch",
@@ -243,7 +244,7 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
             e = experiment(
                 number,
                 Verdict.KEEP,
-                bpb=best - gain,
+                score=best - gain,
                 incumbent=best,
                 at=at,
                 reason="gain",
@@ -259,7 +260,7 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
             e = experiment(
                 number,
                 Verdict.DISCARD,
-                bpb=best + worse,
+                score=best + worse,
                 incumbent=best,
                 at=at,
                 reason="no_gain" if worse < 0.0008 else "worse",
@@ -290,7 +291,8 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
         proposer="llm",
         model="openai/gpt-5.2",
         sandbox="bubblewrap",
-        unigram_bpb=2.1345,
+        metric=METRIC,
+        trivial_score=2.1345,
         hardware={"gpu": SETUP.gpu, "memory_mb": 81_559},
         data={"source": "hf://datasets/karpathy/climbmix-400b-shuffle", "key": "0f3c9a"},
         versions={"autoresearch": "0.1.0", "torch": "2.13.0"},
@@ -306,8 +308,8 @@ def night(num: int = 125, *, seed: int = 4, state: str = "finished") -> Session:
                 high=(best - 0.9979) * 0.93 + 0.0006,
                 p_real=0.9999,
                 num_trials=4,
-                reference_bpb=1.0012,
-                candidate_bpb=1.0012 + (best - 0.9979) * 0.93,
+                reference_score=1.0012,
+                candidate_score=1.0012 + (best - 0.9979) * 0.93,
                 budget_seconds=300.0,
                 setup=SETUP.key,
                 at=iso(NOW),

@@ -23,6 +23,7 @@ from autoresearch.events import (
     VerdictGiven,
 )
 from autoresearch.record.fold import Fold
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Alert, CurvePoint, Usage
 from autoresearch.ui.console import OutputMode, make_console
 from autoresearch.ui.live.displays import JsonDisplay, PlainDisplay, QuietDisplay, make_display
@@ -44,6 +45,7 @@ class Clock:
 
 def events(description="RoPE base 200000 -> 400000"):
     yield SessionStarted(
+        metric=METRIC,
         at=AT,
         tag="nov21",
         tip=sessions.sha(8),
@@ -93,7 +95,7 @@ def events(description="RoPE base 200000 -> 400000"):
             "outcome": "ok",
             "seed": 19,
             "split": "validation",
-            "bpb": 0.994,
+            "score": 0.994,
             "total_seconds": 341.0,
             "peak_memory_mb": 44_000.0,
             "num_tokens": 498_000_000,
@@ -148,7 +150,7 @@ def test_plain_lines_have_time_first_and_pairs_after(capsys):
     assert all(line[4] == "-" and line[10] == "T" and " event=" in line for line in lines)
     verdict = next(line for line in lines if "event=verdict" in line)
     assert verdict == (
-        f"{AT} event=verdict experiment=19 verdict=keep reason=gain val_bpb=0.994000"
+        f"{AT} event=verdict experiment=19 verdict=keep reason=gain score=0.994000"
         ' delta=-0.000600 p_real=0.970 took=5m41s change="RoPE base 200000 -> 400000"'
     )
     # Ten progress events over 200 seconds: the first of the phase, then one a minute.

@@ -42,7 +42,7 @@ def test_count(value, text):
 
 
 def test_missing_numbers_are_missing():
-    for shown in (f.bpb, f.delta, f.percent, f.probability, f.memory, f.size, f.money):
+    for shown in (f.score, f.delta, f.percent, f.probability, f.memory, f.size, f.money):
         assert shown(None) == "-"
 
 

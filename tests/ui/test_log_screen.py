@@ -213,7 +213,7 @@ def test_filters(wanted, check):
     assert all(check(e) for e in shown)
 
 
-@pytest.mark.parametrize("sort", ["val_bpb", "delta", "p_real", "memory", "speed", "took", "cost"])
+@pytest.mark.parametrize("sort", ["score", "delta", "p_real", "memory", "speed", "took", "cost"])
 def test_sorting_puts_missing_last(sort):
     from autoresearch.ui.pages.rows import SORTS
 

@@ -147,7 +147,7 @@ def test_trial_on_a_terminal():
 
 def test_failed_trial_shows_why_and_the_end_of_its_output():
     failed = result(
-        outcome=Outcome.CRASH, reason="oom", detail="asked for 90 GB", bpb=None, curve=(),
+        outcome=Outcome.CRASH, reason="oom", detail="asked for 90 GB", score=None, curve=(),
         log_tail="[red]RuntimeError[/red]\x1b[0m: out of memory\n",
     )  # fmt: skip
     text = text_of(show.trial_lines(failed))
@@ -165,7 +165,7 @@ def test_trial_in_every_mode(kind, capsys):
         assert all(": " in line for line in out.rstrip("\n").split("\n"))
     elif kind == "json":
         value = json.loads(out)
-        assert value["val_bpb"] == 0.9979
+        assert value["score"] == 0.9979
         assert len(value["curve"]) == 60
     elif kind == "quiet":
         assert out == "0.997900\n"

@@ -13,7 +13,7 @@ from autoresearch.ui.pages import overview
 
 def test_empty_session_has_no_numbers():
     found = s.summarize(sessions.empty(), sessions.NOW)
-    assert found.baseline_bpb is None
+    assert found.baseline_score is None
     assert found.delta is None
     assert found.keep_rate is None
     assert found.trajectory == "new"
@@ -25,7 +25,7 @@ def test_headline_is_best_minus_baseline():
     session = sessions.night()
     found = s.summarize(session, sessions.NOW)
     best = session.experiment(session.best)
-    assert found.delta == pytest.approx(best.val_bpb - 0.9979)
+    assert found.delta == pytest.approx(best.score - 0.9979)
     assert found.relative == pytest.approx(found.delta / 0.9979)
     assert found.num_by_verdict == {
         "keep": 25,
@@ -74,7 +74,7 @@ def test_trend(verdicts, word, since):
         keep = letter in "kl"
         experiments.append(
             sessions.experiment(
-                i, Verdict.KEEP if keep else Verdict.DISCARD, bpb=0.99, incumbent=0.991,
+                i, Verdict.KEEP if keep else Verdict.DISCARD, score=0.99, incumbent=0.991,
                 at=sessions.START, reason="gain" if keep else "no_gain",
                 p={"k": 0.97, "l": 0.6, "d": 0.1}[letter],
             )
@@ -86,14 +86,14 @@ def test_trend(verdicts, word, since):
 
 def test_a_simpler_keep_is_not_called_luck():
     e = sessions.experiment(
-        1, Verdict.KEEP, bpb=0.998, incumbent=0.998, at=sessions.START, reason="simpler", p=0.4
+        1, Verdict.KEEP, score=0.998, incumbent=0.998, at=sessions.START, reason="simpler", p=0.4
     )
     assert not scores.is_doubtful(e)
 
 
 def crash(number, reason="oom"):
     return sessions.experiment(
-        number, Verdict.CRASH, bpb=None, incumbent=1.0, at=sessions.START, reason=reason
+        number, Verdict.CRASH, score=None, incumbent=1.0, at=sessions.START, reason=reason
     )
 
 
@@ -387,7 +387,7 @@ def test_the_verdict_in_a_sentence(session, said):
 def test_gains_add_up_to_the_headline_after_repeats():
     session = sessions.night(24)
     lucky = session.kept[0]
-    worse = replace(lucky.trials[0].result, bpb=lucky.val_bpb + 0.001)
+    worse = replace(lucky.trials[0].result, score=lucky.score + 0.001)
     repeated = replace(lucky, trials=(*lucky.trials, replace(lucky.trials[0], result=worse)))
     experiments = tuple(repeated if e is lucky else e for e in session.experiments)
     found = s.summarize(replace(session, experiments=experiments), sessions.NOW)

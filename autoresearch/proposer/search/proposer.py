@@ -1,7 +1,7 @@
 """The `search` proposer: Optuna's Tree-structured Parzen Estimator over the numeric constants of train.py.
 
 It needs no network and stores nothing: an Optuna study is made from the record for each question. A past experiment
-that changed constants is a trial of it, with its val_bpb relative to the incumbent of its time, corrected for what kept
+that changed constants is a trial of it, with its score relative to the incumbent of its time, corrected for what kept
 changes of the same constants did since; so trials stay comparable while the branch moves. Crashes and invalid trials
 count as bad as the worst tenth of what was seen. Constants are chosen by how promising and how little explored they
 are; the first tries of a constant are steps of a factor of two up and down, later ones are asked of the study.
@@ -64,7 +64,7 @@ class _Try:
 
     parameters: Mapping[str, float]
     delta: float
-    """val_bpb relative to the incumbent now; negative is better."""
+    """Loss relative to the incumbent now; negative is better."""
     is_gain: bool = False
 
 
@@ -193,11 +193,12 @@ def _tries(context: Context) -> list[_Try]:
     """Turn the record into tries, relative to the incumbent."""
     experiments = _comparable(context.session)
     parents = {e.commit: e for e in experiments if e.commit}
+    sign = context.session.metric.sign
     deltas: dict[int, float] = {}
     for e in experiments:
         parent = parents.get(e.parent)
-        if e.number and parent and e.val_bpb is not None and parent.val_bpb is not None:
-            deltas[e.number] = e.val_bpb - parent.val_bpb
+        if e.number and parent and e.score is not None and parent.score is not None:
+            deltas[e.number] = sign * (e.score - parent.score)
     penalty = _penalty(list(deltas.values()))
     kept = [e for e in experiments if e.verdict is Verdict.KEEP and e.number and not e.reverted_by]
     tries = []

@@ -21,7 +21,7 @@ from autoresearch.events import (
     TrialJudged,
     VerdictGiven,
 )
-from autoresearch.types import Confirmation, Experiment, Session
+from autoresearch.types import Confirmation, Experiment, Metric, Session
 from autoresearch.ui import text as f
 from autoresearch.ui.conclusion import measured
 from autoresearch.ui.console import OutputMode, styled
@@ -110,7 +110,7 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
         experiment = state.experiment(event.number)
         return verdict_line(experiment, width) if experiment else None
     if isinstance(event, TrialJudged):
-        return _trial_line(event, state.experiment(event.number))
+        return _trial_line(event, state)
     if isinstance(event, Phase) and event.name == "plan":
         return styled(f"plan: {f.clean(event.detail)}", "muted")
     if isinstance(event, Alerted):
@@ -133,13 +133,13 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
 
 
 def verdict_line(e: Experiment, width: int) -> Text:
-    """Return number, verdict, val_bpb, delta, P, time, description; columns leave from the right."""
+    """Return number, verdict, score, delta, P, time, description; columns leave from the right."""
     decision = e.decision if e.number else None
     digits = f.decimals(e.decision.noise if e.decision else None)
     line = styled(f"{e.number:>4}  ", "default")
     line.append(f"{f.fit(verdict_text(e), 18):<14}", style=verdict_style(e) or "heading")
     delta = f.delta(decision.delta if decision else None, digits)
-    line.append(f"  {f.bpb(e.val_bpb, digits):<8}  {delta:>9}", style="default")
+    line.append(f"  {f.score(e.score, digits):<8}  {delta:>9}", style="default")
     if width >= 76:
         line.append(f"  {f.probability(decision.p_real if decision else None):>4}", style="default")
     if width >= 64:
@@ -150,24 +150,25 @@ def verdict_line(e: Experiment, width: int) -> Text:
     return line
 
 
-def _trial_line(event: TrialJudged, experiment: Experiment | None) -> Text | None:
+def _trial_line(event: TrialJudged, state: LiveState) -> Text | None:
     is_one_of_many = event.number == 0 or event.index > 0 or event.confirmation
     result = event.result
     if not is_one_of_many and result.get("outcome") != "tainted":
         return None
     split = result.get("split", "validation")
-    what = "test_bpb" if split == "test" else "val_bpb"
+    what = f.clean((state.session.metric if state.session else Metric()).on(split))
+    experiment = state.experiment(event.number)
     is_left_out = event.confirmation.rpartition("/")[2].startswith(LEFT_OUT)
     which = "left out" if is_left_out else f"trial {event.index + 1}"
     line = styled(f"{event.number:>4}  {which}  ", "muted")
-    score = result.get("bpb")
+    score = result.get("score")
     reason = f.clean(f"{result.get('outcome')} {result.get('reason', '')}").strip()
-    line.append(f"{what} {f.bpb(score)}" if score is not None else reason)
+    line.append(f"{what} {f.score(score)}" if score is not None else reason)
     if result.get("outcome") == "tainted":
         line.append("  does not count" if score is None else f"  does not count: {reason}")
     elif experiment and event.number and event.index == 1 and not event.confirmation:
         first = experiment.trials[0].result
-        line.append(f"  trial 1 {f.bpb(first.bpb) if first.ok else f.clean(first.outcome)}")
+        line.append(f"  trial 1 {f.score(first.score) if first.ok else f.clean(first.outcome)}")
     return line.append(
         f"  {f.count(result.get('num_tokens'))} tokens  {f.duration(result.get('total_seconds'))}"
     )
@@ -230,10 +231,10 @@ def _idea_row(state: LiveState, width: int, *, is_single: bool = False) -> Text:
 
 def _best_text(state: LiveState) -> str:
     best = state.experiment(state.session.best) if state.session else None
-    if best is None or best.val_bpb is None or best.verdict is None:
+    if best is None or best.score is None or best.verdict is None:
         return ""
     digits = f.decimals(best.decision.noise if best.decision else None)
-    return f"best {f.bpb(best.val_bpb, digits)} (#{best.number})"
+    return f"best {f.score(best.score, digits)} (#{best.number})"
 
 
 def _trial_row(state: LiveState, width: int, utf8: bool, clock: float) -> Text:

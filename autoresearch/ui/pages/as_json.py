@@ -19,6 +19,7 @@ from autoresearch.types import (
     CurvePoint,
     Decision,
     Experiment,
+    Metric,
     Session,
     SessionNote,
     Setup,
@@ -46,28 +47,28 @@ class Details:
     """The whole log on this machine, if it is still there."""
 
 
-SCHEMA = 1
+SCHEMA = 2
 SESSION = (
     "tag branch state stop_reason? started_at? ended_at? wall_seconds seed proposer? model? sandbox? is_unsafe"
     " is_validation_visible hardware data config versions tip? journal?"
 )
 SUMMARY = (
-    "baseline_bpb best_bpb delta relative estimate unigram_bpb noise num_tried num_kept num_reverted num_real doubtful"
-    " num_by_verdict num_by_reason keep_rate wall_seconds gpu_seconds seconds_by_kind later_seconds busy_share"
+    "baseline_score best_score delta relative estimate trivial_score noise num_tried num_kept num_reverted num_real"
+    " doubtful num_by_verdict num_by_reason keep_rate wall_seconds gpu_seconds seconds_by_kind later_seconds busy_share"
     " lost_seconds trajectory num_since_gain p_find marks"
 )
 USAGE = "cost_usd num_calls tokens_in tokens_out tokens_cached"
 STEP = "delta cumulative"
 ALERT = "text at? command?"
 EXPERIMENT = (
-    "number commit? parent? state verdict reason? val_bpb p_real proposer? model? theme? description expected_effect?"
+    "number commit? parent? state verdict reason? score p_real proposer? model? theme? description expected_effect?"
     " parameters peak_memory_mb total_seconds setup? identity? started_at? judged_at? reverted_by?"
 )
 EXPERIMENT_USAGE = "cost_usd tokens_in tokens_out"
 TRIAL = "setup? confirmation? purpose? started_at? event?"
 RESULT = (
-    "seed outcome reason? detail? split claimed_bpb audit_se num_audited num_steps train_seconds startup_seconds"
-    " submit_seconds judge_seconds total_seconds tokens_per_second peak_memory_mb num_params sandbox?"
+    "seed outcome reason? detail? split score claimed_score score_se num_audited num_steps train_seconds"
+    " startup_seconds submit_seconds judge_seconds total_seconds tokens_per_second peak_memory_mb num_params sandbox?"
 )
 POINT = "seconds num_tokens loss values"
 
@@ -95,7 +96,7 @@ def log_json(
     now: datetime | None = None,
     status: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return `{"schema": 1, "as_of", "session", "summary", "experiments"}`.
+    """Return `{"schema": 2, "as_of", "session", "summary", "experiments"}`.
 
     Text of models and programs is cleaned of control characters and otherwise whole. Absent numbers are null.
     """
@@ -113,6 +114,7 @@ def session_json(session: Session) -> dict[str, Any]:
     """Return what the session is: where, when, with what."""
     return {
         **pick(session, SESSION),
+        "metric": asdict(session.metric),
         "setup": {**asdict(session.setup), "key": session.setup.key} if session.setup else None,
         "num_experiments": len(session.experiments),
         "notes": [asdict(note) for note in session.notes],
@@ -167,8 +169,6 @@ def trial_json(trial: Trial) -> dict[str, Any]:
     return {
         **pick(r, RESULT),
         **pick(trial, TRIAL),
-        "val_bpb": r.bpb if r.split == "validation" else None,
-        "test_bpb": r.bpb if r.split == "test" else None,
         "tokens": r.num_tokens,
     }
 
@@ -265,7 +265,7 @@ def schema(name: Literal["log", "show", "events", "diff"] = "log") -> dict[str, 
         lines = [_event_schema(event) for event in (*Event.__subclasses__(), Progress, Phase)]
         return {"oneOf": [*lines, object_schema(last | summary)]}
     trial = attributes(TrialResult, RESULT) | attributes(Trial, TRIAL)
-    trial |= {"val_bpb": _or_null(_REAL), "test_bpb": _or_null(_REAL), "tokens": _or_null(_WHOLE)}
+    trial |= {"tokens": _or_null(_WHOLE)}
     experiment = object_schema(
         attributes(Experiment, EXPERIMENT)
         | attributes(Usage, EXPERIMENT_USAGE)
@@ -279,13 +279,14 @@ def schema(name: Literal["log", "show", "events", "diff"] = "log") -> dict[str, 
         }
     )
     session = attributes(Session, SESSION) | {
+        "metric": object_schema(attributes(Metric)),
         "setup": _or_null(object_schema(attributes(Setup) | {"key": _TEXT})),
         "num_experiments": _WHOLE,
         "notes": _list(object_schema(attributes(SessionNote))),
         "confirmations": _list(confirmation),
     }
     curve = _list(object_schema(attributes(CurvePoint, POINT)))
-    side = object_schema(attributes(Experiment, "number commit val_bpb") | {"name": _TEXT})
+    side = object_schema(attributes(Experiment, "number commit score") | {"name": _TEXT})
     documents = {
         "log": {
             "as_of": _TEXT,

@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from autoresearch.decision.confirmation import carried
-from autoresearch.types import Alert, Confirmation, Session
+from autoresearch.types import Alert, Confirmation, Metric, Session
 from autoresearch.ui import text as f
 from autoresearch.ui.conclusion import difference
 from autoresearch.ui.console import OutputMode, styled
@@ -65,7 +65,7 @@ def screen_lines(session: Session, found: Sequence[Confirmation], width: int) ->
         line
         for c in found
         if c.kind != "each"
-        for part in confirmation_lines(c)
+        for part in confirmation_lines(c, session.metric)
         for line in folded(part, width, INDENT)
     ]
     first = found[0] if found else None
@@ -111,14 +111,14 @@ def validation_text(c: Confirmation) -> str:
     return text + (": the gain does not carry over" if c.is_alarm else "")
 
 
-def confirmation_lines(c: Confirmation) -> list[Text]:
+def confirmation_lines(c: Confirmation, metric: Metric) -> list[Text]:
     """Return the answer, its conditions and the validation number."""
     word, style = word_of(c)
     head = Text(f"{word:<{INDENT}}", style=style)
     head.append(f"#{c.candidate} {question(c)}  ", style="default")
     head.append(difference(c), style="metric")
-    name = "test_bpb" if c.split == "test" else "val_bpb"
-    detail = f"{name} {f.bpb(c.reference_bpb)} -> {f.bpb(c.candidate_bpb)}: {f.delta(c.delta)}, 95%"
+    detail = f"{f.clean(metric.on(c.split))} {f.score(c.reference_score)} -> {f.score(c.candidate_score)}:"
+    detail += f" {f.delta(c.delta)}, 95%"
     detail += f" {f.bounds(c.low, c.high)}, {c.num_trials} fresh seeds of"
     detail += f" {f.duration(c.budget_seconds)} each"
     lines = [head, styled(" " * INDENT + detail, "muted")]
@@ -142,7 +142,7 @@ def each_lines(session: Session, each: Sequence[Confirmation], width: int) -> li
     head = f"#{first.candidate} with and without each change, on the {conditions(first)}"
     lines = [styled(head, "heading")]
     rows = []
-    for c in sorted(each, key=lambda c: c.delta):
+    for c in sorted(each, key=lambda c: -c.delta if c.is_maximized else c.delta):
         word = carried(c)
         description = next(
             (e.description for e in session.experiments if e.number == c.reference), ""

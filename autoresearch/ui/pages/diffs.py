@@ -118,16 +118,18 @@ def words(diff: str) -> list[Text]:
 
 
 def header(session: Session, a: Experiment, b: Experiment) -> Text:
-    """Return both experiments with their val_bpb and the difference, where that means something."""
+    """Return both experiments with their scores and the difference, where that means something."""
     text = Text()
     for arrow, e in (("", a), (" -> ", b)):
         text.append(arrow, style="default").append(_name(e), style="heading")
-        text.append(f" {f.bpb(e.val_bpb)}", style="default")
+        text.append(f" {f.score(e.score)}", style="default")
     pair = comparable(a, b, session)
     if pair is not None and a.number != b.number:
         value = pair[1] - pair[0]
-        text.append(f"   {f.delta(value)}", style="good" if value < 0 else "warning")
-    elif pair is None and a.val_bpb is not None and b.val_bpb is not None:
+        text.append(
+            f"   {f.delta(value)}", style="good" if session.metric.sign * value < 0 else "warning"
+        )
+    elif pair is None and a.score is not None and b.score is not None:
         text.append("   not comparable: measured under different setups", style="warning")
     return text
 
@@ -137,14 +139,14 @@ def _name(e: Experiment) -> str:
 
 
 def to_json(session: Session, a: Experiment, b: Experiment, diff: str) -> dict[str, Any]:
-    """Return both sides, the difference in val_bpb, lines by file and the diff."""
+    """Return both sides, the difference in score, lines by file and the diff."""
 
     def side(e: Experiment) -> dict[str, Any]:
         return {
             "name": f"#{e.number}",
             "number": e.number,
             "commit": e.commit,
-            "val_bpb": e.val_bpb,
+            "score": e.score,
         }
 
     pair = comparable(a, b, session)

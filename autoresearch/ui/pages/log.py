@@ -77,13 +77,13 @@ def render_watched(
     height: int,
     status: Mapping[str, Any] | None = None,
 ) -> list[Text]:
-    """Return what `log --watch` shows, cut to `height` lines: state, verdict, val_bpb, what needs you, the rows."""
+    """Return what `log --watch` shows, cut to `height` lines: state, verdict, score, what needs you, the rows."""
     now = f.now()
     present = doing(status, now)
     summary = summarize(session, now, present=present)
     session = at_present(session, present)
     lines = [header(session, summary, now, width)]
-    if summary.baseline_bpb is not None:
+    if summary.baseline_score is not None:
         score = tables.folded(score_line(summary, now), width, LABEL)[0]
         lines += [verdict_line(summary), score]
     if session.state not in GOING_ON:
@@ -112,13 +112,19 @@ def _rows(
     steps = summary.steps if is_kept else None
     is_mixed = len({e.proposer for e in session.experiments} - {"baseline"}) > 1
     columns, rows = table(
-        shown, now, steps, is_mixed=is_mixed, digits=summary.digits, is_narrow=width < 80
+        shown,
+        now,
+        steps,
+        is_mixed=is_mixed,
+        digits=summary.digits,
+        is_narrow=width < 80,
+        metric=session.metric,
     )
     return tables.render(columns, rows, width, flexible_min=30)
 
 
 def _repeated(shown: Sequence[Experiment]) -> list[int]:
-    """Return which kept experiments have a val_bpb that is no longer the one of their verdict."""
+    """Return which kept experiments have a score that is no longer the one of their verdict."""
     return [
         e.number
         for e in reversed(shown)
@@ -145,8 +151,8 @@ def quiet_line(session: Session, summary: Summary) -> str:
     if summary.running:
         parts.append(str(summary.running.number))
     parts += ["tried", str(summary.num_tried), "keep", str(summary.num_kept)]
-    if summary.best_bpb is not None:
-        parts += ["best", f.bpb(summary.best_bpb)]
+    if summary.best_score is not None:
+        parts += ["best", f.score(summary.best_score)]
     if summary.relative is not None:
         parts.append(f.percent(summary.relative, sign=True, digits=2))
     return " ".join(parts)
@@ -162,7 +168,17 @@ COLUMNS = (
     Column("vs baseline", align="right"),
     Column("on", drop=3, is_flexible=True),
 )
-TSV = ("session", "state", "began_at", "tried", "kept", "baseline_bpb", "best_bpb", "best", "gpu")
+TSV = (
+    "session",
+    "state",
+    "began_at",
+    "tried",
+    "kept",
+    "baseline_score",
+    "best_score",
+    "best",
+    "gpu",
+)
 
 
 def render_sessions(
@@ -181,7 +197,7 @@ def _row(session: Session, summary: Summary, is_current: bool, now: datetime) ->
         Cell(f.ago(session.started_at, now) if session.started_at else f.NONE, "muted"),
         Cell(str(summary.num_tried)),
         Cell(str(summary.num_kept)),
-        Cell(f.bpb(summary.best_bpb)),
+        Cell(f.score(summary.best_score)),
         Cell(f.percent(summary.relative, sign=True, digits=2)),
         Cell(f.clean(session.setup.gpu) if session.setup else f.NONE, "muted"),
     ]
@@ -195,7 +211,7 @@ def render_sessions_tsv(sessions: Sequence[Session], now: datetime) -> str:
         gpu = s.setup.gpu if s.setup else None
         rows.append(
             (s.tag, s.state, s.started_at or None, found.num_tried, found.num_kept,
-             found.baseline_bpb, found.best_bpb, s.best if s.experiments else None, gpu)
+             found.baseline_score, found.best_score, s.best if s.experiments else None, gpu)
         )  # fmt: skip
     return tables.tsv(TSV, rows)
 

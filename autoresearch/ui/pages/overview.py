@@ -77,7 +77,7 @@ def summary_lines(
     """Return everything above the table; also shown at the end of `run` and `demo`."""
     now = now or f.now()
     lines = [header(session, summary, now, width)]
-    if summary.baseline_bpb is not None or summary.num_tried:
+    if summary.baseline_score is not None or summary.num_tried:
         lines.append(Text())
         lines += [verdict_line(summary), score_line(summary, now)]
         lines += _background(session, summary, width, utf8)
@@ -180,9 +180,9 @@ def _row(label: str, *parts: Text | str) -> Text:
 def score_line(summary: Summary, now: datetime) -> Text:
     """Return `val_bpb   0.9979 -> 0.9741   -0.0238 (-2.4%) on validation   best #114 9f2c1ab, 49m ago`."""
     best, digits = summary.best, summary.digits
-    line = styled(f.bpb(summary.baseline_bpb, digits), "default")
+    line = styled(f.score(summary.baseline_score, digits), "default")
     if best is not None and best.number != 0:
-        line.append(" -> ").append(f.bpb(summary.best_bpb, digits), style="metric")
+        line.append(" -> ").append(f.score(summary.best_score, digits), style="metric")
         if summary.delta is not None:
             share = f.share(summary.relative)
             line.append(f"   {f.delta(summary.delta, digits)} ({share}) on validation")
@@ -191,7 +191,7 @@ def score_line(summary: Summary, now: datetime) -> Text:
             line.append(", " + f.ago(best.judged_at, now))
     else:
         line.append("   baseline")
-    return _row("val_bpb", line)
+    return _row(f.fit(summary.metric.name, LABEL - 1), line)
 
 
 def _background(session: Session, summary: Summary, width: int, utf8: bool) -> list[Text]:
@@ -202,8 +202,9 @@ def _background(session: Session, summary: Summary, width: int, utf8: bool) -> l
     if summary.noise is not None:
         between = " between trials of the same code" if width >= 90 else ""
         facts.append(f"noise {summary.noise:.{summary.digits}f}{between}")
-    if summary.unigram_bpb is not None:
-        facts.append(f"counting tokens alone scores {summary.unigram_bpb:.2f}")
+    if summary.trivial_score is not None:
+        trivial = summary.metric.trivial or "a trivial answer"
+        facts.append(f"{f.clean(trivial)} scores {summary.trivial_score:.2f}")
     if not curve and not facts:
         return []
     text = styled(curve + "   " if curve else "", "good")
@@ -259,10 +260,11 @@ def _gains(summary: Summary, width: int) -> list[Text]:
         if step.left_out is not None and carried(step.left_out) == "carries"
     ]
     measured = [(s.delta, s.experiment) for s in summary.steps if s.delta is not None]
-    found = sorted(worth or measured, key=lambda pair: pair[0])
+    sign = summary.metric.sign
+    found = sorted(worth or measured, key=lambda pair: sign * pair[0])
     lines: list[Text] = []
     for delta, e in found[:3]:
-        if delta >= 0 or summary.conclusion.word == "NOT COMPARABLE":
+        if sign * delta >= 0 or summary.conclusion.word == "NOT COMPARABLE":
             break
         text = styled(f"{f.delta(delta, summary.digits)}  #{e.number:<4} ", "default")
         text.append(f.fit(f.clean(e.description), max(width - LABEL - 18, 20)))

@@ -10,7 +10,7 @@ from autoresearch.decision.confirmation import carried
 from autoresearch.decision.scores import is_doubtful
 from autoresearch.errors import UsageError
 from autoresearch.events import parse_time
-from autoresearch.types import Confirmation, Experiment, Session, State, Verdict, said
+from autoresearch.types import Confirmation, Experiment, Metric, Session, State, Verdict, said
 from autoresearch.ui import text as f
 from autoresearch.ui.summary import Step
 from autoresearch.ui.tables import Cell, Column, tsv
@@ -55,14 +55,15 @@ def select(
     if wanted.since:
         found = [e for e in found if _is_since(e, wanted.since, now)]
     total = len(found)
-    found = _sorted(found, wanted)
+    found = _sorted(found, wanted, session.metric)
     return (found[: wanted.num] if wanted.num > 0 else found), total
 
 
-def _sorted(found: list[Experiment], wanted: Filter) -> list[Experiment]:
+def _sorted(found: list[Experiment], wanted: Filter, metric: Metric) -> list[Experiment]:
     if not wanted.sort:
         return sorted(found, key=lambda e: e.number, reverse=not wanted.only_kept)
     name = wanted.sort.removeprefix("-")
+    name = "score" if name == metric.name else name
     if name not in SORTS:
         raise UsageError(f"cannot sort by `{name}`", hint=f"one of: {', '.join(SORTS)}")
     key = SORTS[name]
@@ -135,7 +136,7 @@ class Row:
     step: Step | None = None
     """What the change adds to the way to the best, in the table of what was kept."""
     digits: int = 6
-    """Decimals of val_bpb that the noise allows."""
+    """Decimals of scores that the noise allows."""
     is_narrow: bool = False
     """Whether a long reason must be cut."""
 
@@ -216,8 +217,8 @@ LOG: tuple[LogColumn, ...] = (
     LogColumn(lambda e: e.verdict.value if e.verdict else None, "verdict"),
     LogColumn(lambda e: e.reason, "reason"),
     LogColumn(
-        lambda e: e.val_bpb, "val_bpb", ".6f", "val_bpb", Column("val_bpb"),
-        lambda r: Cell(f.bpb(r.experiment.val_bpb, r.digits), r.faint),
+        lambda e: e.score, "score", ".6f", "score", Column("score"),
+        lambda r: Cell(f.score(r.experiment.score, r.digits), r.faint),
     ),
     LogColumn(
         lambda e: e.decision.delta if e.decision else None, "delta", "+.6f", "delta",
@@ -278,6 +279,7 @@ def table(
     is_mixed: bool = False,
     digits: int = 6,
     is_narrow: bool = False,
+    metric: Metric,
 ) -> tuple[list[Column], list[list[Cell]]]:
     """Return the columns and the rows of the screen.
 
@@ -286,18 +288,21 @@ def table(
         now: For how long a running one has taken.
         steps: The standing keeps, for the table of what was kept.
         is_mixed: Whether several proposers took part.
-        digits: Decimals of val_bpb that the noise allows.
+        digits: Decimals of scores that the noise allows.
         is_narrow: Whether long reasons must be cut.
+        metric: Its name heads the scores.
     """
     by_number = {step.experiment.number: step for step in steps or ()}
     is_each = any(step.left_out for step in by_number.values())
     is_there = {"": True, "kept": steps is not None, "each": is_each, "mixed": is_mixed}
     shown = [(c.column, c.cell) for c in LOG if c.column and is_there[c.only]]
     rows = (Row(e, now, by_number.get(e.number), digits, is_narrow) for e in experiments)
-    return [column for column, _ in shown], [[cell(row) for _, cell in shown] for row in rows]
+    named = Column(f.fit(f.clean(metric.name), 16))
+    columns = [named if column.header == "score" else column for column, _ in shown]
+    return columns, [[cell(row) for _, cell in shown] for row in rows]
 
 
-def render_tsv(experiments: Iterable[Experiment]) -> str:
+def render_tsv(experiments: Iterable[Experiment], metric: Metric) -> str:
     """Return a header and one tab-separated row per experiment, the whole description last."""
     piped = [c for c in LOG if c.name]
 
@@ -305,4 +310,5 @@ def render_tsv(experiments: Iterable[Experiment]) -> str:
         value = column.value(experiment)
         return format(value, column.form) if column.form and value is not None else value
 
-    return tsv([c.name for c in piped], [[field(c, e) for c in piped] for e in experiments])
+    names = [f.clean(metric.name) if c.name == "score" else c.name for c in piped]
+    return tsv(names, [[field(c, e) for c in piped] for e in experiments])

@@ -12,6 +12,7 @@ from autoresearch.events import parse_time
 from autoresearch.types import (
     CurvePoint,
     Experiment,
+    Metric,
     Outcome,
     Purpose,
     Session,
@@ -35,7 +36,7 @@ LABEL = 11
 TRIALS = (
     Column("trial", align="right"),
     Column("seed", align="right", drop=3),
-    Column("bpb"),
+    Column("score"),
     Column("split"),
     Column("audited", align="right", drop=2),
     Column("+-", align="right", drop=6),
@@ -133,11 +134,11 @@ def _decision(session: Session, e: Experiment, now: datetime, width: int) -> lis
         line = styled(label.ljust(LABEL), "label").append(text, style="default")
         lines.extend(tables.folded(line, width, LABEL))
 
-    if e.val_bpb is not None:
-        text = f.bpb(e.val_bpb)
+    if e.score is not None:
+        text = f.score(e.score)
         if d and d.delta is not None and e.number:
             text += f"   {f.delta(d.delta)} against the best at that moment"
-        row("val_bpb", text)
+        row(f.fit(f.clean(session.metric.name), LABEL - 1), text)
     if d and d.p_real is not None and e.number:
         text = f"probability {f.probability(d.p_real)}"
         if d.estimate is not None:
@@ -167,7 +168,7 @@ def _confirmations(session: Session, e: Experiment, width: int) -> list[Text]:
     lines: list[Text] = []
     for c in newest(c for c in session.confirmations if e.number in (c.reference, c.candidate)):
         if c.kind != "each":
-            found = confirmation_lines(c)
+            found = confirmation_lines(c, session.metric)
         elif c.reference == e.number:
             found = [left_out_line(c)]
         else:
@@ -182,10 +183,10 @@ def _trial(index: int, trial: Trial) -> list[Cell]:
     return [
         Cell(str(index)),
         Cell(str(r.seed)),
-        Cell(f.bpb(r.bpb), "metric"),
+        Cell(f.score(r.score), "metric"),
         Cell(r.split + _condition(trial)),
         Cell(str(r.num_audited) if r.num_audited else "no"),
-        Cell(f.NONE if r.audit_se is None else f"{r.audit_se:.6f}"),
+        Cell(f.NONE if r.score_se is None else f"{r.score_se:.6f}"),
         Cell(f.count(r.num_tokens)),
         Cell(f.count(r.tokens_per_second)),
         Cell(f.memory(r.peak_memory_mb)),
@@ -245,7 +246,7 @@ def _next(session: Session, e: Experiment) -> list[Text]:
     return [Text(), line.append("`")]
 
 
-def print_trial(mode: OutputMode, result: TrialResult) -> None:
+def print_trial(mode: OutputMode, result: TrialResult, metric: Metric) -> None:
     """Print the result of a trial that belongs to no session."""
     if mode.is_json:
         from autoresearch.ui.pages.as_json import curve_json, trial_json
@@ -258,32 +259,32 @@ def print_trial(mode: OutputMode, result: TrialResult) -> None:
         mode.json(found)
         return
     if mode.is_quiet:
-        mode.data(f.bpb(result.bpb) if result.ok else _outcome(result))
+        mode.data(f.score(result.score) if result.ok else _outcome(result))
         return
     if mode.is_tty:
-        for line in trial_lines(result, width=mode.out.width, utf8=mode.is_utf8):
+        for line in trial_lines(result, metric, width=mode.out.width, utf8=mode.is_utf8):
             mode.data(line)
         return
     if not result.ok and result.log_tail:
         mode.say(f.clean(result.log_tail, lines=True))
-    for name, value in plain_values(result).items():
+    for name, value in plain_values(result, metric).items():
         mode.data(f"{name}: {value}")
 
 
-def plain_values(result: TrialResult) -> dict[str, str]:
+def plain_values(result: TrialResult, metric: Metric) -> dict[str, str]:
     """Return the figures of a trial by name, as a pipe gets them; what is missing is left out."""
-    exact = {"bpb", "claimed_bpb", "audit_se"}
+    exact = {"score", "claimed_score", "score_se"}
     values = {}
     for field in fields(TrialResult):
         value = getattr(result, field.name)
-        if field.name in {"curve", "log_tail", "extra"} or value in (None, ""):
+        if field.name in {"curve", "log_tail", "extra", "is_maximized"} or value in (None, ""):
             continue
         shown = str(value)
         if isinstance(value, float):
             shown = f"{value:.6f}" if field.name in exact else f"{value:.6g}"
         name = field.name
-        if name == "bpb":
-            name = "val_bpb" if result.split == "validation" else "test_bpb"
+        if name == "score":
+            name = metric.on(result.split)
         values[name] = f.clean(shown)
     return values
 
@@ -292,17 +293,20 @@ def _outcome(result: TrialResult) -> str:
     return f.clean(f"{result.outcome.value} {result.reason}").strip()
 
 
-def trial_lines(result: TrialResult, *, width: int = 100, utf8: bool = True) -> list[Text]:
+def trial_lines(
+    result: TrialResult, metric: Metric, *, width: int = 100, utf8: bool = True
+) -> list[Text]:
     """Return score, judge's figures, speed, memory and times; for a failure why and the log's end."""
     r = result
     lines = []
     if r.ok:
-        name = "test_bpb" if r.split == "test" else "val_bpb"
-        head = styled(f"{name:<10}", "label").append(f.bpb(r.bpb), style="metric")
+        head = styled(f"{f.clean(metric.on(r.split)):<10}", "label").append(
+            f.score(r.score), style="metric"
+        )
         if r.num_audited:
             head.append(f"   audited at {r.num_audited} positions", style="default")
-            if r.audit_se is not None:
-                size = f"{r.audit_se:.6f}" if r.audit_se >= 5e-7 else "below 0.000001"
+            if r.score_se is not None:
+                size = f"{r.score_se:.6f}" if r.score_se >= 5e-7 else "below 0.000001"
                 head.append(f", standard error {size}", style="default")
         else:
             head.append("   claimed, not audited", style="default")
