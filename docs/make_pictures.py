@@ -88,7 +88,7 @@ def live(session: Session) -> list[Text]:
     from autoresearch.ui.live.state import LiveState
 
     done = [e for e in session.experiments if e.verdict is not None and e.number]
-    last = next(e for e in reversed(done) if e.val_bpb is not None)
+    last = next(e for e in reversed(done) if e.score is not None)
     before = tuple(e for e in session.experiments if e.number < last.number)
     running = replace(last, verdict=None, state=State.RUNNING, trials=())
     state = LiveState(replace(session, experiments=(*before, running)), lambda: 0.0)
@@ -128,7 +128,7 @@ def with_curves(record: Record, session: Session) -> Session:
     """Return the session with the curve of the newest scored experiment read in."""
     experiments = list(session.experiments)
     for i, e in reversed(list(enumerate(experiments))):
-        if e.val_bpb is not None and e.number and e.trials[0].event:
+        if e.score is not None and e.number and e.trials[0].event:
             first = e.trials[0]
             result = replace(first.result, curve=record.curve(first.event))
             trials = (replace(first, result=result), *e.trials[1:])

@@ -61,7 +61,7 @@ def table(context: Context, cap: int, count: Count) -> str:
     sizes = {number: count(row) + 1 for number, row in rows.items()}
     title = (
         f"# Experiments so far: number, verdict, {one_line(metric.name, 40)} ({metric.better} is better), difference to"
-        " the incumbent of its time, p = probability of a real gain | theme (who proposed it, if not you) | what changed"
+        " the incumbent of its time, p = probability of a real gain | theme (who proposed it, if not you) | change"
     )
     cap -= count(title) + 1
     if sum(sizes.values()) <= cap:

@@ -166,7 +166,7 @@ class Place:
     experiment: Experiment
     x: float
     y: float
-    """NaN without a score."""
+    """Its score, signed so that less is better; NaN without one."""
 
     @property
     def is_scored(self) -> bool:

@@ -45,9 +45,9 @@ def _points(session: Session, x: XAxis) -> list[Place]:
             place = (at - start).total_seconds() / 3600 if at and start else None
         if place is None:
             continue
-        y = e.score_under(setup) if setup else e.score
-        y = y if y is not None else e.score
-        points.append(Place(e, place, math.nan if y is None else y))
+        score = e.score_under(setup) if setup else e.score
+        score = score if score is not None else e.score
+        points.append(Place(e, place, math.nan if score is None else session.metric.sign * score))
     return points
 
 
@@ -87,6 +87,11 @@ def staircase(
         axes.set_yticks([])
         return Drawing(figure, {})
     low, high = _limits(steps, scored, summary.noise)
+    axes.set_ylim(low, high)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    if session.metric.sign < 0:  # places are losses, the axis shows scores
+        axes.set_ylim(high, low)
+        axes.yaxis.set_major_formatter(lambda y, _: f"{-y:g}")
     right = max(p.x for p in points)
     right += max(right * 0.02, 0.5 if x == "experiment" else 0.02)
     _draw_steps(axes, steps, right, summary.noise, palette)
@@ -97,8 +102,6 @@ def staircase(
     _draw_edges(axes, points, above, palette)
     left = 0.0 if x == "hour" else -0.5
     axes.set_xlim(left - right * 0.01, right)
-    axes.set_ylim(low, high)
-    axes.ticklabel_format(axis="y", useOffset=False)
     if x == "experiment":
         from matplotlib.ticker import MaxNLocator
 
@@ -180,7 +183,7 @@ def _draw_points(
             {**faint, "color": palette.discard, "linewidths": 0},
         ),
         (
-            "lower, but by luck: discarded",
+            "better, but by luck: discarded",
             below,
             {**faint, "facecolors": "none", "edgecolors": palette.discard, "linewidths": 1},
         ),
@@ -217,7 +220,7 @@ def _draw_points(
             name = "points-" + re.sub(r"[^a-z]+", "-", label)
             made.set_gid(name)
             titles[name] = [
-                f"#{p.experiment.number}  {p.y:.6f}  {fit(clean(p.experiment.description), 120)}"
+                f"#{p.experiment.number}  {p.experiment.score or 0.0:.6f}  {fit(clean(p.experiment.description), 120)}"
                 for p in points
             ]
     return titles
@@ -245,14 +248,14 @@ def _draw_edges(
     if above:
         axes.scatter(
             [p.x for p in above],
-            [0.985] * len(above),
+            [0.015 if axes.yaxis_inverted() else 0.985] * len(above),
             transform=edge,
-            marker="^",
+            marker="v" if axes.yaxis_inverted() else "^",
             s=16,
             color=palette.discard,
             alpha=0.7,
             linewidths=0,
-            label=f"{len(above)} above the scale",
+            label=f"{len(above)} off the scale",
             clip_on=False,
         )
 

@@ -24,7 +24,7 @@ from autoresearch.record.record import Record  # noqa: E402
 from autoresearch.report.export import export  # noqa: E402
 from autoresearch.report.standalone import cut, loader_source, model_source  # noqa: E402
 from autoresearch.rundir.storage import weights_path  # noqa: E402
-from autoresearch.tasks.gpt import METRIC
+from autoresearch.tasks.gpt import METRIC  # noqa: E402
 from autoresearch.trial.child import compat  # noqa: E402
 from autoresearch.trial.child.attention import attend  # noqa: E402
 from autoresearch.trial.child.weights import encode_weights  # noqa: E402
