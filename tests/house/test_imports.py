@@ -20,7 +20,7 @@ FLOORS = (
     {"data", "decision", "machine", "proposer", "rundir"},
     {"record", "trial"},
     {"bootstrap", "judge"},
-    {"execution", "ui"},
+    {"execution", "tasks", "ui"},
     {"report", "session"},
     {"commands"},
     {"cli"},
