@@ -112,13 +112,15 @@ _WrongLine = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 
 class _PlainUsage:
-    """Help without what Typer adds to names: `<bool>` after a flag, braces around an argument."""
+    """Help without what Typer adds to names: types of flags and arguments, braces around an argument."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in found:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
+            elif parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda **_: None
         return found
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -40,6 +41,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     assert main([verb, "--help"]) == 0
     out, err = capsys.readouterr()
     assert f"autoresearch {verb}" in out
+    assert not re.search("<(str|int|float|bool|path)>", out)
     assert err == ""
 
 
