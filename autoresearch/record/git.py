@@ -433,7 +433,8 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
 
     def exclude(self, path: str) -> None:
         """Let `git status` pass over a file of the lab's at the root, also where the user's .gitignore does not."""
-        if self.run("check-ignore", "--no-index", "--", path, ok=(0, 1)):
+        plain = {"GIT_LITERAL_PATHSPECS": "0"}  # the command knows no other paths
+        if self.run("check-ignore", "--no-index", "--", path, ok=(0, 1), environment=plain):
             return
         place = (self.common_dir / "info" / "exclude").resolve()
         known = read_file(place) or b""

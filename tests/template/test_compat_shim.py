@@ -166,6 +166,7 @@ ready.get()
 )
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # SystemExit
 @pytest.mark.parametrize("script", [SMALL, LOADED_BY_A_THREAD])
 @pytest.mark.parametrize("given", ["{}, None", "dict(loss=None, logits={})"])
 def test_the_logits_are_found_in_what_a_model_gives(tmp_path, monkeypatch, script, given):

@@ -317,7 +317,7 @@ while True:
 @pytest.mark.parametrize(
     ("end", "reason", "told"),
     [
-        ("import os; os._exit(0)", "", "without `evaluate_bpb(model, ...)`.*call it after the"),
+        ("import os; os._exit(0)", "", "without `evaluate_bpb.*call it after the"),
         ("model.head.bias.data.fill_(float('nan'))" + END, "nan", "loss was not finite"),
     ],
 )

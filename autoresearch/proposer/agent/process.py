@@ -150,17 +150,14 @@ def in_place(words: Sequence[str], folder: Path, work: Path) -> tuple[list[str],
     found: list[str] = []
     files: list[Path] = []
     for word in words:
-        option, name = _ARGUMENT.fullmatch(word).groups("")  # type: ignore[union-attr] - it fits all
+        name = word.partition("=")[2] if word.startswith("-") else word
         path = folder / name
         if os.path.lexists(work / name) or not os.path.isfile(path):  # noqa: PTH113 - that of pathlib raises
             found.append(word)
         else:
-            found.append(f"{option}{path}")
+            found.append(f"{word.removesuffix(name)}{path}")
             files += [path, path.resolve()]
     return found, tuple(dict.fromkeys(files))
-
-
-_ARGUMENT = re.compile(r"(-[\w-]*=)?(.*)", re.DOTALL)
 
 
 def _python_folders(program: Path) -> list[Path]:

@@ -54,11 +54,11 @@ def join(path: Path) -> None:
     os._exit = _end
 
 
-def _end(code: int) -> NoReturn:
+def _end(status: int) -> NoReturn:
     """Be `os._exit` for the script: what it evaluated is still to be submitted."""
     if os.getpid() != _OWNER or not is_main_thread():
-        _leave(code)
-    raise SystemExit(code)
+        _leave(status)
+    raise SystemExit(status)
 
 
 def _shift_seeds(shift: int) -> None:
