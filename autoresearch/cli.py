@@ -1,6 +1,7 @@
 """The Typer app and `main()`, the only place where an error becomes an exit code of `errors.EXIT_CODES`."""
 
 import contextlib
+import difflib
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from autoresearch import __version__
 from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb, option
+from autoresearch.config import described
 from autoresearch.errors import (
     EXIT_CODES,
     AutoresearchError,
@@ -24,6 +26,7 @@ from autoresearch.errors import (
     PrerequisiteError,
     UsageError,
 )
+from autoresearch.paths import CONFIG_NAME
 from autoresearch.util.streams import drop_broken, open_closed
 from autoresearch.util.text import redact
 
@@ -109,13 +112,15 @@ _WrongLine = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 
 class _PlainUsage:
-    """Help without what Typer adds to names: `<bool>` after a flag, braces around an argument."""
+    """Help without what Typer adds to names: types of flags and arguments, braces around an argument."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in found:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
+            elif parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda **_: None
         return found
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -295,10 +300,35 @@ def _usage_error(problem: Any) -> UsageError:
     wrong = re.match(r"no such command '([^']+)'", message, re.IGNORECASE)
     if wrong and wrong[1] in MEANT:
         message, hint = wrong[0], f"`autoresearch {MEANT[wrong[1]]}`"
-    option = getattr(problem, "option_name", "")
-    if any(option in known.opts for known in typer.main.get_command(app).params):
-        hint = f"`{option}` goes before the verb: see `autoresearch --help`"
+    if hasattr(problem, "possibilities"):  # an option that the verb does not have
+        message = problem.message
+        hint = _place_of(problem.option_name, problem.ctx) or hint
     return UsageError(f"{message[0].lower()}{message[1:]}", hint=hint)
+
+
+def _place_of(option: str, ctx: Any) -> str:
+    """Return where an unknown option belongs: before the verb, to settings, to other verbs; else what it is like."""
+    app_options, commands = _options(ctx.find_root().command), ctx.find_root().command.commands
+    if option in app_options:
+        return f"`{option}` goes before the verb: see `autoresearch --help`"
+    name = option.lstrip("-").replace("-", "_")
+    settings = {d.key.partition("."): d for d in described() if not d.flag}
+    found = [d for (_, _, last), d in settings.items() if last == name]
+    found = found or [d for (_, _, last), d in settings.items() if last.startswith(f"{name}_")]
+    if 0 < len(found) < 3:
+        return "; or ".join(
+            f"set `[{section}] {key}` in {CONFIG_NAME}: {d.meaning.partition('. ')[0].removesuffix('.')}"
+            for d in found
+            for section, _, key in [d.key.partition(".")]
+        )
+    if verbs := [f"`autoresearch {verb}`" for verb, c in commands.items() if option in _options(c)]:
+        return f"it is an option of {', '.join(verbs)}"
+    near = difflib.get_close_matches(option, _options(ctx.command) | app_options, n=1, cutoff=0.75)
+    return f"did you mean `{near[0]}`?" if near else ""
+
+
+def _options(command: Any) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
 
 
 def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:

@@ -91,6 +91,8 @@ class Upkeep:
         for file in (name, f"results-{session.tag}.tsv"):
             with contextlib.suppress(ForeignFileError):
                 write_tsv(session, self._record.run_directory.root / file)
+                with self._quietly():
+                    self._record.repository.exclude(file)
                 place = f"`{file}`"
                 break
         told = [alert.text for alert in session.alerts if alert.about == name]

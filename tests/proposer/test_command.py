@@ -510,6 +510,29 @@ def test_a_script_beside_the_run_is_shown_alone(
     assert tmp_path not in program_folders(script, tmp_path / "run")
 
 
+@pytest.mark.parametrize("backend", ["none", "auto"])
+def test_files_named_from_the_run_directory_are_found_from_the_scratch_copy(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, script = agent(
+        tmp_path,
+        "rate, same = (pathlib.Path(a.split('=')[-1]) for a in sys.argv[1:3])\n"
+        "assert sys.argv[3:] == ['missing.toml', '--x=']\n"
+        "text = same.read_text()\n"
+        "same.write_text(text.replace('0.04 ', rate.read_text()))\n" + IDEA,
+    )
+    (tmp_path / "autoresearch.toml").write_text("")
+    (tmp_path / "my.toml").write_text("0.02 ")
+    (tmp_path / "train.py").write_text("not this one")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    line = [python, Path(script).name, "--rate=my.toml", "train.py", "missing.toml", "--x="]
+    sandbox = choose(backend, is_unsafe_allowed=True)
+    p = CommandProposer(config(line), sandbox, tmp_path / "agents").propose(context(), NEVER)
+    assert p.files["train.py"] == TRAIN.replace("0.04 ", "0.02 ")
+    assert (tmp_path / "train.py").read_text() == "not this one"
+
+
 AUTH = {
     "tokens": {"id_token": "a", "access_token": "b", "account_id": "ada"},
     "last_refresh": "1",

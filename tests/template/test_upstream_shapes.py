@@ -241,6 +241,96 @@ def test_a_script_that_evaluates_nothing_is_told_so(try_script):
     assert "it ended without `evaluate_bpb(model, ...)`" in result.detail
 
 
+# A loader with a thread, and a model that gives logits and loss.
+THREADED = """
+import queue, threading
+def fill(loader, ready):
+    for batch in loader:
+        ready.put(batch)
+ready = queue.Queue(2)
+loader = make_dataloader(tokenizer=tokenizer, B=8, T=MAX_SEQ_LEN, split="train")
+threading.Thread(target=fill, args=(loader, ready), daemon=True).start()
+"""
+PAIR = (
+    "        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))",
+    "        return logits, F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))",
+)
+
+
+def test_another_clock_a_thread_pairs_keywords_and_a_hard_exit(try_script):
+    """In minutes, the other way round, with a checkpoint of its own that is the best."""
+    text = MODEL.replace(*PAIR).replace("return logits\n", "return logits, None\n") + BUILD
+    text += (
+        THREADED
+        + """
+import os
+import numpy as np
+np.random.seed(seed=1)
+began = time.perf_counter()
+MINUTES = 0.9 * (TIME_BUDGET / 60)
+best, step = 99.0, 0
+while True:
+    x, y, epoch = ready.get()
+    logits, loss = model(x, y)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    if loss.item() < best:
+        best = loss.item()
+        torch.save(model.state_dict(), "best.pt")
+    step += 1
+    if MINUTES <= (time.perf_counter() - began) / 60:
+        break
+model.load_state_dict(torch.load("best.pt"))
+print(f"AFTER THE LOOP {evaluate_bpb(model=model, tokenizer=tokenizer, batch_size=8):.3f}")
+sys.stdout.flush()
+os._exit(0)
+""".replace("import os\n", "import os, sys\n")
+    )
+    result = try_script(text)
+    log = passed(result)
+    assert "no warm-up" not in log
+    assert "numpy.random.seed(1): the trial's seed" in log
+    own = float(re.search(r"AFTER THE LOOP (\S+)", log).group(1))
+    assert own == pytest.approx(result.score, rel=0.5)
+    assert result.curve, "its loss is heard"
+    assert result.detail == ""
+    assert 2.0 < result.train_seconds < 3.5
+
+
+def test_where_the_data_of_a_thread_ends_first_the_script_does_not_wait_for_ever(try_script):
+    text = (
+        MODEL
+        + BUILD
+        + THREADED
+        + """
+while True:
+    x, y, epoch = ready.get()
+    model(x, y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    )
+    result = try_script(text, is_judged=False, trial__budget_seconds=1.5)
+    passed(result)
+    assert "what it has after its loop did not run" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "told"),
+    [
+        ("import os; os._exit(0)", "", "without `evaluate_bpb.*call it after the"),
+        ("model.head.bias.data.fill_(float('nan'))" + END, "nan", "loss was not finite"),
+    ],
+)
+def test_an_end_that_spoils_the_training_is_told(try_script, end, reason, told):
+    text = SCRIPT.replace("# in the loop\n", "break\n").replace(END, end)
+    result = try_script(text, is_judged=False, trial__budget_seconds=60.0)
+    assert result.outcome is Outcome.CRASH
+    assert not reason or result.reason == reason
+    assert re.search(told, result.detail), result.detail
+
+
 def test_code_that_was_judged_is_not_tried_again(prepared, tmp_path):
     from autoresearch.config import load_config
     from autoresearch.execution.local import LocalExecutor

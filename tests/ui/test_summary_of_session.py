@@ -355,7 +355,7 @@ PROMISED = (
             replace(NIGHT, experiments=NIGHT.experiments[:1], best=0),
             "the baseline is measured, no idea has been tried yet",
         ),
-        (replace(NIGHT, best=0), "NO GAIN: none of 24 ideas is better than the baseline"),
+        (replace(NIGHT, best=0), "NO GAIN: none of 24 ideas is clearly better than the baseline"),
         (
             session_with(NIGHT, delta=-0.1, low=-0.16, high=-0.04),
             "CONFIRMED: -0.100 +- 0.060 (-10%) on unseen text, 4 fresh seeds",

@@ -139,6 +139,27 @@ def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(shown + [f for f in files if f.parent in around]))
 
 
+def in_place(words: Sequence[str], folder: Path, work: Path) -> tuple[list[str], tuple[Path, ...]]:
+    """Return the arguments of a command as they are understood in another folder, and the files that they name.
+
+    Args:
+        words: As the user wrote them, `my.toml` or `--config=my.toml`.
+        folder: What the user's names are relative to.
+        work: Where the command will run; a name that is there too means the file there.
+    """
+    found: list[str] = []
+    files: list[Path] = []
+    for word in words:
+        name = word.partition("=")[2] if word.startswith("-") else word
+        path = folder / name
+        if os.path.lexists(work / name) or not os.path.isfile(path):  # noqa: PTH113 - that of pathlib raises
+            found.append(word)
+        else:
+            found.append(f"{word.removesuffix(name)}{path}")
+            files += [path, path.resolve()]
+    return found, tuple(dict.fromkeys(files))
+
+
 def _python_folders(program: Path) -> list[Path]:
     """Return the environment of a script that pip, pipx or uv installed, and the Python it is made from."""
     with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standa
 limit, and writes what it meant to `IDEA.md`.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.paths import home
+from autoresearch.paths import find_run_directory, home
 from autoresearch.proposer import base, edits, variables
 from autoresearch.proposer.agent.presets import (
     AGENTS,
@@ -28,6 +29,7 @@ from autoresearch.proposer.agent.process import (
     MAX_OUTPUT_MB,
     AgentRun,
     failure_of,
+    in_place,
     last_words,
     node_folders,
     ports_of,
@@ -95,6 +97,9 @@ class CommandProposer:
         self._sandbox = sandbox or NoSandbox()
         self._scratch = scratch
         self._notify = notify
+        self._folder = Path.cwd()
+        with contextlib.suppress(PrerequisiteError):
+            self._folder = find_run_directory().root
         self._dearest_usd = 0.0
         self._is_cost_told = False
         self._sign_in_told: set[str] = set()
@@ -213,12 +218,14 @@ class CommandProposer:
     # -- running ------------------------------------------------------------------------------
 
     def _line(self, cap: float | None) -> list[str]:
-        return command_line(
+        line = command_line(
             self._config.command,
             model=self._config.model,
             cap_usd=cap,
             is_sandboxed=self._sandbox.name != "none",
         )
+        program = str(self._folder / line[0]) if os.sep in line[0] else line[0]
+        return [program, *line[1:]]
 
     def _run(
         self,
@@ -285,17 +292,18 @@ class CommandProposer:
         found = shutil.which(line[0])
         program = Path(found).absolute() if found else Path(line[0])
         environment = self._environment(program)
+        words, files = in_place(line[1:], self._folder, scratch.work)
         policy = Policy(
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
-            read_only=program_folders(program, scratch.home),
+            read_only=tuple(dict.fromkeys((*program_folders(program, scratch.home), *files))),
             environment=environment,
             needs_network=True,
             ports=ports_of(self._config.ports, environment.values()),
         )
         # Codex keeps no helpers in a home that is the temporary folder itself.
-        inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *line[1:]]
+        inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *words]
         return run_agent(self._sandbox.wrap(inner, policy), prompt, stop, limit_seconds)
 
     def _environment(self, program: Path) -> dict[str, str]:
