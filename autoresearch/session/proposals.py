@@ -29,6 +29,9 @@ from autoresearch.session.context import Parts, StopSeenError, next_number
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
 from autoresearch.util.killpoints import reach
 
+NO_IDEAS = "ideas"
+"""Key of the alert that no proposer has one."""
+
 
 class Ideas:
     """Gets proposals and stores each before anything is done with it."""
@@ -85,6 +88,7 @@ class Ideas:
         if proposal is None:
             return False
         self._silent_until = -math.inf
+        self._record.tell(NO_IDEAS, "there are ideas again", is_over=True)
         self.store(proposal)
         return True
 
@@ -188,7 +192,7 @@ def without_home(text: str) -> str:
 
 SETTLED_SECONDS = 60.0
 """An edit becomes an experiment once it is unchanged for this long."""
-_ABOUT = "hand edit"
+HAND_EDIT = "hand edit"
 _BASELINE = "baseline"
 
 
@@ -204,7 +208,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         edit = worktree.hand_edit(record.editable(), tip, SETTLED_SECONDS) if tip else None
         if tip is None or edit is None:
             if tip is not None and worktree.holds(record.editable(), tip):
-                record.tell(_ABOUT, "edit conflict resolved", is_over=True)
+                record.tell(HAND_EDIT, "edit conflict resolved", is_over=True)
             return False
         kept = worktree.store_hand_edit(edit, now())
         move = RefUpdate(hand_ref(record.tag), kept, worktree.taken() or "")
@@ -216,7 +220,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         after = {**before, **files}
         if after == before:  # it was kept already, from another proposer
             record.repository.update_refs([move], "hand edit")
-            record.tell(_ABOUT, "edit conflict resolved", is_over=True)
+            record.tell(HAND_EDIT, "edit conflict resolved", is_over=True)
             return False
         proposal = Proposal(
             description=f"hand edit: {describe(before, after)}",
@@ -227,7 +231,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         )
         record.propose(proposal, next_number(record.session()), program, moves=[move])
     reach("proposal_stored")
-    record.tell(_ABOUT, "edit conflict resolved", is_over=True)
+    record.tell(HAND_EDIT, "edit conflict resolved", is_over=True)
     return True
 
 
@@ -251,5 +255,5 @@ def _collision(edit: HandEdit, kept: str) -> Alerted:
         f" safe in commit {kept[:12]}. To try it, take the branch's file with"
         f" `git checkout HEAD -- {' '.join(edit.files)}` and put it in again",
         command=f"git diff {edit.base[:12]} {kept[:12]}",
-        about=_ABOUT,
+        about=HAND_EDIT,
     )

@@ -43,6 +43,13 @@ ODD = {
     "lfs.jsonl.zst": (LFS, "pointer of Git LFS", "git lfs pull"),
     "annex.parquet": (ANNEX, "pointer of git-annex", "git annex get"),
     "twice.parquet": (TWICE, "has 2 columns `text`", "--text-column"),
+    "thrice.parquet": (
+        table_bytes(
+            pa.Table.from_arrays([pa.array(["a"]), pa.array([1]), pa.array([["b"]])], ["text"] * 3)
+        ),
+        "has 3 columns `text`",
+        "--text-column",
+    ),
     "nested.parquet": (NESTED, "`text`, which is list<", "top level"),
     "binary.parquet": (BINARY, "`text`, which is binary; it has `title`", "--text-column title"),
     "number.parquet": (parquet(text=pa.array([1])), "`text`, which is int64", "top level"),
@@ -88,6 +95,19 @@ def test_one_odd_file_is_refused_with_what_to_do(make_config, tmp_path, name):
     assert words in raised.value.message
     assert hint in raised.value.hint
     assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "others", [["id", "id"], ["Text", "TEXT"], ["text.body", "text.body"], ["texts", "text "]]
+)
+def test_another_column_twice_is_no_matter(tmp_path, others):
+    path = tmp_path / "a.parquet"
+    arrays = [pa.array(["left"]), pa.array(["good"]), pa.array(["right"])]
+    path.write_bytes(table_bytes(pa.Table.from_arrays(arrays, [others[0], "text", others[1]])))
+    check(str(path), "parquet", "text")
+    stat = path.stat()
+    whole = sources.Range(str(path), "parquet", 0, 1, stat.st_size, stat.st_mtime_ns)
+    assert list(Reader("text").documents(whole)) == [b"good"]
 
 
 def test_odd_files_among_good_ones_are_left_out_and_counted(make_config, tmp_path, texts):
