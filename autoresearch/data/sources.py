@@ -112,12 +112,15 @@ def list_local(source: str) -> Listing:
     if path.is_file():
         found = [path]
     elif path.is_dir():
-        found = sorted(p for p in path.rglob("*") if _is_wanted(p, path))
+        found = _inside(path)
     else:
-        found = sorted(Path(p) for p in glob.glob(source, recursive=True) if kind_of(Path(p)))  # noqa: PTH207
+        matches = [Path(p) for p in sorted(glob.glob(source, recursive=True)) if kind_of(Path(p))]  # noqa: PTH207
+        # Spark writes folders of such a name.
+        found = [p for match in matches for p in (_inside(match) if match.is_dir() else [match])]
+        found = list(dict.fromkeys(found))
     files, num_empty = _files(found)
     if not files:
-        what = "does not exist"
+        what = "matches no file of text" if set("*?[") & {*source} else "does not exist"
         if num_empty:
             what = "is empty" if found == [path] else f"has {num_empty} files, all of them empty"
         elif path.is_dir():
@@ -165,6 +168,10 @@ def _pinned(files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
     return (*train, replace(test, split="test"), replace(validation, split="validation"))
 
 
+def _inside(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if _is_wanted(p, folder))
+
+
 def _is_wanted(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not hidden and bool(kind_of(path)) and path.is_file()
@@ -182,7 +189,7 @@ def _files(paths: Iterable[Path]) -> tuple[tuple[SourceFile, ...], int]:
             num_empty += 1
             continue
         kind = kind_of(path) or "text"
-        if kind == "text" and path.suffix == ".txt" and is_separated(path):
+        if kind == "text" and path.suffix.lower() == ".txt" and is_separated(path):
             kind = "separated"
         files.append(SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns))
     return tuple(files), num_empty

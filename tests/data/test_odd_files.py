@@ -169,6 +169,43 @@ def test_hostile_lines_are_counted(tmp_path, line):
     assert sum(reader.skipped.values()) == 1
 
 
+def test_blank_lines_without_end_take_no_memory_and_little_time(make_config, tmp_path, texts):
+    blanks = b"\n" * 3_000_000
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(blanks))
+    with pytest.raises(AutoresearchError, match="is empty"):
+        prepare(make_config(tmp_path / "a.jsonl.gz"))
+    lines = "\n \n".join(json.dumps({"text": t}) for t in texts).encode()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(blanks + lines))
+    summary = prepare(make_config(tmp_path / "a.jsonl.gz"))
+    assert sum(s["documents"] for s in summary.splits.values()) == len(texts)
+    assert not any("left out" in w for w in summary.warnings)
+
+
+def test_names_in_capitals_folders_of_spark_and_formats_side_by_side(make_config, tmp_path, texts):
+    third = len(texts) // 3
+    lines = "".join(json.dumps({"text": t}) + "\n" for t in texts[:third])
+    (tmp_path / "A.JSONL").write_text(lines, encoding="utf-8")
+    (tmp_path / "B.TXT").write_text(
+        "<|endoftext|>".join(texts[third : 2 * third]), encoding="utf-8"
+    )
+    (tmp_path / "c.parquet").mkdir()
+    (tmp_path / "c.parquet" / "_SUCCESS").touch()
+    (tmp_path / "c.parquet" / "part-0.Parquet").write_bytes(
+        table_bytes(pa.table({"text": texts[2 * third :]}))
+    )
+    for source in (tmp_path, tmp_path / "*", tmp_path / "**"):
+        listing = sources.list_local(str(source))
+        assert [f.kind for f in listing.files] == ["jsonl", "separated", "parquet"]
+    summary = prepare(make_config(tmp_path / "*"))
+    assert sum(s["documents"] for s in summary.splits.values()) == len(texts)
+
+
+@pytest.mark.parametrize("pattern", ["*.csv", "none/*.txt", "[", "a?.jsonl"])
+def test_a_pattern_that_nothing_matches_is_told(make_config, tmp_path, pattern):
+    with pytest.raises(AutoresearchError, match="matches no file of text"):
+        prepare(make_config(tmp_path / pattern))
+
+
 def test_a_file_damaged_in_its_middle_is_read_up_to_there(make_config, tmp_path, texts):
     lines = "".join(json.dumps({"text": t}) + "\n" for t in texts).encode()
     half = gzip.compress(lines)
