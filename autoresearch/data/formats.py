@@ -332,7 +332,7 @@ class GzipLines(JsonLines):
 
     def open(self, path: str) -> Any:
         """Open the file, unpacked."""
-        return io.BufferedReader(gzip.open(path, "rb"), READ_BYTES)  # type: ignore[arg-type]
+        return gzip.open(path, "rb")
 
     def cuts(self, whole: Range, target: int, column: str) -> Iterator[Cut]:  # noqa: ARG002
         """Yield the whole file."""
@@ -445,7 +445,7 @@ def is_separated(path: Path) -> bool:
 
 def _first_line(file: Any) -> bytes:
     """Return the first line that is not blank, without the blanks before it, or `BIG_BYTES` of it or more."""
-    while piece := file.read(READ_BYTES):
+    while piece := file.read1(READ_BYTES):  # no more than is there before a fault
         if rest := bytes(piece).lstrip():
             line, mark, _ = rest.partition(b"\n")
             return line if mark else rest + bytes(file.readline(BIG_BYTES))

@@ -405,8 +405,9 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
     blocks.append(("clone", _if_any(0, _NEW_NAMESPACES, _refuse(errno.EPERM))))
     blocks.append(("fcntl", _if_equal(1, _F_OWNERS, _refuse(errno.EPERM))))
     calls = (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP)
-    one, kind = _if_equal(1, calls, _refuse(errno.EPERM)), _if_equal(1, _FILE_SYSTEMS, _NO_SUCH)
-    blocks.append(("ioctl", [*one[:-1], (_AND, 0, 0, 0xFF00), *kind[1:]]))
+    single = _if_equal(1, calls, _refuse(errno.EPERM))[:-1]
+    kind: list[Instruction] = [(_AND, 0, 0, 0xFF00), *_if_equal(1, _FILE_SYSTEMS, _NO_SUCH)[1:]]
+    blocks.append(("ioctl", [*single, *kind]))
     # Of one process, never of all that the user has.
     whose = _unless_zero(1) if options.is_same_user else _give(ALLOW)
     for name, one in (("setpriority", 0), ("ioprio_set", 1)):

@@ -473,7 +473,7 @@ def test_a_command_that_does_not_start_is_not_waited_for(tmp_path: Path, code: i
     first = CommandProposer(config(command), scratch=tmp_path / "scratch")
     both = WithFallback(first, SearchProposer(), 600, told.append)
     assert both.propose(context(), NEVER).proposer == "search"
-    assert "search proposes meanwhile" in told[-1].text
+    assert "`search` proposes meanwhile" in told[-1].text
     assert "is not there in the sandbox" in str(raised.value.hint)
 
 

@@ -31,7 +31,16 @@ from autoresearch.sandbox import NoSandbox
 from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import RunOptions, run_session
-from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
+from autoresearch.types import (
+    Calibration,
+    CurvePoint,
+    Outcome,
+    Session,
+    Setup,
+    State,
+    TrialResult,
+    TrialSpec,
+)
 from autoresearch.ui.summary import summarize
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "d", "1", 128, 1000)
@@ -243,6 +252,7 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
         (folder / "train.py").write_text(TRAIN, encoding="utf-8")
     executor: Any = Formula(0.0)
     executor.keep_caches = lambda _: None
+    executor.calibration = Calibration()
     lab: Any = SimpleNamespace(
         run_directory=RunDirectory(folder),
         config=config,
@@ -275,7 +285,11 @@ def test_an_outage_of_an_earlier_run_is_over_with_the_next(
         session = begin(tmp_path, configured(server.url), monkeypatch)
     assert session.experiment(1).proposer == "search"
     assert "proposes meanwhile" in summarize(session).alerts[0].text
-    with serve(lambda index, body: Say(change(body, index))) as server:
+
+    def answer(index: int, body: dict[str, Any]) -> Say:
+        return Say(change(body, index) if "MATRIX_LR" in str(body) else "OK")
+
+    with serve(answer) as server:
         for model in ("openai/loopback", "openai/another"):
             session = begin(tmp_path, configured(server.url, model=model), monkeypatch)
     assert [e.proposer for e in session.experiments[1:]] == ["search", "llm", "llm"]

@@ -51,6 +51,7 @@ from autoresearch.proposer.base import (
     refuse,
 )
 from autoresearch.proposer.edits import listed, make_proposal
+from autoresearch.proposer.llm.errors import PAUSE_SECONDS
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Reason, Usage
@@ -348,7 +349,7 @@ class CommandProposer:
         hint = f"run {self.name} by hand: is it signed in?"
         wait = self._streak.wait(usage.num_calls)
         if run.code in _NOT_STARTED:  # time does not heal it
-            wait = base.PAUSE_SECONDS
+            wait = PAUSE_SECONDS
             hint = f"{self.name}, or what it starts, is not there in the sandbox: `autoresearch doctor`"
         elif run.ended == "time":
             hint = "raise `[proposer] timeout_seconds`"
