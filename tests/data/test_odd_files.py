@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -198,6 +199,26 @@ def test_names_in_capitals_folders_of_spark_and_formats_side_by_side(make_config
         assert [f.kind for f in listing.files] == ["jsonl", "separated", "parquet"]
     summary = prepare(make_config(tmp_path / "*"))
     assert sum(s["documents"] for s in summary.splits.values()) == len(texts)
+
+
+def test_folders_that_are_closed_are_told(make_config, tmp_path, texts, monkeypatch):
+    """As an ordinary user sees it: root may read everything."""
+    scandir = os.scandir
+
+    def look(path="."):
+        if str(path).endswith("/closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", look)
+    (tmp_path / "all" / "closed").mkdir(parents=True)
+    closed = f"`{tmp_path}/all/closed`"
+    with pytest.raises(AutoresearchError, match=rf"can be read: {closed} is closed to you"):
+        prepare(make_config(tmp_path / "all"))
+    lines = "".join(json.dumps({"text": t}) + "\n" for t in texts)
+    (tmp_path / "all" / "a.jsonl").write_text(lines, encoding="utf-8")
+    summary = prepare(make_config(tmp_path / "all"))
+    assert any(f"1 folders cannot be read, the first: {closed}" in w for w in summary.warnings)
 
 
 @pytest.mark.parametrize("pattern", ["*.csv", "none/*.txt", "[", "a?.jsonl"])
