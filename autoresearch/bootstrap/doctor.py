@@ -409,7 +409,8 @@ def _disk(state: _State) -> Iterator[Finding]:
             hint = "delete it, or set AUTORESEARCH_CACHE_DIR to another folder"
             yield Finding(name, "fail", f"{there} is a file, not a folder", hint, data)
         elif not os.access(there, os.W_OK):
-            hint = "make it writable, or set AUTORESEARCH_CACHE_DIR"
+            hint = "make it writable"
+            hint += ", or set AUTORESEARCH_CACHE_DIR" if name == "disk cache" else ""
             yield Finding(name, "fail", f"{path} cannot be written", hint, data)
         elif free < least:
             yield Finding(name, "warn", text, f"free {least:.0f} GB there", data)

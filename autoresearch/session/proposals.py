@@ -18,6 +18,7 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.proposer.edits import changed_constants, describe, long_literals
+from autoresearch.proposer.prompt import PROGRAM_CUT
 from autoresearch.record.commits import carry
 from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
@@ -29,6 +30,7 @@ from autoresearch.session.context import Parts, StopSeenError, next_number
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
 from autoresearch.util.killpoints import reach
 
+_LENGTH = "length of program.md"
 NO_IDEAS = "ideas"
 """Key of the alert that no proposer has one."""
 
@@ -89,6 +91,9 @@ class Ideas:
             return False
         self._silent_until = -math.inf
         self._record.tell(NO_IDEAS, "there are ideas again", is_over=True)
+        is_cut = PROGRAM_CUT.encode() in proposal.attachments.get("prompt.md", b"")
+        text = f"program.md is {'too long: a prompt holds its beginning only' if is_cut else 'read whole'}"
+        self._record.tell(_LENGTH, text, "autoresearch run --dry-run", is_over=not is_cut)
         self.store(proposal)
         return True
 
