@@ -14,11 +14,13 @@ from typing import Any, ClassVar, Literal
 from autoresearch.types import Alert, Candidate, CurvePoint, Metric, Run, SessionNote, Usage
 
 SCHEMA = 2
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""How times are written, in UTC."""
 
 
 def now() -> str:
     """Return the time in UTC as ISO 8601 with seconds, `2026-03-01T22:04:11Z`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.now(UTC):{TIME}}"
 
 
 def parse_time(text: str) -> datetime | None:

@@ -12,11 +12,12 @@ import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeVar, cast, get_args, get_origin
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.events import SCHEMA, parse_time
+from autoresearch.events import SCHEMA, TIME, parse_time
 from autoresearch.record import v1
 from autoresearch.types import (
     Alert,
@@ -91,7 +92,12 @@ class Fold:
         self._open_busy: dict[str, float] = {}
         """Of the run that is not, by its trials."""
         self._other = asdict(Usage())
-        self._clock: dict[str, Any] = {"opened_at": "", "last_at": "", "wall_seconds": 0.0}
+        self._clock: dict[str, Any] = {
+            "opened_at": "",
+            "last_at": "",
+            "trial_at": "",
+            "wall_seconds": 0.0,
+        }
         self._reverts: list[list[Any]] = []
         self._best = 0
         self._tip = ""
@@ -268,9 +274,9 @@ class Fold:
         outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
         purpose = event.get("purpose", "")
-        draft.trials.append(
-            [result, event["setup"], event["started_at"], sha, confirmation, purpose]
-        )
+        # The order of the journal, also where the clock was set back: who was measured last is told by this time.
+        self._clock["trial_at"] = at = _not_before(event["started_at"], self._clock["trial_at"])
+        draft.trials.append([result, event["setup"], at, sha, confirmation, purpose])
         if self.is_open:
             self._add_busy(result, is_confirmation=bool(confirmation))
         if confirmation:
@@ -363,6 +369,14 @@ def without_gc() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _not_before(at: str, before: str) -> str:
+    """Return a time, or the second after `before` if that is later."""
+    this, last = parse_time(at), parse_time(before)
+    if this is None or last is None or this >= last:
+        return at
+    return f"{last + timedelta(seconds=1):{TIME}}"
 
 
 def _seconds_between(start: str, end: str) -> float:

@@ -472,9 +472,10 @@ class Record(contextlib.AbstractContextManager["Record"]):
                 self._built = None
             return tip
 
-    def alert(self, text: str, command: str = "") -> str:
-        """Record something the user should know."""
-        return self.append(Alerted(text=clean_line(text, 1000), command=clean_line(command)))
+    def alert(self, text: str, command: str = "", about: str = "") -> str:
+        """Record something the user should know; under a key, if its end can be seen, for `tell` to say."""
+        text = clean_line(text, 1000)
+        return self.append(Alerted(text=text, command=clean_line(command), about=about))
 
     def tell(self, about: str, text: str, command: str = "", *, is_over: bool = False) -> bool:
         """Record an alert under a key once until it is over, and its end once; whether it did."""

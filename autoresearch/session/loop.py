@@ -15,14 +15,14 @@ from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
-from autoresearch.events import Alerted, Phase, SessionEnded
+from autoresearch.events import Phase, SessionEnded
 from autoresearch.machine.hardware import who_else
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.session.notify import ended
-from autoresearch.session.proposals import Ideas, take_baseline
+from autoresearch.session.proposals import NO_IDEAS, Ideas, take_baseline
 from autoresearch.session.trials import Trials, label_of
 from autoresearch.types import (
     Decision,
@@ -120,7 +120,7 @@ class Loop:
             except ProposerUnavailableError as exc:
                 if exc.retry_seconds is None:
                     return "proposer", exc.message
-                self._record.append(Alerted(text=exc.message, command=exc.hint or ""))
+                self._record.alert(exc.message, exc.hint or "", about=NO_IDEAS)
                 self._wait(exc.retry_seconds)
         return reason, ""
 

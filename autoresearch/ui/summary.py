@@ -421,12 +421,14 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     found: list[Alert] = []
     seen: set[str] = set()
     confirmed_at = max((c.at for c in session.confirmations), default="")
+    undone = {f"autoresearch revert {e.number}" for e in session.experiments if e.reverted_by}
     for alert in reversed(session.alerts):
         is_confirmed = alert.command.startswith("autoresearch confirm") and alert.at < confirmed_at
         words = {alert.text, alert.about} - {""}
         is_old = not words.isdisjoint(seen)
         seen |= words
-        if not (is_old or is_confirmed or alert.is_over):
+        is_over = alert.is_over or is_confirmed or alert.command in undone
+        if not (is_old or is_over):
             found.append(alert)
     at = session.ended_at or session.started_at
     found = unconfirmed(session) + found

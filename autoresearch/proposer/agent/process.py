@@ -162,15 +162,24 @@ def in_place(words: Sequence[str], folder: Path, work: Path) -> tuple[list[str],
 
 def _python_folders(program: Path) -> list[Path]:
     """Return the environment of a script that pip, pipx or uv installed, and the Python it is made from."""
-    with contextlib.suppress(OSError):
-        with program.open("rb") as file:
-            line = file.readline(1024)
-        interpreter = (
-            Path(line[2:].decode("utf-8", "replace").split()[0]) if line[:2] == b"#!" else None
-        )
-        if interpreter is not None and interpreter.name.startswith("python"):
+    for interpreter in map(Path, interpreters(program)[:1]):
+        if interpreter.name.startswith("python"):
             return [interpreter.parent.parent, interpreter.resolve().parent.parent]
     return []
+
+
+def interpreters(program: Path) -> list[str]:
+    """Return what the first line of a script starts: a program, and where that is `env` the one it looks for."""
+    try:
+        with program.open("rb") as file:
+            line = file.readline(1024).decode("utf-8", "replace")
+    except OSError:
+        return []
+    words = line[2:].split() if line.startswith("#!") else []
+    if [Path(word).name for word in words[:1]] == ["env"]:
+        named = (w for w in words[1:] if not w.startswith("-") and "=" not in w)
+        return words[:1] + list(named)[:1]
+    return words[:1]
 
 
 def node_folders() -> list[str]:
