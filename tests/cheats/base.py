@@ -20,7 +20,9 @@ class Model(nn.Module):
         self.embed = nn.Embedding(vocab_size, WIDTH)
         self.mix = nn.Linear(2 * WIDTH, WIDTH)
         self.head = nn.Linear(WIDTH, vocab_size, bias=False)
-        self.register_buffer("count", 1.0 / torch.arange(1, max_seq_len + 1), persistent=False)
+        self.register_buffer(
+            "count", 1.0 / torch.arange(1, max_seq_len + 1, device="cpu"), persistent=False
+        )
 
     def features(self, idx):
         x = self.embed(idx)

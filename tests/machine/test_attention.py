@@ -92,12 +92,12 @@ attention.main()
 # Says what the module of the kernels says, of the kernels it is given, each of which may end it.
 SAYS = """
 import json, os, sys, time
-report = json.loads(sys.argv[2]) or {{"choice": "sdpa+folded", "refused": {{}}, "trying": ""}}
+report = json.loads(sys.argv[2]) or {{"choice": "sdpa+folded", "refused": {{}}}}
 for kernel in {kernels}:
     if kernel not in report["refused"]:
         print(json.dumps({{**report, "trying": kernel}}), flush=True)
         {deed}
-print(json.dumps(report), flush=True)
+print(json.dumps({{**report, "trying": ""}}), flush=True)
 """
 
 

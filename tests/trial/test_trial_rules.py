@@ -121,6 +121,29 @@ def test_wrappers_are_stripped_and_types_kept() -> None:
     assert {value.dtype for value in state.values()} == {torch.float64}
 
 
+def test_the_shapes_of_a_model_are_those_it_has_without_its_memory(monkeypatch) -> None:
+    devices = []
+
+    def build(vocab_size: int, max_seq_len: int, device: torch.device) -> torch.nn.Module:
+        devices.append(device.type)
+        model = torch.nn.Sequential(
+            torch.nn.Embedding(vocab_size, 8),
+            torch.nn.Linear(8, max_seq_len),
+            torch.nn.TransformerEncoderLayer(8, 2),
+        )
+        torch.nn.init.trunc_normal_(model[1].weight, std=0.02)
+        torch.nn.init.zeros_(tensor=model[1].bias)
+        model[0].weight.data.uniform_(-1, 1)
+        return model
+
+    monkeypatch.setattr(sys.modules["__main__"], "build_model", build, raising=False)
+    shapes, num_params = client._expected(16, 4)
+    assert devices == ["meta"]
+    real = build(16, 4, torch.device("cpu"))
+    assert shapes == {name: tuple(value.shape) for name, value in real.state_dict().items()}
+    assert num_params == sum(p.numel() for p in real.parameters())
+
+
 def test_any_shape_per_call_and_pure_progress(run) -> None:
     text = variant(
         (

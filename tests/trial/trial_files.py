@@ -18,7 +18,9 @@ class Model(nn.Module):
         self.mix = nn.Linear(2 * WIDTH, WIDTH)
         self.head = nn.Linear(WIDTH, vocab_size, bias=False)
         self.head.weight = self.embed.weight
-        self.register_buffer("count", 1.0 / torch.arange(1, max_seq_len + 1), persistent=False)
+        # Not where there is no memory: arithmetic there imports torch's compiler, which takes as long as torch.
+        count = torch.arange(1, max_seq_len + 1, device="cpu")
+        self.register_buffer("count", 1.0 / count, persistent=False)
 
     def forward(self, idx):
         x = self.embed(idx)
