@@ -77,7 +77,7 @@ def test_a_night_killed_two_hundred_times_goes_on(undisturbed: Path, tmp_path: P
 
 
 def test_a_night_on_a_full_disk_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    stopped = fill_disk(undisturbed, tmp_path / "disk", NUM, step_kb=144)
+    stopped = fill_disk(undisturbed, tmp_path / "disk", NUM, step_kb=72)
     if stopped is None:
         pytest.skip("a small disk cannot be mounted here")
     assert stopped > 2

@@ -385,7 +385,7 @@ def _why_not(name: str) -> str:
     return ""
 
 
-class _Shapes(TorchFunctionMode):
+class _Shapes(TorchFunctionMode):  # type: ignore[misc]
     """Leaves out initial values, of which a model without memory has none: for them torch would import its compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
