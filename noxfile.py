@@ -19,7 +19,8 @@ nox.options.default_venv_backend = "venv"
 
 TORCH = os.environ.get("AUTORESEARCH_TORCH", "torch==2.13.0")
 CONSTRAINTS = Path("constraints.txt").resolve()
-FAST = ("pytest", "-n", "2", "-m", "not slow and not gpu")
+FAST = ("pytest", "-n", "2", "--dist", "loadgroup", "-m", "not slow and not gpu")
+"""Tests of one `xdist_group` run in one worker: they share a lab that trained."""
 
 
 def install(session: nox.Session, *what: str) -> None:

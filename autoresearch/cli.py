@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -135,25 +136,12 @@ class _Verbs(_PlainUsage, TyperGroup):
     """All of them."""
 
 
-app = typer.Typer(
-    name="autoresearch",
-    cls=_Verbs,
-    help=HELP,
-    epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
 def _print_version(value: bool) -> None:
     if value:
         typer.echo(f"autoresearch {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def _globals(
     ctx: typer.Context,
     is_json: JsonOption = False,
@@ -192,16 +180,52 @@ def _check_folder() -> None:
         ) from exc
 
 
-def _register() -> None:
-    for panel, verbs in VERBS.items():
-        for verb in verbs:
-            module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
-            function = getattr(module, _FUNCTIONS.get(verb, verb))
-            example = f"For example: `autoresearch {EXAMPLES[verb]}`" if verb in EXAMPLES else None
-            app.command(verb, cls=_Verb, rich_help_panel=panel, epilog=example)(as_verb(function))
+def make_app(*only: str, is_listed: bool = False) -> typer.Typer:
+    """Return the app with all verbs, or some: to make them all takes longer than most of them.
+
+    Args:
+        only: Verbs.
+        is_listed: Leave out their options, which the list of verbs does not show.
+    """
+    app = typer.Typer(
+        name="autoresearch",
+        cls=_Verbs,
+        help=HELP,
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_globals)
+    for panel, verb in ((panel, verb) for panel, verbs in VERBS.items() for verb in verbs):
+        if only and verb not in only:
+            continue
+        module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
+        function = getattr(module, _FUNCTIONS.get(verb, verb))
+        example = f"For example: `autoresearch {EXAMPLES[verb]}`" if verb in EXAMPLES else None
+        add = app.command(
+            verb, cls=_Verb, help=function.__doc__, rich_help_panel=panel, epilog=example
+        )
+        add((lambda: None) if is_listed else as_verb(function))
+    return app
 
 
-_register()
+def _app_for(args: Sequence[str]) -> typer.Typer:
+    """Return the app with what a command line may need."""
+    if "_AUTORESEARCH_COMPLETE" in os.environ:
+        return make_app()
+    if not args or args[0] in ("--help", "-h", "--version", "-V"):
+        return make_app(is_listed=True)
+    flags = list(takewhile(lambda word: word.startswith("-") and word != "--color", args))
+    verb = args[len(flags)] if len(flags) < len(args) else ""
+    return make_app(verb) if verb in EXAMPLES else make_app()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return make_app()
+    raise AttributeError(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -263,6 +287,7 @@ def _run(args: list[str]) -> int:
         OSError: the error cannot be written.
     """
     try:
+        app = _app_for(args)
         if "_AUTORESEARCH_COMPLETE" in os.environ:
             app(args=args, prog_name="autoresearch")
         command = typer.main.get_command(app)
@@ -308,7 +333,8 @@ def _usage_error(problem: Any) -> UsageError:
 
 def _place_of(option: str, ctx: Any) -> str:
     """Return where an unknown option belongs: before the verb, to settings, to other verbs; else what it is like."""
-    app_options, commands = _options(ctx.find_root().command), ctx.find_root().command.commands
+    root: Any = typer.main.get_command(make_app())
+    app_options, commands = _options(root), root.commands
     if option in app_options:
         return f"`{option}` goes before the verb: see `autoresearch --help`"
     name = option.lstrip("-").replace("-", "_")

@@ -138,6 +138,8 @@ MB = 2**20
 """Bytes of an MB wherever one is set, measured or shown: as memory is sold, and as nvidia-smi and `ls -h` count."""
 MB_PER_GB = 1024
 GB = MB_PER_GB * MB
+LARGEST = {int: 10**12, float: 1e8}
+"""Largest value of a setting where nothing less is said: what times, memory and files are counted in holds it."""
 
 Split = Literal["validation", "test"]
 Direction = Literal["minimize", "maximize"]

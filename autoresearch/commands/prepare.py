@@ -1,5 +1,7 @@
 """`autoresearch prepare`: text to tokenizer to token shards, once."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,9 +94,7 @@ def prepare(
         )
 
 
-def prepare_and_show(
-    mode: "OutputMode", config: "Config", *, offline: bool = False
-) -> "PrepareSummary":
+def prepare_and_show(mode: OutputMode, config: Config, *, offline: bool = False) -> PrepareSummary:
     """Prepare with progress on the screen, then show what there is.
 
     Raises:
@@ -122,7 +122,7 @@ def prepare_and_show(
     return summary
 
 
-def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
+def _show(mode: OutputMode, summary: PrepareSummary) -> None:
     from autoresearch.ui import text as f
 
     did = f"in {f.duration(summary.seconds)}" if summary.is_new else "already; nothing to do"
@@ -149,7 +149,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
         mode.warn(warning)
 
 
-def _show_plan(mode: "OutputMode", config: "Config", *, offline: bool) -> None:
+def _show_plan(mode: OutputMode, config: Config, *, offline: bool) -> None:
     import dataclasses
 
     from autoresearch.data.prepare import plan
@@ -172,7 +172,7 @@ def _show_plan(mode: "OutputMode", config: "Config", *, offline: bool) -> None:
         )
 
 
-def _check(mode: "OutputMode", config: "Config") -> None:
+def _check(mode: OutputMode, config: Config) -> None:
     from autoresearch.data.pipeline import PrepareProgress
     from autoresearch.data.prepare import check
     from autoresearch.errors import WorkError
@@ -196,7 +196,7 @@ def _check(mode: "OutputMode", config: "Config") -> None:
         mode.say("every file matches its checksum")
 
 
-def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_run: bool) -> None:
+def _manage(mode: OutputMode, config: Config, remove: list[str], *, is_dry_run: bool) -> None:
     """Remove datasets, or list them."""
     from autoresearch.data.prepare import list_cached, remove_cached
     from autoresearch.ui import text as f

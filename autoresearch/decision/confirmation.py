@@ -6,12 +6,14 @@ Pure planning and analysis; `session/confirm.py` runs the trials.
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from autoresearch.config import SessionConfig
 from autoresearch.decision.scores import confirm_seed
 from autoresearch.types import Confirmation, Decision, Question, Reason, Session, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
+
+if TYPE_CHECKING:
+    from autoresearch.config import SessionConfig
 
 CONFIRM_SHARE = 0.15
 """Largest share of the time limit kept free for the confirmation."""
@@ -32,7 +34,7 @@ def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> di
 
 
 def confirmation_reserve_seconds(
-    settings: SessionConfig, trial_seconds: float, limit_seconds: float
+    settings: "SessionConfig", trial_seconds: float, limit_seconds: float
 ) -> float:
     """Return the seconds to keep free at the end of a session.
 

@@ -187,6 +187,15 @@ def kill_at_step(undisturbed: Path, root: Path, num: int, step: str) -> int:
     return num_kills
 
 
+def kill_at_each(undisturbed: Path, root: Path, num: int, steps: Sequence[str]) -> None:
+    """Kill one night at each of the steps, which are in the order in which it passes them."""
+    for step in steps:
+        assert run_night(root, num, fault=step).code == -9, f"{step} was not reached"
+        assert autoresearch.read_session(root).state in ("dead", "finished")
+    finish(root, num)
+    check_night(root, undisturbed)
+
+
 def kill_at_random(undisturbed: Path, root: Path, num: int, num_kills: int, seed: int) -> int:
     """Kill nights at random moments, `num_kills` times in all; return how many nights that took."""
     chance = random.Random(seed)

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -175,7 +176,12 @@ def estimate_bpb(trial: Trial, model: nn.Module) -> float:
     losses = []
     try:
         model.eval()
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        # Without its compiler, which would be imported here and now, there is nothing to compile.
+        has_compiler = "torch._dynamo" in sys.modules
+        eager = (
+            torch.compiler.set_stance("force_eager") if has_compiler else contextlib.nullcontext()
+        )
+        with torch.no_grad(), eager:
             for x, y in batches:
                 rows = max(1, _ESTIMATE_TOKENS // x.size(1))
                 losses.append(float(loss_in(model(x[:rows], y[:rows]))))
