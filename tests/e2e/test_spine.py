@@ -63,7 +63,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     text = text.replace("[session]\n", "[session]\nconfirm_trials = 0\n#")
     for line in ("confirm_trials = 2\n", "confirm_trials = 3\n", "confirm_trials = 4\n"):
         text = text.replace(line, "")
-    config.write_text(text + "\n[decision]\nbaseline_trials = 2\n")
+    config.write_text(text + "\n[decision]\nbaseline_trials = 1\n")
     lab("prepare")
     lab("run", "--experiments", "1")
     return lab
@@ -78,7 +78,7 @@ def test_the_session_is_finished_and_complete(night: Lab, read: dict) -> None:
     assert read["session"]["state"] == "finished"
     experiments = sorted(read["experiments"], key=lambda e: e["number"])
     assert [e["number"] for e in experiments] == [0, 1]
-    assert len(experiments[0]["trials"]) == 2
+    assert len(experiments[0]["trials"]) == 1
     for experiment in experiments:
         assert experiment["verdict"] in ("keep", "discard", "crash", "invalid")
     assert 1 < experiments[0]["score"] < 8

@@ -43,6 +43,11 @@ def prepared(tmp_path_factory):
 @pytest.fixture
 def unjudged(monkeypatch):
     """Leave judging out, and trying it; the score is -1."""
+    leave_judging_out(monkeypatch)
+
+
+def leave_judging_out(monkeypatch):
+    """Do what the fixture `unjudged` does."""
     from autoresearch.execution import local
     from autoresearch.judge.run import Judged
     from autoresearch.judge.score import Score
