@@ -400,6 +400,8 @@ class Trial:
     """Identity of the confirmation it belongs to; empty for a trial of the loop."""
     purpose: str = ""
     """A `Purpose`; empty in records of earlier versions."""
+    place: int = 0
+    """Of its event in the journal, from 1; 0 where no journal holds it."""
 
     def is_of_loop(self, setup: str) -> bool:
         """Whether the loop ran it under `setup`; confirmations are no part of it."""
@@ -428,11 +430,18 @@ class Experiment(Candidate):
     """Sha of the commit that undid it; empty if it stands."""
     is_approved: bool = False
     """The user released it after it was held."""
+    judged_place: int = 0
+    """Of its verdict in the journal, from 1; 0 where none holds one."""
 
     @property
     def is_foreign(self) -> bool:
         """A row of a results.tsv, which says neither who had the idea nor how many lines it took."""
         return self.proposer == ""
+
+    def later_trials(self, setup: str) -> list[Trial]:
+        """Return the trials that count under a setup and were run after its verdict."""
+        place = self.judged_place
+        return [t for t in self.trials if place and t.place > place and t.counts(setup)]
 
     @property
     def val_bpb(self) -> float | None:

@@ -64,7 +64,7 @@ def carry_over(session: Session, confirmation: Confirmation) -> Confirmation:
     That is the difference of their posterior levels, from which luck is taken off; it stays None where one of the
     two was never kept or was not measured under the present setup.
     """
-    from autoresearch.decision.replay import (
+    from autoresearch.decision.belief import (
         estimates,  # numpy is not for screens that show the result
     )
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoresearch.config import DecisionConfig
+from autoresearch.decision.belief import believe, estimate_of, row_of
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
-from autoresearch.decision.replay import Fold, estimate_of, read
 from autoresearch.decision.scores import (
     good_results,
+    good_trials,
     implausible_gain,
     scores_of,
     setup_of,
@@ -25,11 +26,9 @@ from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
     Decision,
     Experiment,
-    Outcome,
     Purpose,
     Reason,
     Session,
-    State,
     TrialResult,
     Verdict,
 )
@@ -72,6 +71,14 @@ ODD_SPREAD = 4.0
 """Spread of trials of one program, in units of the noise, above which a warning is shown: a shared machine, or luck."""
 THRESHOLD_SLACK = 0.5
 """Part of the noise by which `keep_threshold` errs on the side of auditing."""
+ADJUST_MOST = 0.02
+"""Part of a score up to which a verdict may rest on taking off the machine's pace."""
+PAIR_ABOVE = 1.0
+"""Units of the noise: where it is less sure what a pace takes off, the incumbent is run beside a candidate."""
+PAIRS_MOST = 2
+"""Runs of the incumbent beside one trial of a candidate."""
+HOPELESS = 0.02
+"""Probability of a gain below which it does not matter how fast the machine was."""
 MARKED_IN_A_ROW = 2
 """Experiments at another speed after which the incumbent is measured again."""
 
@@ -108,13 +115,13 @@ def decide(
     """
     setup = setup_of(session, incumbent)
     trials = good_results(candidate, setup)
-    reference, fold = incumbent.bpb_under(setup), read(session, setup, candidate=candidate)
-    if reference is None or fold is None:
+    reference, belief = incumbent.bpb_under(setup), believe(session, setup)
+    if reference is None or belief.knowledge is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
-    effect = fold.where_stands(incumbent, setup).effect(trials)
-    noise, num_trials = fold.noise.sd, len(trials)
+    effect = belief.effect(candidate.parent, [row_of(t) for t in trials])
+    noise, num_trials = belief.noise().sd, len(trials)
     delta = sum(scores_of(trials)) / num_trials - reference
     price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))
@@ -141,7 +148,7 @@ def decide(
         explanation=f"{seen}: {reason.text.format(chance=chance, memory=price.memory)}",
         mark=speed_mark(candidate, incumbent, setup),
         p_find=finding_probability(
-            session, {**fold.estimates, candidate.number: mine}, judging=candidate.number
+            session, {**belief.estimates, candidate.number: mine}, judging=candidate.number
         ),
     )
 
@@ -220,40 +227,20 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
         None while nothing is measured: then everything is audited.
     """
     setup = setup_of(session)
-    fold = read(session, setup)
-    if fold is None:
+    belief = believe(session, setup)
+    best = next((e for e in session.experiments if e.number == session.best), None)
+    reference = best.bpb_under(setup) if best is not None else None
+    if best is None or reference is None or belief.knowledge is None:
         return None
-    best = session.experiment(session.best)
-    reference = best.bpb_under(setup)
-    if reference is None:
-        return None
-    noise = fold.noise.sd
+    noise = belief.noise().sd
     tie = TIE_SHARE * noise
     if config.policy == "greedy":
         line = reference + tie
     else:
-        seed = trial_seed(session.seed, 0)
-        line = _last_doubtful(fold.where_stands(best, setup), seed, config, tie, noise)
+        rule = POLICIES[config.policy]
+        lowest = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
+        line = belief.threshold(best.commit, trial_seed(session.seed, 0), lowest, tie)
     return line + THRESHOLD_SLACK * noise
-
-
-def _last_doubtful(
-    fold: Fold, seed: int, config: DecisionConfig, tie: float, noise: float
-) -> float:
-    """Return the score at which the probability of being worth it crosses the policy's lower line."""
-    rule = POLICIES[config.policy]
-    line = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
-    level = float(fold.knowledge.level)
-    reach = 20 * max(noise, float(fold.knowledge.level_sd), 1e-6)
-    low, high = level - 100 * reach, level + reach
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        effect = fold.effect([TrialResult(seed=seed, outcome=Outcome.OK, bpb=middle)])
-        if float(effect.below(tie)) > line:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 def is_sentinel_due(session: Session) -> bool:
@@ -267,31 +254,38 @@ def is_sentinel_due(session: Session) -> bool:
     if best is None or best.verdict is not Verdict.KEEP:
         return False
     setup = setup_of(session, best)
-    last = max((t.started_at for t in best.trials if t.is_of_loop(setup)), default=None)
-    if last is None:
-        return False
+    last = max((t.place for t in best.trials if t.is_of_loop(setup)), default=0)
     since = [
         e
-        for e in sorted(session.experiments, key=lambda e: e.number)
-        if e.number != best.number
-        and e.state is State.JUDGED
-        and any(t.started_at > last and t.is_of_loop(setup) for t in e.trials)
+        for e in session.experiments
+        if e.number != best.number and e.judged_place > last and e.setup == setup and e.trials
     ]
+    since.sort(key=lambda e: e.judged_place)
     marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
-    return is_odd or len(since) >= SENTINEL_EVERY
+    return last > 0 and (is_odd or len(since) >= SENTINEL_EVERY)
 
 
 def is_incumbent_due(
-    decision: Decision, candidate: Experiment, incumbent: Experiment, setup: str
+    decision: Decision, candidate: Experiment, incumbent: Experiment, session: Session
 ) -> bool:
-    """Whether the incumbent should be run again before a candidate is kept.
+    """Whether the incumbent should be run again before a candidate gets its verdict: the two then stand side by side.
 
-    It should where the two ran at different speeds without a cause, because then the machine may have changed
-    between them; once, after the candidate's first trial.
+    It should where the machine's pace was another one than in any trial of the incumbent, so that what is taken off for
+    it is more than `ADJUST_MOST` of the score or less sure than `PAIR_ABOVE` allows, and the candidate may be worth it;
+    `PAIRS_MOST` times at most after the candidate's last trial. And once before a keep where the two ran at different
+    speeds without a cause, because then the machine may have changed in a way that no counter shows.
     """
-    if decision.action != "keep" or not decision.mark:
+    setup = setup_of(session, incumbent)
+    ours, theirs = good_trials(candidate, setup), good_trials(incumbent, setup)
+    if decision.action == "retest" or not ours or not theirs:
         return False
-    first = min((t.started_at for t in candidate.trials if t.is_of_loop(setup)), default="")
-    last = max((t.started_at for t in incumbent.trials if t.is_of_loop(setup)), default="")
-    return last < first
+    if decision.action == "keep" and decision.mark and theirs[-1].place < ours[0].place:
+        return True
+    since = sum(t.place > ours[-1].place for t in theirs)
+    if since >= PAIRS_MOST or (decision.p_real or 0.0) < HOPELESS:
+        return False
+    rows = [row_of(t.result) for t in (ours[-1], *theirs)]
+    adjusted, unsure = believe(session, setup).apart(rows[0], rows[1:])
+    noise = decision.noise or 0.0
+    return abs(adjusted) > ADJUST_MOST * abs(rows[0].score) or unsure > PAIR_ABOVE * noise

@@ -47,7 +47,7 @@ class _Draft:
     def __init__(self, fields: dict[str, Any], trials: list[list[Any]]) -> None:
         self.fields = fields
         self.trials = trials
-        """`[result, setup, started_at, event, confirmation, purpose]` each."""
+        """`[result, setup, started_at, event, confirmation, purpose, place]` each."""
         self.built: Experiment | None = None
 
     def build(self) -> Experiment:
@@ -64,7 +64,7 @@ class _Draft:
         return self.built
 
 
-FOLD_VERSION = 6
+FOLD_VERSION = 7
 """Grows when the stored form of a fold changes; an index of another version is not used."""
 
 
@@ -139,6 +139,11 @@ class Fold:
         self._clock["last_at"] = str(event.get("at", self._clock["last_at"]))
         self.journal = sha
         self.num_events += 1
+
+    @property
+    def _place(self) -> int:
+        """Place in the journal of the event that is taken in, from 1."""
+        return self.num_events + 1
 
     def candidate(self, number: int) -> str:
         """Return the sha of an experiment's candidate commit, `""` if none was made."""
@@ -264,7 +269,7 @@ class Fold:
         confirmation = event.get("confirmation", "")
         purpose = event.get("purpose", "")
         draft.trials.append(
-            [result, event["setup"], event["started_at"], sha, confirmation, purpose]
+            [result, event["setup"], event["started_at"], sha, confirmation, purpose, self._place]
         )
         if self.is_open:
             self._add_busy(result, is_confirmation=bool(confirmation))
@@ -284,6 +289,7 @@ class Fold:
             "verdict": verdict.value,
             "reason": event["reason"],
             "judged_at": event["at"],
+            "judged_place": self._place,
         }
         for name in ("decision", "setup"):
             if event.get(name):

@@ -17,6 +17,7 @@ from autoresearch.events import Confirmed, now
 from autoresearch.execution import Executor
 from autoresearch.record.record import Record
 from autoresearch.record.revert import inverse
+from autoresearch.session.beliefs import Beliefs
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit
 from autoresearch.session.paired import Arm, Bench, make_bench
@@ -281,6 +282,7 @@ def confirm_session(
     """
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
     with record.presence.lock(), lock_device(lab.hardware, lab.run_directory):
+        Beliefs(record).restore()
         session = record.session()
         check_setup(session, lab, is_rebaseline=False)
         lab = recall(lab, session)

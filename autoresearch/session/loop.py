@@ -11,7 +11,7 @@ import time
 from datetime import datetime
 
 from autoresearch.decision import pace, rule
-from autoresearch.decision.replay import measure_noise
+from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
@@ -187,7 +187,7 @@ class Loop:
                 self._config.decision,
             )
             reach("decided")
-            if rule.is_incumbent_due(decision, experiment, incumbent, self._parts.setup.key):
+            if rule.is_incumbent_due(decision, experiment, incumbent, session):
                 self._trials.run(incumbent, Purpose.INCUMBENT)
                 continue
             is_audited = all(t.result.num_audited for t in trials)

@@ -12,14 +12,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, fresh_seeds
 from autoresearch.decision.pace import recorded
-from autoresearch.decision.replay import measure_noise
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Phase, Progress, now
 from autoresearch.execution import Executor
+from autoresearch.machine.load import Meter
 from autoresearch.record.record import Record
 from autoresearch.session.context import Emit, Stop
+from autoresearch.session.trials import with_load
 from autoresearch.types import Outcome, Purpose, Session, Setup, TrialResult, TrialSpec
 
 Number = int | float
@@ -155,16 +157,17 @@ class Bench:
                 number=arm.number,
                 label=f"{self.record.tag}/{arm.number}-{index}",
             )
-            started_at = now()
+            started_at, meter = now(), Meter()
 
-            def heard(progress: Progress) -> None:
+            def heard(progress: Progress, meter: Meter = meter) -> None:
                 self.stop.is_now()
+                meter.hear(progress)
                 self.emit(progress)
 
             result = self.executor.run(spec, on_progress=heard, stop=self.stop.event)
             if self.stop.event.is_set():
                 return False
-            result = recorded(result, tried)
+            result = recorded(with_load(result, meter), tried)
             self.record.record_trial(
                 arm.number,
                 result,

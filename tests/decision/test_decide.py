@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch.decision.belief import estimates, measure_noise
 from autoresearch.decision.plateau import is_plateau
-from autoresearch.decision.replay import estimates, measure_noise
 from autoresearch.decision.rule import decide, keep_threshold
 from autoresearch.types import Verdict
 
@@ -67,8 +67,8 @@ def test_confirmation_trials_and_test_split_are_not_seen(lab, decision_config):
 
 
 def test_an_incumbent_whose_own_trials_disagree_is_told(lab, decision_config):
-    later = replace(lab.trial(0.8, 0), started_at="2026-01-02T00:00:00Z")
-    base = replace(lab.experiment(0, BASE), judged_at="2026-01-01T12:00:00Z")
+    later = lab.trial(0.8, 4, place=lab.later)
+    base = lab.experiment(0, BASE)
     new = lab.experiment(1, [0.93])
     plain = decide(new, base, lab.session(base, new), decision_config())
     assert "apart" not in plain.explanation

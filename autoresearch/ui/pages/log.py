@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.decision.scores import good_trials, split_at_verdict
 from autoresearch.types import Experiment, Session, Verdict
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
@@ -120,9 +119,7 @@ def _rows(
 def _repeated(shown: Sequence[Experiment]) -> list[int]:
     """Return which kept experiments have a val_bpb that is no longer the one of their verdict."""
     return [
-        e.number
-        for e in reversed(shown)
-        if e.verdict is Verdict.KEEP and split_at_verdict(e, good_trials(e))[1]
+        e.number for e in reversed(shown) if e.verdict is Verdict.KEEP and e.later_trials(e.setup)
     ]
 
 

@@ -1,0 +1,111 @@
+"""What others take of the machine while a trial runs: the part of its pace that no candidate can move.
+
+The kernel counts, so two readings tell a whole stretch of time exactly and cost milliseconds; nothing is sampled
+between them. Linux only; elsewhere nothing is said.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.events import Progress
+
+_BUSY = (0, 1, 2, 5, 6)
+"""Of a line of /proc/stat: user, nice, system, irq, softirq."""
+_STEAL = 7
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The kernel's counters at one moment, in ticks over the cores this process may use."""
+
+    at: float
+    """Seconds of the monotonic clock."""
+    busy: int
+    stolen: int
+    ours: int
+    """Of this process and all it started."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What others took of the cores between two readings, as shares of their time."""
+
+    stolen: float
+    """By the host of a virtual machine."""
+    others: float
+    """By processes that the lab did not start."""
+
+
+def read(proc: Path = Path("/proc")) -> Reading | None:
+    """Return the counters now; None where the kernel has none."""
+    cores = {f"cpu{number}" for number in os.sched_getaffinity(0)} if _has_cores() else set()
+    busy = stolen = 0
+    try:
+        for line in (proc / "stat").read_text().splitlines():
+            name, *ticks = line.split()
+            if name in cores:
+                busy += sum(int(ticks[i]) for i in _BUSY)
+                stolen += int(ticks[_STEAL])
+        ours = _ticks_of_tree(proc, os.getpid())
+    except (OSError, ValueError, IndexError):
+        return None
+    return Reading(time.monotonic(), busy, stolen, ours) if cores else None
+
+
+def between(before: Reading | None, after: Reading | None) -> Load | None:
+    """Return what others took between two readings; None without both, or where no time passed."""
+    if before is None or after is None or after.at <= before.at:
+        return None
+    cores = len(os.sched_getaffinity(0))
+    total = (after.at - before.at) * cores * os.sysconf("SC_CLK_TCK")
+    others = (after.busy - before.busy) - (after.ours - before.ours)
+    return Load(
+        stolen=min(max((after.stolen - before.stolen) / total, 0.0), 1.0),
+        others=min(max(others / total, 0.0), 1.0),
+    )
+
+
+class Meter:
+    """Counts what others take while one trial trains; give it the trial's progress."""
+
+    def __init__(self) -> None:
+        self._began: Reading | None = None
+        self._ended: Reading | None = None
+
+    def hear(self, progress: Progress) -> None:
+        """Take a reading where training begins, and one where it is over."""
+        if progress.phase == "train":
+            self._began = self._began or read()
+        elif self._began is not None and self._ended is None:
+            self._ended = read()
+
+    def load(self) -> Load | None:
+        """Return what others took, up to now where training was not seen to end."""
+        return between(self._began, self._ended or read())
+
+
+def _has_cores() -> bool:
+    return hasattr(os, "sched_getaffinity")
+
+
+def _ticks_of_tree(proc: Path, root: int) -> int:
+    """Return the ticks of a process, of what it started, and of those of them that are over and were waited for."""
+    children: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
+    for folder in proc.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        children.setdefault(int(fields[1]), []).append(int(folder.name))
+        ticks[int(folder.name)] = sum(int(n) for n in fields[11:15])
+    total, waiting = 0, [root]
+    while waiting:
+        pid = waiting.pop()
+        total += ticks.get(pid, 0)
+        waiting += children.get(pid, ())
+    return total
