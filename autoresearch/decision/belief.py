@@ -53,7 +53,7 @@ CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""
 SLOPE_SD = 200.0
 """Standard deviation of a slope before any repeat, in units of the noise for a pace of 1, on the log scale."""
-SLOPE_SPREAD = 0.25
+SLOPE_SPREAD = 0.1
 """Relative standard deviation of the slopes of different programs about the common one."""
 SMALL_PACE = 0.002
 """Difference from the usual pace that is none: what a quiet machine's own services take."""

@@ -118,7 +118,7 @@ def test_a_level_is_at_the_usual_pace_and_slopes_of_programs_differ(lab):
     assert found[0].level == pytest.approx(slow(1.0, 0.1), abs=0.0005)
     assert found[1].level == pytest.approx(slow(0.99, 0.1), abs=0.002)
     off = abs(SLOPE * (np.log1p(-0.3) - np.log1p(-0.1)))
-    assert found[1].level_sd > 0.7 * SLOPE_SPREAD * off
+    assert found[1].level_sd > 0.5 * SLOPE_SPREAD * off
 
 
 def test_loads_have_slopes_of_their_own(lab):
