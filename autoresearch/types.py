@@ -346,6 +346,22 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """Why a discarded idea was opened again: the machine had moved by then, as its incumbent showed later."""
+
+    p_real: float
+    """Probability that it improves on its parent, now that this is known."""
+    shift: float
+    """What the machine added to its trials so far beyond what it adds since; in units of the metric."""
+    sd: float
+    """Standard deviation of `shift`."""
+    judged_place: int = 0
+    """Of the verdict that no longer holds, in the journal."""
+    place: int = 0
+    """Of the event that opened it again."""
+
+
+@dataclass(frozen=True)
 class Setup:
     """What makes numbers comparable; numbers of different setups are never subtracted."""
 
@@ -432,6 +448,8 @@ class Experiment(Candidate):
     """The user released it after it was held."""
     judged_place: int = 0
     """Of its verdict in the journal, from 1; 0 where none holds one."""
+    doubt: Doubt | None = None
+    """Why it was opened again after a discard."""
 
     @property
     def is_foreign(self) -> bool:

@@ -14,9 +14,9 @@ import copy
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,6 +28,7 @@ from autoresearch.decision.posterior import (
     Rows,
     default_prior,
     noise_grid,
+    normalise,
     start,
 )
 from autoresearch.decision.scores import (
@@ -39,7 +40,16 @@ from autoresearch.decision.scores import (
     setup_of,
     trial_seed,
 )
-from autoresearch.types import Experiment, Reason, Session, State, Trial, TrialResult, Verdict
+from autoresearch.types import (
+    Doubt,
+    Experiment,
+    Reason,
+    Session,
+    State,
+    Trial,
+    TrialResult,
+    Verdict,
+)
 
 VERSION = 1
 """Grows when the stored form of a belief changes; one of another version is not read."""
@@ -49,6 +59,8 @@ NUM_SEEDS = 4
 """Seeds of the loop whose luck is a column: no policy runs a candidate more often."""
 DRIFT = 4.0
 """Standard deviations from which a later trial of known code means that the machine moved."""
+REOPEN_ABOVE = 0.3
+"""Probability of a gain above which a discard is tried again once the machine is known to have moved."""
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""
 SLOPE_SD = 200.0
@@ -59,6 +71,8 @@ SMALL_PACE = 0.002
 """Difference from the usual pace that is none: what a quiet machine's own services take."""
 SLOT_SD = 1.0
 """Standard deviation, in units of the noise, of what a slot adds to its scores before its first trial."""
+NOTHING_SEEN = (np.array(0.0), np.array(0.0))
+"""Squares of repeats, and how many, before there are any."""
 _MACHINE = "machine"
 
 
@@ -99,6 +113,17 @@ def row_of(result: TrialResult, place: int = 0) -> Row:
     return Row(place, result.bpb, audit_variance(result), result.seed, slot, pace)
 
 
+def rows_of(experiment: Experiment, trials: Sequence[Trial]) -> tuple[Row, ...]:
+    """Return the rows of good trials of an experiment; of one that was opened again all as the machine is now."""
+    found, doubt = [], experiment.doubt
+    for trial in trials:
+        row = row_of(trial.result, trial.place)
+        if doubt is not None and trial.place < doubt.place:
+            row = row._replace(score=row.score - doubt.shift, variance=row.variance + doubt.sd**2)
+        found.append(row)
+    return tuple(found)
+
+
 class _Step(NamedTuple):
     """What the filter takes in at once: a trial of measured code, or a candidate with its verdict."""
 
@@ -107,6 +132,7 @@ class _Step(NamedTuple):
     experiment: Experiment
     rows: tuple[Row, ...]
     is_own: bool
+    is_kept: bool
     event: str
 
 
@@ -135,6 +161,12 @@ class Belief:
     estimates: dict[int, Estimate] = field(default_factory=dict)
     tip: str = ""
     """Commit that was kept or measured last."""
+    since: tuple[tuple[int, tuple[Row, ...]], ...] = ()
+    """Discards made from the tip since its own last trial, by number."""
+    anchor: tuple[tuple[str, ...], Knowledge] | None = None
+    """Columns and what was known of them then."""
+    doubts: dict[int, Doubt] = field(default_factory=dict)
+    """Of those, the ones that may be gains once it showed that the machine had moved."""
     knowledge: Knowledge | None = None
 
     # Reading
@@ -152,7 +184,7 @@ class Belief:
 
     def noise(self) -> Noise:
         """Return the luck between trials of the same code, with its uncertainty."""
-        known = self.knowledge or start(noise_grid(*map(np.array, (0.0, 0.0, 1.0))))
+        known = self.knowledge or start(noise_grid(*NOTHING_SEEN, np.array(1.0)))
         return Noise(float(known.noise), known.noise_quantile(0.05), known.noise_quantile(0.95))
 
     def level(self, commit: str) -> tuple[float, float] | None:
@@ -178,7 +210,7 @@ class Belief:
             ValueError: nothing is measured yet.
         """
         after = copy.copy(self)
-        taken = after.rows_of(rows, after.refer(parent))
+        taken = after.taken(rows, after.refer(parent))
         return after.known.effect(taken)
 
     def threshold(self, parent: str, seed: int, line: float, worth: float) -> float:
@@ -191,7 +223,7 @@ class Belief:
             worth: Effect below which it is worth keeping.
         """
         after = copy.copy(self)
-        rows = after.rows_of([Row(0, 0.0, 0.0, seed)], after.refer(parent))
+        rows = after.taken([Row(0, 0.0, 0.0, seed)], after.refer(parent))
         usual, sd = (float(x[0]) for x in after.known.expected(rows))
         low, high = usual - 2000 * sd, usual + 20 * sd
         for _ in range(5):
@@ -207,7 +239,7 @@ class Belief:
         Mean and standard deviation in units of the metric; the slopes of different programs are taken to differ.
         """
         after, level = copy.copy(self), _level(self.tip)
-        own, *rest = after.rows_of([row, *others], level).design
+        own, *rest = after.taken([row, *others], level).design
         is_pace = np.array([name.startswith("pace:") for name in after.columns])
         found = [(math.inf, 0.0)] if not rest else []
         for other in rest:
@@ -239,7 +271,7 @@ class Belief:
         """Take in one trial of code that is measured as it stands."""
         experiment, row = step.experiment, step.rows[0]
         if self.knowledge is None:
-            self.knowledge = start(noise_grid(*map(np.array, (0.0, 0.0, row.score))))
+            self.knowledge = start(noise_grid(*NOTHING_SEEN, np.array(row.score)))
         for load, pace in row.pace:
             self.usual.setdefault(load, pace)
         commit = experiment.commit
@@ -259,16 +291,31 @@ class Belief:
             self.estimates[step.number] = Estimate(step.number, None, None, 0.0)
         if is_measured_tip(experiment):
             self._stands(step.number, experiment)
-        rows = self.rows_of([row], _level(commit), is_known=True)
-        is_off = False
-        if is_later:
-            is_off = self._loosen(rows)
-            rows = self.rows_of([row], _level(commit), is_known=True)
-        self.knowledge = self.known.observe(rows, is_repeat=not is_off).replaced()
+        self.doubts = {}
+        is_off = self._see(row, commit, is_later=is_later)
+        if is_off and commit == self.tip and self.since and self.anchor is not None:
+            self._smooth()
+            self._see(row, commit, is_later=True)
+        self.knowledge = self.known.replaced()
         if all(e.p_real is None for e in self.estimates.values()):
             grid = replace(self.knowledge.grid, centre=self.knowledge.noise)
             self.knowledge = replace(self.knowledge, grid=grid, prior=default_prior(grid))
         self._trim()
+        if commit == self.tip:
+            self._rest()
+
+    def _see(self, row: Row, commit: str, *, is_later: bool) -> bool:
+        """Take in one trial of a level that is a column; whether it was later and far off what was expected of it."""
+        self._stand(commit)
+        rows = self.taken([row], _level(commit), is_known=True)
+        is_off = is_later and self._loosen(rows)
+        rows = self.taken([row], _level(commit), is_known=True)
+        self.knowledge = self.known.observe(rows, is_repeat=not is_off)
+        return is_off
+
+    def _rest(self) -> None:
+        """Note that the tip was run just now: what is discarded from here on rests on this."""
+        self.since, self.anchor = (), (self.columns, self.known)
 
     def _loosen(self, rows: Rows) -> bool:
         """Let the machine's offset explain a trial of known code that is far off; whether it was."""
@@ -285,10 +332,11 @@ class Belief:
         """Take in a candidate with its verdict."""
         experiment, number = step.experiment, step.number
         name = self.refer(experiment.parent)
-        rows = self.rows_of(step.rows, name)
+        rows = self.taken(step.rows, name)
         effect = self.known.effect(rows)
-        is_kept = experiment.verdict is Verdict.KEEP
-        at = self._at(name)
+        is_kept, at = step.is_kept, self._at(name)
+        if experiment.doubt is not None and number in self.estimates and not is_kept:
+            return  # its first trials taught what they could, and one more of a discard teaches little
         if is_kept:
             self._set("copy", at)
             self.columns = (*self.columns[:-1], _level(experiment.commit))
@@ -298,7 +346,53 @@ class Belief:
         self.estimates[number] = estimate_of(number, effect, float(self.knowledge.noise))
         if is_kept:
             self._stands(number, experiment)
+            self.doubts = {}
+        elif name == _level(self.tip):
+            self.since = (*self.since, (number, step.rows))
         self._trim()
+        if is_kept:
+            self._rest()
+
+    def _smooth(self) -> None:
+        """Weigh the discards since the tip's last trial again, now that the machine is known to have moved.
+
+        It moved once, after any of them alike before what they measured is weighed: this gives each the probability
+        that it ran after that. They are taken in again so; which may be gains is noted.
+        """
+        assert self.anchor is not None
+        now, unsure = (float(x) for x in self.known.moments(self._at(_MACHINE)))
+        old, new = copy.copy(self), copy.copy(self)
+        old.columns, old.knowledge = new.columns, new.knowledge = self.anchor
+        before = (
+            float(old.known.moments(old.columns.index(_MACHINE))[0])
+            if _MACHINE in old.columns
+            else 0.0
+        )
+        left = [i for i, name in enumerate(old.columns) if name != _MACHINE]
+        new.knowledge = old.known.taken(left).added(now, np.full(1, unsure**2))
+        new.columns = (*(old.columns[i] for i in left), _MACHINE)
+        found = [[b.effect(self.tip, rows) for b in (old, new)] for _, rows in self.since]
+        said = np.array([[float(e.log_evidence) for e in pair] for pair in found])
+        begins = np.concatenate([[0.0], np.cumsum(said[:, 0] - said[:, 1])])
+        moved = np.cumsum(np.exp(normalise(begins)))[:-1].tolist()
+        self.columns, self.knowledge = self.anchor
+        self.doubts = {}
+        for (number, rows), pair, chance in zip(self.since, found, moved, strict=True):
+            step = now - before
+            spread = chance * (1 - chance) * step**2
+            name = self.refer(self.tip)
+            then = [
+                r._replace(score=r.score - chance * step, variance=r.variance + spread)
+                for r in rows
+            ]
+            taken = self.taken(then, name)
+            effect = self.known.effect(taken)
+            self.knowledge = self.known.absorb(taken, effect, False, self._at(name))
+            p = (1 - chance) * float(pair[0].below(0.0)) + chance * float(pair[1].below(0.0))
+            estimate = estimate_of(number, effect, float(self.known.noise))
+            self.estimates[number] = replace(estimate, p_real=p)
+            if p > REOPEN_ABOVE:
+                self.doubts[number] = Doubt(p, (chance - 1) * step, math.sqrt(spread))
 
     def _stands(self, number: int, experiment: Experiment) -> None:
         self.tip = self.commits[number] = experiment.commit
@@ -343,7 +437,7 @@ class Belief:
             raise ValueError(f"nothing is measured in setup `{self.setup}`")
         return _level(commit)
 
-    def rows_of(self, rows: Sequence[Row], level: str, *, is_known: bool = False) -> Rows:
+    def taken(self, rows: Sequence[Row], level: str, *, is_known: bool = False) -> Rows:
         """Return rows as the posterior takes them; what columns they need are there then.
 
         The slope on a pace is that of code that is measured as it stands (`is_known`); a candidate's may differ.
@@ -400,15 +494,21 @@ class Belief:
 
     def dump(self) -> bytes:
         """Return the whole state; `load` reads it."""
-        header = {k: v for k, v in vars(self).items() if k != "knowledge"}
-        header |= {"version": VERSION, "estimates": [asdict(e) for e in self.estimates.values()]}
-        text = json.dumps(
-            header | {"seeds": list(self.seeds.items()), "commits": list(self.commits.items())}
-        )
-        arrays = {"header": np.frombuffer(text.encode(), np.uint8)}
-        if self.knowledge is not None:
-            arrays |= {name: getattr(self.knowledge, name) for name in _LEARNT}
-            arrays |= {name: getattr(self.knowledge.grid, name) for name in _PLACED}
+        header = {k: v for k, v in vars(self).items() if k not in ("knowledge", "anchor")}
+        header |= {
+            "version": VERSION,
+            "estimates": [asdict(e) for e in self.estimates.values()],
+            "doubts": [(number, asdict(doubt)) for number, doubt in self.doubts.items()],
+            "seeds": list(self.seeds.items()),
+            "commits": list(self.commits.items()),
+            "anchored": None if self.anchor is None else self.anchor[0],
+        }
+        arrays: dict[str, Any] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+        states = (self.knowledge, self.anchor[1] if self.anchor else None)
+        for prefix, known in zip(_STATES, states, strict=True):
+            if known is not None:
+                arrays |= {prefix + name: getattr(known, name) for name in _LEARNT}
+                arrays |= {prefix + name: getattr(known.grid, name) for name in _PLACED}
         file = io.BytesIO()
         np.savez(file, **arrays)
         return file.getvalue()
@@ -416,6 +516,7 @@ class Belief:
 
 _LEARNT = ("mean", "cov", "log_noise", "log_prior")
 _PLACED = ("sigma", "correlation", "centre", "log_expected", "log_share")
+_STATES = ("", "anchor_")
 
 
 def load(data: bytes) -> Belief | None:
@@ -425,16 +526,16 @@ def load(data: bytes) -> Belief | None:
             header = json.loads(arrays["header"].tobytes())
             if header.pop("version") != VERSION:
                 return None
-            known = None
-            if "mean" in arrays:
-                grid = NoiseGrid(**{name: arrays[name] for name in _PLACED})
-                learnt = {name: arrays[name] for name in _LEARNT}
-                known = Knowledge(grid=grid, prior=default_prior(grid), **learnt)
+            known, then = (_read_knowledge(arrays, prefix) for prefix in _STATES)
         number, event = header["last"]
+        anchored = header.pop("anchored")
         header |= {
             "knowledge": known,
+            "anchor": (tuple(anchored), then) if anchored is not None and then else None,
             "last": (int(number), str(event)),
             "columns": tuple(header["columns"]),
+            "since": tuple((n, tuple(map(_read_row, rows))) for n, rows in header["since"]),
+            "doubts": {number: Doubt(**doubt) for number, doubt in header["doubts"]},
             "seeds": dict(header["seeds"]),
             "commits": dict(header["commits"]),
             "levels": {commit: (mean, sd) for commit, (mean, sd) in header["levels"].items()},
@@ -443,6 +544,19 @@ def load(data: bytes) -> Belief | None:
         return Belief(**header)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
         return None
+
+
+def _read_knowledge(arrays: Mapping[str, Any], prefix: str) -> Knowledge | None:
+    if prefix + "mean" not in arrays:
+        return None
+    grid = NoiseGrid(**{name: arrays[prefix + name] for name in _PLACED})
+    learnt = {name: arrays[prefix + name] for name in _LEARNT}
+    return Knowledge(grid=grid, prior=default_prior(grid), **learnt)
+
+
+def _read_row(values: Sequence[Any]) -> Row:
+    *others, pace = values
+    return Row._make([*others, tuple((str(name), float(value)) for name, value in pace)])
 
 
 _known: dict[tuple[str, str], Belief] = {}
@@ -499,15 +613,23 @@ def _of(experiment: Experiment, setup: str, beyond: int) -> Iterator[_Step]:
     judged = experiment.judged_place
     trials = good_trials(experiment, setup)
 
-    def step(place: int, which: Sequence[Trial], *, is_own: bool) -> _Step:
-        rows = tuple(row_of(t.result, t.place) for t in which)
-        return _Step(place, experiment.number, experiment, rows, is_own, which[-1].event)
+    def step(
+        place: int, which: Sequence[Trial], *, is_own: bool = False, is_kept: bool = False
+    ) -> _Step:
+        then = experiment if place == judged else replace(experiment, doubt=None)
+        rows = rows_of(then, which)
+        return _Step(place, experiment.number, experiment, rows, is_own, is_kept, which[-1].event)
+
+    if experiment.doubt is not None and experiment.doubt.judged_place > beyond:
+        first = [t for t in trials if t.place <= experiment.doubt.judged_place]
+        if first:
+            yield step(experiment.doubt.judged_place, first)
 
     own = trials if is_tip else experiment.later_trials(setup)
     if is_judged and not is_tip:
         before = [t for t in trials if t.place <= judged]
         if before and (judged > beyond or not judged):
-            yield step(judged, before, is_own=False)
+            yield step(judged, before, is_kept=experiment.verdict is Verdict.KEEP)
     if is_tip or (is_judged and experiment.verdict is Verdict.KEEP):
         for trial in own:
             if trial.place > beyond or not trial.place:

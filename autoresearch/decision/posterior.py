@@ -130,6 +130,10 @@ def log_sum(logs: Floats) -> Floats:
     return total[..., 0]
 
 
+def _over_nodes(logs: Floats) -> Floats:
+    return log_sum(logs.reshape(*logs.shape[:-2], -1))
+
+
 def normalise(logs: Floats) -> Floats:
     """Return logs whose exponentials sum to 1 over the last axis."""
     return logs - log_sum(logs)[..., None]
@@ -191,6 +195,9 @@ class Effect:
     """How well each node predicted the first trial, (..., J, K)."""
     log_repeats: Floats
     """How well it predicted the further trials given the first; 0 where there is one trial."""
+
+    log_evidence: Floats
+    """How well all nodes together predicted all trials, (...,)."""
 
     @property
     def mean(self) -> Floats:
@@ -285,6 +292,7 @@ def effect_posterior(
         node_variance=np.maximum(np.asarray(node_second) - node_mean**2, 0.0),
         log_first=np.asarray(top + np.log(total)),
         log_repeats=np.zeros_like(node_mean),
+        log_evidence=_over_nodes(log_weight + top + np.log(total)),
     )
 
 
@@ -424,7 +432,9 @@ class Knowledge:
         _, log_det = np.linalg.slogdet(inverse)
         logs = 0.5 * (log_det - fit - np.log(precision) - (n - 1) * math.log(2 * math.pi))
         first = self.effect(_rows(rows, slice(0, 1))).log_first
-        return replace(effect, log_first=first, log_repeats=logs + effect.log_first - first)
+        found = logs + effect.log_first
+        evidence = _over_nodes(self.log_weight + found)
+        return replace(effect, log_first=first, log_repeats=found - first, log_evidence=evidence)
 
     def absorb(
         self, rows: Rows, effect: Effect, is_kept: bool | Floats, column: int = 0

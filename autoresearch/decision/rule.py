@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoresearch.config import DecisionConfig
-from autoresearch.decision.belief import believe, estimate_of, row_of
+from autoresearch.decision.belief import believe, estimate_of, row_of, rows_of
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
 from autoresearch.decision.scores import (
@@ -25,6 +25,7 @@ from autoresearch.decision.scores import (
 from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
     Decision,
+    Doubt,
     Experiment,
     Purpose,
     Reason,
@@ -79,6 +80,8 @@ PAIRS_MOST = 2
 """Runs of the incumbent beside one trial of a candidate."""
 HOPELESS = 0.02
 """Probability of a gain below which it does not matter how fast the machine was."""
+REOPENED_SHARE, REOPENED_LEAST = 0.04, 2
+"""Of all ideas so far, how many may be tried again because the machine had moved; and so many in any case."""
 MARKED_IN_A_ROW = 2
 """Experiments at another speed after which the incumbent is measured again."""
 
@@ -114,15 +117,15 @@ def decide(
         ValueError: the incumbent has no score in the current setup; run it first.
     """
     setup = setup_of(session, incumbent)
-    trials = good_results(candidate, setup)
+    trials = good_trials(candidate, setup)
     reference, belief = incumbent.bpb_under(setup), believe(session, setup)
     if reference is None or belief.knowledge is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
-    effect = belief.effect(candidate.parent, [row_of(t) for t in trials])
+    effect = belief.effect(candidate.parent, rows_of(candidate, trials))
     noise, num_trials = belief.noise().sd, len(trials)
-    delta = sum(scores_of(trials)) / num_trials - reference
+    delta = sum(scores_of([t.result for t in trials])) / num_trials - reference
     price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))
     action, reason = _rule(config.policy, p_real, delta, price, effect, num_trials)
@@ -289,3 +292,32 @@ def is_incumbent_due(
     adjusted, unsure = believe(session, setup).apart(rows[0], rows[1:])
     noise = decision.noise or 0.0
     return abs(adjusted) > ADJUST_MOST * abs(rows[0].score) or unsure > PAIR_ABOVE * noise
+
+
+def due_again(session: Session) -> dict[int, Doubt]:
+    """Return which discarded ideas to try once more, the likeliest gains first, with why.
+
+    Those that were weighed against an incumbent which ran too long before, on a machine that had moved by then; each
+    once, and no more than `REOPENED_SHARE` of all ideas and two beside.
+    """
+    doubts = believe(session).doubts
+    if not doubts:
+        return {}
+    ideas = {e.number: e for e in session.experiments}
+    left = REOPENED_LEAST + int(REOPENED_SHARE * len(ideas))
+    left -= sum(e.doubt is not None for e in ideas.values())
+    found = [
+        number
+        for number in doubts
+        if ideas[number].verdict is Verdict.DISCARD
+        and ideas[number].doubt is None
+        and ideas[number].parent == session.tip
+    ]
+    found.sort(key=lambda number: -doubts[number].p_real)
+    return {number: doubts[number] for number in found[: max(left, 0)]}
+
+
+def is_again_due(candidate: Experiment, setup: str) -> bool:
+    """Whether an idea that was opened again has not run since."""
+    doubt = candidate.doubt
+    return doubt is not None and all(t.place < doubt.place for t in good_trials(candidate, setup))

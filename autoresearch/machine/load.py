@@ -11,6 +11,8 @@ from pathlib import Path
 
 from autoresearch.events import Progress
 
+LEAST_SECONDS = 2.0
+"""Between two readings: a tick is a hundredth of a second, so that two cores are known to 0.3 %."""
 _BUSY = (0, 1, 2, 5, 6)
 """Of a line of /proc/stat: user, nice, system, irq, softirq."""
 _STEAL = 7
@@ -55,8 +57,8 @@ def read(proc: Path = Path("/proc")) -> Reading | None:
 
 
 def between(before: Reading | None, after: Reading | None) -> Load | None:
-    """Return what others took between two readings; None without both, or where no time passed."""
-    if before is None or after is None or after.at <= before.at:
+    """Return what others took between two readings; None without both, or where they are too close to tell."""
+    if before is None or after is None or after.at < before.at + LEAST_SECONDS:
         return None
     cores = len(os.sched_getaffinity(0))
     total = (after.at - before.at) * cores * os.sysconf("SC_CLK_TCK")

@@ -24,6 +24,7 @@ from autoresearch.types import (
     Confirmation,
     CurvePoint,
     Decision,
+    Doubt,
     Experiment,
     Outcome,
     Revert,
@@ -59,6 +60,8 @@ class _Draft:
                 values["verdict"] = Verdict(values["verdict"])
             if "decision" in values:
                 values["decision"] = make(Decision, values["decision"])
+            if "doubt" in values:
+                values["doubt"] = make(Doubt, values["doubt"])
             trials = tuple(Trial(result_from_json(t[0]), *t[1:]) for t in self.trials)
             self.built = make(Experiment, values, trials=trials)
         return self.built
@@ -306,6 +309,14 @@ class Fold:
         fields = self._draft(event).fields
         fields |= {"state": State.RUNNING.value, "is_approved": True}
         fields.pop("verdict", None)
+
+    def _on_reopened(self, _: str, event: dict[str, Any]) -> None:
+        check(Doubt, event)
+        fields = self._draft(event).fields
+        doubt = {name: event[name] for name in ("p_real", "shift", "sd")}
+        places = {"judged_place": fields.pop("judged_place"), "place": self._place}
+        fields |= {"state": State.RUNNING.value, "doubt": {**doubt, **places}}
+        fields.pop("verdict")
 
     def _on_abandoned(self, _: str, event: dict[str, Any]) -> None:
         self._draft(event).fields |= {

@@ -15,7 +15,7 @@ from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
-from autoresearch.events import Alerted, Phase, SessionEnded
+from autoresearch.events import Alerted, Phase, Reopened, SessionEnded
 from autoresearch.machine.hardware import who_else
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
@@ -127,7 +127,7 @@ class Loop:
     # -- one step -----------------------------------------------------------------------------
 
     def _step(self) -> None:
-        session = self._record.session()
+        session = self._reopened(self._record.session())
         waiting = session.open
         incumbent = self._parts.incumbent(session)
         if incumbent is None:
@@ -180,12 +180,10 @@ class Loop:
                 self._judge_failed(experiment, last)
                 self._check_machine()
                 return
-            decision = rule.decide(
-                experiment,
-                incumbent,
-                session,
-                self._config.decision,
-            )
+            if rule.is_again_due(experiment, self._parts.setup.key):
+                self._trials.run(experiment, Purpose.RETEST)
+                continue
+            decision = rule.decide(experiment, incumbent, session, self._config.decision)
             reach("decided")
             if rule.is_incumbent_due(decision, experiment, incumbent, session):
                 self._trials.run(incumbent, Purpose.INCUMBENT)
@@ -206,6 +204,13 @@ class Loop:
                 return
             self._judge(experiment, Verdict(decision.action), decision)
             return
+
+    def _reopened(self, session: Session) -> Session:
+        """Open again the discards that the machine's move may have wronged, and return the session with them."""
+        for number, doubt in rule.due_again(session).items():
+            reopened = Reopened(number=number, p_real=doubt.p_real, shift=doubt.shift, sd=doubt.sd)
+            self._record.append(reopened)
+        return self._record.session()
 
     def _ask_incumbent(self, incumbent: Experiment, step: pace.Step) -> None:
         """Run the incumbent once to tell why a candidate was slow; wait first where it is the machine."""

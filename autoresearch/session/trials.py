@@ -87,7 +87,7 @@ class Trials:
         result = recorded(
             result,
             [t.result for t in trials],
-            None if purpose.is_of_speed else incumbent,
+            None if purpose.is_of_tip else incumbent,
             self._parts.setup.key,
         )
         self._record.record_trial(
