@@ -3,6 +3,7 @@
     python bench/keep_rule.py                       # the table of docs/keep-rule.md, a minute and a half
     python bench/keep_rule.py --sessions 2000       # the same, closer, minutes
     python bench/keep_rule.py --worlds 'heavy tails,harms alike'   # where the prior is wrong
+    python bench/keep_rule.py --looks               # what ending a confirmation early does, seconds
     python bench/keep_rule.py --json                # the same numbers for machines
 
 Each session has a baseline of three trials, 100 further trials spent by the policy on candidates and on
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
+from autoresearch.decision.confirmation import level_at
 from autoresearch.decision.posterior import Effect, Knowledge, Rows, noise_grid, start
 from autoresearch.decision.rule import POLICIES
 from autoresearch.util.stats import student_quantile
@@ -389,6 +391,34 @@ def goals(rows: list[Row]) -> list[tuple[str, bool]]:
     return found
 
 
+def looks(sessions: int, seed: int) -> str:
+    """Return what the early end of a confirmation does: false claims in A/A, and pairs it takes, by planned pairs."""
+    chance = np.random.default_rng(seed)
+    lines = [
+        "| planned pairs | false answers in A/A | pairs, A/A | pairs, gain of 2 | of 4 | of 8 noises |",
+        "|" + "---|" * 6,
+    ]
+    for planned in range(2, 9):
+        luck = chance.standard_normal((sessions, planned))
+        cells = []
+        for gain in (0.0, 2.0, 4.0, 8.0):
+            deltas = luck * np.sqrt(2) - gain
+            ended, is_told = np.full(sessions, planned), np.zeros(sessions, bool)
+            for n in range(2, planned + 1):
+                if level := level_at(n, planned):
+                    part = deltas[:, :n]
+                    error = part.std(axis=1, ddof=1) / np.sqrt(n)
+                    is_over = (
+                        np.abs(part.mean(axis=1)) > student_quantile(1 - level / 2, n - 1) * error
+                    )
+                    ended = np.where(is_over & ~is_told, n, ended)
+                    is_told |= is_over
+            cells += [f"{is_told.mean():.2%}"] if not gain else []
+            cells.append(f"{ended.mean():.2f}")
+        lines.append(f"| {planned} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=400)
@@ -398,7 +428,13 @@ def main() -> None:
     parser.add_argument("--noises", default=",".join(map(str, NOISES)))
     parser.add_argument("--rules", default=",".join(RULES))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--looks", action="store_true", help="the early end of confirmations instead"
+    )
     options = parser.parse_args()
+    if options.looks:
+        print(looks(100 * options.sessions, options.seed))
+        return
     rows: list[Row] = []
     begun = time.monotonic()
     for world in options.worlds.split(","):

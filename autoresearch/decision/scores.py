@@ -79,15 +79,6 @@ def trial_seed(session_seed: int, index: int) -> int:
     return _derive("trial", session_seed, index)
 
 
-def confirm_seed(session_seed: int, index: int) -> int:
-    """Return the seed of pair `index` of confirmations: never one that a trial of the loop used."""
-    used = {trial_seed(session_seed, i) for i in range(64)}
-    seed = _derive("confirm", session_seed, index)
-    while seed in used:
-        seed += 1
-    return seed
-
-
 def _derive(stream: str, session_seed: int, index: int) -> int:
     digest = hashlib.sha256(f"{stream}:{session_seed}:{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
