@@ -333,7 +333,9 @@ class Decision:
     high: float | None = None
     """Central 90 % interval of the effect."""
     delta: float | None = None
-    """Measured mean of the candidate minus measured mean of the incumbent."""
+    """`level` minus that which its incumbent has by its own verdict."""
+    level: float | None = None
+    """Its score at the usual pace: of a keep and of code that stood as believed, of the others as measured."""
     noise: float | None = None
     """Standard deviation between trials of the same code, in bpb."""
     num_trials: int = 0
@@ -463,11 +465,18 @@ class Experiment(Candidate):
 
     @property
     def val_bpb(self) -> float | None:
-        """Mean over the good validation trials of this experiment's own setup."""
+        """Its score on validation at the usual pace, by its verdict; before one the mean of its good trials."""
         return self.bpb_under(self.setup)
 
     def bpb_under(self, setup: str) -> float | None:
-        """Return the mean val_bpb of its good trials under a setup."""
+        """Return its score under a setup: that of its verdict where it was given under it, else of its good trials."""
+        if (
+            setup == self.setup
+            and self.verdict
+            and self.decision
+            and self.decision.level is not None
+        ):
+            return self.decision.level
         known = [t.result.bpb for t in self.trials if t.counts(setup)]
         scores = [bpb for bpb in known if bpb is not None]
         return sum(scores) / len(scores) if scores else None

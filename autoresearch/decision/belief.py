@@ -69,6 +69,8 @@ SLOPE_SPREAD = 0.1
 """Relative standard deviation of the slopes of different programs about the common one."""
 SMALL_PACE = 0.002
 """Difference from the usual pace that is none: what a quiet machine's own services take."""
+SHOWN_PACE = 0.02
+"""Difference from the usual pace that is shown."""
 SLOT_SD = 1.0
 """Standard deviation, in units of the noise, of what a slot adds to its scores before its first trial."""
 NOTHING_SEEN = (np.array(0.0), np.array(0.0))
@@ -232,6 +234,14 @@ class Belief:
             first = int(np.argmax(chance <= line)) if np.any(chance <= line) else len(scores) - 1
             low, high = float(scores[max(first - 1, 0)]), float(scores[first])
         return high
+
+    def pace_mark(self, rows: Sequence[Row]) -> str:
+        """Return a sentence where trials ran at more than `SHOWN_PACE` off the usual pace, else ""."""
+        off = [pace - self.usual.get(load, pace) for row in rows for load, pace in row.pace]
+        largest = max(off, key=abs, default=0.0)
+        if abs(largest) <= SHOWN_PACE:
+            return ""
+        return f"others took {-largest:+.0%} of the machine against the usual; its score is at the usual pace"
 
     def apart(self, row: Row, others: Sequence[Row]) -> tuple[float, float]:
         """Return what is taken off a trial for its pace, against that of the other trial nearest to it in pace.

@@ -205,6 +205,12 @@ class Effect:
         weight = sum(self.weights[1:], self.weights[0])
         return np.asarray(np.sum(weight * self.node_mean, axis=(-2, -1)))
 
+    @property
+    def best(self) -> Floats:
+        """Best estimate without the prior of effects, (...,)."""
+        weight = sum(self.weights[1:], self.weights[0])
+        return np.asarray(np.sum(weight * self.measured, axis=(-2, -1)))
+
     def below(self, x: float | Floats) -> Floats:
         """Return P(effect < x), (...,); what is exactly 0 is not below 0."""
         if isinstance(x, float) and x == 0.0:

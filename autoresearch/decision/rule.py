@@ -119,19 +119,22 @@ def decide(
     setup = setup_of(session, incumbent)
     trials = good_trials(candidate, setup)
     reference, belief = incumbent.bpb_under(setup), believe(session, setup)
-    if reference is None or belief.knowledge is None:
+    parent = belief.level(candidate.parent) or belief.level(incumbent.commit)
+    if parent is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
-    effect = belief.effect(candidate.parent, rows_of(candidate, trials))
+    rows = rows_of(candidate, trials)
+    effect = belief.effect(candidate.parent, rows)
     noise, num_trials = belief.noise().sd, len(trials)
-    delta = sum(scores_of([t.result for t in trials])) / num_trials - reference
+    delta = float(effect.best)
     price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))
     action, reason = _rule(config.policy, p_real, delta, price, effect, num_trials)
     seen = f"measured {delta:+.6f} with noise {noise:.6f}"
     if num_trials > 1:
         seen += f" over {num_trials} trials"
+    shown = float(effect.mean) if action == "keep" else delta
     own = scores_of(good_results(incumbent, setup))
     apart = max(own) - min(own)
     if apart > max(abs(delta), ODD_SPREAD * noise):
@@ -145,11 +148,12 @@ def decide(
         estimate=float(effect.mean),
         low=effect.quantile(0.05),
         high=effect.quantile(0.95),
-        delta=float(delta),
+        delta=parent[0] + shown - (reference if reference is not None else parent[0]),
+        level=parent[0] + shown,
         noise=noise,
         num_trials=num_trials,
         explanation=f"{seen}: {reason.text.format(chance=chance, memory=price.memory)}",
-        mark=speed_mark(candidate, incumbent, setup),
+        mark=speed_mark(candidate, incumbent, setup) or belief.pace_mark(rows),
         p_find=finding_probability(
             session, {**belief.estimates, candidate.number: mine}, judging=candidate.number
         ),
@@ -264,9 +268,14 @@ def is_sentinel_due(session: Session) -> bool:
         if e.number != best.number and e.judged_place > last and e.setup == setup and e.trials
     ]
     since.sort(key=lambda e: e.judged_place)
-    marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
+    marked = [_is_odd(e.decision) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
     return last > 0 and (is_odd or len(since) >= SENTINEL_EVERY)
+
+
+def _is_odd(decision: Decision | None) -> bool:
+    """Whether a candidate ran at another speed and no counter of the machine says why."""
+    return decision is not None and decision.mark.startswith("tokens/s")
 
 
 def is_incumbent_due(
@@ -283,7 +292,7 @@ def is_incumbent_due(
     ours, theirs = good_trials(candidate, setup), good_trials(incumbent, setup)
     if decision.action == "retest" or not ours or not theirs:
         return False
-    if decision.action == "keep" and decision.mark and theirs[-1].place < ours[0].place:
+    if decision.action == "keep" and _is_odd(decision) and theirs[-1].place < ours[0].place:
         return True
     since = sum(t.place > ours[-1].place for t in theirs)
     if since >= PAIRS_MOST or (decision.p_real or 0.0) < HOPELESS:

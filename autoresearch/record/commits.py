@@ -88,6 +88,8 @@ def kept_message(
 ) -> str:
     """Return the message of a kept experiment's commit; the best of `session` is the reference."""
     bpb = experiment.val_bpb
+    if decision is not None and decision.level is not None:
+        bpb = decision.level
     outcome = []
     if bpb is not None:
         sentence = f"val_bpb {bpb:.6f}"

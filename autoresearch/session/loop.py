@@ -11,7 +11,7 @@ import time
 from datetime import datetime
 
 from autoresearch.decision import pace, rule
-from autoresearch.decision.belief import measure_noise
+from autoresearch.decision.belief import believe, measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
@@ -343,8 +343,12 @@ class Loop:
         if num_good < needed:
             self._trials.run(experiment, Purpose.INCUMBENT)
             return False
-        best = find(self._record.session(), self._record.session().best)
-        self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
+        session = self._record.session()
+        best, known = find(session, session.best), believe(session).level(experiment.commit)
+        decision = Decision(
+            "keep", "baseline", num_trials=num_good, level=known[0] if known else None
+        )
+        self._judge(experiment, Verdict.KEEP, decision)
         is_revert = "Autoresearch-Reverts" in self._record.repository.message(experiment.commit)
         if best is not None and experiment.proposer == "human" and not is_revert:
             self._tell_worse(self._record.session().experiment(experiment.number), best)
