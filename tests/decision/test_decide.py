@@ -197,6 +197,6 @@ def test_value_less_reference_is_the_difference_shown(lab, decision_config):
         verdict = Verdict.KEEP if is_kept else Verdict.DISCARD
         judged = replace(new, decision=got, verdict=verdict)
         assert judged.val_bpb - base.val_bpb == pytest.approx(got.delta)
-        assert (judged.val_bpb > score) == is_kept
+        assert (judged.val_bpb > score + 1e-6) == is_kept
         more = replace(judged, trials=(*judged.trials, lab.trial(1.1, 3)))
         assert more.val_bpb == judged.val_bpb
