@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from autoresearch.decision.measuring import PACE_MARK
 from autoresearch.decision.posterior import (
     Effect,
     Knowledge,
@@ -241,7 +242,7 @@ class Belief:
         largest = max(off, key=abs, default=0.0)
         if abs(largest) <= SHOWN_PACE:
             return ""
-        return f"others took {-largest:+.0%} of the machine against the usual; its score is at the usual pace"
+        return f"{PACE_MARK} {-largest:+.0%} of the machine against the usual; its score is at the usual pace"
 
     def apart(self, row: Row, others: Sequence[Row]) -> tuple[float, float]:
         """Return what is taken off a trial for its pace, against that of the other trial nearest to it in pace.

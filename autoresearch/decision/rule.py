@@ -12,6 +12,7 @@ from typing import Literal
 
 from autoresearch.config import DecisionConfig
 from autoresearch.decision.belief import believe, estimate_of, row_of, rows_of
+from autoresearch.decision.measuring import may_measure
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
 from autoresearch.decision.scores import (
@@ -270,7 +271,7 @@ def is_sentinel_due(session: Session) -> bool:
     since.sort(key=lambda e: e.judged_place)
     marked = [_is_odd(e.decision) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
-    return last > 0 and (is_odd or len(since) >= SENTINEL_EVERY)
+    return last > 0 and (is_odd or len(since) >= SENTINEL_EVERY) and may_measure(session)
 
 
 def _is_odd(decision: Decision | None) -> bool:
@@ -295,7 +296,7 @@ def is_incumbent_due(
     if decision.action == "keep" and _is_odd(decision) and theirs[-1].place < ours[0].place:
         return True
     since = sum(t.place > ours[-1].place for t in theirs)
-    if since >= PAIRS_MOST or (decision.p_real or 0.0) < HOPELESS:
+    if since >= PAIRS_MOST or (decision.p_real or 0.0) < HOPELESS or not may_measure(session):
         return False
     rows = [row_of(t.result) for t in (ours[-1], *theirs)]
     adjusted, unsure = believe(session, setup).apart(rows[0], rows[1:])
@@ -310,7 +311,7 @@ def due_again(session: Session) -> dict[int, Doubt]:
     once, and no more than `REOPENED_SHARE` of all ideas and two beside.
     """
     doubts = believe(session).doubts
-    if not doubts:
+    if not doubts or not may_measure(session):
         return {}
     ideas = {e.number: e for e in session.experiments}
     left = REOPENED_LEAST + int(REOPENED_SHARE * len(ideas))
