@@ -29,7 +29,7 @@ from autoresearch.config import DecisionConfig, load_config
 from autoresearch.data.prepare import prepare
 from autoresearch.decision.rule import decide
 from autoresearch.decision.scores import trial_seed
-from autoresearch.machine.load import Meter
+from autoresearch.machine.load import READ_SECONDS, Meter, read
 from autoresearch.session.build import Lab, assemble
 from autoresearch.session.trials import with_load
 from autoresearch.types import (
@@ -205,10 +205,18 @@ def main() -> None:
         "--stretch", type=float, nargs=2, default=(30.0, 300.0), help="seconds on, and off"
     )
     parser.add_argument("--preset", default="demo")
-    parser.add_argument(
-        "--trials", type=Path, required=True, help="file that keeps the trials between calls"
-    )
+    parser.add_argument("--trials", type=Path, default=Path("pace.json"), help="the file of trials")
+    parser.add_argument("--cost", action="store_true", help="what counting costs, instead")
     options = parser.parse_args()
+    if options.cost:
+        began = time.process_time()
+        for _ in range(50):
+            read()
+        each = (time.process_time() - began) / 50
+        print(
+            f"a reading {each * 1000:.1f} ms of one core, {each / READ_SECONDS:.3%} of a training"
+        )
+        return
     pool, began = Pool(options.trials), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         made = scaffold(Path(folder) / "lab", preset=options.preset, tag="pace")

@@ -1,7 +1,7 @@
 """What others take of the machine while a trial runs: the part of its pace that no candidate can move.
 
-The kernel counts, so two readings tell a whole stretch of time exactly and cost milliseconds; nothing is sampled
-between them. Linux only; elsewhere nothing is said.
+The kernel counts, so two readings tell a whole stretch of time exactly, and what comes between is no sample: a reading
+now and then only sees to it that the last one is of a training that still runs. Linux only; elsewhere nothing is said.
 """
 
 import os
@@ -13,6 +13,8 @@ from autoresearch.events import Progress
 
 LEAST_SECONDS = 2.0
 """Between two readings: a tick is a hundredth of a second, so that two cores are known to 0.3 %."""
+READ_SECONDS = 5.0
+"""Between two readings of one training; each takes some milliseconds (`python bench/pace.py --cost`)."""
 _BUSY = (0, 1, 2, 5, 6)
 """Of a line of /proc/stat: user, nice, system, irq, softirq."""
 _STEAL = 7
@@ -77,15 +79,21 @@ class Meter:
         self._ended: Reading | None = None
 
     def hear(self, progress: Progress) -> None:
-        """Take a reading where training begins, and one where it is over."""
-        if progress.phase == "train":
-            self._began = self._began or read()
-        elif self._began is not None and self._ended is None:
+        """Take a reading where training begins, and further ones while it runs.
+
+        None once it is over: what its processes used is lost with those of them that were killed.
+        """
+        if progress.phase != "train":
+            return
+        pause = min(max(progress.budget_seconds / 20, 1.0), READ_SECONDS)
+        if self._began is None:
+            self._began = read()
+        elif time.monotonic() >= (self._ended or self._began).at + pause:
             self._ended = read()
 
     def load(self) -> Load | None:
-        """Return what others took, up to now where training was not seen to end."""
-        return between(self._began, self._ended or read())
+        """Return what others took from the beginning of training to the last reading of it."""
+        return between(self._began, self._ended)
 
 
 def _has_cores() -> bool:

@@ -61,14 +61,24 @@ def test_shares_are_of_the_cores_time():
     assert between(before, replace(after, at=101.0)) is None
 
 
-def test_only_training_is_counted(monkeypatch):
-    said = iter([Reading(n, 10 * n, n, 0) for n in (0, 10, 20, 30)])
-    monkeypatch.setattr(load, "read", lambda: next(said))
+def test_only_training_is_counted_and_seldom_read(monkeypatch):
+    clock, taken = [0.0], []
+
+    def reading():
+        taken.append(Reading(clock[0], int(10 * clock[0]), int(clock[0]), 0))
+        return taken[-1]
+
+    monkeypatch.setattr(load, "read", reading)
+    monkeypatch.setattr(load.time, "monotonic", lambda: clock[0])
     meter = Meter()
-    for phase in ("startup", "train", "train", "submit", "claim"):
-        progress = Progress(number=1, label="", phase=phase, seconds=1, budget_seconds=1)
+    assert meter.load() is None
+    phases = ["startup"] * 5 + ["train"] * 300 + ["submit"] * 5 + ["claim"] * 20
+    for phase in phases:
+        progress = Progress(number=1, label="", phase=phase, seconds=1, budget_seconds=300)
         meter.hear(progress)
-    assert meter.load() == between(Reading(0, 0, 0, 0), Reading(10, 100, 10, 0))
+        clock[0] += 1
+    assert meter.load() == between(Reading(5, 50, 5, 0), Reading(300, 3000, 300, 0))
+    assert len(taken) == 60
 
 
 def test_this_machine_is_read():
