@@ -136,6 +136,17 @@ class Approved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reopened(Event):
+    """A discarded idea is tried once more; with the number the fields of `types.Doubt` less its places."""
+
+    type: ClassVar[str] = "reopened"
+    number: int
+    p_real: float
+    shift: float
+    sd: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirmed(Event):
     """Fields of `types.Confirmation`."""
 

@@ -26,6 +26,7 @@ from autoresearch.types import (
     Confirmation,
     CurvePoint,
     Decision,
+    Doubt,
     Experiment,
     Metric,
     Outcome,
@@ -50,7 +51,7 @@ class _Draft:
     def __init__(self, fields: dict[str, Any], trials: list[list[Any]]) -> None:
         self.fields = fields
         self.trials = trials
-        """`[result, setup, started_at, event, confirmation, purpose]` each."""
+        """`[result, setup, started_at, event, confirmation, purpose, place]` each."""
         self.built: Experiment | None = None
 
     def build(self) -> Experiment:
@@ -62,6 +63,8 @@ class _Draft:
                 values["verdict"] = Verdict(values["verdict"])
             if "decision" in values:
                 values["decision"] = make(Decision, values["decision"])
+            if "doubt" in values:
+                values["doubt"] = make(Doubt, values["doubt"])
             trials = tuple(Trial(result_from_json(t[0]), *t[1:]) for t in self.trials)
             self.built = make(Experiment, values, trials=trials)
         return self.built
@@ -149,6 +152,11 @@ class Fold:
         self._clock["last_at"] = str(event.get("at", self._clock["last_at"]))
         self.journal = sha
         self.num_events += 1
+
+    @property
+    def _place(self) -> int:
+        """Place in the journal of the event that is taken in, from 1."""
+        return self.num_events + 1
 
     def candidate(self, number: int) -> str:
         """Return the sha of an experiment's candidate commit, `""` if none was made."""
@@ -276,7 +284,7 @@ class Fold:
         purpose = event.get("purpose", "")
         # The order of the journal, also where the clock was set back: who was measured last is told by this time.
         self._clock["trial_at"] = at = _not_before(event["started_at"], self._clock["trial_at"])
-        draft.trials.append([result, event["setup"], at, sha, confirmation, purpose])
+        draft.trials.append([result, event["setup"], at, sha, confirmation, purpose, self._place])
         if self.is_open:
             self._add_busy(result, is_confirmation=bool(confirmation))
         if confirmation:
@@ -295,6 +303,7 @@ class Fold:
             "verdict": verdict.value,
             "reason": event["reason"],
             "judged_at": event["at"],
+            "judged_place": self._place,
         }
         for name in ("decision", "setup"):
             if event.get(name):
@@ -311,6 +320,14 @@ class Fold:
         fields = self._draft(event).fields
         fields |= {"state": State.RUNNING.value, "is_approved": True}
         fields.pop("verdict", None)
+
+    def _on_reopened(self, _: str, event: dict[str, Any]) -> None:
+        check(Doubt, event)
+        fields = self._draft(event).fields
+        doubt = {name: event[name] for name in ("p_real", "shift", "sd")}
+        places = {"judged_place": fields.pop("judged_place"), "place": self._place}
+        fields |= {"state": State.RUNNING.value, "doubt": {**doubt, **places}}
+        fields.pop("verdict")
 
     def _on_abandoned(self, _: str, event: dict[str, Any]) -> None:
         self._draft(event).fields |= {

@@ -15,6 +15,7 @@ from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
 from autoresearch.record.results_tsv import write_tsv
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_lost
+from autoresearch.session.beliefs import Beliefs
 from autoresearch.session.notify import Event, kept, notify
 from autoresearch.session.trials import label_of
 from autoresearch.types import Experiment, Verdict
@@ -30,6 +31,7 @@ class Upkeep:
     def __init__(self, record: Record, config: Config) -> None:
         self._record = record
         self._config = config
+        self._beliefs = Beliefs(record)
         self._push: threading.Thread | None = None
         self._is_push_due = False
         self._told: dict[str, str] = {}
@@ -37,6 +39,7 @@ class Upkeep:
 
     def begin(self) -> None:
         """Make up for what a killed run did not get to: working tree, results.tsv."""
+        self._beliefs.restore()
         self._give_files()
         with self._quietly("writing the results"):
             self._write_results()
@@ -55,6 +58,8 @@ class Upkeep:
             self._put_weights_away(experiment)
         with self._quietly("removing old files"):
             prune(self._record.run_directory, self._record.session())
+        with self._quietly("storing what is believed"):
+            self._beliefs.store(self._record.session())
         pack(self._record)
         if experiment.verdict is Verdict.KEEP:
             self._start_push()

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoresearch.config import Config
+from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.plateau import is_plateau
-from autoresearch.decision.replay import measure_noise
 from autoresearch.events import Abandoned, Alerted, Spent, now
 from autoresearch.paths import home
 from autoresearch.proposer.base import (

@@ -321,7 +321,7 @@ def due_confirmation(session: Session, config: Config, setup: Setup) -> tuple[in
     is_done = any(
         c.kind == "session"
         and (c.reference, c.candidate, c.setup) == (reference, session.best, setup.key)
-        and c.num_trials >= num_trials
+        and (c.num_trials >= num_trials or not c.low <= 0 <= c.high)
         for c in session.confirmations
     )
     return None if is_done or reference == session.best else (reference, session.best)

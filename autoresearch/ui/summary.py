@@ -14,6 +14,7 @@ from statistics import stdev
 from typing import Any, Literal
 
 from autoresearch.decision.confirmation import carried, further, headline, left_out
+from autoresearch.decision.measuring import measuring_share
 from autoresearch.decision.plateau import PLATEAU_PROBABILITY
 from autoresearch.decision.scores import (
     comparable,
@@ -161,6 +162,8 @@ class Summary:
     later_seconds: float = 0.0
     """Spent on confirmations outside the runs; no part of `wall_seconds`."""
     busy_share: float | None = None
+    measuring_share: float | None = None
+    """Of the trials' time, what went into the baseline, the incumbent again and re-tests."""
     lost_seconds: Mapping[str, float] = field(default_factory=dict)
     """Crash or invalid reason -> seconds of the GPU."""
     usage: Usage = field(default_factory=Usage)
@@ -244,6 +247,7 @@ def summarize(
         seconds_by_kind=seconds,
         later_seconds=later_seconds(session, seconds),
         busy_share=min(gpu / wall, 1.0) if wall > 0 and gpu > 0 else None,
+        measuring_share=measuring_share(session),
         lost_seconds=lost_seconds(judged),
         usage=session.usage,
         trajectory=trajectory(judged, since, p_find),

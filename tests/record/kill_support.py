@@ -130,8 +130,8 @@ def plain(session: Session) -> list[Experiment | Confirmation]:
     """Return experiments and confirmations without what depends on the clock."""
     experiments = [
         dataclasses.replace(
-            e, commit="", parent="", event="", started_at="", judged_at="",
-            trials=tuple(dataclasses.replace(t, event="", started_at="") for t in e.trials),
+            e, commit="", parent="", event="", started_at="", judged_at="", judged_place=0,
+            trials=tuple(dataclasses.replace(t, event="", started_at="", place=0) for t in e.trials),
         )
         for e in session.experiments
     ]  # fmt: skip

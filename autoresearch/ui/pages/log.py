@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.decision.scores import good_trials, split_at_verdict
 from autoresearch.events import SCHEMA
 from autoresearch.types import Experiment, Session, Verdict
 from autoresearch.ui import tables
@@ -127,9 +126,7 @@ def _rows(
 def _repeated(shown: Sequence[Experiment]) -> list[int]:
     """Return which kept experiments have a score that is no longer the one of their verdict."""
     return [
-        e.number
-        for e in reversed(shown)
-        if e.verdict is Verdict.KEEP and split_at_verdict(e, good_trials(e))[1]
+        e.number for e in reversed(shown) if e.verdict is Verdict.KEEP and e.later_trials(e.setup)
     ]
 
 
