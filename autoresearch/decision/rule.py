@@ -152,6 +152,8 @@ def is_implausible(
     decision: Decision, candidate: Experiment, incumbent: Experiment, setup: str, jump: float
 ) -> bool:
     """Whether a candidate takes off more than ideas do; `jump` is `[judge] suspicious_jump`."""
+    if jump >= 1:
+        return False
     level, taken = incumbent.loss_under(setup), candidate.loss_under(setup)
     if level is None or taken is None:
         return False
@@ -214,6 +216,18 @@ def price_of(candidate: Experiment, incumbent: Experiment, setup: str, noise: fl
         memory=MEMORY_PRICE * level * max(growth - MEMORY_SLACK, 0.0) / 0.1,
         tie=TIE_SHARE * noise if is_simpler else 0.0,
     )
+
+
+def anchor_of(session: Session, incumbent: Experiment, config: DecisionConfig) -> float | None:
+    """Return the score of the incumbent to which a task that runs it beside the candidate adds the difference.
+
+    By the posterior, from which its luck is taken off; `greedy` asks for what it measured.
+    """
+    setup = setup_of(session, incumbent)
+    fold = None if config.policy == "greedy" else read(session, setup)
+    if fold is None:
+        return incumbent.score_under(setup)
+    return session.metric.sign * float(fold.where_stands(incumbent, setup).knowledge.level)
 
 
 def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
