@@ -120,6 +120,17 @@ class Prior:
     log_weight: Floats
     """Of each node before any candidate, (K,)."""
 
+    def times(self, factor: float) -> "Prior":
+        """Return the same in a unit that is `factor` times as large."""
+        if factor == 1.0:
+            return self
+        return replace(
+            self,
+            gain_mean=factor * self.gain_mean,
+            harm_mean=factor * self.harm_mean,
+            disaster_mean=factor * self.disaster_mean,
+        )
+
 
 def default_prior(grid: NoiseGrid) -> Prior:
     """Return the documented default: 10 % gains of twice the noise, 20 % nothing, 70 % harms of 2.4 times the noise."""
@@ -358,12 +369,24 @@ class Knowledge:
             log_prior=np.where(drifted, self.log_prior, known.log_prior),
         )
 
-    def effect(self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats) -> Effect:
-        """Return what trials of a candidate say of its effect on the incumbent's level."""
+    def effect(
+        self,
+        scores: Floats,
+        seeds: tuple[int, ...],
+        audit_variance: Floats,
+        is_by_cases: bool = False,  # noqa: FBT001, FBT002 - the last part of a sample
+    ) -> Effect:
+        """Return what trials of a candidate say of its effect on the incumbent's level.
+
+        Where scores are means over cases, effects are expected in units of what such a mean errs by: trials of one
+        code may not differ at all there, and a change is then as large as the cases are unlike.
+        """
         residual, inverse, _ = _innovation(self, scores, seeds, audit_variance)
         precision = np.sum(inverse, axis=(-2, -1))
         measured = np.sum((inverse @ residual[..., None])[..., 0], axis=-1) / precision
-        effect = effect_posterior(measured, 1 / precision, self.prior, self.log_weight)
+        own = float(np.mean(audit_variance)) if is_by_cases else 0.0
+        prior = self.prior.times(math.sqrt(1 + own / float(np.mean(self.grid.centre)) ** 2))
+        effect = effect_posterior(measured, 1 / precision, prior, self.log_weight)
         if len(seeds) == 1:
             return effect
         apart = residual - measured[..., None]
@@ -371,7 +394,8 @@ class Knowledge:
         _, log_det = np.linalg.slogdet(inverse)
         n = len(seeds)
         logs = 0.5 * (log_det - fit - np.log(precision) - (n - 1) * math.log(2 * math.pi))
-        first = self.effect(scores[..., :1], seeds[:1], audit_variance[..., :1]).log_first
+        one = self.effect(scores[..., :1], seeds[:1], audit_variance[..., :1], is_by_cases)
+        first = one.log_first
         return replace(effect, log_first=first, log_repeats=logs + effect.log_first - first)
 
     def absorb(

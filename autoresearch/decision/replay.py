@@ -31,7 +31,7 @@ from autoresearch.decision.scores import (
     setup_of,
     split_at_verdict,
 )
-from autoresearch.types import Experiment, Reason, Session, State, Trial, TrialResult, Verdict
+from autoresearch.types import NUM_CASES, Experiment, Reason, Session, State, Trial, TrialResult, Verdict
 
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""
@@ -83,6 +83,7 @@ class Sample(NamedTuple):
     scores: Floats
     seeds: tuple[int, ...]
     audit: Floats
+    is_by_cases: bool
 
 
 def sample(trials: Sequence[TrialResult], seeds: Mapping[int, int]) -> Sample:
@@ -91,6 +92,7 @@ def sample(trials: Sequence[TrialResult], seeds: Mapping[int, int]) -> Sample:
         np.array(scores_of(trials)),
         tuple(seeds.get(t.seed, -1) for t in trials),
         np.array([audit_variance(t) for t in trials]),
+        any(NUM_CASES in t.extra for t in trials),
     )
 
 
@@ -219,7 +221,7 @@ class _Walk:
         own = sample([t.result for t in now], self.seeds)
         effect = self.knowledge.effect(*own)
         is_kept = experiment.verdict is Verdict.KEEP
-        self.knowledge = self.knowledge.absorb(*own, effect, is_kept)
+        self.knowledge = self.knowledge.absorb(*own[:3], effect, is_kept)
         if is_kept:
             self.later = later
             self._stand(experiment, trials, effect)
@@ -232,7 +234,7 @@ class _Walk:
         due = [t for t in self.later if before is None or t.started_at < before]
         for trial in due:
             own = sample([trial.result], self.seeds)
-            self.knowledge = self.knowledge.observe_later(*own)
+            self.knowledge = self.knowledge.observe_later(*own[:3])
         self.later = self.later[len(due) :]
 
     def end(self) -> Fold:
@@ -251,7 +253,7 @@ def estimate_of(number: int, effect: Effect, noise: float) -> Estimate:
 
 def _measured(knowledge: Knowledge, own: Sample) -> Knowledge:
     """Return what is known once these trials alone tell the level."""
-    return knowledge.forget_level(float(own.scores[0])).observe(*own)
+    return knowledge.forget_level(float(own.scores[0])).observe(*own[:3])
 
 
 def estimates(session: Session) -> dict[int, Estimate]:
