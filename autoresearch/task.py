@@ -1,4 +1,4 @@
-"""What an evaluator imports: `Candidate`, whose functions it calls, and `Score`, which it returns.
+"""What an evaluator imports: `Candidate`, whose functions it calls, `Score`, which it returns, and two errors.
 
     from autoresearch.task import Candidate, Score
 
@@ -32,6 +32,13 @@ class CallError(Exception):
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
         self.kind = kind
+
+
+class WrongAnswerError(Exception):
+    """Raised by an evaluator where an answer breaks the rules of its task: the candidate is invalid, not the evaluator.
+
+    Its text is for the evaluator's author; no proposer reads it.
+    """
 
 
 @dataclass(frozen=True)

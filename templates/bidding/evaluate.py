@@ -11,7 +11,7 @@ Test days have a later peak, tighter budgets and competition that drifts, so a p
 import math
 import random
 
-from autoresearch.task import Candidate, Score
+from autoresearch.task import Candidate, Score, WrongAnswerError
 
 CASES, HALF_HOURS, IMPRESSIONS = 48, 48, 24
 
@@ -62,7 +62,7 @@ class Campaign:
         """Sell the impressions of half an hour."""
         rows = self.halves[half]
         if len(bids) != len(rows):
-            raise ValueError("a bid for each impression is wanted")
+            raise WrongAnswerError("a bid for each impression is wanted")
         for (_, real, price), bid in zip(rows, bids, strict=True):
             if bid > price and price <= self.left:
                 self.left -= price
@@ -77,7 +77,7 @@ def evaluate(candidate: Candidate, seed: int, split: str) -> Score:
     for half in range(HALF_HOURS):
         answers = candidate.call("bid_all", [c.state(half) for c in campaigns])
         if len(answers) != CASES:
-            raise ValueError("bids of each campaign are wanted")
+            raise WrongAnswerError("bids of each campaign are wanted")
         for campaign, bids in zip(campaigns, answers, strict=True):
             campaign.auction(half, bids)
     return Score(

@@ -199,9 +199,12 @@ class Evaluation:
             seat.found.values, seat.found.figures = value["values"], value["figures"]
             seat.is_over = True
         elif head.get("op") == "error":
-            is_call = head.get("is_call") and seat.last is not None
-            text = str(head.get("text"))
-            _fail(seat, seat.last if is_call and seat.last else EvaluatorError(text))
+            failure: Exception = EvaluatorError(str(head.get("text")))
+            if head.get("is_wrong"):
+                failure = FailedError("wrong_answer", "an answer breaks the rules of the task")
+            elif head.get("is_call") and seat.last is not None:
+                failure = seat.last
+            _fail(seat, failure)
         else:
             seat.asked = head, body
 

@@ -242,8 +242,10 @@ class ProgramExecutor:
         if isinstance(mine.failure, CheatError):
             return replace(result, outcome=Outcome.INVALID, reason="cheat", detail=str(mine.failure))
         if isinstance(mine.failure, FailedError):
-            reason = "timeout" if mine.failure.kind == "timeout" else "exception"
-            return replace(result, outcome=Outcome.CRASH, reason=reason, detail=str(mine.failure))
+            reason, outcome = mine.failure.kind, Outcome.CRASH
+            if reason in ("wrong_answer", "bad_answer"):
+                outcome = Outcome.INVALID
+            return replace(result, outcome=outcome, reason=reason, detail=str(mine.failure))
         if mine.failure is not None:
             self._blame(bench, spec, seed, mine.failure, theirs)
             detail = "its answers made the evaluator fail, which the incumbent's do not"

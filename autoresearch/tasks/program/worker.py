@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from autoresearch.task import Candidate, CallError, Score
+from autoresearch.task import CallError, Candidate, Score, WrongAnswerError
 from autoresearch.util import plain
 
 
@@ -108,9 +108,8 @@ def _evaluate(sockets: list[socket.socket], file: str) -> None:
         values, figures = (found if isinstance(found, Score) else Score(found)).checked()
         answer = plain.pack({"op": "score"}, plain.encode({"values": values, "figures": figures}))
     except BaseException as exc:  # noqa: BLE001 - the lab says it
-        answer = plain.pack(
-            {"op": "error", "is_call": isinstance(exc, CallError), **_described(exc, file)}
-        )
+        kinds = {"is_call": isinstance(exc, CallError), "is_wrong": isinstance(exc, WrongAnswerError)}
+        answer = plain.pack({"op": "error", **kinds, **_described(exc, file)})
     sockets[number].sendall(answer)
     if len(sockets) > 1 and number == 0:
         os.wait()
