@@ -175,7 +175,8 @@ class TaskConfig(_Section):
         " and memory_mb are measured by the lab.",
     )
     command: list[str] = setting(
-        [], 'With metric = "from stdout": the program and its arguments, started in a copy of the files.'
+        [],
+        'With metric = "from stdout": the program and its arguments, started in a copy of the files.',
     )
     pattern: str = setting(
         r"score\s*[:=]\s*(\S+)",

@@ -60,7 +60,7 @@ class Score:
         return _numbers(self.values, "a score"), figures
 
 
-def _numbers(values: object, what: str) -> list[float]:
+def _numbers(values: Any, what: str) -> list[float]:
     found = list(values) if isinstance(values, Sequence) or hasattr(values, "tolist") else [values]
     if not 0 < len(found) <= MAX_CASES:
         raise ValueError(f"{what} has {len(found)} values, not 1 to {MAX_CASES:,}")

@@ -295,7 +295,12 @@ class TrialSpec:
     keep_weights: bool = False
 
 
-CASES_SEED, NUM_CASES, REFERENCE_SCORE, FIGURES = "cases_seed", "num_cases", "reference_score", "figures"
+CASES_SEED, NUM_CASES, REFERENCE_SCORE, FIGURES = (
+    "cases_seed",
+    "num_cases",
+    "reference_score",
+    "figures",
+)
 """Keys in `TrialResult.extra` of tasks with cases: what they were drawn by, how many there were, the score of the
 reference beside which a trial was run, and means of further figures by name."""
 WEIGHTS_LOST = "weights_lost"

@@ -1,7 +1,9 @@
 """Templates, and presets: constants for train.py and settings by the memory and kind of the device.
 
 A template is a folder in `templates`. That of a program has a `template.toml` with a `summary` and
-`[settings.<section>]` of autoresearch.toml, and an evaluator, which git is not given. A preset is one TOML file in `templates/presets` with the fields of `Preset`: `[constants]` of the gpt template,
+`[settings.<section>]` of autoresearch.toml, and an evaluator, which git is not given.
+
+A preset is one TOML file in `templates/presets` with the fields of `Preset`: `[constants]` of the gpt template,
 `[settings.<section>]` of autoresearch.toml, and the device and memory it is chosen for.
 """
 
@@ -148,9 +150,7 @@ def render(
         UsageError: there is no such template or preset.
     """
     if template not in templates():
-        raise UsageError(
-            f"unknown template `{template}`", hint=f"one of: {', '.join(templates())}"
-        )
+        raise UsageError(f"unknown template `{template}`", hint=f"one of: {', '.join(templates())}")
     folder = templates_directory() / template
     files = {
         ".gitignore" if p.name == "gitignore" else p.name: p.read_text(encoding="utf-8")
@@ -163,7 +163,9 @@ def render(
         files[".gitignore"] = "".join([ignored, *(f"{name}\n" for name in hidden_files(settings))])
         for section, table in (chosen or {}).items():
             settings[section] = {**settings.get(section, {}), **table}
-        files[CONFIG_NAME] = _toml(f"Template `{template}`: {templates()[template]}.", settings, heading)
+        files[CONFIG_NAME] = _toml(
+            f"Template `{template}`: {templates()[template]}.", settings, heading
+        )
         return files
     values = load_preset(preset)
     if template == "gpt":

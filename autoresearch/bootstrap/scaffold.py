@@ -124,9 +124,7 @@ def scaffold(
     is_new = not (folder / CONFIG_NAME).exists()
     moved = "" if not is_flat or stays else flat.make_room(folder)
     kept = [name for name in files if os.path.lexists(folder / name)]
-    written = [
-        n for n in files if n not in kept and (n in COMMON or is_flat or code not in kept)
-    ]
+    written = [n for n in files if n not in kept and (n in COMMON or is_flat or code not in kept)]
     if moved:
         kept, written = [n for n in kept if n != flat.PREPARE], [*written, flat.PREPARE]
     for name in written:
@@ -147,9 +145,7 @@ def scaffold(
         why=why if is_new else "",
         written=(*restored, *written),
         kept=tuple(n for n in kept if n not in restored),
-        ignored=tuple(
-            _ignored(wanted_preset, None if is_flat else template, options, kept, code)
-        ),
+        ignored=tuple(_ignored(wanted_preset, None if is_flat else template, options, kept, code)),
         notes=tuple(notes),
         outer=outer,
         left="" if left.startswith("autoresearch/") else left,

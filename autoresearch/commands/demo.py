@@ -15,7 +15,8 @@ def demo(
     ctx: typer.Context,
     folder: Annotated[Path, argument("FOLDER", "Folder to make.")] = Path("autoresearch-demo"),
     experiments: Annotated[
-        int | None, option("--experiments N", "Experiments to run [5; of a program, as it says].", min=1)
+        int | None,
+        option("--experiments N", "Experiments to run [5; of a program, as it says].", min=1),
     ] = None,
     template: Annotated[
         str, option("--template NAME", "What to show: gpt, or a program of `init --list`.")

@@ -10,7 +10,15 @@ from typing import Literal
 
 from autoresearch.config import SessionConfig
 from autoresearch.decision.scores import confirm_seed
-from autoresearch.types import REFERENCE_SCORE, Confirmation, Decision, Question, Reason, Session, TrialResult
+from autoresearch.types import (
+    REFERENCE_SCORE,
+    Confirmation,
+    Decision,
+    Question,
+    Reason,
+    Session,
+    TrialResult,
+)
 from autoresearch.util.stats import student_cdf, student_quantile
 
 CONFIRM_SHARE = 0.15
@@ -122,7 +130,8 @@ def paired(
     pairs: list[tuple[float, float]] = []
     for seed in (seed for seed in ours if seed in theirs):
         one, two = ours[seed], theirs[seed]
-        assert one.score is not None and two.score is not None
+        assert one.score is not None
+        assert two.score is not None
         pairs.append(
             (
                 two.extra.get(REFERENCE_SCORE, one.score),

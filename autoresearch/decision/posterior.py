@@ -374,7 +374,7 @@ class Knowledge:
         scores: Floats,
         seeds: tuple[int, ...],
         audit_variance: Floats,
-        is_by_cases: bool = False,  # noqa: FBT001, FBT002 - the last part of a sample
+        is_by_cases: bool = False,
     ) -> Effect:
         """Return what trials of a candidate say of its effect on the incumbent's level.
 

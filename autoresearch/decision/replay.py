@@ -31,7 +31,16 @@ from autoresearch.decision.scores import (
     setup_of,
     split_at_verdict,
 )
-from autoresearch.types import NUM_CASES, Experiment, Reason, Session, State, Trial, TrialResult, Verdict
+from autoresearch.types import (
+    NUM_CASES,
+    Experiment,
+    Reason,
+    Session,
+    State,
+    Trial,
+    TrialResult,
+    Verdict,
+)
 
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""

@@ -175,7 +175,9 @@ class Trials:
 
 def _last(trials: Sequence[Trial], name: str, setup: str) -> Any:
     """Return a figure of the last of the trials that counts; None where there is none."""
-    known = (t.result.extra[name] for t in reversed(trials) if t.counts(setup) and name in t.result.extra)
+    known = (
+        t.result.extra[name] for t in reversed(trials) if t.counts(setup) and name in t.result.extra
+    )
     return next(known, None)
 
 

@@ -31,12 +31,25 @@ class Runner(Executor, Protocol):
 class Task(Protocol):
     """What a trial is and how it is scored, opened and checked."""
 
-    metric: Metric
-    setup: Setup
-    """What makes its numbers comparable on this machine."""
-    executor: Runner
-    facts: Mapping[str, Any]
-    """What the session records of it: `data`, `trivial_score`, `is_validation_visible` of `types.Run`."""
+    @property
+    def metric(self) -> Metric:
+        """By what its experiments are compared."""
+        ...
+
+    @property
+    def setup(self) -> Setup:
+        """What makes its numbers comparable on this machine."""
+        ...
+
+    @property
+    def executor(self) -> Runner:
+        """What runs its trials."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the session records of it: `data`, `trivial_score`, `is_validation_visible` of `types.Run`."""
+        ...
 
 
 def open_task(

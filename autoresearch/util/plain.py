@@ -1,8 +1,8 @@
-"""Plain data between processes that do not trust each other: JSON values, bytes and numpy arrays, never pickle.
+r"""Plain data between processes that do not trust each other: JSON values, bytes and numpy arrays, never pickle.
 
 A frame is `head length, body length: uint32 little-endian`, a head (a small JSON object) and a body. A body is one
 value: `tree length: uint32`, JSON, then the raw bytes of arrays, to which the tree points as
-`{"\\u0000": [dtype, shape, offset]}` (`["bytes", length, offset]` for bytes). Only what it needs of numpy is imported,
+`{"\u0000": [dtype, shape, offset]}` (`["bytes", length, offset]` for bytes). Only what it needs of numpy is imported,
 where there is an array. What comes out of `decode` is made of exactly these types, whatever the other end sent.
 """
 
@@ -126,14 +126,14 @@ def _value(tree: Any, data: memoryview, *, is_finite: bool) -> Any:
         if not 0 <= offset <= offset + shape <= len(data):
             raise PlainError("the frame holds no plain data")
         return bytes(data[offset : offset + shape])
-    import numpy
+    import numpy as np
 
-    dtype = numpy.dtype(str(kind))
+    dtype = np.dtype(str(kind))
     count = math.prod(shape) if all(type(n) is int and n >= 0 for n in shape) else -1
     if dtype.kind not in _KINDS or not 0 <= offset <= offset + count * dtype.itemsize <= len(data):
         raise PlainError("the frame holds no plain data")
-    array = numpy.frombuffer(data, dtype, count, offset).reshape(shape).copy()
-    if is_finite and dtype.kind == "f" and not numpy.isfinite(array).all():
+    array = np.frombuffer(data, dtype, count, offset).reshape(shape).copy()
+    if is_finite and dtype.kind == "f" and not np.isfinite(array).all():
         raise PlainError("a number is not finite")
     return array
 

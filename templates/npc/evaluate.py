@@ -27,9 +27,12 @@ class Game:
         draw = random.Random(seed)
         is_test = split == "test"
         self.size, self.num_gems = (13, 5) if is_test else (11, 6)
-        self.kind = draw.choice(("near", "best", "middle", "best") if is_test else ("near", "best", "middle"))
+        self.kind = draw.choice(
+            ("near", "best", "middle", "best") if is_test else ("near", "best", "middle")
+        )
         self.coming = [
-            [draw.randrange(self.size), draw.randrange(self.size), draw.choice((1, 1, 2, 3, 5))] for _ in range(200)
+            [draw.randrange(self.size), draw.randrange(self.size), draw.choice((1, 1, 2, 3, 5))]
+            for _ in range(200)
         ]
         self.players = [[1, 1], [self.size - 2, self.size - 2]]
         self.points = [0, 0]
@@ -82,4 +85,6 @@ def evaluate(candidate: Candidate, seed: int, split: str) -> Score:
             raise WrongAnswerError("a move from 0 to 4 of each game is wanted")
         for game, answer in zip(games, answers, strict=True):
             game.play(answer)
-    return Score([0.5 + 0.5 * ((g.points[0] > g.points[1]) - (g.points[0] < g.points[1])) for g in games])
+    return Score(
+        [0.5 + 0.5 * ((g.points[0] > g.points[1]) - (g.points[0] < g.points[1])) for g in games]
+    )

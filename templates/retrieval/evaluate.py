@@ -62,9 +62,10 @@ def texts(split: str) -> list[list[str]]:
         if not path.is_file():
             continue
         for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and (doc := ast.get_docstring(node)):
-                if len(words(doc.splitlines()[0])) >= 5:
-                    found.append(words(doc))
+            is_known = isinstance(node, ast.FunctionDef | ast.ClassDef)
+            doc = (ast.get_docstring(node) if is_known else None) or ""
+            if len(words(doc.partition("\n")[0])) >= 5:
+                found.append(words(doc))
     return found
 
 
@@ -89,7 +90,11 @@ class Engine:
                 norm = 0.25 + 0.75 * self.lengths[number] / self.mean
                 scores[number] += weight * count * 2.2 / (count + 1.2 * norm)
         mine = scores[wanted]
-        return 1 + sum(score >= mine for number, score in scores.items() if number != wanted) if mine else 10**6
+        return (
+            1 + sum(score >= mine for number, score in scores.items() if number != wanted)
+            if mine
+            else 10**6
+        )
 
 
 def question(draw: random.Random, document: list[str], much: float) -> str:
@@ -113,7 +118,9 @@ def evaluate(candidate: Candidate, seed: int, split: str) -> Score:
     documents = texts(split)
     engine = Engine(documents)
     wanted = [draw.randrange(len(documents)) for _ in range(QUESTIONS)]
-    asked = [question(draw, documents[number], 0.45 if split == "test" else 0.35) for number in wanted]
+    asked = [
+        question(draw, documents[number], 0.45 if split == "test" else 0.35) for number in wanted
+    ]
     answers = candidate.call("rewrite_all", asked)
     if len(answers) != QUESTIONS or any(type(a) is not str or len(a) > 2000 for a in answers):
         raise WrongAnswerError("a text of at most 2,000 letters for each question is wanted")

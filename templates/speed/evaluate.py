@@ -25,7 +25,11 @@ def problem(draw: np.random.Generator, num: int, clump: float) -> np.ndarray:
 
 def check(points: np.ndarray, queries: np.ndarray, found: object) -> None:
     """Refuse an answer that is not the index of the nearest point of each query."""
-    if not isinstance(found, np.ndarray) or found.shape != (len(queries),) or found.dtype.kind not in "iu":
+    if (
+        not isinstance(found, np.ndarray)
+        or found.shape != (len(queries),)
+        or found.dtype.kind not in "iu"
+    ):
         raise WrongAnswerError("whole numbers, one for each query, are wanted")
     if found.min() < 0 or found.max() >= len(points):
         raise WrongAnswerError("an index is out of range")

@@ -15,7 +15,9 @@ from autoresearch.task import Candidate, Score, WrongAnswerError
 TABLES, COLUMNS = 24, 8
 
 
-def table(draw: np.random.Generator, num: int, noise: float, absurd: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def table(
+    draw: np.random.Generator, num: int, noise: float, absurd: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return columns, noisy target and true target of a table."""
     x = draw.standard_normal((num, COLUMNS))
     use = draw.permutation(COLUMNS)

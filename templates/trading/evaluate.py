@@ -1,7 +1,7 @@
 """Trades made-up markets, 64 at once, for 300 days, one answer a day before the next price exists.
 
-A case is one market. Its score is the yearly Sharpe ratio of its daily returns after costs of 0.1 % of what is bought or
-sold. Markets have stretches of trend, of calm and of turmoil, of unknown length, and jumps.
+A case is one market. Its score is the yearly Sharpe ratio of its daily returns after costs of 0.1 % of what is
+bought or sold. Markets have stretches of trend, of calm and of turmoil, of unknown length, and jumps.
 
 Hidden:
 In test markets trends are weaker and shorter, turmoil is longer, and costs are 0.15 %.
@@ -40,7 +40,11 @@ def evaluate(candidate: Candidate, seed: int, split: str) -> Score:
     earned = np.zeros((DAYS, MARKETS))
     for day in range(DAYS):
         wanted = candidate.call("positions", day, prices)
-        if not isinstance(wanted, np.ndarray) or wanted.shape != (MARKETS,) or np.abs(wanted).max() > 1:
+        if (
+            not isinstance(wanted, np.ndarray)
+            or wanted.shape != (MARKETS,)
+            or np.abs(wanted).max() > 1
+        ):
             raise WrongAnswerError("a position from -1 to 1 of each market is wanted")
         earned[day] = wanted * np.expm1(returns[day]) - cost * np.abs(wanted - held)
         prices, held = prices * np.exp(returns[day]), wanted.astype(float)

@@ -4,7 +4,9 @@ import numpy as np
 
 LOOKBACK = 3  # days over which a trend is seen [2, 90]
 THRESHOLD = 0.0  # trend, in standard deviations of its noise, below which nothing changes [0, 3]
-TARGET = 0.0  # how far positions shrink where prices move much: 0 not at all, 1 in proportion [0, 1]
+TARGET = (
+    0.0  # how far positions shrink where prices move much: 0 not at all, 1 in proportion [0, 1]
+)
 
 history: list[np.ndarray] = []
 held: np.ndarray | None = None

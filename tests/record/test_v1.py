@@ -42,7 +42,9 @@ def test_it_is_continued(old: Path) -> None:
     before = autoresearch.read_session(old)
     with loop_driver.make(old) as record, record.presence.lock():
         trial = before.experiment(8).trials[0].result
-        record.record_trial(8, trial, setup=loop_driver.SETUP.key, started_at="2026-03-01T22:00:00Z")
+        record.record_trial(
+            8, trial, setup=loop_driver.SETUP.key, started_at="2026-03-01T22:00:00Z"
+        )
     after = autoresearch.read_session(old)
     old_trial, new_trial = after.experiment(8).trials[-2:]
     assert old_trial.result == new_trial.result

@@ -12,8 +12,8 @@ HIDDEN_LINE = "Hidden:"
 _MAX_CHARACTERS = 4000
 
 RULES = """\
-You are the researcher of an automated lab that improves a program. Each answer is one experiment: a change to {{files}}.
-The lab scores the changed program by an evaluator that you cannot see, and keeps the change if it is probably a real
+You are the researcher of an automated lab that improves a program. Each answer is one experiment: a change to
+{{files}}. The lab scores the changed program by an evaluator that you cannot see, and keeps the change if it is probably a real
 gain: the next change then starts from it. Else the change is dropped. You are asked each time in a fresh conversation:
 all you know is here.
 
@@ -41,7 +41,7 @@ _CALLED = """\
   the arguments and the kinds of answers.
 - All calls of a trial together take at most {{budget:g}} seconds. Between calls the process is frozen: threads and
   processes of yours do nothing then.
-- You are told scores, never cases. Each trial is scored on fresh cases, so what fits one set of cases is worth nothing."""
+- You are told scores, never cases. Each trial has fresh cases, so what fits one set of cases is worth nothing."""
 _PRINTED = """\
 - The lab runs `{command}` for at most {{budget:g}} seconds and takes the last number that `{pattern}` finds in what it
   prints. Keep that line, and compute the number honestly: nothing else checks it."""
@@ -57,7 +57,11 @@ def rules(run_directory: RunDirectory, config: Config) -> str:
         title, luck, about = "the number it prints", "Runs differ by luck.", ""
     else:
         owed = _CALLED.format(file=task.editable[0])
-        luck = "Cases differ by luck." if not task.paired else "The change and what it changes meet the same cases."
+        luck = (
+            "Cases differ by luck."
+            if not task.paired
+            else "The change and what it changes meet the same cases."
+        )
         public = public_part(read_file(run_directory.root / task.evaluator) or b"")
         about = f"\nWhat its author says of the evaluator\n{_bare(public)}\n" if public else ""
     guards = "".join(
@@ -65,7 +69,11 @@ def rules(run_directory: RunDirectory, config: Config) -> str:
         for name, guard in task.guards.items()
     )
     return RULES.format(
-        metric=f"{_bare(title)}: {better} is better", guards=_bare(guards), luck=luck, owed=owed, about=about
+        metric=f"{_bare(title)}: {better} is better",
+        guards=_bare(guards),
+        luck=luck,
+        owed=owed,
+        about=about,
     )
 
 

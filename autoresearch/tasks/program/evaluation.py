@@ -91,7 +91,9 @@ class Evaluation:
         label: For the evaluator's folder.
     """
 
-    def __init__(self, bench: Bench, evaluator: Evaluator, sides: Sequence[Side], label: str) -> None:
+    def __init__(
+        self, bench: Bench, evaluator: Evaluator, sides: Sequence[Side], label: str
+    ) -> None:
         self._bench = bench
         self._evaluator = evaluator
         self._sides = sides
@@ -171,7 +173,12 @@ class Evaluation:
                     self._deliver(seat, answer)
             else:
                 for seat in seats:
-                    _fail(seat, EvaluatorError(f"it makes more than {MAX_CALLS:,} calls; put cases together"))
+                    _fail(
+                        seat,
+                        EvaluatorError(
+                            f"it makes more than {MAX_CALLS:,} calls; put cases together"
+                        ),
+                    )
             for seat in seats:
                 seat.found.inputs = seat.inputs.hexdigest()
             return [next(s.found for s in seats if s.side is side) for side in self._sides]
@@ -202,7 +209,10 @@ class Evaluation:
             failure: Exception = EvaluatorError(str(head.get("text")))
             if head.get("is_wrong"):
                 failure = FailedError("wrong_answer", "an answer breaks the rules of the task")
-            elif head.get("is_call") and seat.last is not None:
+            elif head.get("call") == "bad_answer":
+                text = "an answer is no plain data, or holds a number that is not finite"
+                failure = FailedError("bad_answer", text)
+            elif head.get("call") and seat.last is not None:
                 failure = seat.last
             _fail(seat, failure)
         else:

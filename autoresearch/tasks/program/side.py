@@ -25,7 +25,7 @@ from autoresearch.util import plain
 _LOOK_SECONDS = 0.1
 _MAX_RESTARTS = 1000
 _MAX_LOG_BYTES = 1 << 16
-_FROZEN_SECONDS = 0.25
+_FROZEN_SECONDS = 0.1
 """Processor time that all freezes together may miss: a signal takes a moment, clocks count in hundredths."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CODE = (
@@ -189,7 +189,9 @@ class Freezer:
         total = 0
         for pid in self._pids:
             with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status") as lines:  # noqa: PTH123
-                total += next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+                total += next(
+                    (int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0
+                )
         return total * 1024 / MB if total else None
 
     def _look(self) -> None:
@@ -208,7 +210,10 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _ticks(pid: int) -> int:
-    with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+    with (
+        contextlib.suppress(OSError, IndexError, ValueError),
+        open(f"/proc/{pid}/stat", "rb") as file,  # noqa: PTH123
+    ):
         fields = file.read().rpartition(b")")[2].split()
         return int(fields[11]) + int(fields[12])
     return 0
@@ -226,7 +231,12 @@ class Side:
     """
 
     def __init__(
-        self, bench: Bench, label: str, files: Mapping[str, bytes], file: str, editable: tuple[str, ...]
+        self,
+        bench: Bench,
+        label: str,
+        files: Mapping[str, bytes],
+        file: str,
+        editable: tuple[str, ...],
     ) -> None:
         self._bench = bench
         self._label = label
@@ -283,7 +293,9 @@ class Side:
             where = f" at line {head.get('line')} of {head.get('file')}" if head.get("line") else ""
             self.output.add(str(head.get("text", "")).encode(errors="replace"))
             text = f"{head.get('exception')}{where} while it was loaded"
-            raise self._dead("exception", text if not self._has_seen else "it could not be loaded again")
+            raise self._dead(
+                "exception", text if not self._has_seen else "it could not be loaded again"
+            )
         self._freezer = Freezer(self._root())
         self._freezer.freeze()
         self._reader.drain()
@@ -294,7 +306,9 @@ class Side:
         is_kept = self._bench.sandbox.name in ("bubblewrap", "landlock")
         return min(below) if is_kept and below else self._child.pid
 
-    def call(self, name: str, body: bytes, seconds: float | None) -> tuple[bytes, float, float | None]:
+    def call(
+        self, name: str, body: bytes, seconds: float | None
+    ) -> tuple[bytes, float, float | None]:
         """Call a function of it.
 
         Returns:
@@ -383,7 +397,9 @@ class Side:
         Raises:
             FailedError: there is none, or it is too large.
         """
-        missing = FailedError("no_output", f"it left no file `{path}` of at most {plain.MAX_BODY >> 20} MB")
+        missing = FailedError(
+            "no_output", f"it left no file `{path}` of at most {plain.MAX_BODY >> 20} MB"
+        )
         if not is_safe(path):
             raise missing
         *folders, name = path.split("/")
@@ -400,7 +416,7 @@ class Side:
                 state = os.fstat(found)
                 if state.st_mode & 0o170000 != 0o100000 or state.st_size > plain.MAX_BODY:
                     raise missing
-                with open(found, "rb", closefd=False) as file:  # noqa: PTH123 - a descriptor
+                with open(found, "rb", closefd=False) as file:
                     return file.read(plain.MAX_BODY)
             except OSError as exc:
                 raise missing from exc

@@ -82,7 +82,11 @@ class ProgramTask:
             trial = config.trial.model_copy(update={"device": device_of(hardware.kind)})
             config = config.model_copy(update={"trial": trial})
         self.executor = ProgramExecutor(
-            config, sandbox, evaluator, scratch=run_directory.trials, log_directory=run_directory.logs
+            config,
+            sandbox,
+            evaluator,
+            scratch=run_directory.trials,
+            log_directory=run_directory.logs,
         )
         self.facts: dict[str, Any] = {
             "data": {"source": REPORTED if is_reported else task.evaluator, "key": digest},
@@ -114,7 +118,9 @@ def find_evaluator(run_directory: RunDirectory, config: Config) -> Evaluator:
         with Repository.open(root) as repository:
             head = repository.ref("HEAD")
             known = repository.entries(head) if head else {}
-        shown = [n for n in names if any(p == n or p.startswith(f"{n.rstrip('/')}/") for p in known)]
+        shown = [
+            n for n in names if any(p == n or p.startswith(f"{n.rstrip('/')}/") for p in known)
+        ]
         if shown:
             files = " ".join(shown)
             raise PrerequisiteError(
@@ -238,9 +244,13 @@ class ProgramExecutor:
         self._write_log(spec, side.output.text)
         mine, theirs = found[0], found[1] if is_paired else None
         if theirs is not None and isinstance(theirs.failure, FailedError | CheatError):
-            return replace(result, reason="reference", detail=f"the incumbent failed: {theirs.failure}")
+            return replace(
+                result, reason="reference", detail=f"the incumbent failed: {theirs.failure}"
+            )
         if isinstance(mine.failure, CheatError):
-            return replace(result, outcome=Outcome.INVALID, reason="cheat", detail=str(mine.failure))
+            return replace(
+                result, outcome=Outcome.INVALID, reason="cheat", detail=str(mine.failure)
+            )
         if isinstance(mine.failure, FailedError):
             reason, outcome = mine.failure.kind, Outcome.CRASH
             if reason in ("wrong_answer", "bad_answer"):
@@ -249,7 +259,9 @@ class ProgramExecutor:
         if mine.failure is not None:
             self._blame(bench, spec, seed, mine.failure, theirs)
             detail = "its answers made the evaluator fail, which the incumbent's do not"
-            return replace(result, outcome=Outcome.INVALID, reason="breaks_evaluator", detail=detail)
+            return replace(
+                result, outcome=Outcome.INVALID, reason="breaks_evaluator", detail=detail
+            )
         if theirs is not None and theirs.failure is not None:
             raise _fault(self._evaluator, theirs.failure)
         num_cases = len(theirs.values) if theirs is not None else spec.num_cases
@@ -343,7 +355,7 @@ class ProgramExecutor:
                 raise WorkError(
                     f"`[task] guards` names `{name}`, of which the evaluator gives no figure",
                     hint=f"return it: `Score(values, figures={{{name!r}: ...}})`; known: {', '.join(figures)}",
-                    kind="evaluator",
+                    kind="trial_failed",
                 )
             mean, n = fmean(values), len(values)
             slack = _GUARD_ERRORS * math.sqrt(variance(values) / n) if n > 1 else 0.0
@@ -380,5 +392,5 @@ def _fault(evaluator: Evaluator, failure: Exception) -> AutoresearchError:
     return WorkError(
         f"`{evaluator.file}` fails, for the incumbent too:\n{failure}",
         hint="correct it, try it with `autoresearch try`, then continue with `autoresearch run --rebaseline`",
-        kind="evaluator",
+        kind="trial_failed",
     )

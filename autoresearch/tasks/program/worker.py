@@ -108,8 +108,11 @@ def _evaluate(sockets: list[socket.socket], file: str) -> None:
         values, figures = (found if isinstance(found, Score) else Score(found)).checked()
         answer = plain.pack({"op": "score"}, plain.encode({"values": values, "figures": figures}))
     except BaseException as exc:  # noqa: BLE001 - the lab says it
-        kinds = {"is_call": isinstance(exc, CallError), "is_wrong": isinstance(exc, WrongAnswerError)}
-        answer = plain.pack({"op": "error", **kinds, **_described(exc, file)})
+        failed = {
+            "call": exc.kind if isinstance(exc, CallError) else "",
+            "is_wrong": isinstance(exc, WrongAnswerError),
+        }
+        answer = plain.pack({"op": "error", **failed, **_described(exc, file)})
     sockets[number].sendall(answer)
     if len(sockets) > 1 and number == 0:
         os.wait()
