@@ -219,11 +219,13 @@ import ctypes, signal, struct, threading
 libc = ctypes.CDLL(None, use_errno=True)
 def wake():
     signal.signal(signal.SIGCONT, lambda *_: None)  # without a handler the kernel lets it sleep
-    event = ctypes.create_string_buffer(64)
-    struct.pack_into("=QiI", event, 0, 0, int(signal.SIGCONT), 0)
-    timer = ctypes.c_void_p()
-    libc.timer_create(1, event, ctypes.byref(timer))
-    libc.timer_settime(timer, 0, struct.pack("=4q", 0, 5_000_000, 0, 5_000_000), None)
+    for number in range(200):
+        event = ctypes.create_string_buffer(64)
+        struct.pack_into("=QiI", event, 0, 0, int(signal.SIGCONT), 0)
+        timer = ctypes.c_void_p()
+        libc.timer_create(1, event, ctypes.byref(timer))
+        when = struct.pack("=4q", 0, 0, number // 50, 20_000_000 * (number % 50) + 1)
+        libc.timer_settime(timer, 0, when, None)
 def burn():
     while True:
         pass
