@@ -122,11 +122,11 @@ def night(text: str, seed: int, num: int, is_search: bool, is_lopsided: bool) ->
 
 
 def experiment(
-    number: int, verdict: Verdict, bpb: float | None, changes: dict[str, float], parent: str
+    number: int, verdict: Verdict, score: float | None, changes: dict[str, float], parent: str
 ) -> Experiment:
     """Return a judged experiment as the record would hold it."""
-    outcome = Outcome.OK if bpb is not None else Outcome.CRASH
-    trial = Trial(TrialResult(seed=1, outcome=outcome, score=bpb), "", "", "")
+    outcome = Outcome.OK if score is not None else Outcome.CRASH
+    trial = Trial(TrialResult(seed=1, outcome=outcome, score=score), "", "", "")
     return Experiment(
         number=number,
         commit=str(number),
@@ -150,7 +150,7 @@ def main() -> None:
     marks = [n for n in (5, 10, 20, 50, 100, 200) if n <= num]
     for is_lopsided in (False, True):
         shape = "lopsided landscapes" if is_lopsided else "bowls"
-        print(f"true gain of the incumbent in bpb, mean over {seeds} {shape}")
+        print(f"true gain of the incumbent in score, mean over {seeds} {shape}")
         print(f"{'':8}" + "".join(f"{f'after {n}':>12}" for n in marks))
         for label, is_search in (("search", True), ("random", False)):
             nights = [night(text, seed, num, is_search, is_lopsided) for seed in range(seeds)]

@@ -240,7 +240,7 @@ def show(values: dict[str, Any]) -> None:
     """Print one row; the header before the first."""
     columns = (
         ("row", "row", "<18", ""),
-        ("val_bpb", "bpb", ">9", ".6f"),
+        ("val_bpb", "score", ">9", ".6f"),
         ("unigram", "unigram_bpb", ">8", ".4f"),
         ("tok/s", "tokens_per_second", ">10", ",.0f"),
         ("mfu %", "mfu_percent", ">6", ".1f"),

@@ -148,16 +148,14 @@ def decide(
     )
 
 
-def is_implausible(
-    decision: Decision, candidate: Experiment, incumbent: Experiment, setup: str, jump: float
-) -> bool:
+def is_implausible(decision: Decision, incumbent: Experiment, setup: str, jump: float) -> bool:
     """Whether a candidate takes off more than ideas do; `jump` is `[judge] suspicious_jump`."""
-    if jump >= 1:
+    level = incumbent.loss_under(setup)
+    if level is None or decision.delta is None or jump >= 1:
         return False
-    level, taken = incumbent.loss_under(setup), candidate.loss_under(setup)
-    if level is None or taken is None:
-        return False
-    return level - taken > implausible_gain(level, decision.noise, jump)
+    is_maximized = any(t.result.is_maximized for t in incumbent.trials)
+    gain = decision.delta if is_maximized else -decision.delta
+    return gain > implausible_gain(level, decision.noise, jump)
 
 
 def alarm_of(candidate: Experiment, setup: str) -> TrialResult | None:

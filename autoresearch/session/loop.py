@@ -196,7 +196,7 @@ class Loop:
                 continue
             key, jump = self._parts.setup.key, self._config.judge.suspicious_jump
             is_kept = decision.action == "keep" and not experiment.is_approved
-            if is_kept and rule.is_implausible(decision, experiment, incumbent, key, jump):
+            if is_kept and rule.is_implausible(decision, incumbent, key, jump):
                 alarm = rule.alarm_of(experiment, key)
                 if alarm is None:
                     self._trials.run(experiment, Purpose.ALARM)

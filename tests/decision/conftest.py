@@ -30,12 +30,12 @@ SETUP = Setup(
 )
 
 
-def trial(bpb: float | None, index: int = 0, **changes: object) -> Trial:
+def trial(score: float | None, index: int = 0, **changes: object) -> Trial:
     seed = changes.pop("seed", trial_seed(0, index))
     setup = changes.pop("setup", SETUP.key)
     confirmation = changes.pop("confirmation", "")
-    outcome = Outcome.OK if bpb is not None else Outcome.CRASH
-    result = TrialResult(seed=seed, outcome=outcome, score=bpb)  # type: ignore[arg-type]
+    outcome = Outcome.OK if score is not None else Outcome.CRASH
+    result = TrialResult(seed=seed, outcome=outcome, score=score)  # type: ignore[arg-type]
     return Trial(
         replace(result, **changes),
         setup,

@@ -6,6 +6,7 @@ import pytest
 
 from autoresearch.commands.confirm import confirm
 from autoresearch.errors import UsageError
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Confirmation
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.pages.confirmation import confirmation_lines, print_confirmations, screen_lines
@@ -23,7 +24,7 @@ def test_each_takes_nothing_else():
 
 
 def test_lines_say_what_it_means():
-    text = "\n".join(line.plain for line in confirmation_lines(FOUND))
+    text = "\n".join(line.plain for line in confirmation_lines(FOUND, METRIC))
     assert text.startswith("confirmed ")
     assert "gap" not in text
     assert "-0.012300, 95% [-0.015000, -0.009600]" in text
@@ -37,18 +38,18 @@ def test_other_words(low, high, word):
     from dataclasses import replace
 
     found = replace(FOUND, low=low, high=high)
-    assert confirmation_lines(found)[0].plain.startswith(word)
+    assert confirmation_lines(found, METRIC)[0].plain.startswith(word)
 
 
 def test_the_gap_stands_beside_the_difference():
     from dataclasses import replace
 
     seen = replace(FOUND, validation_delta=-0.0143)
-    assert confirmation_lines(seen)[-1].plain.strip() == (
+    assert confirmation_lines(seen, METRIC)[-1].plain.strip() == (
         "validation promised -0.0143; on unseen text it is 0.0020 worse"
     )
     alarm = replace(seen, is_alarm=True)
-    assert confirmation_lines(alarm)[-1].plain.endswith(": the gain does not carry over")
+    assert confirmation_lines(alarm, METRIC)[-1].plain.endswith(": the gain does not carry over")
 
 
 def test_left_out_change_is_worth_a_revert(lab):

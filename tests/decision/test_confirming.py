@@ -55,9 +55,9 @@ class Formula:
         text = spec.files["train.py"].decode()
         values = {k: float(v) for k, v in re.findall(r"^([A-Z]) = (\S+)", text, re.MULTILINE)}
         luck = random.Random(f"{spec.seed} {text}").gauss(0, self.noise)
-        bpb = 1 - 0.01 * values["A"] - 0.02 * values["B"] + luck
+        score = 1 - 0.01 * values["A"] - 0.02 * values["B"] + luck
         return TrialResult(
-            spec.seed, Outcome.OK, split=spec.split, score=bpb, num_audited=9, total_seconds=2.0
+            spec.seed, Outcome.OK, split=spec.split, score=score, num_audited=9, total_seconds=2.0
         )
 
 

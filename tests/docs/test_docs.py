@@ -147,7 +147,7 @@ def test_commands_of_the_gpu_page_exist(monkeypatch, capsys):
     assert texts["h100"].replace(*number) == texts["h100 public"].replace(*number)
     assert texts["cpu"] != texts["cpu recipe"]
     rows = [
-        {"row": r, "seed": s, "bpb": b + s}
+        {"row": r, "seed": s, "score": b + s}
         for r, b in (("cpu", 1), ("cpu recipe", 0.5))
         for s in (1, 2)
     ]

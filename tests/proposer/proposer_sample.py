@@ -43,13 +43,13 @@ if __name__ == "__main__":
 '''
 
 
-def trial(bpb: float | None, reason: str = "") -> Trial:
-    outcome = Outcome.OK if bpb is not None else Outcome.CRASH
+def trial(score: float | None, reason: str = "") -> Trial:
+    outcome = Outcome.OK if score is not None else Outcome.CRASH
     result = TrialResult(
         seed=1,
         outcome=outcome,
         reason=reason,
-        score=bpb,
+        score=score,
         train_seconds=300.0,
         tokens_per_second=1e6,
         peak_memory_mb=4000.0,
@@ -59,7 +59,7 @@ def trial(bpb: float | None, reason: str = "") -> Trial:
 
 
 def experiment(
-    number: int, verdict: Verdict | None, bpb: float | None, **more: object
+    number: int, verdict: Verdict | None, score: float | None, **more: object
 ) -> Experiment:
     values: dict[str, object] = {
         "number": number,
@@ -69,7 +69,7 @@ def experiment(
         "description": f"idea {number}",
         "proposer": "search" if number else "baseline",
         "verdict": verdict,
-        "trials": (trial(bpb, "oom" if bpb is None else ""),) if verdict else (),
+        "trials": (trial(score, "oom" if score is None else ""),) if verdict else (),
         "setup": "setup",
     }
     return Experiment(**{**values, **more})  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ class Formula:
         text = spec.files["train.py"].decode()
         values = constants.parse(text).values()
         luck = random.Random(f"{spec.seed} {spec.split} {text}").gauss(0, 0.0005)
-        bpb = (
+        score = (
             1.2
             + 0.3 * (values["WARMDOWN_FRAC"] - 0.8) ** 2
             + 0.5 * (values["MATRIX_LR"] - 0.02) ** 2
@@ -75,8 +75,8 @@ class Formula:
             seed=spec.seed,
             outcome=Outcome.OK,
             split=spec.split,
-            score=bpb + luck,
-            claimed_score=bpb + luck,
+            score=score + luck,
+            claimed_score=score + luck,
             score_se=0.0,
             num_audited=64,
             num_steps=10,
@@ -247,7 +247,9 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
         config=config,
         loaded=SimpleNamespace(changed=dict),
         metric=METRIC,
-        dataset=SimpleNamespace(is_visible=False, unigram_bpb=None, manifest={}),
+        task=SimpleNamespace(
+            facts={"data": {}, "trivial_score": None, "is_validation_visible": False}
+        ),
         hardware=SimpleNamespace(kind="cpu", to_json=dict),
         sandbox=NoSandbox(),
         is_unsafe=True,

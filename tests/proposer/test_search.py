@@ -47,9 +47,11 @@ def night(num: int, score: "object" = None) -> list[Proposal]:
         p = propose(context(text, number, past, parent=incumbent, tried=tried))
         proposals.append(p)
         tried[edits.identity(p.files)] = number
-        bpb = score(constants.parse(p.files["train.py"]).values()) if callable(score) else 1.6
-        verdict = Verdict.CRASH if bpb is None else Verdict.KEEP if bpb < best else Verdict.DISCARD
-        done.append(experiment(number, verdict, bpb, parameters=p.parameters, parent=incumbent))
+        found = score(constants.parse(p.files["train.py"]).values()) if callable(score) else 1.6
+        verdict = (
+            Verdict.CRASH if found is None else Verdict.KEEP if found < best else Verdict.DISCARD
+        )
+        done.append(experiment(number, verdict, found, parameters=p.parameters, parent=incumbent))
         if verdict is Verdict.KEEP:
             text, incumbent = p.files["train.py"], f"{number:040x}"
     return proposals
@@ -132,11 +134,11 @@ def test_refuses_what_is_in_flight() -> None:
     assert third.parameters != first.parameters
 
 
-@pytest.mark.parametrize(("bpb", "is_up"), [(1.49, True), (1.52, False)])
-def test_a_change_an_llm_made_is_learned_from(bpb: float, is_up: bool) -> None:
+@pytest.mark.parametrize(("score", "is_up"), [(1.49, True), (1.52, False)])
+def test_a_change_an_llm_made_is_learned_from(score: float, is_up: bool) -> None:
     text = "ROPE_BASE = 10_000.0\n"
     past = session(
-        experiment(1, Verdict.DISCARD, bpb, parameters={"ROPE_BASE": 20000.0}, proposer="llm")
+        experiment(1, Verdict.DISCARD, score, parameters={"ROPE_BASE": 20000.0}, proposer="llm")
     )
     for number in range(2, 12):
         p = propose(context(text, number, past))

@@ -72,11 +72,11 @@ class FormulaExecutor:
         if rate < 0:
             return TrialResult(seed=spec.seed, outcome=Outcome.CRASH, reason="nan")
         reach("weights_in")
-        bpb = 1.0 + 0.01 * (rate - 3.0) ** 2 + random.Random(spec.seed).gauss(0, 0.0002)
+        score = 1.0 + 0.01 * (rate - 3.0) ** 2 + random.Random(spec.seed).gauss(0, 0.0002)
         reach("claimed")
         reach("audited")
         return TrialResult(
-            seed=spec.seed, outcome=Outcome.OK, split=spec.split, score=bpb, claimed_score=bpb,
+            seed=spec.seed, outcome=Outcome.OK, split=spec.split, score=score, claimed_score=score,
             score_se=0.0, num_audited=64, num_tokens=1000, total_seconds=2.2,
             tokens_per_second=500.0,
             curve=(CurvePoint(1.0, 500, 2.0),), log_tail="step 10\n",

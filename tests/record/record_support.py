@@ -90,12 +90,12 @@ class Night:
         self.number += 1
         return experiment
 
-    def trial(self, number: int, bpb: float | None) -> None:
+    def trial(self, number: int, score: float | None) -> None:
         result = TrialResult(
             seed=7,
-            outcome=Outcome.OK if bpb is not None else Outcome.CRASH,
-            reason="" if bpb is not None else "oom",
-            score=bpb,
+            outcome=Outcome.OK if score is not None else Outcome.CRASH,
+            reason="" if score is not None else "oom",
+            score=score,
             peak_memory_mb=2048.0,
             curve=(CurvePoint(0.5, 100, 3.25), CurvePoint(1.0, 200, None, {"lr": 0.1})),
             log_tail="step 1\n",
@@ -107,14 +107,14 @@ class Night:
         text: str,
         description: str = "change a knob",
         *,
-        bpb: float | None = 1.4,
+        score: float | None = 1.4,
         keep: bool = True,
         proposer: ProposerKind = "search",
         hypothesis: str = "",
     ) -> Experiment:
         experiment = self.propose(text, description, proposer, hypothesis)
-        self.trial(experiment.number, bpb)
-        if bpb is None:
+        self.trial(experiment.number, score)
+        if score is None:
             self.record.judge(experiment.number, Verdict.CRASH, "oom", setup=SETUP.key)
         elif keep:
             self.keep(experiment.number)

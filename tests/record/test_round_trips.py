@@ -114,9 +114,9 @@ def test_results_tsv_goes_round(tmp_path: Path, rows: list[tuple[Verdict, float,
         Experiment(
             number=number, commit=f"{number + 1:07x}", parent="", state=State.JUDGED,
             description=text or "x", proposer="search", verdict=verdict,
-            trials=(Trial(TrialResult(0, Outcome.OK, score=abs(bpb)), "", "", ""),),
+            trials=(Trial(TrialResult(0, Outcome.OK, score=abs(score)), "", "", ""),),
         )
-        for number, (verdict, bpb, text) in enumerate(rows)
+        for number, (verdict, score, text) in enumerate(rows)
     )  # fmt: skip
     first = to_tsv(Session("r", "", experiments))
     (tmp_path / "r.tsv").write_text(first, encoding="utf-8")

@@ -72,8 +72,8 @@ class FormulaExecutor:
         if values["WIDTH"] == 0:
             return replace(base, outcome=Outcome.INVALID, reason="claim_mismatch")
         luck = random.Random(f"{spec.seed} {spec.split} {text}").gauss(0, self.noise)
-        bpb = 1.0 + 0.01 * (values["LR"] - 3.0) ** 2 + luck
-        return replace(base, score=bpb, claimed_score=bpb, score_se=0.0, num_audited=64)
+        score = 1.0 + 0.01 * (values["LR"] - 3.0) ** 2 + luck
+        return replace(base, score=score, claimed_score=score, score_se=0.0, num_audited=64)
 
 
 class ListProposer:

@@ -369,9 +369,9 @@ class Machine(FormulaExecutor):
         share = self.share(len(self.specs) + 1, spec.files["train.py"].decode())
         slower = dataclasses.replace(TICK, num_tokens=int(500 * share))
         result = super().run(spec, on_progress=lambda _: on_progress(slower), stop=stop)
-        bpb = None if result.score is None else result.score + 0.1 * (1 - share)
+        score = None if result.score is None else result.score + 0.1 * (1 - share)
         return dataclasses.replace(
-            result, score=bpb, claimed_score=bpb, tokens_per_second=500 * share
+            result, score=score, claimed_score=score, tokens_per_second=500 * share
         )
 
 

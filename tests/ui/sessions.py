@@ -62,19 +62,19 @@ def sha(number: int) -> str:
     return f"{(number * 2654435761 + 97) % 2**64:016x}{number:024x}"
 
 
-def curve(bpb: float, points: int = 60, budget: float = 300.0) -> tuple[CurvePoint, ...]:
+def curve(score: float, points: int = 60, budget: float = 300.0) -> tuple[CurvePoint, ...]:
     return tuple(
         CurvePoint(
             seconds=budget * (i + 1) / points,
             num_tokens=int(499_600_000 * (i + 1) / points),
-            loss=3.2 * bpb + 5.8 * 0.9 ** (i + 1) + 0.02 * ((i * 7) % 5 - 2),
+            loss=3.2 * score + 5.8 * 0.9 ** (i + 1) + 0.02 * ((i * 7) % 5 - 2),
         )
         for i in range(points)
     )
 
 
 def trial(
-    bpb: float | None,
+    score: float | None,
     at: datetime,
     *,
     seed: int = 1,
@@ -91,8 +91,8 @@ def trial(
             seed=seed,
             outcome=outcome,
             reason=reason,
-            score=bpb,
-            claimed_score=bpb,
+            score=score,
+            claimed_score=score,
             score_se=0.00004 if ok else None,
             num_audited=2048 if ok else 0,
             num_tokens=int(speed * seconds) if ok else None,
@@ -105,7 +105,7 @@ def trial(
             tokens_per_second=speed if ok else None,
             peak_memory_mb=memory,
             num_params=50_300_000,
-            curve=curve(bpb) if bpb is not None else (),
+            curve=curve(score) if score is not None else (),
             log_tail=log_tail,
             sandbox="bubblewrap",
         ),
@@ -139,7 +139,7 @@ def experiment(
     number: int,
     verdict: Verdict,
     *,
-    bpb: float | None,
+    score: float | None,
     incumbent: float,
     at: datetime,
     reason: str = "",
@@ -148,11 +148,11 @@ def experiment(
     theme: str = "",
     **changes: object,
 ) -> Experiment:
-    delta = None if bpb is None else bpb - incumbent
+    delta = None if score is None else score - incumbent
     ok = verdict in {Verdict.KEEP, Verdict.DISCARD}
     seconds = 300.0 if ok else 97.0
     one = trial(
-        bpb,
+        score,
         at,
         seed=number,
         seconds=seconds,

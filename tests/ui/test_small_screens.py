@@ -9,6 +9,7 @@ from rich.text import Text
 from test_log_screen import check_snapshot
 
 from autoresearch.config import load_config
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import MB, Outcome
 from autoresearch.ui import console
 from autoresearch.ui.charts import Series, chart
@@ -139,7 +140,7 @@ def result(**changes):
 
 
 def test_trial_on_a_terminal():
-    text = text_of(show.trial_lines(result(), width=100))
+    text = text_of(show.trial_lines(result(), METRIC, width=100))
     assert text.startswith("val_bpb   0.997900   audited at 2048 positions")
     assert "start-up 22s" in text
     assert "loss" in text
@@ -150,14 +151,14 @@ def test_failed_trial_shows_why_and_the_end_of_its_output():
         outcome=Outcome.CRASH, reason="oom", detail="asked for 90 GB", score=None, curve=(),
         log_tail="[red]RuntimeError[/red]\x1b[0m: out of memory\n",
     )  # fmt: skip
-    text = text_of(show.trial_lines(failed))
+    text = text_of(show.trial_lines(failed, METRIC))
     assert text.startswith("crash oom: asked for 90 GB")
     assert "  [red]RuntimeError[/red]: out of memory\n" in text
 
 
 @pytest.mark.parametrize("kind", ["plain", "json", "quiet", "tty"])
 def test_trial_in_every_mode(kind, capsys):
-    show.print_trial(OutputMode(kind=kind), result())
+    show.print_trial(OutputMode(kind=kind), result(), METRIC)
     out, err = capsys.readouterr()
     assert err == ""
     if kind == "plain":

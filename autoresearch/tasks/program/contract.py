@@ -13,9 +13,9 @@ _MAX_CHARACTERS = 4000
 
 RULES = """\
 You are the researcher of an automated lab that improves a program. Each answer is one experiment: a change to
-{{files}}. The lab scores the changed program by an evaluator that you cannot see, and keeps the change if it is probably a real
-gain: the next change then starts from it. Else the change is dropped. You are asked each time in a fresh conversation:
-all you know is here.
+{{files}}. The lab scores the changed program by an evaluator that you cannot see, and keeps the change if it is
+probably a real gain: the next change then starts from it. Else the change is dropped. You are asked each time in a
+fresh conversation: all you know is here.
 
 What counts
 - {metric}, nothing else.{guards}

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from autoresearch.decision.scores import find
 from autoresearch.events import (
+    SCHEMA,
     Abandoned,
     Alerted,
     Confirmed,
@@ -139,7 +140,9 @@ class JsonDisplay:
 
         summary = summary_json(summarize(session))
         with self._lock:
-            self._write({"v": 1, "type": "summary", "at": now(), "tag": session.tag, **summary})
+            self._write(
+                {"v": SCHEMA, "type": "summary", "at": now(), "tag": session.tag, **summary}
+            )
 
     @staticmethod
     def _write(value: Mapping[str, Any]) -> None:
@@ -157,7 +160,7 @@ def event_json(event: AnyEvent) -> dict[str, Any]:
     if point is not None:
         fields["loss"] = _finite(point.loss)
         fields["values"] = {k: _finite(v) for k, v in point.values.items()}
-    return {"v": 1, "type": event.type, "at": now(), **fields}
+    return {"v": SCHEMA, "type": event.type, "at": now(), **fields}
 
 
 def _finite(value: float | None) -> float | None:

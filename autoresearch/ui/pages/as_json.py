@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from autoresearch.decision.confirmation import carried, newest
-from autoresearch.events import Event, Phase, Progress
+from autoresearch.events import SCHEMA, Event, Phase, Progress
 from autoresearch.types import (
     Alert,
     Confirmation,
@@ -47,7 +47,6 @@ class Details:
     """The whole log on this machine, if it is still there."""
 
 
-SCHEMA = 2
 SESSION = (
     "tag branch state stop_reason? started_at? ended_at? wall_seconds seed proposer? model? sandbox? is_unsafe"
     " is_validation_visible hardware data config versions tip? journal?"
@@ -261,7 +260,7 @@ def schema(name: Literal["log", "show", "events", "diff"] = "log") -> dict[str, 
         "next": _or_null(_TEXT),
     }
     if name == "events":
-        last = {"v": {"const": 1}, "type": {"const": "summary"}, "at": _TEXT, "tag": _TEXT}
+        last = {"v": {"const": SCHEMA}, "type": {"const": "summary"}, "at": _TEXT, "tag": _TEXT}
         lines = [_event_schema(event) for event in (*Event.__subclasses__(), Progress, Phase)]
         return {"oneOf": [*lines, object_schema(last | summary)]}
     trial = attributes(TrialResult, RESULT) | attributes(Trial, TRIAL)
@@ -317,7 +316,7 @@ def schema(name: Literal["log", "show", "events", "diff"] = "log") -> dict[str, 
 
 def _event_schema(event: type[Event | Progress | Phase]) -> dict[str, Any]:
     """Return the schema of an event's line; a field with a default may be absent."""
-    keys = attributes(event) | {"v": {"const": 1}, "type": {"const": event.type}, "at": _TEXT}
+    keys = attributes(event) | {"v": {"const": SCHEMA}, "type": {"const": event.type}, "at": _TEXT}
     if keys.pop("point", None):
         keys |= attributes(CurvePoint, "loss values")
     given = {f.name for f in fields(event) if f.default is f.default_factory is MISSING}

@@ -7,6 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from autoresearch.decision.scores import comparable
+from autoresearch.events import SCHEMA
 from autoresearch.types import Experiment, Session
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
@@ -151,7 +152,7 @@ def to_json(session: Session, a: Experiment, b: Experiment, diff: str) -> dict[s
 
     pair = comparable(a, b, session)
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "a": side(a),
         "b": side(b),
         "delta": pair[1] - pair[0] if pair else None,
