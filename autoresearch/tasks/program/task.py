@@ -230,7 +230,7 @@ class ProgramExecutor:
             return stdout.score(bench, self._shown(spec.files), spec, result)
         is_paired = self._config.task.paired and spec.reference is not None
         versions = [spec.files, *[spec.reference or {}] * is_paired]
-        found, sides, seconds = self._evaluate(bench, spec, versions, seed)
+        found, sides, seconds = self.evaluate(bench, spec, versions, seed)
         side = sides[0]
         peak = side.peak_mb
         result = replace(
@@ -270,17 +270,26 @@ class ProgramExecutor:
             return replace(result, outcome=Outcome.INVALID, reason="missing_cases", detail=detail)
         return self._conclude(spec, result, mine, theirs, side)
 
-    def _evaluate(
-        self, bench: Bench, spec: TrialSpec, versions: Sequence[Mapping[str, bytes]], seed: int
+    def evaluate(
+        self,
+        bench: Bench,
+        spec: TrialSpec,
+        versions: Sequence[Mapping[str, bytes]],
+        seed: int,
+        kind: type[Side] = Side,
     ) -> tuple[list[Found], list[Side], float]:
-        """Return what was found of each version, their processes, which have ended, and the evaluator's seconds."""
+        """Return what was found of each version, their processes, which have ended, and the evaluator's seconds.
+
+        Raises:
+            StoppedError: the session was stopped.
+        """
         assert self._evaluator is not None
         editable = tuple(self._config.task.editable)
         sides: list[Side] = []
         try:
             for files in versions:
                 label = f"{spec.label}-{len(sides)}"
-                sides.append(Side(bench, label, self._shown(files), editable[0], editable))
+                sides.append(kind(bench, label, self._shown(files), editable[0], editable))
             evaluation = Evaluation(bench, self._evaluator, sides, f"{spec.label}-evaluator")
             try:
                 found = evaluation.run(seed, spec.split)
@@ -310,7 +319,7 @@ class ProgramExecutor:
         """
         assert self._evaluator is not None
         if theirs is None and spec.reference is not None:
-            theirs = self._evaluate(bench, spec, [spec.reference], seed)[0][0]
+            theirs = self.evaluate(bench, spec, [spec.reference], seed)[0][0]
         if theirs is None or theirs.failure is not None:
             raise _fault(self._evaluator, failure)
 
