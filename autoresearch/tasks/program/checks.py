@@ -137,7 +137,8 @@ def _look(
     sign = 1 if config.task.direction == "minimize" else -1
     for kind, what in ((_Constant, "the first answer, given again"), (_Late, "the answer before")):
         found, _ = look.score(kind=kind)
-        if found.values and sign * (fmean(found.values) - score) <= 0:
+        worse = sign * (fmean(found.values) - score) if found.values else abs(score) + 1
+        if worse <= 1e-5 * abs(score):
             text = (
                 f"{what} to each call scores {fmean(found.values):.4g}, no worse than the program"
             )

@@ -2,12 +2,15 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from autoresearch.errors import WorkError
-from autoresearch.types import Outcome, TrialResult
-from conftest import EVALUATE, HONEST
+from autoresearch.sandbox.select import probe
+from autoresearch.tasks.program.task import ProgramExecutor
+from autoresearch.types import Outcome, TrialResult, TrialSpec
+from conftest import EVALUATE, HONEST, settings
 
 Trial = Callable[..., TrialResult]
 
@@ -144,5 +147,34 @@ def evaluate(candidate, seed, split):
     assert trial("def same(x):\n    return x\n", evaluate).score == 15.0
 
 
-def test_a_program_that_prints_its_score(trial: Trial) -> None:
-    del trial  # the backends, not the evaluator
+@pytest.mark.parametrize(
+    ("program", "outcome", "reason", "score"),
+    [
+        ("print('score: 3')\nprint('score: 4.5')\n", Outcome.OK, "", 4.5),
+        ("import os\nprint('score:', os.environ['AUTORESEARCH_SEED'])\n", Outcome.OK, "", 1.0),
+        ("print('score: nan')\n", Outcome.CRASH, "no_score", None),
+        ("print('score: 1e999')\n", Outcome.CRASH, "no_score", None),
+        ("print('no number')\n", Outcome.CRASH, "no_score", None),
+        ("print('score: 3')\nraise SystemExit(2)\n", Outcome.CRASH, "exception", None),
+        (
+            "import time\nprint('score: 3', flush=True)\ntime.sleep(60)\n",
+            Outcome.CRASH,
+            "timeout",
+            None,
+        ),
+    ],
+)
+def test_a_program_that_prints_its_score(
+    backend: str, tmp_path: Path, program: str, outcome: Outcome, reason: str, score: float | None
+) -> None:
+    tmp_path.chmod(0o755)
+    sandbox = probe(backend).sandbox
+    assert sandbox is not None
+    config = settings(
+        metric="from stdout", command=["python", "solution.py"], trial__budget_seconds=4.0
+    )
+    executor = ProgramExecutor(config, sandbox, None, scratch=tmp_path / "trials")
+    budget = 4.0 if reason == "timeout" else 30.0
+    spec = TrialSpec({"solution.py": program.encode()}, 1, budget, label="t")
+    result = executor.run(spec)
+    assert (result.outcome, result.reason, result.score) == (outcome, reason, score)

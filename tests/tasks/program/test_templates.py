@@ -1,6 +1,6 @@
 """The templates: each gives a run directory that loads, hides its evaluator, and rewards a better idea.
 
-The gains stated here are those of the hand-written solutions in `better/` on test cases, which none of them was fitted to.
+The gains stated here are those of the hand-written solutions in `better/` on test cases.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Optimism that shrinks as sales come in: all visitors see the price that could be best; neighbours lend their sales."""
+"""Optimism that shrinks as sales come in: most visitors see the price that could be best."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A slow trend, smoothed and measured against its noise; positions change only when it is clear, and shrink in turmoil."""
+"""A slow trend against its noise; positions change only when it is clear, and shrink in turmoil."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ last = mean = square = held = None
 
 
 def positions(day, prices):
-    global last, mean, square, held
+    global last, mean, square, held  # noqa: PLW0603
     now = np.log(prices)
     if day == 0:
         last, mean, held = now, np.zeros(len(now)), np.zeros(len(now))
