@@ -1,8 +1,8 @@
 """What a trial of a program costs beyond its own work, and what pairs are worth on a busy machine.
 
-Run: `python bench/tasks.py [--trials 15]`. Prints seconds of a trial of a program and an evaluator that do nothing, under
-each sandbox; then, for template `speed` with a busy core beside it, the width of the 95 % interval of the difference
-between two versions that are the same, by pairs and by trials of each alone.
+Run: `python bench/tasks.py [--trials 15]`. Prints seconds of a trial of a program and an evaluator that do nothing,
+under each sandbox; then, for template `speed` with a busy core beside it, the width of the 95 % interval of the
+difference between two versions that are the same, by pairs and by trials of each alone.
 """
 
 import argparse

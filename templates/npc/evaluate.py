@@ -11,7 +11,7 @@ import random
 
 from autoresearch.task import Candidate, Score, WrongAnswerError
 
-GAMES, NUM_MOVES = 160, 40
+GAMES, NUM_MOVES = 200, 40
 MOVES = ((0, 0), (0, -1), (0, 1), (1, 0), (-1, 0))
 
 
@@ -31,7 +31,7 @@ class Game:
             ("near", "best", "middle", "best") if is_test else ("near", "best", "middle")
         )
         self.coming = [
-            [draw.randrange(self.size), draw.randrange(self.size), draw.choice((1, 1, 2, 3, 5))]
+            [draw.randrange(self.size), draw.randrange(self.size), draw.choice((1, 1, 2, 4, 8))]
             for _ in range(200)
         ]
         self.players = [[1, 1], [self.size - 2, self.size - 2]]

@@ -1,4 +1,4 @@
-"""A player of a game of gems: two players on a grid take gems of 1 to 5 points; whoever has more at the end wins."""
+"""A player of a game of gems: two players on a grid take gems of 1 to 8 points; whoever has more at the end wins."""
 
 MOVES = ((0, 0), (0, -1), (0, 1), (1, 0), (-1, 0))  # stay, north, south, east, west
 

@@ -1,6 +1,7 @@
 """A session of a program, from its files to a confirmed gain; and settings and folders that are wrong."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -156,11 +157,9 @@ def test_settings_that_do_not_fit(folder: Path, lines: str, said: str) -> None:
 def test_what_is_hidden_may_not_be_under_git(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from autoresearch.record.git import Repository
-
-    with Repository.open(folder) as repository:
-        repository.run("add", "-f", "evaluate.py")
-        repository.run("commit", "-q", "-m", "oh")
+    for words in (["add", "-f", "evaluate.py"], ["commit", "-q", "-m", "oh"]):
+        who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+        subprocess.run(["git", *who, *words], check=True)
     assert main(["run", "--experiments", "1"]) == 3
     assert "is under git" in capsys.readouterr().err
     (folder / "evaluate.py").unlink()
