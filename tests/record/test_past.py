@@ -1,6 +1,7 @@
 """What was tried before a session: told to proposers and shown, and never mixed with what is measured."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from autoresearch.record.record import Record
 from autoresearch.record.results_tsv import write_tsv
 from autoresearch.record.sessions import past
 from autoresearch.session.proposals import context_of
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Outcome, Proposal, TrialResult, Verdict
 
 CODE = "DEPTH = 8\n"
@@ -95,7 +97,7 @@ def test_log_names_what_was_before(lab: Path, monkeypatch, capsys) -> None:
 def test_the_labs_own_table_is_not_the_past(lab: Path) -> None:
     (lab / "results.tsv").unlink()
     with Record.open(RunDirectory(lab), "t") as record:
-        write_tsv(record.session(), lab / "results.tsv")
+        write_tsv(replace(record.session(), metric=METRIC), lab / "results.tsv")
         assert [e.description for e in past(record)] == ["one block more"]
         with (lab / "results.tsv").open("a") as file:
             file.write("5555555\t1.0\t1.0\tdiscard\tmy own\n")

@@ -163,7 +163,7 @@ def test_hostile_text_is_stored_safely(night: Night) -> None:
 def test_a_newer_schema_is_refused(night: Night) -> None:
     tree = git(night.root, "rev-parse", "HEAD^{tree}")
     journal = "refs/autoresearch/nov21/journal"
-    message = json.dumps({"v": 2, "type": "note"})
+    message = json.dumps({"v": 3, "type": "note"})
     sha = git(night.root, "commit-tree", tree, "-p", journal, "-m", message)
     git(night.root, "update-ref", journal, sha)
     with pytest.raises(PrerequisiteError, match="newer autoresearch"):

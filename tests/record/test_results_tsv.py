@@ -70,8 +70,8 @@ def test_a_file_without_results_is_refused(tmp_path: Path, content: bytes) -> No
 
 def test_ours_goes_round(night: Night, tmp_path: Path) -> None:
     night.try_out(night.knob(3, 33), "knob\t3 \x1b up")
-    night.try_out(night.knob(4, 44), "worse", bpb=1.6, keep=False)
-    night.try_out(night.knob(5, 55), "boom", bpb=None)
+    night.try_out(night.knob(4, 44), "worse", score=1.6, keep=False)
+    night.try_out(night.knob(5, 55), "boom", score=None)
     night.propose(night.knob(6, 66), "not yet")
     path = night.record.run_directory.results
     write_tsv(night.record.session(), path)

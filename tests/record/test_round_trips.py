@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from record_support import Night
 
 from autoresearch.events import Event, Noted, TrialJudged
+from autoresearch.record import v1
 from autoresearch.record.fold import (
     Fold,
     curve_from_bytes,
@@ -18,9 +19,11 @@ from autoresearch.record.fold import (
     result_to_json,
 )
 from autoresearch.record.results_tsv import read_tsv, to_tsv
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import (
     CurvePoint,
     Experiment,
+    Metric,
     Outcome,
     Session,
     State,
@@ -118,7 +121,7 @@ def test_results_tsv_goes_round(tmp_path: Path, rows: list[tuple[Verdict, float,
         )
         for number, (verdict, score, text) in enumerate(rows)
     )  # fmt: skip
-    first = to_tsv(Session("r", "", experiments))
+    first = to_tsv(Session("r", "", experiments, metric=METRIC))
     (tmp_path / "r.tsv").write_text(first, encoding="utf-8")
     again = read_tsv(tmp_path / "r.tsv")
     assert len(again.experiments) == len(rows)
@@ -149,9 +152,13 @@ EARLIER = Path(__file__).with_name("journal_of_november.jsonl").read_text().spli
 @pytest.mark.parametrize("line", EARLIER, ids=lambda line: json.loads(line)["type"])
 def test_events_are_written_as_they_were(line: str) -> None:
     known = json.loads(line)
+    v1.upgrade(known)
+    known["v"] = 2
     given = {name: value for name, value in known.items() if name not in ("v", "type")}
     if "usage" in given:
         given["usage"] = Usage(**given["usage"])
+    if "metric" in given:
+        given["metric"] = Metric(**given["metric"])
     kind = next(kind for kind in Event.__subclasses__() if kind.type == known["type"])
     written = clean_json(kind(**given).to_json())
     later = {"flags"}

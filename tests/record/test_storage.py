@@ -80,7 +80,7 @@ def test_an_export_needs_no_lab(night: Night, tmp_path: Path) -> None:
         done.files
     )
     facts = json.loads((tmp_path / "out" / "experiment.json").read_text())
-    assert (facts["experiment"], facts["score"], facts["description"]) == (1, 1.4, "knob 3 up")
+    assert (facts["experiment"], facts["val_bpb"], facts["description"]) == (1, 1.4, "knob 3 up")
     assert "tokenizer" in done.missing[0]
     with pytest.raises(UsageError, match="is not empty"):
         export(night.record, "best", tmp_path / "out")

@@ -231,7 +231,7 @@ def test_no_file_that_the_record_names_is_touched(
     mine = tmp_path / "thesis.txt"
     mine.write_text("years of work")
     experiment = night.propose(night.knob(1, 11), "x")
-    result = {"seed": 0, "outcome": Outcome.OK.value, "bpb": 1.0, "weights_path": str(mine)}
+    result = {"seed": 0, "outcome": Outcome.OK.value, "score": 1.0, "weights_path": str(mine)}
     night.record.append(
         TrialJudged(
             number=experiment.number, index=0, setup=SETUP.key, started_at="", result=result

@@ -131,9 +131,10 @@ def test_the_environment_has_the_numbers_and_the_folder(lab: Path, tmp_path: Pat
         "AUTORESEARCH_EVENT=keep",
         f"AUTORESEARCH_EXPERIMENT={best.number}",
         f"AUTORESEARCH_FOLDER={lab}",
+        "AUTORESEARCH_METRIC=val_bpb",
         f"AUTORESEARCH_P_REAL={best.p_real}",
+        f"AUTORESEARCH_SCORE={best.score}",
         "AUTORESEARCH_TAG=nov21",
-        f"AUTORESEARCH_VAL_BPB={best.score}",
     ]
 
 

@@ -12,11 +12,12 @@ from typing import Any
 from rich.text import Text
 
 from autoresearch.decision.scores import good_trials, split_at_verdict
+from autoresearch.events import SCHEMA
 from autoresearch.types import Experiment, Session, Verdict
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
-from autoresearch.ui.pages.as_json import SCHEMA, session_json, summary_json
+from autoresearch.ui.pages.as_json import session_json, summary_json
 from autoresearch.ui.pages.overview import (
     LABEL,
     STATES,
