@@ -6,14 +6,13 @@
         cases = make_cases(seed, split)     # split: "validation", or "test" for confirmations
         return Score([value_of(case, candidate.call("bid", case)) for case in cases])
 
-Imports nothing heavy: it runs inside a sandbox, once for each trial. See docs/tasks.md.
+Imports nothing heavy, `dataclasses` neither: it is started twice for each trial. See docs/tasks.md.
 """
 
 import math
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from autoresearch.util import plain
 
@@ -41,13 +40,12 @@ class WrongAnswerError(Exception):
     """
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """What an evaluation found."""
 
     values: float | Sequence[float]
     """The score of each case, in the order of the cases; or one number. The score of the trial is their mean."""
-    figures: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    figures: Mapping[str, float | Sequence[float]] = {}
     """Further figures by name, shown and perhaps guarded, never optimised; one number or one a case."""
 
     def checked(self) -> tuple[list[float], dict[str, list[float]]]:

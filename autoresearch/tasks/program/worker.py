@@ -8,7 +8,6 @@ import builtins
 import os
 import socket
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +41,8 @@ def _load(file: str) -> ModuleType:
 
 def _described(exc: BaseException, file: str) -> dict[str, Any]:
     """Return class, file and line of an exception, and its traceback without the frames of this module."""
+    import traceback  # a tenth of the start, and most need it not
+
     root, line, where = Path(file).resolve().parent, None, Path(file).name
     for frame in traceback.extract_tb(exc.__traceback__):
         path = Path(frame.filename)
