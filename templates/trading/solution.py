@@ -1,4 +1,4 @@
-"""Holds positions in many markets, decided anew each day from prices so far. `positions` is called once a day."""
+"""Holds positions in many markets, decided again each day from prices so far. `positions` is called once a day."""
 
 import numpy as np
 

@@ -8,7 +8,7 @@ from autoresearch.util.files import read_file
 from autoresearch.util.text import printable
 
 HIDDEN_LINE = "Hidden:"
-"""From this line of the evaluator's docstring on nothing is told."""
+"""From this line of the evaluator's docstring on nothing is shown."""
 _MAX_CHARACTERS = 4000
 
 RULES = """\
@@ -41,7 +41,7 @@ _CALLED = """\
   the arguments and the kinds of answers.
 - All calls of a trial together take at most {{budget:g}} seconds. Between calls the process is frozen: threads and
   processes of yours do nothing then.
-- You are told scores, never cases. Each trial has fresh cases, so what fits one set of cases is worth nothing."""
+- You see scores, never cases. Each trial has fresh cases, so what fits one set of cases is worth nothing."""
 _PRINTED = """\
 - The lab runs `{command}` for at most {{budget:g}} seconds and takes the last number that `{pattern}` finds in what it
   prints. Keep that line, and compute the number honestly: nothing else checks it."""

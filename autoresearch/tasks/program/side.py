@@ -356,7 +356,7 @@ class Side:
         raise self._failure(name, head)
 
     def _failure(self, name: str, head: Mapping[str, Any]) -> FailedError:
-        """Return what a failed call is told as: of all that it says the class of a builtin exception and a line."""
+        """Return the error of a failed call: of all that it says the class of a builtin exception and a line."""
         if head.get("op") == "unknown":
             return FailedError("unknown_function", f"`{self._file}` has no function `{name}`")
         if head.get("op") == "bad":

@@ -128,6 +128,11 @@ def find_evaluator(run_directory: RunDirectory, config: Config) -> Evaluator:
                 hint=f"`git rm -r --cached {files} && git commit -m 'hide {files}'`, and name it in .gitignore",
             )
     places = {name: (root / name).resolve() for name in task.hidden}
+    if out := [name for name, place in places.items() if not place.is_relative_to(root.resolve())]:
+        raise PrerequisiteError(
+            f"`{out[0]}` of `[task] hidden` leads out of the run directory",
+            hint="put a copy in its place: an evaluator may read nothing else of yours",
+        )
     return Evaluator(task.evaluator, {task.evaluator: code}, places)
 
 

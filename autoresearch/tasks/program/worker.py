@@ -1,7 +1,7 @@
 """Runs in the sandbox of a candidate or of an evaluator: `serve` answers calls, `evaluate` makes them.
 
-Nothing here is trusted by the lab: it runs in one process with code that nobody has read. What protects the score is
-on the other end of the socket.
+Nothing here is trusted by the lab: it runs in one process with unread code. What protects the score is on the other
+end of the socket.
 """
 
 import builtins
