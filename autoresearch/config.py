@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from autoresearch.errors import ConfigError
-from autoresearch.paths import CONFIG_NAME, RunDirectory
+from autoresearch.paths import CONFIG_NAME, RunDirectory, is_safe
 from autoresearch.types import LARGEST, ConfiguredProposer
 from autoresearch.util.text import hide
 
@@ -119,9 +119,21 @@ class SessionConfig(_Section):
     )
 
 
-class TaskConfig(_Section):
-    """[task]: what the agent may change."""
+class Guard(_Section):
+    """Limits on a figure of a `program` task that is not its metric."""
 
+    max: float | None = None
+    min: float | None = None
+    worse_by: Annotated[float, Field(ge=0)] | None = None
+    """Largest growth against the baseline, as a share."""
+
+
+class TaskConfig(_Section):
+    """[task]: what a trial is, how it is scored, and what the agent may change."""
+
+    kind: Literal["gpt", "program"] = setting(
+        "gpt", '"gpt": train.py trains a language model; "program": an evaluator scores a program.'
+    )
     editable: list[str] = setting(
         ["train.py"],
         "The files an agent may change, relative to the run directory. The first is the one that is run.",
@@ -130,6 +142,41 @@ class TaskConfig(_Section):
     max_lines: int = setting(630, "Longest editable file in lines; 0 is no limit.", ge=0)
     max_bytes: int = setting(
         128_000, "Longest editable file in bytes: no room for data or weights in the code.", gt=0
+    )
+    evaluator: str = setting(
+        "evaluate.py",
+        "Of a program: the file whose `evaluate(candidate, seed, split)` scores it. No candidate and no agent sees it.",
+    )
+    hidden: list[str] = setting(
+        [], "Further files and folders of the run directory that only the evaluator may read."
+    )
+    paired: bool = setting(
+        False,
+        "Score the incumbent beside each candidate, on the same cases, and compare case by case.",
+    )
+    metric: str = setting(
+        "score",
+        'Of a program: name of its score. "from stdout": the last number that `pattern` finds in what `command` prints,'
+        " which nothing checks.",
+        min_length=1,
+    )
+    unit: str = setting("", "Unit of the score.")
+    direction: Literal["", "minimize", "maximize"] = setting(
+        "", 'Whether less or more of the score is better: "minimize" or "maximize".'
+    )
+    decimals: int = setting(4, "Decimals of the score.", ge=0, le=12)
+    guards: dict[str, Guard] = setting(
+        {},
+        "Limits on further figures, which veto a gain: {latency_ms = {max = 5}, memory_mb = {worse_by = 0.1}}; call_ms"
+        " and memory_mb are measured by the lab.",
+    )
+    command: list[str] = setting(
+        [],
+        'With metric = "from stdout": the program and its arguments, started in a copy of the files.',
+    )
+    pattern: str = setting(
+        r"score\s*[:=]\s*(\S+)",
+        'With metric = "from stdout": a regular expression whose group is the number; the last match counts.',
     )
 
 
@@ -327,6 +374,20 @@ class Config(_Section):
     sandbox: SandboxConfig = Field(default_factory=SandboxConfig)
 
 
+FROM_STDOUT = "from stdout"
+"""`[task] metric` of a program that reports its score itself."""
+_OF_PROGRAMS: Mapping[str, Any] = {
+    "task.editable": ["solution.py"],
+    "task.max_lines": 0,
+    "trial.device": "cpu",
+    "trial.budget_seconds": 60.0,
+    "trial.startup_seconds": 60.0,
+    "trial.save_weights": "none",
+    "judge.suspicious_jump": 1.0,
+}
+"""Defaults of `[task] kind = "program"`; the last one because its cases are fresh in each trial."""
+
+
 @dataclass(frozen=True)
 class Described:
     """One setting, for the pages that list them."""
@@ -402,6 +463,10 @@ def load_config(
                 )
             for name, value in table.items():
                 put(f"{section}.{name}", value, CONFIG_NAME)
+    if values["task"]["kind"] == "program":
+        for key in sorted(_OF_PROGRAMS.keys() - sources.keys()):
+            section, name = key.split(".")
+            values[section][name] = _OF_PROGRAMS[key]
     variables = {"AUTORESEARCH_" + key.replace(".", "_").upper(): key for key in sorted(known)}
     of_sections = tuple(f"AUTORESEARCH_{section.upper()}_" for section in values)
     for variable in sorted(v for v in os.environ if v.startswith(of_sections)):
@@ -426,8 +491,51 @@ def load_config(
             f" got {config.judge.context}",
             hint="raise `trial.max_seq_len` or lower `judge.context`",
         )
+    if config.task.kind == "program":
+        _check_program(config.task)
     _hide_secrets(config)
     return Loaded(config, sources)
+
+
+def _check_program(task: TaskConfig) -> None:
+    """See that the settings of a `program` task fit together.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if not task.direction:
+        raise ConfigError(
+            f"`task.direction` is missing: whether less or more of `{task.metric}` is better",
+            hint='write `direction = "maximize"` or `direction = "minimize"` under `[task]`',
+        )
+    secret = [*task.hidden, *[task.evaluator] * (task.metric != FROM_STDOUT)]
+    for path in secret:
+        if path.startswith(("/", "~")) or not is_safe(path):
+            raise ConfigError(
+                f"`{path}` of `task.evaluator` or `task.hidden` is not below the run directory",
+                hint="put it there, and name it by its path from there",
+            )
+        if path in task.editable:
+            raise ConfigError(
+                f"`{path}` is both in `task.editable` and hidden",
+                hint="what scores a program cannot be what is changed: take it out of one of the two",
+            )
+    if (task.metric == FROM_STDOUT) != bool(task.command):
+        raise ConfigError(
+            f'`task.command` goes with `metric = "{FROM_STDOUT}"` and with nothing else',
+            hint='for example `command = ["python", "solution.py"]`, or leave it out and name an `evaluator`',
+        )
+    try:
+        num_groups = re.compile(task.pattern).groups
+    except re.error as exc:
+        raise ConfigError(
+            f"`task.pattern` is no regular expression: {exc}", hint=r'for example "score: (\S+)"'
+        ) from exc
+    if num_groups != 1:
+        raise ConfigError(
+            f"`task.pattern` has {num_groups} groups, and the one group is the number",
+            hint=r'for example "score: (\S+)"',
+        )
 
 
 def _hide_secrets(config: Config) -> None:

@@ -280,6 +280,16 @@ class TrialSpec:
     """Of the test split: which rows are judged; another number, other rows, as far as there are any."""
     noise: float | None = None
     """Noise of the session: the audit is sized to catch leaks worth twice this; None: not known."""
+    reference: Mapping[str, bytes] | None = None
+    """Files of the incumbent, where a task may run it beside the candidate, or to tell whose fault a failure is."""
+    anchor: float | None = None
+    """Score of the reference, to which a paired task adds the difference; None: its own in this trial."""
+    cases_seed: int | None = None
+    """What a task draws its cases by; None: it draws by chance."""
+    num_cases: int | None = None
+    """Cases that the incumbent was scored on; None: not known."""
+    guarded: Mapping[str, float] = field(default_factory=dict)
+    """Figures of the baseline by name, for guards against it."""
     number: int = 0
     """Of the experiment."""
     label: str = ""
@@ -287,6 +297,14 @@ class TrialSpec:
     keep_weights: bool = False
 
 
+CASES_SEED, NUM_CASES, REFERENCE_SCORE, FIGURES = (
+    "cases_seed",
+    "num_cases",
+    "reference_score",
+    "figures",
+)
+"""Keys in `TrialResult.extra` of tasks with cases: what they were drawn by, how many there were, the score of the
+reference beside which a trial was run, and means of further figures by name."""
 WEIGHTS_LOST = "weights_lost"
 """Key in `TrialResult.extra`: why weights that were to be kept could not be saved."""
 

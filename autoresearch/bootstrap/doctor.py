@@ -103,6 +103,11 @@ class _State:
     hardware: Hardware | None = None
     torch: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_program(self) -> bool:
+        """Whether the task here has neither text nor attention kernels."""
+        return self.loaded is not None and self.loaded.config.task.kind == "program"
+
 
 def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Finding]:
     """Yield the findings one by one, in an order in which later ones build on earlier.
@@ -286,6 +291,8 @@ def _compiler(state: _State) -> Iterator[Finding]:
 def _attention(state: _State) -> Iterator[Finding]:
     from autoresearch.machine.attention import choose_attention, stored_attention
 
+    if state.is_program:
+        return
     if state.hardware is None or not (state.torch or state.is_quick):
         yield Finding("attention", "skip", "torch does not work")
         return
@@ -424,6 +431,8 @@ def _data(state: _State) -> Iterator[Finding]:
         return
     if state.run_directory is None:
         yield Finding("data", "skip", "no run directory")
+        return
+    if state.is_program:
         return
     from autoresearch.data.prepare import open_dataset
 

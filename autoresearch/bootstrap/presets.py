@@ -1,4 +1,7 @@
-"""Presets: constants for train.py and settings for autoresearch.toml, by the memory and kind of the device.
+"""Templates, and presets: constants for train.py and settings by the memory and kind of the device.
+
+A template is a folder in `templates`. That of a program has a `template.toml` with a `summary` and
+`[settings.<section>]` of autoresearch.toml, and an evaluator, which git is not given.
 
 A preset is one TOML file in `templates/presets` with the fields of `Preset`: `[constants]` of the gpt template,
 `[settings.<section>]` of autoresearch.toml, and the device and memory it is chosen for.
@@ -57,9 +60,27 @@ def preset_names() -> list[str]:
     return sorted(p.stem for p in _folder().glob("*.toml"))
 
 
-def template_names() -> list[str]:
-    """Return the names of all templates: folders that hold a train.py."""
-    return sorted(p.parent.name for p in templates_directory().glob("*/train.py"))
+_SUMMARIES = {
+    "gpt": "train a small language model from scratch; bits per byte of held-out text",
+    "compat": "a train.py in the shape of karpathy's autoresearch, with the two files that feed it",
+}
+_PROGRAM_FILE = "template.toml"
+
+
+def templates() -> dict[str, str]:
+    """Return all templates by name, those of a language model first, with what each is in one line."""
+    programs = sorted(p.parent.name for p in templates_directory().glob(f"*/{_PROGRAM_FILE}"))
+    return {**_SUMMARIES, **{name: str(_program(name)["summary"]) for name in programs}}
+
+
+def is_program(template: str) -> bool:
+    """Whether a template is of a program with an evaluator; no preset is for it then."""
+    return (templates_directory() / template / _PROGRAM_FILE).is_file()
+
+
+def _program(template: str) -> dict[str, Any]:
+    path = templates_directory() / template / _PROGRAM_FILE
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def load_preset(name: str) -> Preset:
@@ -128,7 +149,7 @@ def render(
 
     Args:
         template: Name of a folder in `templates`.
-        preset: Name of a preset.
+        preset: Name of a preset; of no effect for a program.
         heading: First comment line of autoresearch.toml, if any.
         chosen: Section -> settings that win over those of the preset.
 
@@ -139,17 +160,25 @@ def render(
     Raises:
         UsageError: there is no such template or preset.
     """
-    if template not in template_names():
-        raise UsageError(
-            f"unknown template `{template}`", hint=f"one of: {', '.join(template_names())}"
-        )
-    values = load_preset(preset)
+    if template not in templates():
+        raise UsageError(f"unknown template `{template}`", hint=f"one of: {', '.join(templates())}")
     folder = templates_directory() / template
     files = {
         ".gitignore" if p.name == "gitignore" else p.name: p.read_text(encoding="utf-8")
         for p in sorted(folder.iterdir())
-        if p.is_file()
+        if p.is_file() and p.name != _PROGRAM_FILE
     }
+    if is_program(template):
+        settings = _program(template)["settings"]
+        ignored = (templates_directory() / "gpt" / "gitignore").read_text(encoding="utf-8")
+        files[".gitignore"] = "".join([ignored, *(f"{name}\n" for name in hidden_files(settings))])
+        for section, table in (chosen or {}).items():
+            settings[section] = {**settings.get(section, {}), **table}
+        files[CONFIG_NAME] = _toml(
+            f"Template `{template}`: {templates()[template]}.", settings, heading
+        )
+        return files
+    values = load_preset(preset)
     if template == "gpt":
         files["train.py"] = set_constants(files["train.py"], values.constants)
     settings = dict(values.settings)
@@ -157,9 +186,16 @@ def render(
         settings["task"] = {"max_lines": 0}
     for section, table in (chosen or {}).items():
         settings[section] = {**settings.get(section, {}), **table}
-    files[CONFIG_NAME] = _settings(values, settings, heading)
+    about = f"Preset `{preset}`: {values.summary}.\n# Its numbers are {values.numbers}"
+    files[CONFIG_NAME] = _toml(about, settings, heading)
     assert PROGRAM_NAME in files
     return files
+
+
+def hidden_files(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the files of a program that git must not be given, by the settings of its template."""
+    task = settings.get("task", {})
+    return [task.get("evaluator", "evaluate.py"), *task.get("hidden", [])]
 
 
 def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
@@ -176,13 +212,12 @@ def set_constants(source: str, constants: Mapping[str, Constant]) -> str:
     return source
 
 
-def _settings(preset: Preset, settings: Mapping[str, Mapping[str, Any]], heading: str) -> str:
+def _toml(about: str, settings: Mapping[str, Mapping[str, Any]], heading: str) -> str:
     import tomli_w
 
     head = f"# {heading}\n" if heading else ""
     head += (
-        f"# What differs from the defaults of autoresearch. Preset `{preset.name}`: {preset.summary}.\n"
-        f"# Its numbers are {preset.numbers}\n"
+        f"# What differs from the defaults of autoresearch. {about}\n"
         "# Every setting with its meaning: the commented reference autoresearch.toml of the project.\n\n"
     )
     return head + tomli_w.dumps({k: dict(v) for k, v in settings.items()})

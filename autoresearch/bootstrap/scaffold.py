@@ -1,6 +1,7 @@
 """Makes a run directory: files from templates, a git repository on branch `autoresearch/<tag>`."""
 
 import os
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +11,8 @@ from typing import Any
 from autoresearch.errors import UsageError
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, expanded
 
-CODE_NAME = "train.py"
+CODE_NAME, PROGRAM_CODE_NAME = "train.py", "solution.py"
+"""What is changed: of a language model, of a program."""
 COMMON = (".gitignore", CONFIG_NAME, PROGRAM_NAME)
 """What every template has; the rest of a template belongs to its train.py."""
 
@@ -22,6 +24,7 @@ class Scaffold:
     run_directory: RunDirectory
     tag: str
     preset: str
+    """Empty where there was an autoresearch.toml, and for a program."""
     why: str
     """Why this preset was chosen; empty when the person named it."""
     written: tuple[str, ...]
@@ -71,7 +74,7 @@ def scaffold(
         AutoresearchError: git is missing or fails.
     """
     from autoresearch.bootstrap import flat
-    from autoresearch.bootstrap.presets import choose_preset, render
+    from autoresearch.bootstrap.presets import choose_preset, hidden_files, is_program, render
     from autoresearch.config import load_config
     from autoresearch.machine.hardware import describe
     from autoresearch.record.branches import current_tag, foreign_branch, is_elsewhere
@@ -86,7 +89,10 @@ def scaffold(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"`{folder}` is a file", hint="name a folder")
     wanted_preset, why = preset, ""
-    if preset == "auto":
+    of_program = template is not None and is_program(template)
+    if of_program:
+        preset = ""
+    elif preset == "auto":
         preset, why = choose_preset(describe())
     render(template or "gpt", preset, heading)  # refuses what it does not know
     run_directory = RunDirectory(folder)
@@ -114,18 +120,19 @@ def scaffold(
     shape = flat.shape_of(folder)
     is_flat = shape is not flat.Shape.OTHER and template in (None, "compat")
     files = render("compat" if is_flat else template or "gpt", preset, heading, settings)
+    code = PROGRAM_CODE_NAME if of_program else CODE_NAME
     is_new = not (folder / CONFIG_NAME).exists()
     moved = "" if not is_flat or stays else flat.make_room(folder)
     kept = [name for name in files if os.path.lexists(folder / name)]
-    written = [
-        n for n in files if n not in kept and (n in COMMON or is_flat or CODE_NAME not in kept)
-    ]
+    written = [n for n in files if n not in kept and (n in COMMON or is_flat or code not in kept)]
     if moved:
         kept, written = [n for n in kept if n != flat.PREPARE], [*written, flat.PREPARE]
     for name in written:
         write_file(folder / name, files[name].encode())
     outer = None if (folder / ".git").exists() else outer_repository(folder)
-    paths = [*(n for n in files if n in (*written, *kept)), *filter(None, [moved])]
+    secret = hidden_files(tomllib.loads(files[CONFIG_NAME])) if of_program else []
+    known = [n for n in files if n in (*written, *kept) and n not in secret]
+    paths = [*known, *filter(None, [moved])]
     with Record.create(run_directory, tag, paths, [flat.PREPARE] if moved else []):
         pass
     if is_new and settings:
@@ -138,7 +145,7 @@ def scaffold(
         why=why if is_new else "",
         written=(*restored, *written),
         kept=tuple(n for n in kept if n not in restored),
-        ignored=tuple(_ignored(wanted_preset, None if is_flat else template, options, kept)),
+        ignored=tuple(_ignored(wanted_preset, None if is_flat else template, options, kept, code)),
         notes=tuple(notes),
         outer=outer,
         left="" if left.startswith("autoresearch/") else left,
@@ -146,15 +153,17 @@ def scaffold(
 
 
 def _ignored(
-    preset: str, template: str | None, options: Sequence[str], kept: Sequence[str]
+    preset: str, template: str | None, options: Sequence[str], kept: Sequence[str], code: str
 ) -> Iterator[str]:
     """Say which choices had no effect because the files that would show them are there already."""
     there = "there already; name a new folder to have it"
-    shown = [name for name in (CODE_NAME, CONFIG_NAME) if name in kept]
-    if preset != "auto" and shown:
+    shown = [name for name in (code, CONFIG_NAME) if name in kept]
+    if preset != "auto" and code == PROGRAM_CODE_NAME:
+        yield f"`--preset {preset}` has no effect: presets are for language models"
+    elif preset != "auto" and shown:
         yield f"`--preset {preset}` has no effect on {' and '.join(shown)}: {there}"
-    if template is not None and CODE_NAME in kept:
-        yield f"`--template {template}` has no effect on {CODE_NAME} and what belongs to it: {there}"
+    if template is not None and code in kept:
+        yield f"`--template {template}` has no effect on {code} and what belongs to it: {there}"
     if options and CONFIG_NAME in kept:
         yield f"`{' '.join(options)}` has no effect on {CONFIG_NAME}: there already; edit it, or name a new folder"
 

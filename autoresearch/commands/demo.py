@@ -14,7 +14,13 @@ MARK = "A demo, made by `autoresearch demo`; an ordinary run directory otherwise
 def demo(
     ctx: typer.Context,
     folder: Annotated[Path, argument("FOLDER", "Folder to make.")] = Path("autoresearch-demo"),
-    experiments: Annotated[int, option("--experiments N", "Experiments to run.", min=1)] = 5,
+    experiments: Annotated[
+        int | None,
+        option("--experiments N", "Experiments to run [5; of a program, as it says].", min=1),
+    ] = None,
+    template: Annotated[
+        str, option("--template NAME", "What to show: gpt, or a program of `init --list`.")
+    ] = "gpt",
     seconds: Annotated[
         float | None, option("--seconds S", "Training seconds per trial.", min=1)
     ] = None,
@@ -28,6 +34,7 @@ def demo(
     import shlex
     import time
 
+    from autoresearch.bootstrap.presets import is_program
     from autoresearch.bootstrap.scaffold import scaffold
     from autoresearch.commands.log import show_log
     from autoresearch.commands.prepare import prepare_and_show
@@ -55,11 +62,13 @@ def demo(
         mode.say(f"`{folder}` is a demo already: continuing it")
     else:
         mode.say(f"making `{folder}`")
-    made = scaffold(folder, preset="demo", tag="demo", heading=MARK)
+    preset = "auto" if is_program(template) else "demo"
+    made = scaffold(folder, preset=preset, template=template, tag="demo", heading=MARK)
     overrides = {"trial.budget_seconds": seconds}
     loaded = load_config(made.run_directory, overrides)
     os.chdir(made.run_directory.root)
-    prepare_and_show(mode, loaded.config)
+    if loaded.config.task.kind == "gpt":
+        prepare_and_show(mode, loaded.config)
     try:
         lab = assemble(made.run_directory, loaded)
     except PrerequisiteError as exc:
@@ -67,12 +76,13 @@ def demo(
             raise
         mode.warn(
             f"{exc.message}: the demo runs without one, because `search` changes only numbers"
-            " in our own train.py"
+            " in our own program"
         )
         lab = assemble(made.run_directory, loaded, is_unsafe_allowed=True)
     record = Record.open(made.run_directory, made.tag)
     way = f"cd {shlex.quote(str(folder))}"
     flags = [*["--rebaseline"] * bool(seconds), *["--unsafe-no-sandbox"] * lab.is_unsafe]
+    experiments = experiments or loaded.config.session.experiments
     options = RunOptions(Limits(experiments=experiments), flags=flags)
     code = run_and_show(shared, lab, record, options, is_end_shown=False, way=f"{way} && ")
     if code:

@@ -1,10 +1,15 @@
 """`autoresearch doctor`: what this machine has, what is missing, and what to do."""
 
-from typing import Annotated
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoresearch.commands import option, state
+
+if TYPE_CHECKING:
+    from autoresearch.bootstrap.doctor import Finding
 
 
 def doctor(
@@ -25,7 +30,7 @@ def doctor(
 
     mode = state(ctx).mode
     found = []
-    for finding in examine(is_quick=is_quick):
+    for finding in itertools.chain(examine(is_quick=is_quick), () if is_quick else _task()):
         found.append(finding)
         if not mode.is_json and (not mode.is_quiet or finding.status == "fail"):
             for line in screen.render(finding, mode.out.width if mode.is_tty else 0):
@@ -37,3 +42,26 @@ def doctor(
     else:
         mode.say(screen.summary(found))
     return code
+
+
+def _task() -> "Iterator[Finding]":
+    """Yield what is found of the task of this run directory, where it is a program."""
+    import contextlib
+
+    from autoresearch.bootstrap.doctor import Finding
+    from autoresearch.errors import AutoresearchError
+    from autoresearch.sandbox import choose
+    from autoresearch.session.build import open_run_directory, working_files
+    from autoresearch.tasks.program.checks import examine_task
+
+    run_directory = None
+    with contextlib.suppress(AutoresearchError):  # each has a finding already
+        run_directory, loaded = open_run_directory()
+    if run_directory is None or loaded.config.task.kind != "program":
+        return
+    config = loaded.config
+    try:
+        files = working_files(run_directory.root, config.task.editable)
+        yield from examine_task(run_directory, config, choose(config.sandbox.backend), files)
+    except AutoresearchError as exc:
+        yield Finding("task", "fail", exc.message, exc.hint or "")

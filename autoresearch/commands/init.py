@@ -29,9 +29,12 @@ def init(
         str | None,
         option(
             "--template NAME",
-            "Which train.py to start from: gpt, or compat for one of upstream's shape. [gpt]",
+            "What to start from: gpt, compat for a train.py of upstream's shape, or a program of `--list`. [gpt]",
         ),
     ] = None,
+    is_list: Annotated[
+        bool, option("--list", "Say in one line what each template is, and exit.")
+    ] = False,
     tag: Annotated[str | None, option("--tag TAG", "Name of the session [today's date].")] = None,
     source: BeginFromOption = None,
     proposer: Annotated[
@@ -59,15 +62,28 @@ def init(
     import shlex
     import sys
 
+    from autoresearch.bootstrap.presets import is_program, templates
     from autoresearch.bootstrap.scaffold import scaffold
     from autoresearch.config import load_config
+    from autoresearch.errors import UsageError
 
     mode = state(ctx).mode
+    if is_list:
+        if mode.is_json:
+            mode.json(templates())
+        for name, what in () if mode.is_json else templates().items():
+            mode.data(f"{name:<11} {what}")
+        return
     folder = folder or _here()
     choices = (proposer, key, text)
+    if text and template is not None and is_program(template):
+        raise UsageError(
+            f"`--source {text}` has no effect: template `{template}` reads no text",
+            hint="leave it out",
+        )
     is_asked = mode.is_live and sys.stdin.isatty() and not mode.is_json and not mode.is_quiet
     if is_asked and choices == (None, None, None) and not (folder / CONFIG_NAME).exists():
-        choices = _ask()
+        choices = _ask(is_text_asked=template is None or not is_program(template))
     flags = zip(("--proposer", "--key-env", "--source"), choices, strict=True)
     made = scaffold(
         folder,
@@ -79,7 +95,8 @@ def init(
         options=[f"{flag} {value}" for flag, value in flags if value is not None],
     )
     root = made.run_directory.root
-    ideas = _ideas_from(load_config(made.run_directory).config.proposer)
+    config = load_config(made.run_directory).config
+    ideas = _ideas_from(config.proposer)
     if mode.is_json:
         mode.json(
             {
@@ -113,7 +130,8 @@ def init(
     mode.say(f"branch autoresearch/{made.tag}{back}")
     mode.say(f"ideas come from {ideas}")
     here = "" if root == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    mode.say(f"next: `{here}autoresearch prepare && autoresearch run --hours 8`", style="hint")
+    first = "prepare" if config.task.kind == "gpt" else "doctor"
+    mode.say(f"next: `{here}autoresearch {first} && autoresearch run --hours 8`", style="hint")
 
 
 def _here() -> Path:
@@ -158,7 +176,7 @@ def _settings(
     return found
 
 
-def _ask() -> tuple[str, str | None, str | None]:
+def _ask(*, is_text_asked: bool) -> tuple[str, str | None, str | None]:
     """Ask on the terminal who proposes, which key it sees, and for the text; Enter takes what is offered."""
     import shutil
 
@@ -194,6 +212,8 @@ def _ask() -> tuple[str, str | None, str | None]:
     question = (
         "Text to train on: file, folder, hf://datasets/OWNER/NAME (Enter: what fits the machine)"
     )
+    if not is_text_asked:
+        return proposer, key, None
     text = typer.prompt(question, default="", show_default=False, err=True).strip() or None
     return proposer, key, text
 

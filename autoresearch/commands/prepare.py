@@ -68,6 +68,11 @@ def prepare(
     }
     loaded = load_config(run_directory, flags)
     config = loaded.config
+    if config.task.kind == "program" and not source:
+        mode.say(
+            "nothing to prepare: a program is scored by its evaluator; `autoresearch doctor` checks it"
+        )
+        return
     if is_list or remove:
         _manage(mode, config, remove or [], is_dry_run=is_dry_run)
         return

@@ -42,6 +42,7 @@ from autoresearch.decision.scores import (
     trial_seed,
 )
 from autoresearch.types import (
+    NUM_CASES,
     Doubt,
     Experiment,
     Reason,
@@ -106,6 +107,8 @@ class Row(NamedTuple):
     slot: str = ""
     pace: tuple[tuple[str, float], ...] = ()
     """Log of what each load left of the machine."""
+    is_by_cases: bool = False
+    """The score is a mean over cases."""
 
 
 def row_of(result: TrialResult, place: int = 0) -> Row:
@@ -113,7 +116,8 @@ def row_of(result: TrialResult, place: int = 0) -> Row:
     assert result.loss is not None
     slot = str(result.extra.get("slot", ""))
     pace = tuple(pace_of(result).items())
-    return Row(place, result.loss, audit_variance(result), result.seed, slot, pace)
+    is_by_cases = NUM_CASES in result.extra
+    return Row(place, result.loss, audit_variance(result), result.seed, slot, pace, is_by_cases)
 
 
 def rows_of(experiment: Experiment, trials: Sequence[Trial]) -> tuple[Row, ...]:
@@ -473,6 +477,7 @@ class Belief:
             design,
             np.array([row.seed in self.seeds for row in rows]),
             np.array([row.variance for row in rows]) + unalike,
+            any(row.is_by_cases for row in rows),
         )
 
     def _columns_of(self, row: Row, level: str) -> dict[str, float]:

@@ -9,7 +9,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from autoresearch.decision.scores import pace_of
-from autoresearch.types import Confirmation, Decision, Question, Reason, Session, TrialResult
+from autoresearch.types import (
+    REFERENCE_SCORE,
+    Confirmation,
+    Decision,
+    Question,
+    Reason,
+    Session,
+    TrialResult,
+)
 from autoresearch.util.stats import student_cdf, student_quantile
 
 if TYPE_CHECKING:
@@ -146,10 +154,24 @@ def p_carries(confirmation: Confirmation, decision: Decision | None) -> float | 
 def paired(
     reference: Sequence[TrialResult], candidate: Sequence[TrialResult]
 ) -> list[tuple[float, float]]:
-    """Return (reference, candidate) scores of the seeds that both sides have."""
-    ours = {t.seed: t.score for t in reference if t.ok and t.score is not None}
-    theirs = {t.seed: t.score for t in candidate if t.ok and t.score is not None}
-    return [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    """Return (reference, candidate) scores of the seeds that both sides have.
+
+    Where one of the two was run beside the other, both scores are those of that trial.
+    """
+    ours = {t.seed: t for t in reference if t.ok}
+    theirs = {t.seed: t for t in candidate if t.ok}
+    pairs: list[tuple[float, float]] = []
+    for seed in (seed for seed in ours if seed in theirs):
+        one, two = ours[seed], theirs[seed]
+        assert one.score is not None
+        assert two.score is not None
+        pairs.append(
+            (
+                two.extra.get(REFERENCE_SCORE, one.score),
+                one.extra.get(REFERENCE_SCORE, two.score),
+            )
+        )
+    return pairs
 
 
 def confirm(

@@ -153,6 +153,17 @@ class Prior:
     log_weight: Floats
     """Of each node before any candidate, (K,)."""
 
+    def times(self, factor: float) -> "Prior":
+        """Return the same in a unit that is `factor` times as large."""
+        if factor == 1.0:
+            return self
+        return replace(
+            self,
+            gain_mean=factor * self.gain_mean,
+            harm_mean=factor * self.harm_mean,
+            disaster_mean=factor * self.disaster_mean,
+        )
+
 
 def default_prior(grid: NoiseGrid) -> Prior:
     """Return the documented default: 10 % gains of twice the noise, 20 % nothing, 70 % harms of 2.4 times the noise."""
@@ -313,6 +324,8 @@ class Rows(NamedTuple):
     """Whether the luck of its seed is a column, (n,)."""
     variance: Floats
     """What the audit and anything else known adds to the luck, (..., n)."""
+    is_by_cases: bool = False
+    """Each score is a mean over cases, which differ from trial to trial."""
 
 
 @dataclass(frozen=True)
@@ -425,11 +438,17 @@ class Knowledge:
         return replace(self, cov=cov), is_off
 
     def effect(self, rows: Rows) -> Effect:
-        """Return what trials of a candidate say of its effect on the level that their design holds."""
+        """Return what trials of a candidate say of its effect on the level that their design holds.
+
+        Where scores are means over cases, effects are expected in units of what such a mean errs by: trials of one
+        code may not differ at all there, and a change is then as large as the cases are unlike.
+        """
         residual, inverse, _ = _innovation(self, rows)
         precision = np.sum(inverse, axis=(-2, -1))
         measured = np.sum((inverse @ residual[..., None])[..., 0], axis=-1) / precision
-        effect = effect_posterior(measured, 1 / precision, self.prior, self.log_weight)
+        own = float(np.mean(rows.variance)) if rows.is_by_cases else 0.0
+        prior = self.prior.times(math.sqrt(1 + own / float(np.mean(self.grid.centre)) ** 2))
+        effect = effect_posterior(measured, 1 / precision, prior, self.log_weight)
         n = len(rows.is_paired)
         if n == 1:
             return effect
@@ -516,8 +535,12 @@ def _mixed(weight: Floats, mean: Floats, variance: Floats) -> tuple[Floats, Floa
 
 
 def _rows(rows: Rows, which: slice) -> Rows:
-    scores, design, is_paired, variance = rows
-    return Rows(scores[..., which], design[..., which, :], is_paired[which], variance[..., which])
+    return rows._replace(
+        scores=rows.scores[..., which],
+        design=rows.design[..., which, :],
+        is_paired=rows.is_paired[which],
+        variance=rows.variance[..., which],
+    )
 
 
 def _design(rows: Rows) -> Floats:

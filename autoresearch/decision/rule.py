@@ -166,7 +166,7 @@ def decide(
 def is_implausible(decision: Decision, incumbent: Experiment, setup: str, jump: float) -> bool:
     """Whether a candidate takes off more than ideas do; `jump` is `[judge] suspicious_jump`."""
     level = incumbent.loss_under(setup)
-    if level is None or decision.delta is None:
+    if level is None or decision.delta is None or jump >= 1:
         return False
     is_maximized = any(t.result.is_maximized for t in incumbent.trials)
     gain = decision.delta if is_maximized else -decision.delta
@@ -229,6 +229,16 @@ def price_of(candidate: Experiment, incumbent: Experiment, setup: str, noise: fl
         memory=MEMORY_PRICE * level * max(growth - MEMORY_SLACK, 0.0) / 0.1,
         tie=TIE_SHARE * noise if is_simpler else 0.0,
     )
+
+
+def anchor_of(session: Session, incumbent: Experiment, config: DecisionConfig) -> float | None:
+    """Return the score of the incumbent to which a task that runs it beside the candidate adds the difference.
+
+    By the posterior, from which its luck is taken off; `greedy` asks for what it measured.
+    """
+    setup = setup_of(session, incumbent)
+    known = None if config.policy == "greedy" else believe(session, setup).level(incumbent.commit)
+    return session.metric.sign * known[0] if known else incumbent.score_under(setup)
 
 
 def keep_threshold(session: Session, config: DecisionConfig) -> float | None:

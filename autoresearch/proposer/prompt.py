@@ -194,7 +194,7 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
 def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, str, bool]]:
     """The parts that hardly change: rules, format, setup, program.md, the files."""
     names = ", ".join(f"`{path}`" for path in context.files)
-    rules = history.RULES.format(
+    rules = (context.contract or history.RULES).format(
         files=names,
         budget=context.budget_seconds,
         longest=f"{context.max_lines} lines or " * bool(context.max_lines)
@@ -242,7 +242,7 @@ def _setup(context: Context) -> str:
     lines.append(
         f"- budget of a trial: {context.budget_seconds:g} s{startup and startup + ' of start-up'}"
     )
-    if setup is not None:
+    if setup is not None and setup.max_seq_len:
         lines.append(f"- max_seq_len: {setup.max_seq_len}")
     known = [name for name in ("source", "vocab_size") if data.get(name)]
     lines += [f"- data {name}: {one_line(str(data[name]), 120)}" for name in known]

@@ -15,13 +15,12 @@ from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import Phase
 from autoresearch.paths import CONFIG_NAME, PROGRAM_NAME, RunDirectory, find_run_directory
 from autoresearch.record.git import Repository, is_repository
+from autoresearch.tasks.task import Runner, Task, open_task
 from autoresearch.types import Metric, Purpose, Session, Setup, TrialResult, TrialSpec
 from autoresearch.util.files import read_file
 from autoresearch.util.locks import holder_of, session_lock_path
 
 if TYPE_CHECKING:
-    from autoresearch.data.dataset import Dataset
-    from autoresearch.execution.local import LocalExecutor
     from autoresearch.machine.hardware import Hardware
     from autoresearch.sandbox import Sandbox
     from autoresearch.session.context import Emit
@@ -33,11 +32,11 @@ class Lab:
 
     run_directory: RunDirectory
     loaded: Loaded
-    dataset: "Dataset"
+    task: Task
     hardware: "Hardware"
     sandbox: "Sandbox"
     setup: Setup
-    executor: "LocalExecutor"
+    executor: Runner
 
     @property
     def config(self) -> Config:
@@ -47,9 +46,7 @@ class Lab:
     @property
     def metric(self) -> Metric:
         """What its trials are scored by."""
-        from autoresearch.tasks.gpt import METRIC
-
-        return METRIC
+        return self.task.metric
 
     @property
     def is_unsafe(self) -> bool:
@@ -71,7 +68,7 @@ def open_run_directory(overrides: Mapping[str, Any] | None = None) -> tuple[RunD
 def assemble(
     run_directory: RunDirectory, loaded: Loaded, *, is_unsafe_allowed: bool = False
 ) -> Lab:
-    """Open the data, choose the sandbox, look at the hardware.
+    """Choose the sandbox, look at the hardware, open the task.
 
     Where no sandbox works and `is_unsafe_allowed`, there is none.
 
@@ -79,52 +76,16 @@ def assemble(
         PrerequisiteError: the data is not prepared, there is no sandbox, or it would show what it must hide.
     """
     from autoresearch.bootstrap.places import check_places
-    from autoresearch.data.prepare import open_dataset
-    from autoresearch.execution.local import LocalExecutor
-    from autoresearch.machine.attention import DEFAULT, VARIABLE, choose_attention
-    from autoresearch.machine.hardware import describe, device_of
+    from autoresearch.machine.hardware import describe
     from autoresearch.sandbox import choose
 
     config = loaded.config
-    dataset = open_dataset(config)
     hardware = describe(config.trial.device)
     sandbox = choose(config.sandbox.backend, is_unsafe_allowed=is_unsafe_allowed)
     if sandbox.name != "none":
         check_places(run_directory, config)
-    setup = make_setup(config, dataset, hardware)
-    attention = DEFAULT
-    if config.trial.device != "cpu":  # measured once per setup
-        attention = choose_attention(hardware, max_seq_len=config.trial.max_seq_len).choice
-    setup = replace(setup, attention=attention)
-    executor = LocalExecutor(
-        config,
-        dataset,
-        sandbox,
-        scratch=run_directory.trials,
-        log_directory=run_directory.logs,
-        cache=run_directory.cache / setup.key,
-        environment={VARIABLE: setup.attention},
-        device=device_of(hardware.kind),
-    )
-    return Lab(run_directory, loaded, dataset, hardware, sandbox, setup, executor)
-
-
-def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:
-    """Return what makes the numbers of this data, configuration and device comparable."""
-    from autoresearch.judge.score import JUDGE_VERSION
-
-    context = config.judge.context
-    return Setup(
-        gpu=hardware.name,
-        torch=hardware.torch,
-        driver=hardware.driver or "",
-        budget_seconds=config.trial.budget_seconds,
-        data=dataset.key,
-        judge=JUDGE_VERSION,
-        max_seq_len=config.trial.max_seq_len,
-        eval_tokens=config.judge.eval_tokens,
-        context=0 if context == config.trial.max_seq_len else context,
-    )
+    task = open_task(run_directory, config, hardware, sandbox)
+    return Lab(run_directory, loaded, task, hardware, sandbox, task.setup, task.executor)
 
 
 def lock_device(
@@ -209,6 +170,7 @@ def try_working_tree(
         seed=seed,
         budget_seconds=lab.config.trial.budget_seconds,
         purpose=Purpose.TRY,
+        cases_seed=seed,
         label="try",
     )
     with lock_device(lab.hardware, lab.run_directory):

@@ -25,7 +25,7 @@ from autoresearch.machine.load import Meter
 from autoresearch.record.record import Record
 from autoresearch.session.context import Emit, Stop
 from autoresearch.session.trials import with_load
-from autoresearch.types import Outcome, Purpose, Session, Setup, TrialResult, TrialSpec
+from autoresearch.types import CASES_SEED, Outcome, Purpose, Session, Setup, TrialResult, TrialSpec
 
 Number = int | float
 
@@ -110,7 +110,7 @@ class Bench:
                         else f", about {rest:.0f} s left"
                     )
                 self._say(Phase(name="confirm", detail=detail, number=arm.number))
-                if not self._trial(arm, seed, seeds[seed]):
+                if not self._trial(arm, seed, seeds[seed], arms[0]):
                     return False
                 num_run += 1
                 if sum(not t.ok for t in self.results[arm.label]) >= MAX_FAILED:
@@ -181,8 +181,11 @@ class Bench:
     def _mark(self, arm: Arm) -> str:
         return f"{self.identity}/{arm.label}"
 
-    def _trial(self, arm: Arm, seed: int, part: int) -> bool:
+    def _trial(self, arm: Arm, seed: int, part: int, first: Arm) -> bool:
+        """Run an arm on a seed; where the task compares case by case, beside the first arm."""
         tried: list[TrialResult] = []
+        known = (t for trials in self.results.values() for t in trials if t.seed == seed)
+        cases_seed = next((t.extra[CASES_SEED] for t in known if CASES_SEED in t.extra), None)
         while not tried or tried[-1].outcome is Outcome.TAINTED:
             index = len(self.record.session().experiment(arm.number).trials)
             spec = TrialSpec(
@@ -193,6 +196,8 @@ class Bench:
                 part=part,
                 purpose=Purpose.CONFIRM,
                 noise=self.noise,
+                reference=first.files if arm is not first else None,
+                cases_seed=cases_seed,
                 number=arm.number,
                 label=f"{self.record.tag}/{arm.number}-{index}",
             )

@@ -27,6 +27,7 @@ from autoresearch.record.refs import hand_ref
 from autoresearch.record.sessions import past
 from autoresearch.record.worktree import HandEdit
 from autoresearch.session.context import Parts, StopSeenError, next_number
+from autoresearch.tasks.task import contract_of
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
 from autoresearch.util.killpoints import reach
 
@@ -166,6 +167,7 @@ def context_of(
         parent=tip,
         files=record.texts(tip),
         program=program,
+        contract=contract_of(record.run_directory, config),
         max_lines=config.task.max_lines,
         max_bytes=config.task.max_bytes,
         budget_seconds=config.trial.budget_seconds,

@@ -363,11 +363,9 @@ def started_event(
         model=config.proposer.model if asks_model(config.proposer) else "",
         sandbox=lab.sandbox.name,
         is_unsafe=lab.is_unsafe,
-        is_validation_visible=lab.dataset.is_visible,
         metric=lab.metric,
-        trivial_score=lab.dataset.unigram_bpb,
         hardware=lab.hardware.to_json(),
-        data=lab.dataset.manifest,
+        **lab.task.facts,
         config=changed,
         versions=versions(),
         limits={

@@ -2,18 +2,22 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.pace import BESIDE, recorded
-from autoresearch.decision.rule import keep_threshold
+from autoresearch.decision.rule import anchor_of, keep_threshold
 from autoresearch.decision.scores import LOAD, trial_seed
 from autoresearch.decision.throughput import Watch, speed_of
 from autoresearch.events import Progress, now
 from autoresearch.machine.load import Meter
 from autoresearch.session.context import Parts
 from autoresearch.types import (
+    FIGURES,
+    NUM_CASES,
+    REFERENCE_SCORE,
     Experiment,
     Outcome,
     Purpose,
@@ -119,10 +123,33 @@ class Trials:
             audit_below=None if is_audited else keep_threshold(session, config.decision),
             noise=None if best is None else measure_noise(session).sd,
             incumbent_score=best,
+            **self._beside(experiment, session, incumbent),
             number=experiment.number,
             label=label_of(experiment, session.tag, len(experiment.trials)),
             keep_weights=config.trial.save_weights != "none",
         )
+
+    def _beside(
+        self, experiment: Experiment, session: Session, incumbent: Experiment | None
+    ) -> dict[str, Any]:
+        """Return what a task that compares case by case is told of the incumbent and of the baseline.
+
+        Trials of a first baseline are compared with its files too: so their spread is what such a comparison errs by.
+        """
+        key, beside = self._parts.setup.key, incumbent or experiment
+        anchor = None
+        if self._config.task.paired:
+            good = [t for t in experiment.trials if t.counts(key)]
+            anchor = _last(good[:1], REFERENCE_SCORE, key)
+            if incumbent is not None:
+                anchor = anchor_of(session, incumbent, self._config.decision)
+        baseline = next((e for e in session.experiments if e.setup == key or e is experiment), None)
+        return {
+            "reference": self._record.files(beside.commit),
+            "anchor": anchor,
+            "num_cases": _last(beside.trials, NUM_CASES, key),
+            "guarded": (_last(baseline.trials, FIGURES, key) if baseline else None) or {},
+        }
 
     def _on_progress(
         self, experiment: Experiment, look: Callable[[Progress], None]
@@ -161,6 +188,14 @@ def with_load(result: TrialResult, meter: Meter) -> TrialResult:
         return result
     shares = {name: round(share, 5) for name, share in vars(load).items()}
     return replace(result, extra={**result.extra, LOAD: shares})
+
+
+def _last(trials: Sequence[Trial], name: str, setup: str) -> Any:
+    """Return a figure of the last of the trials that counts; None where there is none."""
+    known = (
+        t.result.extra[name] for t in reversed(trials) if t.counts(setup) and name in t.result.extra
+    )
+    return next(known, None)
 
 
 def _has_kept(session: Session) -> bool:

@@ -48,7 +48,7 @@ class Child:
     """One process in the sandbox, with its supervisor, its channel and its output.
 
     Args:
-        mode: `train`, `claim` or `audit`.
+        mode: `train`, `claim` or `audit`; `program` for whatever `argv` starts.
         config: For the limits of the sandbox.
         sandbox: Wraps the command.
         folder: Snapshot and home; outlives the child.
@@ -56,6 +56,9 @@ class Child:
         environment: Added to the allow-list.
         caches: Folders of compile caches it may read and copies for itself.
         is_heard: Whether its output is read; else it is thrown away.
+        argv: The command, where it is not the one of `mode`; it starts in the folder `work` of its home.
+        inherit: Descriptors it is given besides its channel.
+        read_only: What it may read besides its snapshot and its caches.
 
     Raises:
         AutoresearchError: it cannot be started.
@@ -68,20 +71,23 @@ class Child:
         config: Config,
         sandbox: Sandbox,
         folder: Folder,
-        file: str,
+        file: str = "",
         environment: Mapping[str, str] | None = None,
         caches: Sequence[Path] = (),
         is_heard: bool = False,
+        argv: Sequence[str] = (),
+        inherit: Sequence[int] = (),
+        read_only: Sequence[Path] = (),
     ) -> None:
         self.started_at = time.monotonic()
-        profile: Profile = "train" if mode == "train" else "judge"
+        profile: Profile = "judge" if mode in ("claim", "audit") else "train"
         with _starting("a trial process") as opened:
             ours, theirs = map(opened.enter_context, wire.pair())
             control, their_control = map(opened.enter_context, wire.pair())
             needs_gpu = config.trial.device != "cpu"
             self._seal, their_seal = None, None
             # What a GPU's driver calls while a model runs has not been looked at.
-            if mode != "train" and not needs_gpu and sandbox.guarantees["notes"]:
+            if profile == "judge" and not needs_gpu and sandbox.guarantees["notes"]:
                 self._seal, their_seal = map(opened.enter_context, wire.pair())
             reader, writer = os.pipe() if is_heard else (-1, -1)
             if is_heard:
@@ -91,23 +97,23 @@ class Child:
                 make_gpu_nodes()
             policy = Policy(
                 profile=profile,
-                working_directory=folder.snapshot,
+                working_directory=folder.work if argv else folder.snapshot,
                 home=folder.home,
                 temporary=folder.temporary,
-                read_only=(folder.snapshot, *caches),
+                read_only=(folder.snapshot, *caches, *read_only),
                 environment={
                     **environment_for(theirs.fileno()),
                     **cache_environment(folder.cache, caches),
                     **(environment or {}),
                 },
-                inherit=(theirs.fileno(),),
+                inherit=(theirs.fileno(), *inherit),
                 seal=None if their_seal is None else their_seal.fileno(),
                 needs_gpu=needs_gpu,
                 max_processes=MAX_PROCESSES,
                 memory_mb=config.sandbox.memory_mb,
                 disk_mb=config.sandbox.disk_mb,
             )
-            command = sandbox.wrap(script_module.command(mode, file), policy)
+            command = sandbox.wrap(argv or script_module.command(mode, file), policy)
             script = python_command("-I", "-S", supervisor.__file__, str(their_control.fileno()))
             self._process = subprocess.Popen(
                 [*script, *command.argv],
@@ -359,12 +365,12 @@ class FeederProcess:
         self.given()
 
 
-def tree_pids(pid: int) -> set[int]:
-    """Return the pids below `pid`."""
+def tree_pids(pid: int, *, is_recursive: bool = True) -> set[int]:
+    """Return the pids below `pid`, or directly below it."""
     import psutil
 
     try:
-        return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+        return {process.pid for process in psutil.Process(pid).children(recursive=is_recursive)}
     except psutil.Error:
         return set()
 

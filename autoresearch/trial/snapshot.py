@@ -26,7 +26,7 @@ _SHORT_PLACES = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the only short 
 
 
 class Folder:
-    """A scratch folder of one process: `snapshot` to read, `home` to write. Removed at the end.
+    """A scratch folder of one process: `snapshot` to read, `home` to write, `work` in it if made. Removed at the end.
 
     Args:
         scratch: Where to make it.
@@ -48,6 +48,7 @@ class Folder:
                 self._lock = _lock(self.path)
             self.snapshot, self.home = (self.path / name for name in _PARTS)
             self.cache = self.home / ".cache"
+            self.work = self.home / "work"
             self.snapshot.mkdir()
             self.home.mkdir()
             # A sandbox that drops to another user must be able to pass through.

@@ -24,7 +24,8 @@ def constants_of(source):
 
 def test_names():
     assert {"cpu", "demo", "h100"} <= set(PRESETS)
-    assert "gpt" in presets.template_names()
+    assert list(presets.templates())[:2] == ["gpt", "compat"]
+    assert not presets.is_program("gpt")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -16,11 +16,12 @@ FLOORS = (
     {"errors", "types"},
     {"events", "paths"},
     {"util"},
-    {"config", "sandbox"},
+    {"config", "sandbox", "task"},
     {"data", "decision", "machine", "proposer", "rundir"},
     {"record", "trial"},
     {"bootstrap", "judge"},
-    {"execution", "tasks", "ui"},
+    {"execution", "ui"},
+    {"tasks"},
     {"report", "session"},
     {"commands"},
     {"cli"},
@@ -109,6 +110,12 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_what_runs_in_the_sandbox_imports_nothing_of_the_lab(path: Path) -> None:
     allowed = {"trial", "errors", "paths", FRONT_DOOR}
     assert imports_of(path) <= allowed
+
+
+def test_what_runs_beside_a_candidate_imports_nothing_of_the_lab() -> None:
+    assert imports_of(PACKAGE / "task.py") <= {"util"}
+    assert imports_of(PACKAGE / "tasks" / "program" / "worker.py") <= {"task", "util"}
+    assert imports_of(PACKAGE / "util" / "plain.py") == set()
 
 
 def test_the_protocol_imports_nothing() -> None:

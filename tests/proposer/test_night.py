@@ -260,7 +260,9 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
         config=config,
         loaded=SimpleNamespace(changed=dict),
         metric=METRIC,
-        dataset=SimpleNamespace(is_visible=False, unigram_bpb=None, manifest={}),
+        task=SimpleNamespace(
+            facts={"data": {}, "trivial_score": None, "is_validation_visible": False}
+        ),
         hardware=SimpleNamespace(kind="cpu", to_json=dict),
         sandbox=NoSandbox(),
         is_unsafe=True,

@@ -16,6 +16,7 @@ from autoresearch.paths import RunDirectory
 from autoresearch.rundir.control import Request, request
 from autoresearch.rundir.storage import keep_weights
 from autoresearch.session.build import Lab
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.trial.snapshot import Folder
 from autoresearch.types import TrialSpec
 from autoresearch.util.files import write_file
@@ -67,7 +68,10 @@ def test_a_folder_that_goes_ends_the_session_in_one_sentence(
         lambda run_directory, loaded, **_: Lab(
             run_directory,
             loaded,
-            SimpleNamespace(is_visible=False, unigram_bpb=2.0, manifest={}),
+            SimpleNamespace(
+                metric=METRIC,
+                facts={"data": {}, "trivial_score": 2.0, "is_validation_visible": False},
+            ),
             describe(),
             SimpleNamespace(name="stand-in"),
             night.setup,

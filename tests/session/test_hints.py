@@ -21,6 +21,7 @@ from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
 from autoresearch.sandbox import NoSandbox
 from autoresearch.session.build import Lab
+from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Setup
 from autoresearch.ui.summary import resume_command
 
@@ -55,7 +56,10 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Lab:
         del is_unsafe_allowed
         parts: Any = {
-            "dataset": SimpleNamespace(is_visible=False, unigram_bpb=None, manifest={}),
+            "task": SimpleNamespace(
+                metric=METRIC,
+                facts={"data": {}, "trivial_score": None, "is_validation_visible": False},
+            ),
             "hardware": SimpleNamespace(kind="cpu", to_json=dict),
             "setup": Setup(
                 "cpu", "2", "", loaded.config.trial.budget_seconds, "text", "1", 128, 1000

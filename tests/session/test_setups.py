@@ -11,6 +11,7 @@ from autoresearch.machine import hardware
 from autoresearch.record.fold import make
 from autoresearch.session import build
 from autoresearch.session.build import check_setup
+from autoresearch.tasks.gpt.task import make_setup
 from autoresearch.types import Session, Setup
 
 OLD = Setup("gpu", "2.13", "1", 300.0, "data", "1", 2048, 1000, "cudnn+varlen")
@@ -30,9 +31,7 @@ def test_a_setup_recorded_before_its_context_was_is_still_the_same() -> None:
 
 def test_another_context_of_judging_is_another_setup() -> None:
     machine = hardware.describe("cpu")
-    full, short = (
-        build.make_setup(configured(context), DATASET, machine) for context in (2048, 512)
-    )
+    full, short = (make_setup(configured(context), DATASET, machine) for context in (2048, 512))
     assert full.context == 0, "as long as the longest: what sessions without the field have"
     assert full.key != short.key
     lab: Any = SimpleNamespace(setup=short)

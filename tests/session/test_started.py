@@ -47,7 +47,9 @@ def _started(overrides: dict[str, Any]) -> SessionStarted:
         sandbox=SimpleNamespace(name="bubblewrap"),
         is_unsafe=False,
         metric=METRIC,
-        dataset=SimpleNamespace(is_visible=False, unigram_bpb=2.0, manifest={}),
+        task=SimpleNamespace(
+            facts={"data": {}, "trivial_score": 2.0, "is_validation_visible": False}
+        ),
         hardware=SimpleNamespace(to_json=dict),
     )
     record: Any = SimpleNamespace(tag="t", tip=lambda: "c0")

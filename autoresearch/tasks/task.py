@@ -1,0 +1,81 @@
+"""What a session knows of its task: a metric, a setup, and something that runs trials. `open_task` gives one."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from autoresearch.config import Config
+from autoresearch.execution import Executor
+from autoresearch.paths import RunDirectory
+from autoresearch.types import Calibration, Metric, Setup
+
+if TYPE_CHECKING:
+    from autoresearch.machine.hardware import Hardware
+    from autoresearch.sandbox import Sandbox
+
+
+class Runner(Executor, Protocol):
+    """Runs the trials of a session."""
+
+    calibration: Calibration
+    """What is learnt from trials of the code at the tip."""
+
+    def keep_caches(self, label: str) -> None:
+        """Let later trials use what the last trial compiled, if that was the trial `label`: it is kept."""
+        ...
+
+    def use_attention(self, choice: str) -> None:
+        """Pass the kernels that were chosen once for the setup to every process from now on."""
+        ...
+
+
+class Task(Protocol):
+    """What a trial is and how it is scored, opened and checked."""
+
+    @property
+    def metric(self) -> Metric:
+        """By what its experiments are compared."""
+        ...
+
+    @property
+    def setup(self) -> Setup:
+        """What makes its numbers comparable on this machine."""
+        ...
+
+    @property
+    def executor(self) -> Runner:
+        """What runs its trials."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the session records of it: `data`, `trivial_score`, `is_validation_visible` of `types.Run`."""
+        ...
+
+
+def open_task(
+    run_directory: RunDirectory, config: Config, hardware: "Hardware", sandbox: "Sandbox"
+) -> Task:
+    """Return the task that `[task] kind` names.
+
+    Raises:
+        PrerequisiteError: what it needs is missing.
+    """
+    if config.task.kind == "program":
+        from autoresearch.tasks.program.task import ProgramTask
+
+        return ProgramTask(run_directory, config, hardware, sandbox)
+    from autoresearch.tasks.gpt.task import GptTask
+
+    return GptTask(run_directory, config, hardware, sandbox)
+
+
+def contract_of(run_directory: RunDirectory, config: Config) -> str:
+    """Return the rules a proposer is given in place of those of language models; "" for `gpt`.
+
+    Names in braces are filled in by the prompt: `files`, `budget`, `longest`, `contract`.
+    """
+    if config.task.kind == "gpt":
+        return ""
+    from autoresearch.tasks.program.contract import rules
+
+    return rules(run_directory, config)
