@@ -261,7 +261,7 @@ PAIR = (
 
 
 def test_another_clock_a_thread_pairs_keywords_and_a_hard_exit(try_script):
-    """In minutes, the other way round, with a checkpoint of its own that is the best."""
+    """In minutes, the other way round, with the best checkpoint loaded at the end."""
     text = MODEL.replace(*PAIR).replace("return logits\n", "return logits, None\n") + BUILD
     text += (
         THREADED
