@@ -294,13 +294,14 @@ def is_incumbent_due(
     if decision.action == "keep" and _is_odd(decision) and theirs[-1].place < ours[0].place:
         return True
     since = sum(t.place > ours[-1].place for t in theirs)
-    if since >= PAIRS_MOST or (decision.p_real or 0.0) < HOPELESS or not may_measure(session):
+    if since >= PAIRS_MOST or not may_measure(session):
         return False
     row = row_of(ours[-1].result)
     adjusted, unsure = believe(session, setup).apart(row)
-    return abs(adjusted) > ADJUST_MOST * abs(row.score) or unsure > PAIR_ABOVE * (
-        decision.noise or 0.0
-    )
+    if abs(adjusted) > ADJUST_MOST * abs(row.score):
+        return True
+    is_doubtful = (decision.p_real or 0.0) >= HOPELESS
+    return is_doubtful and unsure > PAIR_ABOVE * (decision.noise or 0.0)
 
 
 def due_again(session: Session) -> dict[int, Doubt]:

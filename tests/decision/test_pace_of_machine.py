@@ -104,6 +104,7 @@ def test_no_more_than_the_cap_is_taken_off_without_a_trial_near_in_pace(
     new = candidate(lab, 0.98, 0.6)
     far = baseline(lab, 0.0, 0.0, 0.0, later=(0.3, 0.3, 0.0))
     near = baseline(lab, 0.0, 0.0, 0.0, later=(0.3, 0.3, 0.6))
+    monkeypatch.setattr(rule, "PAIRS_MOST", 9)
     found = {}
     for cap in (0.02, 0.005):
         monkeypatch.setattr(belief, "ADJUST_MOST", cap)
