@@ -232,7 +232,7 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.monotonic()
     print(
-        "| machine | rule | true gain | keeps | false | gains above the noise missed | ideas | incumbent runs | tried again |"
+        "| machine | rule | true gain | keeps | false | gains > noise missed | ideas | incumbent runs | tried again |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for machine in options.machines.split(","):
