@@ -10,16 +10,19 @@ package's rule decides over the same trials twice: with the counters of what oth
 """
 
 import argparse
+import contextlib
 import json
+import os
 import random
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,20 +51,26 @@ from autoresearch.types import (
 RATES = (1.0, 1.0, 0.5, 2.0, 4.0)
 """Of each program, times the template's MATRIX_LR; the second is the first again, under another name."""
 SETUP = Setup("cpu", "t", "d", 1.0, "x", "1", 8, 9)
-BUSY = "while True: pass"
+BUSY = "import sys, time; end = time.time() + float(sys.argv[1])\nwhile time.time() < end: pass"
 
 
-@contextmanager
+@contextlib.contextmanager
 def load(seed: int, stretch: tuple[float, float]) -> Iterator[None]:
-    """One busy process, on and off for stretches of these seconds, until the block is left."""
+    """One busy process, on and off for stretches of these seconds, until the block is left.
+
+    Its parent ends at once, so that it is not of the lab's tree; and it ends by itself should the bench be killed.
+    """
     is_over, chance = threading.Event(), random.Random(seed)
 
     def swing() -> None:
         while not is_over.is_set():
-            process = subprocess.Popen([sys.executable, "-c", BUSY])
-            is_over.wait(chance.uniform(*stretch))
-            process.kill()
-            process.wait()
+            seconds = chance.uniform(*stretch)
+            line = shlex.join([sys.executable, "-c", BUSY, str(seconds)])
+            shell = ["sh", "-c", f"{line} >/dev/null 2>&1 & echo $!"]
+            said = subprocess.run(shell, stdout=subprocess.PIPE, text=True, check=True).stdout
+            is_over.wait(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(said), signal.SIGKILL)
             is_over.wait(chance.uniform(*stretch))
 
     thread = threading.Thread(target=swing)

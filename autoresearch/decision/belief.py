@@ -69,6 +69,10 @@ SLOPE_SD = 200.0
 """Standard deviation of a slope before any repeat, in units of the noise for a pace of 1, on the log scale."""
 SLOPE_SPREAD = 0.1
 """Relative standard deviation of the slopes of different programs about the common one."""
+ADJUST_MOST = 0.02
+"""Part of a score that a pace takes off at most, against the trial of the tip that is nearest in pace."""
+NUM_BESIDE = 12
+"""Trials of the tip that a candidate's pace is compared with, the last ones."""
 SMALL_PACE = 0.002
 """Difference from the usual pace that is none: what a quiet machine's own services take."""
 SHOWN_PACE = 0.02
@@ -105,10 +109,10 @@ class Row(NamedTuple):
     """What the audit adds, in units of the metric, squared."""
     seed: int
     slot: str = ""
-    pace: tuple[tuple[str, float], ...] = ()
-    """Log of what each load left of the machine."""
     is_by_cases: bool = False
     """The score is a mean over cases."""
+    pace: tuple[tuple[str, float], ...] = ()
+    """Log of what each load left of the machine."""
 
 
 def row_of(result: TrialResult, place: int = 0) -> Row:
@@ -117,7 +121,7 @@ def row_of(result: TrialResult, place: int = 0) -> Row:
     slot = str(result.extra.get("slot", ""))
     pace = tuple(pace_of(result).items())
     is_by_cases = NUM_CASES in result.extra
-    return Row(place, result.loss, audit_variance(result), result.seed, slot, pace, is_by_cases)
+    return Row(place, result.loss, audit_variance(result), result.seed, slot, is_by_cases, pace)
 
 
 def rows_of(experiment: Experiment, trials: Sequence[Trial]) -> tuple[Row, ...]:
@@ -170,6 +174,8 @@ class Belief:
     """Commit that was kept or measured last."""
     since: tuple[tuple[int, tuple[Row, ...]], ...] = ()
     """Discards made from the tip since its own last trial, by number."""
+    beside: tuple[Row, ...] = ()
+    """Of the tip: the trials that a candidate's pace is compared with."""
     anchor: tuple[tuple[str, ...], Knowledge] | None = None
     """Columns and what was known of them then."""
     doubts: dict[int, Doubt] = field(default_factory=dict)
@@ -248,18 +254,18 @@ class Belief:
             return ""
         return f"{PACE_MARK} {-largest:+.0%} of the machine against the usual; its score is at the usual pace"
 
-    def apart(self, row: Row, others: Sequence[Row]) -> tuple[float, float]:
-        """Return what is taken off a trial for its pace, against that of the other trial nearest to it in pace.
+    def apart(self, row: Row) -> tuple[float, float]:
+        """Return what is taken off a trial for its pace, against that of the tip's trial nearest to it in pace.
 
         Mean and standard deviation in units of the metric; the slopes of different programs are taken to differ.
         """
-        after, level = copy.copy(self), _level(self.tip)
-        own, *rest = after.taken([row, *others], level).design
+        after = copy.copy(self)
+        own, *others = after.taken([row, *self.beside], _level(self.tip), is_known=True).design
         is_pace = np.array([name.startswith("pace:") for name in after.columns])
-        found = [(math.inf, 0.0)] if not rest else []
-        for other in rest:
+        weight = np.exp(after.known.log_weight)
+        found = [(math.inf, 0.0)] if not others else []
+        for other in others:
             gap = ((own - other) * is_pace)[None]
-            weight = np.exp(after.known.log_weight)
             mean = float(np.sum(weight * (after.known.mean @ gap[0])))
             square = float(after.known.square(gap)[0])
             found.append((math.sqrt((1 + SLOPE_SPREAD**2) * square - mean**2 + 1e-300), mean))
@@ -304,6 +310,7 @@ class Belief:
             is_later = 0 < experiment.judged_place < row.place
         if step.number not in self.estimates:
             self.estimates[step.number] = Estimate(step.number, None, None, 0.0)
+        tip = self.tip
         if is_measured_tip(experiment):
             self._stands(step.number, experiment)
         self.doubts = {}
@@ -317,6 +324,7 @@ class Belief:
             self.knowledge = replace(self.knowledge, grid=grid, prior=default_prior(grid))
         self._trim()
         if commit == self.tip:
+            self.beside = (*self.beside, row) if tip == commit else (row,)
             self._rest()
 
     def _see(self, row: Row, commit: str, *, is_later: bool) -> bool:
@@ -331,6 +339,7 @@ class Belief:
     def _rest(self) -> None:
         """Note that the tip was run just now: what is discarded from here on rests on this."""
         self.since, self.anchor = (), (self.columns, self.known)
+        self.beside = self.beside[-NUM_BESIDE:]
 
     def _loosen(self, rows: Rows) -> bool:
         """Let the machine's offset explain a trial of known code that is far off; whether it was."""
@@ -366,6 +375,7 @@ class Belief:
             self.since = (*self.since, (number, step.rows))
         self._trim()
         if is_kept:
+            self.beside = step.rows
             self._rest()
 
     def _smooth(self) -> None:
@@ -472,13 +482,21 @@ class Belief:
             design[i, [self._at(name) for name in mine]] = list(mine.values())
         is_pace = np.array([name.startswith("pace:") for name in self.columns])
         unalike = (0.0 if is_known else SLOPE_SPREAD**2) * self.known.square(design * is_pace)
+        beyond = [0.0 if is_known else self._beyond(row) for row in rows]
         return Rows(
-            np.array([row.score for row in rows]),
+            np.array([row.score for row in rows]) + beyond,
             design,
             np.array([row.seed in self.seeds for row in rows]),
             np.array([row.variance for row in rows]) + unalike,
             any(row.is_by_cases for row in rows),
         )
+
+    def _beyond(self, row: Row) -> float:
+        """Return what a pace would take off a candidate's score beyond what may be: that stays on."""
+        if not row.pace or not any(name.startswith("pace:") for name in self.columns):
+            return 0.0
+        mean, sd = self.apart(row)
+        return max(mean - ADJUST_MOST * abs(row.score), 0.0) if math.isfinite(sd) else 0.0
 
     def _columns_of(self, row: Row, level: str) -> dict[str, float]:
         """Return how much of each column a row holds; for one that is taken in, the usual pace is set before."""
@@ -551,6 +569,7 @@ def load(data: bytes) -> Belief | None:
             "last": (int(number), str(event)),
             "columns": tuple(header["columns"]),
             "since": tuple((n, tuple(map(_read_row, rows))) for n, rows in header["since"]),
+            "beside": tuple(map(_read_row, header["beside"])),
             "doubts": {number: Doubt(**doubt) for number, doubt in header["doubts"]},
             "seeds": dict(header["seeds"]),
             "commits": dict(header["commits"]),

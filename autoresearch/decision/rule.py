@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoresearch.config import DecisionConfig
-from autoresearch.decision.belief import believe, estimate_of, row_of, rows_of
+from autoresearch.decision.belief import ADJUST_MOST, believe, estimate_of, row_of, rows_of
 from autoresearch.decision.measuring import may_measure
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
@@ -73,8 +73,6 @@ ODD_SPREAD = 4.0
 """Spread of trials of one program, in units of the noise, above which a warning is shown: a shared machine, or luck."""
 THRESHOLD_SLACK = 0.5
 """Part of the noise by which `keep_threshold` errs on the side of auditing."""
-ADJUST_MOST = 0.02
-"""Part of a score up to which a verdict may rest on taking off the machine's pace."""
 PAIR_ABOVE = 1.0
 """Units of the noise: where it is less sure what a pace takes off, the incumbent is run beside a candidate."""
 PAIRS_MOST = 2
@@ -311,12 +309,14 @@ def is_incumbent_due(
     if decision.action == "keep" and _is_odd(decision) and theirs[-1].place < ours[0].place:
         return True
     since = sum(t.place > ours[-1].place for t in theirs)
-    if since >= PAIRS_MOST or (decision.p_real or 0.0) < HOPELESS or not may_measure(session):
+    if since >= PAIRS_MOST or not may_measure(session):
         return False
-    rows = [row_of(t.result) for t in (ours[-1], *theirs)]
-    adjusted, unsure = believe(session, setup).apart(rows[0], rows[1:])
-    noise = decision.noise or 0.0
-    return abs(adjusted) > ADJUST_MOST * abs(rows[0].score) or unsure > PAIR_ABOVE * noise
+    row = row_of(ours[-1].result)
+    adjusted, unsure = believe(session, setup).apart(row)
+    if abs(adjusted) > ADJUST_MOST * abs(row.score):
+        return True
+    is_doubtful = (decision.p_real or 0.0) >= HOPELESS
+    return is_doubtful and unsure > PAIR_ABOVE * (decision.noise or 0.0)
 
 
 def due_again(session: Session) -> dict[int, Doubt]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoresearch.decision import rule
+from autoresearch.decision import belief, rule
 from autoresearch.decision.belief import SLOPE_SPREAD, believe, estimates
 from autoresearch.decision.rule import decide, is_incumbent_due
 from autoresearch.decision.scores import pace_of
@@ -97,16 +97,31 @@ def test_what_is_hopeless_or_asked_twice_is_asked_no_more(lab):
     assert not is_incumbent_due(ask, new, twice, lab.session(twice, new))
 
 
-def test_more_than_the_cap_is_never_taken_off_without_a_pair(lab, monkeypatch):
-    base, new = baseline(lab, 0.0, 0.0, 0.0, later=(0.3, 0.3, 0.0)), candidate(lab, 0.9, 0.6)
-    session = lab.session(base, new)
-    new, base = session.experiments[1], session.experiments[0]
-    ask = Decision("keep", "gain", p_real=1.0, noise=0.0004)
-    monkeypatch.setattr(rule, "PAIR_ABOVE", 1e9)
+def test_no_more_than_the_cap_is_taken_off_without_a_trial_near_in_pace(
+    lab, decision_config, monkeypatch
+):
+    """A candidate that looks very slow is not believed to be as much better as that would make it."""
+    new = candidate(lab, 0.98, 0.6)
+    far = baseline(lab, 0.0, 0.0, 0.0, later=(0.3, 0.3, 0.0))
+    near = baseline(lab, 0.0, 0.0, 0.0, later=(0.3, 0.3, 0.6))
     monkeypatch.setattr(rule, "PAIRS_MOST", 9)
-    assert not is_incumbent_due(ask, new, base, session)
-    monkeypatch.setattr(rule, "ADJUST_MOST", 0.01)
-    assert is_incumbent_due(ask, new, base, session)
+    found = {}
+    for cap in (0.02, 0.005):
+        monkeypatch.setattr(belief, "ADJUST_MOST", cap)
+        monkeypatch.setattr(rule, "ADJUST_MOST", cap)
+        monkeypatch.setattr(rule, "PAIR_ABOVE", 1e9)
+        for name, base in (("far", far), ("near", near)):
+            session = lab.session(base, new)
+            got = decide(new, base, session, decision_config())
+            ask = replace(got, action="keep", mark="")
+            is_due = is_incumbent_due(ask, session.experiments[1], session.experiments[0], session)
+            found[name, cap] = got.estimate, is_due
+    assert found["far", 0.02][0] < -0.005
+    assert not found["far", 0.02][1]
+    assert found["far", 0.005][0] > found["far", 0.02][0] + 0.004
+    assert found["far", 0.005][1]
+    assert found["near", 0.005][0] == pytest.approx(found["near", 0.02][0], abs=0.001)
+    assert not found["near", 0.005][1]
 
 
 def test_a_level_is_at_the_usual_pace_and_slopes_of_programs_differ(lab):
@@ -133,10 +148,10 @@ def test_loads_have_slopes_of_their_own(lab):
         trial(1 - 0.3 * np.log1p(-s) - 0.03 * np.log1p(-o) + 0.0003 * (-1) ** i, s, o, 1 + i)
         for i, (s, o) in enumerate(points)
     )
-    belief = believe(lab.session(lab.experiment(0, [], trials=trials, judged_place=4)))
+    known = believe(lab.session(lab.experiment(0, [], trials=trials, judged_place=4)))
     slopes = {
-        name: float(belief.known.moments(i)[0])
-        for i, name in enumerate(belief.columns)
+        name: float(known.known.moments(i)[0])
+        for i, name in enumerate(known.columns)
         if name.startswith("pace:")
     }
     assert slopes["pace:stolen"] == pytest.approx(-0.3, abs=0.08)
