@@ -305,6 +305,8 @@ CASES_SEED, NUM_CASES, REFERENCE_SCORE, FIGURES = (
 )
 """Keys in `TrialResult.extra` of tasks with cases: what they were drawn by, how many there were, the score of the
 reference beside which a trial was run, and means of further figures by name."""
+REPORTED = "reported by the program"
+"""Source of a session's data where nothing checks the score."""
 WEIGHTS_LOST = "weights_lost"
 """Key in `TrialResult.extra`: why weights that were to be kept could not be saved."""
 

@@ -96,7 +96,7 @@ def init(
     )
     root = made.run_directory.root
     config = load_config(made.run_directory).config
-    ideas = _ideas_from(config.proposer)
+    ideas = _ideas_from(config.proposer, config.task.editable[0])
     if mode.is_json:
         mode.json(
             {
@@ -218,8 +218,8 @@ def _ask(*, is_text_asked: bool) -> tuple[str, str | None, str | None]:
     return proposer, key, text
 
 
-def _ideas_from(settings: "ProposerConfig") -> str:
-    """Return who proposes, with what it needs."""
+def _ideas_from(settings: "ProposerConfig", file: str) -> str:
+    """Return who proposes, with what it needs; `file` holds the constants of `search`."""
     import os
 
     from autoresearch.proposer.llm.provider import is_local
@@ -228,7 +228,7 @@ def _ideas_from(settings: "ProposerConfig") -> str:
     kinds = kinds_of(settings)
     if kinds == ("search",):
         return (
-            "`search`, an optimiser over the constants of train.py: free, no agent. For an agent:"
+            f"`search`, an optimiser over the constants of {file}: free, no agent. For an agent:"
             " `autoresearch run --proposer claude`, or `--proposer PROVIDER/MODEL`"
         )
     said = []

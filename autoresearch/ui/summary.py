@@ -26,6 +26,7 @@ from autoresearch.decision.scores import (
 )
 from autoresearch.events import parse_time
 from autoresearch.types import (
+    REPORTED,
     Alert,
     Confirmation,
     Experiment,
@@ -405,6 +406,8 @@ def marks(
         found.append("unsafe: some trials ran without a sandbox")
     if session.is_validation_visible:
         found.append("validation visible: this text source can be read inside the sandbox")
+    if session.data.get("source") == REPORTED:
+        found.append(f"score: {REPORTED}, and nothing checks it")
     if len(session.setups) > 1:
         found.append(f"{len(session.setups)} setups: numbers are compared only within one")
     if any("is_text_seen" in t.result.extra for e in session.experiments for t in e.trials):

@@ -1,4 +1,4 @@
-"""Trades made-up markets, 64 at once, for 300 days, one answer a day before the next price exists.
+"""Trades made-up markets, 64 at once, for 200 days, one answer a day before the next price exists.
 
 A case is one market. Its score is the yearly Sharpe ratio of its daily returns after costs of 0.1 % of what is
 bought or sold. Markets have stretches of trend, of calm and of turmoil, of unknown length, and jumps.
@@ -11,7 +11,7 @@ import numpy as np
 
 from autoresearch.task import Candidate, Score, WrongAnswerError
 
-MARKETS, DAYS = 64, 300
+MARKETS, DAYS = 64, 200
 
 
 def markets(draw: np.random.Generator, split: str) -> np.ndarray:

@@ -26,6 +26,7 @@ from autoresearch.types import (
     FIGURES,
     NUM_CASES,
     REFERENCE_SCORE,
+    REPORTED,
     Calibration,
     Metric,
     Outcome,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 VERSION = "program 1"
 """Of how evaluations are made; numbers of different ones are not compared."""
-REPORTED = "reported by the program"
-"""What the session's data says of a score that nothing checks."""
 _TELL_SECONDS = 0.5
 _GUARD_ERRORS = 2.0
 """Standard errors by which a figure must be beyond its limit for a veto."""
@@ -89,8 +88,7 @@ class ProgramTask:
             log_directory=run_directory.logs,
         )
         self.facts: dict[str, Any] = {
-            "data": {"source": REPORTED if is_reported else task.evaluator, "key": digest},
-            "is_validation_visible": sandbox.name == "none",
+            "data": {"source": REPORTED if is_reported else task.evaluator, "key": digest}
         }
 
 

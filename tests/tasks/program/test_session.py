@@ -12,6 +12,7 @@ from autoresearch.errors import ConfigError
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
 from autoresearch.tasks.task import contract_of
+from autoresearch.ui.summary import summarize
 
 SOLUTION = "AIM = 1.0  # where it aims [0, 10]\n\n\ndef aim():\n    return AIM\n"
 EVALUATE = '''"""How near the aim is to targets around 6.
@@ -86,6 +87,24 @@ def test_a_session_finds_and_confirms_a_gain(
     shown = json.loads(capsys.readouterr().out)
     assert "nearness" in json.dumps(shown)
     assert main(["report", "--markdown"]) in (0, 2)
+
+
+def test_a_score_that_nothing_checks_is_marked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "solution.py").write_text(f"{SOLUTION}\n\nprint('score:', (aim() - 3) ** 2)\n")
+    (folder / "autoresearch.toml").write_text(
+        '[task]\nkind = "program"\nmetric = "from stdout"\ndirection = "minimize"\n'
+        'command = ["python", "solution.py"]\n[decision]\nbaseline_trials = 1\n'
+    )
+    assert main(["run", "--experiments", "1", "--no-confirm"]) == 0
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    assert main(["log"]) == 0
+    assert "4.0" in capsys.readouterr().out
+    with Record.open(RunDirectory(folder)) as record:
+        found = summarize(record.session()).marks
+    assert found == ("score: reported by the program, and nothing checks it",)
 
 
 def test_an_evaluator_that_fails_ends_the_run_with_its_traceback(
