@@ -399,8 +399,6 @@ class Decision:
     """Central 90 % interval of the effect."""
     delta: float | None = None
     """`level` minus that which its incumbent has by its own verdict."""
-    level: float | None = None
-    """Its score at the usual pace: of a keep and of code that stood as believed, of the others as measured."""
     noise: float | None = None
     """Standard deviation between trials of the same code, in units of the metric."""
     num_trials: int = 0
@@ -410,6 +408,8 @@ class Decision:
     """What limits the trust in this measurement (a shared or slowed machine); empty if nothing does."""
     p_find: float | None = None
     """Probability that the next ten experiments bring a gain above half the noise."""
+    level: float | None = None
+    """Its score at the usual pace: of a keep and of code that stood as believed, of the others as measured."""
 
 
 @dataclass(frozen=True)

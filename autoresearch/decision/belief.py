@@ -298,9 +298,8 @@ class Belief:
         commit = experiment.commit
         is_later = self._stand(commit)
         twin = self.programs.get(experiment.identity, "")
-        if (
-            not is_later and twin and self._stand(twin)
-        ):  # a revert came back to a program that is known
+        # A revert may come back to a program that is known.
+        if not is_later and twin and self._stand(twin):
             self._set("copy", self._at(_level(twin)))
             self.columns = (*self.columns[:-1], _level(commit))
             is_later = True
