@@ -30,6 +30,7 @@ from autoresearch.decision.scores import (
     seed_correlation,
     setup_of,
     split_at_verdict,
+    with_cases,
 )
 from autoresearch.types import (
     NUM_CASES,
@@ -42,6 +43,8 @@ from autoresearch.types import (
     Verdict,
 )
 
+_RECENT = 9
+"""Experiments, the latest, by whose trials is said what a mean over cases errs by."""
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""
 
@@ -277,7 +280,9 @@ def measure_noise(session: Session) -> Noise:
     setup = setup_of(session)
     fold = read(session, setup)
     if fold is not None:
-        return fold.noise
+        trials = [t for e in session.experiments[-_RECENT:] for t in good_results(e, setup)]
+        parts = (fold.noise.sd, fold.noise.low, fold.noise.high)
+        return Noise(*(with_cases(part, trials) for part in parts))
     grid = _place(session, setup, ())
     return _noise(start(grid, default_prior(grid), np.array(0.0), 0))
 

@@ -20,6 +20,7 @@ from autoresearch.decision.scores import (
     scores_of,
     setup_of,
     trial_seed,
+    with_cases,
 )
 from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
@@ -114,7 +115,7 @@ def decide(
     if not trials:
         return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
     effect = fold.where_stands(incumbent, setup).effect(trials)
-    noise, num_trials = fold.noise.sd, len(trials)
+    noise, num_trials = with_cases(fold.noise.sd, trials), len(trials)
     delta = sum(scores_of(trials)) / num_trials - reference
     price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))

@@ -2,11 +2,12 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from autoresearch.types import Experiment, Reason, Session, Trial, TrialResult, Verdict
+from autoresearch.types import NUM_CASES, Experiment, Reason, Session, Trial, TrialResult, Verdict
 
 DOUBTFUL = 0.8
 """A keep with a smaller probability of being real is marked."""
@@ -184,3 +185,9 @@ def seed_correlation(session: Session, setup: str) -> float:
 def audit_variance(trial: TrialResult) -> float:
     """Return the variance the audit adds to a score, in squared units of the metric."""
     return (trial.score_se or 0.0) ** 2
+
+
+def with_cases(noise: float, trials: Sequence[TrialResult]) -> float:
+    """Return the noise together with what means over cases err by; the noise alone where there are no cases."""
+    errors = [audit_variance(trial) for trial in trials if NUM_CASES in trial.extra]
+    return math.sqrt(noise**2 + fmean(errors)) if errors else noise
