@@ -35,11 +35,13 @@ from autoresearch.decision.posterior import (
 from autoresearch.decision.scores import (
     Noise,
     audit_variance,
+    good_results,
     good_trials,
     is_measured_tip,
     pace_of,
     setup_of,
     trial_seed,
+    with_cases,
 )
 from autoresearch.types import (
     NUM_CASES,
@@ -53,6 +55,8 @@ from autoresearch.types import (
     Verdict,
 )
 
+_RECENT = 9
+"""Experiments, the latest, by whose trials is said what a mean over cases errs by."""
 VERSION = 1
 """Grows when the stored form of a belief changes; one of another version is not read."""
 LIVE = 4
@@ -687,4 +691,6 @@ def estimates(session: Session) -> dict[int, Estimate]:
 
 def measure_noise(session: Session) -> Noise:
     """Return the noise of the session's current setup with its uncertainty."""
-    return believe(session).noise()
+    noise, setup = believe(session).noise(), setup_of(session)
+    trials = [t for e in session.experiments[-_RECENT:] for t in good_results(e, setup)]
+    return Noise(*(with_cases(part, trials) for part in (noise.sd, noise.low, noise.high)))

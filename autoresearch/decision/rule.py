@@ -22,6 +22,7 @@ from autoresearch.decision.scores import (
     scores_of,
     setup_of,
     trial_seed,
+    with_cases,
 )
 from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
@@ -125,7 +126,7 @@ def decide(
         return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
     rows = rows_of(candidate, trials)
     effect = belief.effect(candidate.parent, rows)
-    noise, num_trials = belief.noise().sd, len(trials)
+    noise, num_trials = with_cases(belief.noise().sd, [t.result for t in trials]), len(trials)
     delta = float(effect.best)
     price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))

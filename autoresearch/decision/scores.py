@@ -4,8 +4,9 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from autoresearch.types import Experiment, Reason, Session, Trial, TrialResult, Verdict
+from autoresearch.types import NUM_CASES, Experiment, Reason, Session, Trial, TrialResult, Verdict
 
 DOUBTFUL = 0.8
 """A keep with a smaller probability of being real is marked."""
@@ -125,3 +126,9 @@ def pace_of(trial: TrialResult) -> dict[str, float]:
         for name, share in shares.items()
         if isinstance(share, int | float) and math.isfinite(share)
     }
+
+
+def with_cases(noise: float, trials: Sequence[TrialResult]) -> float:
+    """Return the noise together with what means over cases err by; the noise alone where there are no cases."""
+    errors = [audit_variance(trial) for trial in trials if NUM_CASES in trial.extra]
+    return math.sqrt(noise**2 + fmean(errors)) if errors else noise

@@ -1,4 +1,4 @@
-"""Writes an experiment to a folder that needs no autoresearch: code, tokenizer, weights, numbers, how to use them."""
+"""Writes an experiment to a folder that needs no autoresearch: code, numbers, of a model tokenizer and weights too."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -62,24 +62,29 @@ def _write(record: Record, session: Session, experiment: Experiment, folder: Pat
     taken = {path.split("/")[0] for path in files}
     names = {name: f"export_{name}" if name in taken else name for name in _OURS}
     written, missing = dict[str, bytes | Path](files), []
-    code = "train.py"
+    code, why_loader, setup = "train.py", "", session.setups.get(experiment.setup)
+    is_model = setup is None or setup.max_seq_len > 0
     try:
         config = load_config(record.run_directory).config
         code = config.task.editable[0]
-        written[TOKENIZER_NAME] = _tokenizer(config, session.setups.get(experiment.setup))
+        if is_model:
+            written[TOKENIZER_NAME] = _tokenizer(config, setup)
     except AutoresearchError as exc:
         why = "; ".join(filter(None, (exc.message, exc.hint)))
         missing.append(f"the tokenizer: {why}")
-    weights = weights_path(record.run_directory, record.tag, experiment.number)
-    if weights.is_file():
-        written[WEIGHTS_NAME] = weights
+    if is_model:
+        weights = weights_path(record.run_directory, record.tag, experiment.number)
+        if weights.is_file():
+            written[WEIGHTS_NAME] = weights
+        else:
+            missing.append(f"the weights: {_why_missing(session, experiment)}")
+        model, why_loader = _model(files, code)
+        written[names["model.py"]] = model.encode()
+        if not missing:
+            module = names["model.py"].removesuffix(".py")
+            written[names["sample.py"]] = sample_source(module).encode()
     else:
-        missing.append(f"the weights: {_why_missing(session, experiment)}")
-    model, why_loader = _model(files, code)
-    written[names["model.py"]] = model.encode()
-    if not missing:
-        module = names["model.py"].removesuffix(".py")
-        written[names["sample.py"]] = sample_source(module).encode()
+        names["model.py"], missing = "", []
     facts = describe(session, experiment)
     written["experiment.json"] = f"{json.dumps(clean_json(facts), indent=2)}\n".encode()
     readme = _readme(session, experiment, code, names, missing, why_loader)
@@ -140,10 +145,13 @@ def _readme(
         rows.append(("verdict", str(summarize(session).conclusion)))
     elif number:
         rows.append(("confirmed", f"not measured: `autoresearch confirm baseline {number}`"))
-    rows.append(("parameters", f.count(_num_params(experiment))))
-    if setup:
+    if names["model.py"]:
+        rows.append(("parameters", f.count(_num_params(experiment))))
+    if setup and setup.max_seq_len:
         rows.append(("context", f"{setup.max_seq_len} tokens at most"))
         rows.append(("trained", f"{setup.budget_seconds:g} s, {setup.gpu}, torch {setup.torch}"))
+    elif setup:
+        rows.append(("measured", f"at most {setup.budget_seconds:g} s a trial, {setup.gpu}"))
     if facts["vocab_size"]:
         rows.append(
             ("text", f"{session.data['source']}, {facts['vocab_size']:,} tokens in the vocabulary")

@@ -201,11 +201,16 @@ class Child:
             raise wire.ClosedError(str(exc)) from exc
         return answer.decode().strip().removesuffix("ok")
 
-    def kill(self) -> None:
-        """Kill every process of the child and wait until they are gone."""
+    def ask_to_end(self) -> None:
+        """Have every process of the child killed, without waiting for it."""
         if self._report is None:
             with contextlib.suppress(OSError):
                 self.control.sendall(b"K")
+
+    def kill(self) -> None:
+        """Kill every process of the child and wait until they are gone."""
+        if self._report is None:
+            self.ask_to_end()
             self.control.settimeout(_KILL_SECONDS)
             self._read_report(was_killed=True)
         try:

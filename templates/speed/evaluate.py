@@ -34,10 +34,11 @@ def check(points: np.ndarray, queries: np.ndarray, found: object) -> None:
     if found.min() < 0 or found.max() >= len(points):
         raise WrongAnswerError("an index is out of range")
     theirs = ((queries - points[found]) ** 2).sum(axis=1)
-    best = np.empty(len(queries))
-    for start in range(0, len(queries), 64):
-        some = queries[start : start + 64]
-        best[start : start + 64] = ((some[:, None] - points[None]) ** 2).sum(axis=2).min(axis=1)
+    squares, best = (points**2).sum(axis=1), np.empty(len(queries))
+    for start in range(0, len(queries), 128):
+        some = queries[start : start + 128]
+        products = squares - 2 * some @ points.T
+        best[start : start + 128] = products.min(axis=1) + (some**2).sum(axis=1)
     if (theirs > best + 1e-9).any():
         raise WrongAnswerError("a point is not the nearest")
 

@@ -130,6 +130,8 @@ class Evaluation:
                 read_only=tuple(self._evaluator.folders.values()),
             )
             opened.callback(child.close)
+            for side in self._sides:  # all at once, once the evaluator's end begins
+                opened.callback(side.end)
             theirs.close()
             channels = [child.channel, wire.Channel(ours)][: len(self._sides)]
             yield [Reader(child, channel, self.output, self._bench) for channel in channels]

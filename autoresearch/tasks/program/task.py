@@ -21,6 +21,7 @@ from autoresearch.record.git import Repository, is_repository
 from autoresearch.tasks.program import stdout
 from autoresearch.tasks.program.evaluation import Evaluation, Evaluator, EvaluatorError, Found
 from autoresearch.tasks.program.side import Bench, CheatError, FailedError, Side, StoppedError
+from autoresearch.trial.process import suspended_seconds
 from autoresearch.types import (
     CASES_SEED,
     FIGURES,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 VERSION = "program 1"
 """Of how evaluations are made; numbers of different ones are not compared."""
 _TELL_SECONDS = 0.5
+_BLIND_SECONDS = 10.0
+"""Between two looks of the lab at a process, beyond which a trial is run again."""
 _GUARD_ERRORS = 2.0
 """Standard errors by which a figure must be beyond its limit for a veto."""
 
@@ -186,11 +189,13 @@ class ProgramExecutor:
         Raises:
             WorkError: the evaluator fails for the incumbent too.
         """
-        began = time.monotonic()
-        told = [0.0]
+        began, slept = time.monotonic(), suspended_seconds()
+        told, looked, blind = [0.0], [began], [0.0]
 
         def tell() -> None:
-            seconds = time.monotonic() - began
+            now = time.monotonic()
+            blind[0], looked[0] = max(blind[0], now - looked[0]), now
+            seconds = now - began
             if on_progress is not None and seconds - told[0] >= _TELL_SECONDS:
                 told[0] = seconds
                 on_progress(
@@ -224,6 +229,12 @@ class ProgramExecutor:
             result = self._scored(bench, spec, result)
         except StoppedError:
             result = replace(result, reason="stopped", detail="the session was stopped")
+        blind[0] = max(blind[0], suspended_seconds() - slept)
+        if blind[0] > _BLIND_SECONDS and result.outcome is not Outcome.TAINTED:
+            detail = f"the lab, or the machine, did nothing for {blind[0]:.0f} s"
+            result = replace(
+                result, outcome=Outcome.TAINTED, reason="suspended", detail=detail, score=None
+            )
         return replace(result, total_seconds=time.monotonic() - began)
 
     def _scored(self, bench: Bench, spec: TrialSpec, result: TrialResult) -> TrialResult:

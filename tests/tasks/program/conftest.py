@@ -1,6 +1,7 @@
 """Evaluates small programs under each backend that this machine has."""
 
 import random
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,19 +9,14 @@ from typing import Any
 
 import pytest
 
-from autoresearch.config import Config
+sys.path.insert(0, str(Path(__file__).parent))
+
+from programs import EVALUATE, settings
+
 from autoresearch.sandbox.select import probe
 from autoresearch.tasks.program.evaluation import Evaluator
 from autoresearch.tasks.program.task import ProgramExecutor
 from autoresearch.types import TrialResult, TrialSpec
-
-EVALUATE = """
-from autoresearch.task import Candidate, Score
-
-def evaluate(candidate, seed, split):
-    return Score([abs(candidate.call("square", n) - n * n) for n in (2, 3, seed % 1000)])
-"""
-HONEST = "def square(n):\n    return n * n\n"
 
 
 @pytest.fixture(params=["bubblewrap", "landlock"])
@@ -28,17 +24,6 @@ def backend(request: pytest.FixtureRequest) -> str:
     if probe(request.param).sandbox is None:
         pytest.skip(f"{request.param} does not work here")
     return str(request.param)
-
-
-def settings(**changes: Any) -> Config:
-    """Return settings of a program; `changes` are of `[task]`, or of another section by `section__name`."""
-    values = Config().model_dump()
-    values["task"] |= {"kind": "program", "editable": ["solution.py"], "direction": "minimize"}
-    values["trial"] |= {"device": "cpu", "budget_seconds": 20.0, "startup_seconds": 30.0}
-    for name, value in changes.items():
-        section, _, key = name.rpartition("__")
-        values[section or "task"][key] = value
-    return Config.model_validate(values)
 
 
 @pytest.fixture

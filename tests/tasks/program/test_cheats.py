@@ -6,9 +6,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from programs import EVALUATE, HONEST
 
 from autoresearch.types import Outcome, TrialResult
-from conftest import EVALUATE, HONEST
 
 Trial = Callable[..., TrialResult]
 

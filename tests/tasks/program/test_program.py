@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from programs import EVALUATE, HONEST, settings
 
 from autoresearch.errors import WorkError
 from autoresearch.sandbox.select import probe
 from autoresearch.tasks.program.task import ProgramExecutor
 from autoresearch.types import Outcome, TrialResult, TrialSpec
-from conftest import EVALUATE, HONEST, settings
 
 Trial = Callable[..., TrialResult]
 
