@@ -179,7 +179,8 @@ def themes(session: Session) -> list[Theme]:
         missed = [e for e in members if e.verdict is Verdict.DISCARD]
         if not missed:
             continue
-        nearest = min(missed, key=lambda e: (_delta(e) is None, _delta(e) or 0.0))
+        sign = session.metric.sign
+        nearest = min(missed, key=lambda e: (_delta(e) is None, sign * (_delta(e) or 0.0)))
         themes.append(
             Theme(
                 name=theme_of(members[0]),

@@ -99,7 +99,7 @@ def _checks(view: View) -> list[str]:
     if not view.checks:
         return []
     rows = [[escape(c.question), c.answer, c.delta, c.validation, c.trials] for c in view.checks]
-    header = ["", "", "on unseen text", "on validation", "each"]
+    header = ["", "", "on unseen data", "on validation", "each"]
     return ["", "## What was measured again", "", *_table(header, rows)]
 
 

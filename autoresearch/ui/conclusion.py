@@ -87,8 +87,8 @@ def conclude(
 
 
 def measured(c: Confirmation) -> str:
-    """Return `-0.0221 +- 0.0006 (-2.2%) on unseen text, 4 fresh seeds`; +- is the 95 % interval."""
-    where = "unseen text" if c.split == "test" else f"the {c.split} split"
+    """Return `-0.0221 +- 0.0006 (-2.2%) on unseen data, 4 fresh seeds`; +- is the 95 % interval."""
+    where = "unseen data" if c.split == "test" else f"the {c.split} split"
     share = f" ({f.share(c.delta / c.reference_score)})" if c.reference_score else ""
     return f"{difference(c)}{share} on {where}, {c.num_trials} fresh seeds"
 
@@ -101,7 +101,7 @@ def difference(c: Confirmation) -> str:
 
 
 def _shrunk(c: Confirmation) -> str:
-    """Return what validation promised where unseen text does not bear it out."""
+    """Return what validation promised where unseen data does not bear it out."""
     if not c.is_alarm or c.validation_delta is None:
         return ""
     digits = f.decimals((c.high - c.low) / 2)
@@ -125,6 +125,8 @@ def _speed_change(*experiments: Experiment) -> float | None:
 
 def subject(session: Session) -> str:
     """Return what is trained: `GPT of 50.3M parameters on climbmix-400b-shuffle`, as far as it is recorded."""
+    if given := session.data.get("subject"):
+        return f.fit(f.clean(str(given)), 80)
     trials = (t for e in reversed(session.experiments) for t in e.trials)
     number = next((t.result.num_params for t in trials if t.result.num_params), None)
     source = f.clean(str(session.data.get("source") or ""))

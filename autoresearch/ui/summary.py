@@ -488,11 +488,11 @@ def unconfirmed(session: Session) -> list[Alert]:
     found = []
     best = headline(session)
     if best is not None and best.is_alarm:
-        text = "the gain on validation does not carry over to unseen text; find the keeps that do"
+        text = "the gain on validation does not carry over to unseen data; find the keeps that do"
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
-    elif best is not None and best.low > 0:
+    elif best is not None and best.is_harm:
         text = (
-            f"#{best.candidate} is worse than the baseline on unseen text; find out which keep is"
+            f"#{best.candidate} is worse than the baseline on unseen data; find out which keep is"
         )
         found.append(Alert(text, best.at, "autoresearch confirm --each"))
     idle = {n: c for n, c in left_out(session).items() if carried(c) == "does not"}
@@ -500,7 +500,7 @@ def unconfirmed(session: Session) -> list[Alert]:
         number, c = next(iter(idle.items()))
         text = (
             f"#{number} does not carry the gain: with it the best measures {difference(c)}"
-            " on unseen text"
+            " on unseen data"
         )
         found.append(Alert(text, c.at, f"autoresearch revert {number}"))
     elif idle:

@@ -46,7 +46,7 @@ def test_the_gap_stands_beside_the_difference():
 
     seen = replace(FOUND, validation_delta=-0.0143)
     assert confirmation_lines(seen, METRIC)[-1].plain.strip() == (
-        "validation promised -0.0143; on unseen text it is 0.0020 worse"
+        "validation promised -0.0143; on unseen data it is 0.0020 worse"
     )
     alarm = replace(seen, is_alarm=True)
     assert confirmation_lines(alarm, METRIC)[-1].plain.endswith(": the gain does not carry over")

@@ -144,7 +144,7 @@ def test_the_sentences_have_the_numbers() -> None:
         == "kept #6, 0.99458 -0.00315, P >.99: warmdown over 0.75 of the budget"
     )
     assert ended(SESSION, "hours", "") == (
-        "CONFIRMED: -0.00386 +- 0.00060 (-0.39%) on unseen text, 4 fresh seeds; best #23, 0.99375;"
+        "CONFIRMED: -0.00386 +- 0.00060 (-0.39%) on unseen data, 4 fresh seeds; best #23, 0.99375;"
         " ended, the time limit was reached"
     )
     unconfirmed = replace(SESSION, confirmations=())

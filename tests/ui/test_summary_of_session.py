@@ -350,7 +350,7 @@ def session_with(session, changed=None, **fields):
 
 NIGHT = sessions.night(24)
 PROMISED = (
-    "NOT CONFIRMED: no gain shown, -0.10 +- 0.38 (-10%) on unseen text, 4 fresh seeds;"
+    "NOT CONFIRMED: no gain shown, -0.10 +- 0.38 (-10%) on unseen data, 4 fresh seeds;"
     " validation had promised -0.60"
 )
 
@@ -366,7 +366,7 @@ PROMISED = (
         (replace(NIGHT, best=0), "NO GAIN: none of 24 ideas is clearly better than the baseline"),
         (
             session_with(NIGHT, delta=-0.1, low=-0.16, high=-0.04),
-            "CONFIRMED: -0.100 +- 0.060 (-10%) on unseen text, 4 fresh seeds",
+            "CONFIRMED: -0.100 +- 0.060 (-10%) on unseen data, 4 fresh seeds",
         ),
         (
             session_with(
@@ -376,7 +376,7 @@ PROMISED = (
         ),
         (
             session_with(NIGHT, delta=0.1, low=0.04, high=0.16),
-            "NOT CONFIRMED: worse than the baseline, +0.100 +- 0.060 (+10%) on unseen text, 4 fresh seeds",
+            "NOT CONFIRMED: worse than the baseline, +0.100 +- 0.060 (+10%) on unseen data, 4 fresh seeds",
         ),
         (
             session_with(NIGHT, other_speed(NIGHT.experiments[0], 6), low=-1.0, high=1.0),
@@ -384,7 +384,7 @@ PROMISED = (
         ),
         (
             session_with(NIGHT, other_speed(NIGHT.experiments[0], 6)),
-            "CONFIRMED: -0.00386 +- 0.00060 (-0.39%) on unseen text, 4 fresh seeds",
+            "CONFIRMED: -0.00386 +- 0.00060 (-0.39%) on unseen data, 4 fresh seeds",
         ),
     ],
 )

@@ -91,7 +91,13 @@ class ProgramTask:
             log_directory=run_directory.logs,
         )
         self.facts: dict[str, Any] = {
-            "data": {"source": REPORTED if is_reported else task.evaluator, "key": digest}
+            "data": {
+                "source": REPORTED if is_reported else task.evaluator,
+                "key": digest,
+                "subject": f"{task.editable[0]}, score {REPORTED}"
+                if is_reported
+                else f"{task.editable[0]}, scored by {task.evaluator}",
+            }
         }
 
 

@@ -78,7 +78,7 @@ def word_of(c: Confirmation) -> tuple[str, str]:
     """Return the answer in a word or two, and its style."""
     if c.is_gain:
         return "confirmed", "good"
-    return ("worse", "error") if c.low > 0 else ("not confirmed", "warning")
+    return ("worse", "error") if c.is_harm else ("not confirmed", "warning")
 
 
 def conditions(c: Confirmation) -> str:
@@ -107,7 +107,7 @@ def validation_text(c: Confirmation) -> str:
     digits = f.decimals((c.high - c.low) / 2)
     gap = c.gap or 0.0
     text = f"validation promised {f.delta(c.validation_delta, digits)}"
-    text += f"; on unseen text it is {abs(gap):.{digits}f} {'better' if gap < 0 else 'worse'}"
+    text += f"; on unseen data it is {abs(gap):.{digits}f} {'better' if gap < 0 else 'worse'}"
     return text + (": the gain does not carry over" if c.is_alarm else "")
 
 
