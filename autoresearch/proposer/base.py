@@ -46,7 +46,7 @@ class Context:
     max_lines: int
     budget_seconds: float
     contract: str = ""
-    """Rules of a task that is not `gpt`, with `files`, `budget` and `longest` in braces to fill in."""
+    """Rules of the task, with `files`, `budget` and `longest` in braces to fill in."""
     max_bytes: int = 128_000
     startup_seconds: float = 0.0
     """Start-up a trial may take before its clock starts; 0: not known."""

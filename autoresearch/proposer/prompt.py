@@ -194,12 +194,11 @@ def build_prompt(context: Context, limits: Limits, count: Count = estimate_token
 def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, str, bool]]:
     """The parts that hardly change: rules, format, setup, program.md, the files."""
     names = ", ".join(f"`{path}`" for path in context.files)
-    rules = (context.contract or history.RULES).format(
+    rules = context.contract.format(
         files=names,
         budget=context.budget_seconds,
         longest=f"{context.max_lines} lines or " * bool(context.max_lines)
         + f"{context.max_bytes:,} bytes",
-        contract=_contract(context.files),
     )
     metric = context.session.metric
     aim = f"{'lower' if metric.sign > 0 else 'raise'} {one_line(metric.name, 40)}"
@@ -219,12 +218,6 @@ def _fixed(context: Context, limits: Limits, count: Count) -> list[tuple[str, st
         ),
         ("files", _files(context.files), True),
     ]
-
-
-def _contract(files: Mapping[str, str]) -> str:
-    """What the program owes the lab, by the shape it has."""
-    is_script = not any("Trial.join" in text for text in files.values())
-    return history.SCRIPT_CONTRACT if is_script else history.TRIAL_CONTRACT
 
 
 def _setup(context: Context) -> str:

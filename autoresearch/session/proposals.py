@@ -161,13 +161,14 @@ def context_of(
     tip = record.tip()
     recent = [e for e in session.experiments if e.trials][-5:]
     best = [e for e in session.experiments if e.trials and e.number == session.best]
+    files = record.texts(tip)
     return Context(
         session=session,
         number=next_number(session),
         parent=tip,
-        files=record.texts(tip),
+        files=files,
         program=program,
-        contract=contract_of(record.run_directory, config),
+        contract=contract_of(record.run_directory, config, files),
         max_lines=config.task.max_lines,
         max_bytes=config.task.max_bytes,
         budget_seconds=config.trial.budget_seconds,

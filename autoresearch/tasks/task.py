@@ -69,13 +69,15 @@ def open_task(
     return GptTask(run_directory, config, hardware, sandbox)
 
 
-def contract_of(run_directory: RunDirectory, config: Config) -> str:
-    """Return the rules a proposer is given in place of those of language models; "" for `gpt`.
+def contract_of(run_directory: RunDirectory, config: Config, files: Mapping[str, str]) -> str:
+    """Return the rules a proposer is given for editable files of these texts.
 
-    Names in braces are filled in by the prompt: `files`, `budget`, `longest`, `contract`.
+    Names in braces are filled in by the prompt: `files`, `budget`, `longest`.
     """
-    if config.task.kind == "gpt":
-        return ""
-    from autoresearch.tasks.program.contract import rules
+    if config.task.kind == "program":
+        from autoresearch.tasks.program import contract as of_programs
 
-    return rules(run_directory, config)
+        return of_programs.rules(run_directory, config)
+    from autoresearch.tasks.gpt import contract as of_models
+
+    return of_models.rules(files)

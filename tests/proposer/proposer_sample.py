@@ -2,6 +2,7 @@
 
 from autoresearch.proposer.base import Context
 from autoresearch.tasks.gpt import METRIC
+from autoresearch.tasks.gpt.contract import rules
 from autoresearch.types import Experiment, Outcome, Session, State, Trial, TrialResult, Verdict
 
 TRAIN = '''\
@@ -97,6 +98,7 @@ def context(
         "parent": f"{0:040x}",
         "files": {"train.py": text},
         "program": "Lower val_bpb.",
+        "contract": rules({"train.py": text}),
         "max_lines": 630,
         "budget_seconds": 300.0,
     }
