@@ -394,11 +394,12 @@ def _run_directory(state: _State, start: Path | None) -> Iterator[Finding]:
         yield Finding("trust", "fail", error.message, error.hint or "", {"lines": lines})
     first = state.run_directory.root / state.loaded.config.task.editable[0]
     if not first.is_file():
-        yield Finding("train.py", "fail", f"`{first.name}` is missing", "`autoresearch init .`")
+        yield Finding(first.name, "fail", f"`{first.name}` is missing", "`autoresearch init .`")
     root = state.run_directory.root
     with Repository.open(root) as repository:
         head = repository.ref("HEAD")
-        flat.check(read_file(first), repository.files_at(head) if head else {}, root)
+        known = repository.files_at(head) if head else {}
+        flat.check(read_file(first), known, root, first.name)
 
 
 def _disk(state: _State) -> Iterator[Finding]:

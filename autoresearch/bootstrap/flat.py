@@ -41,13 +41,16 @@ def shape(code: bytes | None, prepare: bytes | None) -> Shape:
     return Shape.FLAT if _OURS in (prepare or b"") else Shape.STRANGE
 
 
-def check(code: bytes | None, files: Mapping[str, bytes | None], folder: Path) -> None:
-    """See that a trial of a train.py is given what it imports from its own folder.
+def check(
+    code: bytes | None, files: Mapping[str, bytes | None], folder: Path, name: str = CODE
+) -> None:
+    """See that a trial of a program is given what it imports from its own folder.
 
     Args:
         code: Its text.
         files: Path -> content of what a trial is given.
         folder: The run directory, which may hold more.
+        name: Of its file.
 
     Raises:
         PrerequisiteError: git does not know a module of the folder, or the prepare.py of a script of upstream's shape
@@ -61,7 +64,7 @@ def check(code: bytes | None, files: Mapping[str, bytes | None], folder: Path) -
     if unknown and unknown != [PREPARE]:
         names = " ".join(name for name in unknown if name != PREPARE)
         raise PrerequisiteError(
-            f"`{CODE}` imports from {names}, which no commit of the branch holds, so a trial is not given it",
+            f"`{name}` imports from {names}, which no commit of the branch holds, so a trial is not given it",
             hint=f"`git add {names} && git commit -m 'add {names}'`; to let experiments change it,"
             " name it in `[task] editable`",
             kind="record",

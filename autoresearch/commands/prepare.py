@@ -68,7 +68,7 @@ def prepare(
     }
     loaded = load_config(run_directory, flags)
     config = loaded.config
-    if config.task.kind == "program" and not source:
+    if config.task.kind == "program" and not (source or is_list or remove):
         mode.say(
             "nothing to prepare: a program is scored by its evaluator; `autoresearch doctor` checks it"
         )

@@ -200,5 +200,5 @@ def working_files(root: Path, editable: Sequence[str]) -> dict[str, bytes]:
                 if name in known
                 else f"make it, or correct `[task] editable` in {CONFIG_NAME}",
             )
-    flat.check(files[editable[0]], files, root)
+    flat.check(files[editable[0]], files, root, editable[0])
     return {name: content for name, content in files.items() if content is not None}

@@ -253,7 +253,7 @@ def _check_imports(record: "Record", editable: Sequence[str]) -> None:
     if record.worktree.is_on_branch:  # what is not committed may become the baseline
         codes.append(read_file(root / editable[0]))
     for code in codes:
-        flat.check(code, {**dict.fromkeys(editable), **files}, root)
+        flat.check(code, {**dict.fromkeys(editable), **files}, root, editable[0])
 
 
 def _look_at_program(record: "Record", config: Config) -> None:

@@ -171,10 +171,10 @@ def test_a_program_that_prints_its_score(
     sandbox = probe(backend).sandbox
     assert sandbox is not None
     config = settings(
-        metric="from stdout", command=["python", "solution.py"], trial__budget_seconds=4.0
+        metric="from stdout", command=["python", "solution.py"], trial__budget_seconds=2.0
     )
     executor = ProgramExecutor(config, sandbox, None, scratch=tmp_path / "trials")
-    budget = 4.0 if reason == "timeout" else 30.0
+    budget = 2.0 if reason == "timeout" else 30.0
     spec = TrialSpec({"solution.py": program.encode()}, 1, budget, label="t")
     result = executor.run(spec)
     assert (result.outcome, result.reason, result.score) == (outcome, reason, score)
