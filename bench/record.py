@@ -255,7 +255,8 @@ def _belief(record: Record) -> list[tuple[str, str, str]]:
         record.record_trial(best.number, replace(score, seed=n), setup=best.setup, started_at="")
         session = record.session()
         best = session.experiment(best.number)
-        idea = replace(best, number=len(session.experiments), parent=best.commit)
+        changes = {"number": len(session.experiments), "parent": best.commit}
+        idea = replace(best, **changes, trials=best.trials[:1])
         start = time.process_time()
         decide(idea, best, session, DecisionConfig())
         times.append(time.process_time() - start)

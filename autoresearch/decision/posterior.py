@@ -44,6 +44,8 @@ CORRELATIONS = ((0.0, 0.8), (0.5, 0.2))
 
 GAIN_MEAN, HARM_MEAN, DISASTER_MEAN = 2.0, 2.4, 20_000.0
 """In units of the noise; fitted to the effects of a public log of 125 experiments with a noise of 0.0005."""
+NEGLIGIBLE = 1e-6
+"""Weight of nodes that a quantile does without."""
 DISASTER_SHARE = 0.02
 FLAT_SD = 1000.0
 """Standard deviation of a level of which only one score is known, about that score; in units of the noise."""
@@ -244,14 +246,26 @@ class Effect:
         return np.asarray(np.clip(np.sum(total, axis=(-2, -1)), 0.0, 1.0))
 
     def quantile(self, p: float) -> float:
-        """Return the effect below which lies a share `p`; for one candidate only."""
+        """Return the effect below which lies a share `p`; for one candidate only.
+
+        Nodes that weigh a millionth together are left out, which most do.
+        """
+        shares = sum(self.weights[1:], self.weights[0])
+        order = np.argsort(shares, axis=None)
+        likely = order[np.cumsum(shares.ravel()[order]) > NEGLIGIBLE][None]
+        effect = replace(
+            self,
+            variance=np.broadcast_to(self.variance, shares.shape).ravel()[likely],
+            weights=tuple(w.ravel()[likely] for w in self.weights),
+            centres=tuple(c.ravel()[likely] for c in self.centres),
+        )
         reach = 12 * float(np.sqrt(np.max(self.variance)))
         low = float(np.min(self.measured)) - reach
         high = float(np.max(self.measured)) + reach
         low, high = min(low, -reach), max(high, reach)
         for _ in range(5):
             grid = np.linspace(low, high, 33)
-            first = int(np.searchsorted(np.maximum.accumulate(self.below(grid)), p))
+            first = int(np.searchsorted(np.maximum.accumulate(effect.below(grid)), p))
             low, high = float(grid[max(first - 1, 0)]), float(grid[min(first, 32)])
         # A share of exactly 0 is a step: what lies within rounding of it is it.
         edge = 0.5 * (low + high)

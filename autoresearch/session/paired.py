@@ -97,6 +97,7 @@ class Bench:
             for again, arm in [(0, arm) for arm in order] + [(1, arm) for arm in order[::-1]]:
                 if self._num_on(arm, seed) > again or (again and not self._is_apart(arms, seed)):
                     continue
+                num_all += again
                 paused += self._check_requests()
                 if self.stop.event.is_set():
                     return False

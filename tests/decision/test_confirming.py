@@ -448,9 +448,13 @@ def test_a_pair_at_two_paces_is_run_once_more(record, ask):
         load = {"load": {"stolen": 0.0, "others": share}}
         return replace(result, score=result.score + 5 * share, extra=load)
 
-    executor.run = run
+    executor.run, said = run, []
+    record.presence.tell = lambda phase: said.append(phase.detail)
     (found,) = ask(record, executor, num_trials=3)
     assert len(executor.specs) == 8
+    counts = [tuple(map(int, re.findall(r"^(\d+) of (\d+)", d)[0])) for d in said if " of " in d]
+    assert [n for n, _ in counts] == list(range(1, 9))
+    assert all(n <= of for n, of in counts)
     assert len({s.seed for s in executor.specs[:4]}) == 1
     assert [s.number for s in executor.specs[:4]] == [0, 3, 3, 0]
     assert found.num_trials == 3
