@@ -19,13 +19,14 @@ nox.options.default_venv_backend = "venv"
 
 TORCH = os.environ.get("AUTORESEARCH_TORCH", "torch==2.13.0")
 CONSTRAINTS = Path("constraints.txt").resolve()
-FAST = ("pytest", "-n", "2", "-m", "not slow and not gpu")
+FAST = ("pytest", "-n", "2", "--dist", "loadgroup", "-m", "not slow and not gpu")
+"""Tests of one `xdist_group` run in one worker: they share a lab that trained."""
 
 
-def install(session: nox.Session, *what: str) -> None:
+def install(session: nox.Session, *what: str, how: tuple[str, ...] = ()) -> None:
     """Install torch first, so that nothing else chooses its build, then `what`, as constraints.txt says."""
-    session.install(TORCH)
-    session.install("-c", str(CONSTRAINTS), *what)
+    session.install(*how, TORCH)
+    session.install(*how, "-c", str(CONSTRAINTS), *what)
 
 
 @nox.session
@@ -129,7 +130,8 @@ def build(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".")
         wheel = next(Path(folder).glob("*.whl"))
-        install(session, str(wheel))
+        # A process or two will import a tenth of it.
+        install(session, str(wheel), how=("--no-compile",))
         lab = Path(folder) / "lab"
         env = {"AUTORESEARCH_CACHE_DIR": str(Path(folder) / "cache")}
         session.chdir(folder)

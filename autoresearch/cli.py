@@ -1,6 +1,7 @@
 """The Typer app and `main()`, the only place where an error becomes an exit code of `errors.EXIT_CODES`."""
 
 import contextlib
+import difflib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -17,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from autoresearch import __version__
 from autoresearch.commands import Color, JsonOption, QuietOption, State, as_verb, option
+from autoresearch.config import described
 from autoresearch.errors import (
     EXIT_CODES,
     AutoresearchError,
@@ -24,6 +27,7 @@ from autoresearch.errors import (
     PrerequisiteError,
     UsageError,
 )
+from autoresearch.paths import CONFIG_NAME
 from autoresearch.util.streams import drop_broken, open_closed
 from autoresearch.util.text import redact
 
@@ -109,13 +113,15 @@ _WrongLine = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 
 class _PlainUsage:
-    """Help without what Typer adds to names: `<bool>` after a flag, braces around an argument."""
+    """Help without what Typer adds to names: types of flags and arguments, braces around an argument."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in found:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
+            elif parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda **_: None
         return found
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -130,25 +136,12 @@ class _Verbs(_PlainUsage, TyperGroup):
     """All of them."""
 
 
-app = typer.Typer(
-    name="autoresearch",
-    cls=_Verbs,
-    help=HELP,
-    epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
 def _print_version(value: bool) -> None:
     if value:
         typer.echo(f"autoresearch {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def _globals(
     ctx: typer.Context,
     is_json: JsonOption = False,
@@ -187,16 +180,52 @@ def _check_folder() -> None:
         ) from exc
 
 
-def _register() -> None:
-    for panel, verbs in VERBS.items():
-        for verb in verbs:
-            module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
-            function = getattr(module, _FUNCTIONS.get(verb, verb))
-            example = f"For example: `autoresearch {EXAMPLES[verb]}`" if verb in EXAMPLES else None
-            app.command(verb, cls=_Verb, rich_help_panel=panel, epilog=example)(as_verb(function))
+def make_app(*only: str, is_listed: bool = False) -> typer.Typer:
+    """Return the app with all verbs, or some: to make them all takes longer than most of them.
+
+    Args:
+        only: Verbs.
+        is_listed: Leave out their options, which the list of verbs does not show.
+    """
+    app = typer.Typer(
+        name="autoresearch",
+        cls=_Verbs,
+        help=HELP,
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_globals)
+    for panel, verb in ((panel, verb) for panel, verbs in VERBS.items() for verb in verbs):
+        if only and verb not in only:
+            continue
+        module = import_module(f"autoresearch.commands.{_MODULES.get(verb, verb)}")
+        function = getattr(module, _FUNCTIONS.get(verb, verb))
+        example = f"For example: `autoresearch {EXAMPLES[verb]}`" if verb in EXAMPLES else None
+        add = app.command(
+            verb, cls=_Verb, help=function.__doc__, rich_help_panel=panel, epilog=example
+        )
+        add((lambda: None) if is_listed else as_verb(function))
+    return app
 
 
-_register()
+def _app_for(args: Sequence[str]) -> typer.Typer:
+    """Return the app with what a command line may need."""
+    if "_AUTORESEARCH_COMPLETE" in os.environ:
+        return make_app()
+    if not args or args[0] in ("--help", "-h", "--version", "-V"):
+        return make_app(is_listed=True)
+    flags = list(takewhile(lambda word: word.startswith("-") and word != "--color", args))
+    verb = args[len(flags)] if len(flags) < len(args) else ""
+    return make_app(verb) if verb in EXAMPLES else make_app()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return make_app()
+    raise AttributeError(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -258,6 +287,7 @@ def _run(args: list[str]) -> int:
         OSError: the error cannot be written.
     """
     try:
+        app = _app_for(args)
         if "_AUTORESEARCH_COMPLETE" in os.environ:
             app(args=args, prog_name="autoresearch")
         command = typer.main.get_command(app)
@@ -295,10 +325,36 @@ def _usage_error(problem: Any) -> UsageError:
     wrong = re.match(r"no such command '([^']+)'", message, re.IGNORECASE)
     if wrong and wrong[1] in MEANT:
         message, hint = wrong[0], f"`autoresearch {MEANT[wrong[1]]}`"
-    option = getattr(problem, "option_name", "")
-    if any(option in known.opts for known in typer.main.get_command(app).params):
-        hint = f"`{option}` goes before the verb: see `autoresearch --help`"
+    if hasattr(problem, "possibilities"):  # an option that the verb does not have
+        message = problem.message
+        hint = _place_of(problem.option_name, problem.ctx) or hint
     return UsageError(f"{message[0].lower()}{message[1:]}", hint=hint)
+
+
+def _place_of(option: str, ctx: Any) -> str:
+    """Return where an unknown option belongs: before the verb, to settings, to other verbs; else what it is like."""
+    root: Any = typer.main.get_command(make_app())
+    app_options, commands = _options(root), root.commands
+    if option in app_options:
+        return f"`{option}` goes before the verb: see `autoresearch --help`"
+    name = option.lstrip("-").replace("-", "_")
+    settings = {d.key.partition("."): d for d in described() if not d.flag}
+    found = [d for (_, _, last), d in settings.items() if last == name]
+    found = found or [d for (_, _, last), d in settings.items() if last.startswith(f"{name}_")]
+    if 0 < len(found) < 3:
+        return "; or ".join(
+            f"set `[{section}] {key}` in {CONFIG_NAME}: {d.meaning.partition('. ')[0].removesuffix('.')}"
+            for d in found
+            for section, _, key in [d.key.partition(".")]
+        )
+    if verbs := [f"`autoresearch {verb}`" for verb, c in commands.items() if option in _options(c)]:
+        return f"it is an option of {', '.join(verbs)}"
+    near = difflib.get_close_matches(option, _options(ctx.command) | app_options, n=1, cutoff=0.75)
+    return f"did you mean `{near[0]}`?" if near else ""
+
+
+def _options(command: Any) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
 
 
 def _unforeseen(problem: Exception, args: Sequence[str]) -> AutoresearchError:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from autoresearch.errors import ConfigError
 from autoresearch.paths import CONFIG_NAME, RunDirectory, is_safe
-from autoresearch.types import ConfiguredProposer
+from autoresearch.types import LARGEST, ConfiguredProposer
 from autoresearch.util.text import hide
 
 FLAG = "flags"
@@ -36,10 +36,6 @@ REMOVED = {
     "trial": "hung_seconds max_log_bytes max_weights_mb",
 }
 """Section -> settings of earlier versions, for the message that says so."""
-
-
-LARGEST = {int: 10**12, float: 1e8}
-"""Largest value of a setting where nothing less is said: what times, memory and files are counted in holds it."""
 
 
 def setting(default: Any, meaning: str, *, flag: str = "", **bounds: Any) -> Any:

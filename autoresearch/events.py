@@ -14,11 +14,13 @@ from typing import Any, ClassVar, Literal
 from autoresearch.types import Alert, Candidate, CurvePoint, Metric, Run, SessionNote, Usage
 
 SCHEMA = 2
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""How times are written, in UTC."""
 
 
 def now() -> str:
     """Return the time in UTC as ISO 8601 with seconds, `2026-03-01T22:04:11Z`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.now(UTC):{TIME}}"
 
 
 def parse_time(text: str) -> datetime | None:
@@ -131,6 +133,17 @@ class Approved(Event):
 
     type: ClassVar[str] = "approved"
     number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reopened(Event):
+    """A discarded idea is tried once more; with the number the fields of `types.Doubt` less its places."""
+
+    type: ClassVar[str] = "reopened"
+    number: int
+    p_real: float
+    shift: float
+    sd: float
 
 
 @dataclass(frozen=True, kw_only=True)

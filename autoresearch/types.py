@@ -138,6 +138,8 @@ MB = 2**20
 """Bytes of an MB wherever one is set, measured or shown: as memory is sold, and as nvidia-smi and `ls -h` count."""
 MB_PER_GB = 1024
 GB = MB_PER_GB * MB
+LARGEST = {int: 10**12, float: 1e8}
+"""Largest value of a setting where nothing less is said: what times, memory and files are counted in holds it."""
 
 Split = Literal["validation", "test"]
 Direction = Literal["minimize", "maximize"]
@@ -396,7 +398,9 @@ class Decision:
     high: float | None = None
     """Central 90 % interval of the effect."""
     delta: float | None = None
-    """Measured mean of the candidate minus measured mean of the incumbent."""
+    """`level` minus that which its incumbent has by its own verdict."""
+    level: float | None = None
+    """Its score at the usual pace: of a keep and of code that stood as believed, of the others as measured."""
     noise: float | None = None
     """Standard deviation between trials of the same code, in units of the metric."""
     num_trials: int = 0
@@ -406,6 +410,22 @@ class Decision:
     """What limits the trust in this measurement (a shared or slowed machine); empty if nothing does."""
     p_find: float | None = None
     """Probability that the next ten experiments bring a gain above half the noise."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a discarded idea was opened again: the machine had moved by then, as its incumbent showed later."""
+
+    p_real: float
+    """Probability that it improves on its parent, now that this is known."""
+    shift: float
+    """What the machine added to its trials so far beyond what it adds since; in units of the metric."""
+    sd: float
+    """Standard deviation of `shift`."""
+    judged_place: int = 0
+    """Of the verdict that no longer holds, in the journal."""
+    place: int = 0
+    """Of the event that opened it again."""
 
 
 @dataclass(frozen=True)
@@ -463,6 +483,8 @@ class Trial:
     """Identity of the confirmation it belongs to; empty for a trial of the loop."""
     purpose: str = ""
     """A `Purpose`; empty in records of earlier versions."""
+    place: int = 0
+    """Of its event in the journal, from 1; 0 where no journal holds it."""
 
     def is_of_loop(self, setup: str) -> bool:
         """Whether the loop ran it under `setup`; confirmations are no part of it."""
@@ -491,28 +513,44 @@ class Experiment(Candidate):
     """Sha of the commit that undid it; empty if it stands."""
     is_approved: bool = False
     """The user released it after it was held."""
+    judged_place: int = 0
+    """Of its verdict in the journal, from 1; 0 where none holds one."""
+    doubt: Doubt | None = None
+    """Why it was opened again after a discard."""
 
     @property
     def is_foreign(self) -> bool:
         """A row of a results.tsv, which says neither who had the idea nor how many lines it took."""
         return self.proposer == ""
 
+    def later_trials(self, setup: str) -> list[Trial]:
+        """Return the trials that count under a setup and were run after its verdict."""
+        place = self.judged_place
+        return [t for t in self.trials if place and t.place > place and t.counts(setup)]
+
     @property
     def score(self) -> float | None:
-        """Mean over the good validation trials of this experiment's own setup, in units of the metric."""
+        """Its score on validation at the usual pace, by its verdict; before one the mean of its good trials."""
         return self.score_under(self.setup)
 
     def score_under(self, setup: str) -> float | None:
-        """Return the mean score of its good trials under a setup."""
+        """Return its score under a setup: that of its verdict where it was given under it, else of its good trials."""
+        if (
+            setup == self.setup
+            and self.verdict
+            and self.decision
+            and self.decision.level is not None
+        ):
+            return self.decision.level
         known = [t.result.score for t in self.trials if t.counts(setup)]
         scores = [score for score in known if score is not None]
         return sum(scores) / len(scores) if scores else None
 
     def loss_under(self, setup: str) -> float | None:
-        """Return the mean score of its good trials under a setup, signed so that less is better."""
-        known = [t.result.loss for t in self.trials if t.counts(setup)]
-        losses = [loss for loss in known if loss is not None]
-        return sum(losses) / len(losses) if losses else None
+        """Return its score under a setup, signed so that less is better."""
+        score = self.score_under(setup)
+        is_maximized = any(t.result.is_maximized for t in self.trials)
+        return -score if is_maximized and score is not None else score
 
     @property
     def p_real(self) -> float | None:

@@ -3,6 +3,7 @@
     python bench/keep_rule.py                       # the table of docs/keep-rule.md, a minute and a half
     python bench/keep_rule.py --sessions 2000       # the same, closer, minutes
     python bench/keep_rule.py --worlds 'heavy tails,harms alike'   # where the prior is wrong
+    python bench/keep_rule.py --looks               # what ending a confirmation early does, seconds
     python bench/keep_rule.py --json                # the same numbers for machines
 
 Each session has a baseline of three trials, 100 further trials spent by the policy on candidates and on
@@ -19,7 +20,8 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
-from autoresearch.decision.posterior import Effect, Knowledge, default_prior, noise_grid, start
+from autoresearch.decision.confirmation import level_at
+from autoresearch.decision.posterior import Effect, Knowledge, Rows, noise_grid, start
 from autoresearch.decision.rule import POLICIES
 from autoresearch.util.stats import student_quantile
 
@@ -133,7 +135,6 @@ def take(knowledge: Knowledge, where: np.ndarray) -> Knowledge:
             grid,
             sigma=grid.sigma[where],
             centre=grid.centre[where],
-            correlation=grid.correlation[where],
             log_expected=grid.log_expected[where],
         ),
         prior=replace(
@@ -162,20 +163,28 @@ class Sessions:
         self.spent = np.zeros(count, int)
         self.keeps = np.zeros(count)
         self.false = np.zeros(count)
-        seeds = tuple(range(NUM_BASELINE)) if rho > 0 else (-1,) * NUM_BASELINE
-        self.seed_ids = tuple(range(MAX_SEEDS)) if rho > 0 else (-1,) * MAX_SEEDS
+        self.num_seeds = MAX_SEEDS if rho > 0 else 0
         scores = noise * (luck.baseline + luck.seeds[:, :NUM_BASELINE])
         self.baseline = scores.mean(axis=1)
         self.record = self.baseline.copy()
         squares = ((scores - self.baseline[:, None]) ** 2).sum(axis=1)
-        grid = noise_grid(
-            squares, np.full(count, NUM_BASELINE - 1.0), np.full(count, rho), np.ones(count)
-        )
-        knowledge = start(grid, default_prior(grid), scores[:, 0], MAX_SEEDS if rho > 0 else 0)
+        degrees = np.full(count, NUM_BASELINE - 1.0)
+        grid = noise_grid(squares, degrees, np.ones(count), ((rho, 1.0),))
+        knowledge = start(grid)
+        knowledge = knowledge.added(scores[:, :1, None], knowledge.flat())
+        for _ in range(self.num_seeds):
+            knowledge = knowledge.added(0.0, (grid.correlation * grid.sigma**2)[..., None])
         self.level, self.level_variance = self.baseline.copy(), np.full(count, 1 / NUM_BASELINE)
         self.squares, self.degrees = squares, np.full(count, NUM_BASELINE - 1.0)
-        self.knowledge = knowledge.observe(scores, seeds, np.zeros_like(scores))
-        self.first_level = self.knowledge.level
+        self.knowledge = knowledge.observe(self._rows(scores))
+        self.first_level = self.knowledge.moments(0)[0]
+
+    def _rows(self, scores: np.ndarray) -> Rows:
+        """Trials on the first seeds, as the posterior takes them: the level is column 0, then the seeds' luck."""
+        n = scores.shape[1]
+        design = np.eye(n, self.num_seeds + 1, 1)
+        design[:, 0] = 1
+        return Rows(scores, design, np.full(n, self.num_seeds > 0), np.zeros_like(scores))
 
     def run(self) -> None:
         """Spend all trials."""
@@ -234,16 +243,15 @@ class Sessions:
         rule = POLICIES[self.rule]
         for n in range(1, rule.max_trials + 1):
             self.spent[active] += 1
-            scores, seeds = self._scores(number, active, n), self.seed_ids[:n]
-            part = take(self.knowledge, active)
-            effect = part.effect(scores, seeds, np.zeros_like(scores))
+            scores = self._scores(number, active, n)
+            effect = take(self.knowledge, active).effect(self._rows(scores))
             p_real = effect.below(0.0)
             left = np.where(self.spent[active] >= NUM_TRIALS, rule.max_trials, n)
             said = [rule.verdict(p, m) for p, m in zip(p_real.tolist(), left, strict=True)]
             is_kept = np.array([s == "keep" for s in said])
             is_over = np.array([s != "retest" for s in said])
             done = np.flatnonzero(is_over)
-            self._settle(number, active[done], scores[done], _rows(effect, done), is_kept[done])
+            self._settle(number, active[done], scores[done], part_of(effect, done), is_kept[done])
             active = active[~is_over]
             if not len(active):
                 return
@@ -251,15 +259,13 @@ class Sessions:
     def _settle(
         self, number: int, who: np.ndarray, scores: np.ndarray, effect: Effect, kept: np.ndarray
     ) -> None:
-        n = scores.shape[1]
-        part = take(self.knowledge, who).absorb(
-            scores, self.seed_ids[:n], np.zeros_like(scores), effect, kept.astype(float)
-        )
+        rows = self._rows(scores)
+        part = take(self.knowledge, who).absorb(rows, effect, kept.astype(float))
         put(self.knowledge, who, part)
         self._book(number, who[kept], scores[kept].mean(axis=1))
 
 
-def _rows(effect: Effect, where: np.ndarray) -> Effect:
+def part_of(effect: Effect, where: np.ndarray) -> Effect:
     values = {}
     for f in fields(effect):
         value = getattr(effect, f.name)
@@ -283,7 +289,7 @@ def row(world: str, noise: float, rule: str, rho: float, luck: Luck) -> Row:
     miss = (delta - truth)[kept]
     one_error = noise * np.sqrt(2 / NUM_CONFIRM)
     holds = (np.abs(delta - truth) <= half)[kept]
-    estimate = sessions.knowledge.level - sessions.first_level
+    estimate = sessions.knowledge.moments(0)[0] - sessions.first_level
     if rule == "simple":
         estimate = sessions.level - sessions.baseline
     minutes = MINUTES_PER_TRIAL * NUM_TRIALS
@@ -385,6 +391,34 @@ def goals(rows: list[Row]) -> list[tuple[str, bool]]:
     return found
 
 
+def looks(sessions: int, seed: int) -> str:
+    """Return what the early end of a confirmation does: false claims in A/A, and pairs it takes, by planned pairs."""
+    chance = np.random.default_rng(seed)
+    lines = [
+        "| planned pairs | false answers in A/A | pairs, A/A | pairs, gain of 2 | of 4 | of 8 noises |",
+        "|" + "---|" * 6,
+    ]
+    for planned in range(2, 9):
+        luck = chance.standard_normal((sessions, planned))
+        cells = []
+        for gain in (0.0, 2.0, 4.0, 8.0):
+            deltas = luck * np.sqrt(2) - gain
+            ended, is_told = np.full(sessions, planned), np.zeros(sessions, bool)
+            for n in range(2, planned + 1):
+                if level := level_at(n, planned):
+                    part = deltas[:, :n]
+                    error = part.std(axis=1, ddof=1) / np.sqrt(n)
+                    is_over = (
+                        np.abs(part.mean(axis=1)) > student_quantile(1 - level / 2, n - 1) * error
+                    )
+                    ended = np.where(is_over & ~is_told, n, ended)
+                    is_told |= is_over
+            cells += [f"{is_told.mean():.2%}"] if not gain else []
+            cells.append(f"{ended.mean():.2f}")
+        lines.append(f"| {planned} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=400)
@@ -394,7 +428,13 @@ def main() -> None:
     parser.add_argument("--noises", default=",".join(map(str, NOISES)))
     parser.add_argument("--rules", default=",".join(RULES))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--looks", action="store_true", help="the early end of confirmations instead"
+    )
     options = parser.parse_args()
+    if options.looks:
+        print(looks(100 * options.sessions, options.seed))
+        return
     rows: list[Row] = []
     begun = time.monotonic()
     for world in options.worlds.split(","):

@@ -29,7 +29,7 @@ import numpy as np
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.config import load_config
 from autoresearch.data.prepare import prepare
-from autoresearch.decision.replay import measure_noise
+from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.rule import decide, is_incumbent_due
 from autoresearch.decision.scores import trial_seed
 from autoresearch.session.build import Lab, assemble
@@ -137,7 +137,7 @@ class Trials:
         result = TrialResult(
             seed, Outcome.OK, score=score, score_se=score_se, tokens_per_second=speed, num_audited=1
         )
-        return Trial(result, self.lab.setup.key, f"2026-01-01T{next(self.clock):012d}Z", "")
+        return Trial(result, self.lab.setup.key, "", "", place=1 + next(self.clock))
 
 
 def experiment(number: int, trials: list[Trial], parent: int, setup: str) -> Experiment:
@@ -152,6 +152,7 @@ def experiment(number: int, trials: list[Trial], parent: int, setup: str) -> Exp
         decision=None if number else Decision("keep", "baseline", num_trials=len(trials)),
         trials=tuple(trials),
         setup=setup,
+        judged_place=trials[-1].place if number == 0 else 0,
     )
 
 
@@ -172,7 +173,7 @@ def play(policy: str, trials: Trials, count: int) -> dict[str, object]:
             new = experiment(number, own, session.best, setup)
             now = replace(session, experiments=(*session.experiments, new))
             decision = decide(new, incumbent, now, config)
-            while is_incumbent_due(decision, new, incumbent, setup):
+            while is_incumbent_due(decision, new, incumbent, now):
                 again = trials.get(session.best, len(incumbent.trials))
                 spent += 1
                 incumbent = replace(incumbent, trials=(*incumbent.trials, again))
@@ -183,7 +184,10 @@ def play(policy: str, trials: Trials, count: int) -> dict[str, object]:
             if decision.action != "retest":
                 break
         verdict = Verdict(decision.action)
-        new = replace(new, state=State.JUDGED, verdict=verdict, decision=decision)
+        place = 1 + next(trials.clock)
+        new = replace(
+            new, state=State.JUDGED, verdict=verdict, decision=decision, judged_place=place
+        )
         best = number if verdict is Verdict.KEEP else session.best
         session = replace(session, experiments=(*session.experiments, new), best=best)
         if verdict is Verdict.KEEP:

@@ -14,10 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from autoresearch.config import DecisionConfig
+from autoresearch.decision.belief import believe
+from autoresearch.decision.rule import decide
 from autoresearch.events import Event, Noted, Proposed, SessionStarted, TrialJudged, VerdictGiven
 from autoresearch.paths import RunDirectory
 from autoresearch.record.fold import curve_to_bytes, result_to_json
@@ -240,6 +243,29 @@ def _cost(root: Path, *args: str) -> Cost:
     return min(costs)
 
 
+def _belief(record: Record) -> list[tuple[str, str, str]]:
+    """Measure what it takes to believe: the whole journal once, then one trial of the best more and one decision."""
+    session = record.session()
+    start = time.perf_counter()
+    size = len(believe(session).dump())
+    whole = time.perf_counter() - start
+    best, times = session.experiment(session.best), []
+    score = best.trials[-1].result
+    for n in range(20):
+        record.record_trial(best.number, replace(score, seed=n), setup=best.setup, started_at="")
+        session = record.session()
+        best = session.experiment(best.number)
+        idea = replace(best, number=len(session.experiments), parent=best.commit)
+        start = time.perf_counter()
+        decide(idea, best, session, DecisionConfig())
+        times.append(time.perf_counter() - start)
+    return [
+        ("belief of the whole journal", f"{whole:.1f} s", ""),
+        ("  stored", f"{size / 1e6:.1f} MB", ""),
+        ("one more trial, one decision", f"{sorted(times)[10] * 1000:.0f} ms", "20 ms"),
+    ]
+
+
 def _megabytes(root: Path) -> float:
     files = [path.lstat() for path in (root / ".git").rglob("*") if path.is_file()]
     return sum(s.st_blocks * 512 for s in files) / 1e6
@@ -279,6 +305,7 @@ def main() -> None:
                 record.session()
                 times.append(time.perf_counter() - start)
             rows.append(("append + session()", f"{sorted(times)[10] * 1000:.0f} ms", ""))
+            rows += _belief(record)
             start = time.perf_counter()
             pack(record, force=True)
             rows.append(("pack()", f"{time.perf_counter() - start:.1f} s", ""))

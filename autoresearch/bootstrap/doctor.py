@@ -32,7 +32,7 @@ from autoresearch.paths import (
 )
 from autoresearch.types import GB, MB_PER_GB
 from autoresearch.util.files import read_file
-from autoresearch.util.text import redact
+from autoresearch.util.text import one_line, redact
 
 Status = Literal["ok", "warn", "fail", "skip"]
 
@@ -138,9 +138,8 @@ def examine(*, is_quick: bool = False, start: Path | None = None) -> Iterator[Fi
         except AutoresearchError as exc:
             yield Finding(name, "fail", redact(exc.message), exc.hint or "")
         except Exception as exc:  # noqa: BLE001 - a check that breaks is a finding, not an end
-            yield Finding(
-                name, "fail", redact(f"could not be checked: {type(exc).__name__}: {exc}")
-            )
+            said = one_line(redact(f"{type(exc).__name__}: {exc}"), 200)  # or a command of 10 kB
+            yield Finding(name, "fail", f"could not be checked: {said}")
 
 
 # ------------------------------------------------------------------------------------ checks
@@ -418,7 +417,8 @@ def _disk(state: _State) -> Iterator[Finding]:
             hint = "delete it, or set AUTORESEARCH_CACHE_DIR to another folder"
             yield Finding(name, "fail", f"{there} is a file, not a folder", hint, data)
         elif not os.access(there, os.W_OK):
-            hint = "make it writable, or set AUTORESEARCH_CACHE_DIR"
+            hint = "make it writable"
+            hint += ", or set AUTORESEARCH_CACHE_DIR" if name == "disk cache" else ""
             yield Finding(name, "fail", f"{path} cannot be written", hint, data)
         elif free < least:
             yield Finding(name, "warn", text, f"free {least:.0f} GB there", data)

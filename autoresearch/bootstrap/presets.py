@@ -7,6 +7,7 @@ A preset is one TOML file in `templates/presets` with the fields of `Preset`: `[
 `[settings.<section>]` of autoresearch.toml, and the device and memory it is chosen for.
 """
 
+import difflib
 import math
 import re
 import tomllib
@@ -89,11 +90,21 @@ def load_preset(name: str) -> Preset:
         UsageError: there is no preset of that name.
     """
     if name not in preset_names():
+        near = "; or ".join(f"`{p.name}`: {p.summary}" for p in map(load_preset, _like(name)))
         raise UsageError(
-            f"unknown preset `{name}`", hint=f"one of: auto, {', '.join(preset_names())}"
+            f"unknown preset `{name}`",
+            hint=f"{f'{near}; all: ' if near else 'one of: '}auto, {', '.join(preset_names())}",
         )
     values = tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     return Preset(name=name, **values)
+
+
+def _like(name: str) -> list[str]:
+    """Return the presets that may be meant by what is none: a card that a summary names, `rtx4090`, or a slip."""
+    words = [name.lower().replace(" ", ""), *re.findall(r"\d{3,}", name)]
+    said = {p: load_preset(p).summary.lower().replace(" ", "") for p in preset_names()}
+    found = [p for p, text in said.items() if any(word in f"{p} {text}" for word in words)]
+    return found[:2] or difflib.get_close_matches(words[0], said, n=1)
 
 
 def _folder() -> Path:

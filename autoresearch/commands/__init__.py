@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from autoresearch.commands._common import complete_experiment, complete_tag
-from autoresearch.config import LARGEST, described
+from autoresearch.types import LARGEST
 
 if TYPE_CHECKING:
     from autoresearch.ui.console import OutputMode
@@ -90,7 +90,12 @@ def experiment_argument(metavar: str = "EXPERIMENT") -> Any:
 
 
 def option_of(key: str) -> Any:
-    """Return the option that sets a setting, as `config.py` declares it; help is the first sentence of its meaning."""
+    """Return the option that sets a setting, as `config.py` declares it; help is the first sentence of its meaning.
+
+    In annotations that are read when they are needed only: the settings take a tenth of a second to import.
+    """
+    from autoresearch.config import described
+
     declared = next(d for d in described() if d.key == key)
     text = declared.meaning.partition(". ")[0].removesuffix(".")
     return option(declared.flag, f"{text}.")
@@ -137,7 +142,7 @@ def as_verb(function: Callable[..., int | None]) -> Callable[..., int | None]:
         return function(ctx, **options)
 
     shared = {"is_json": JsonOption, "is_quiet": QuietOption}
-    signature = inspect.signature(function)
+    signature = inspect.signature(function, eval_str=True)
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
         for name, option in shared.items()
@@ -145,5 +150,5 @@ def as_verb(function: Callable[..., int | None]) -> Callable[..., int | None]:
     verb.__dict__["__signature__"] = signature.replace(
         parameters=[*signature.parameters.values(), *added]
     )
-    verb.__annotations__ = {**function.__annotations__, **shared}
+    verb.__annotations__ = {**inspect.get_annotations(function, eval_str=True), **shared}
     return verb

@@ -25,7 +25,7 @@ def open_record(tag: str | None = None) -> "Record":
 
 
 def require_trust(mode: "OutputMode", run_directory: "RunDirectory", loaded: "Loaded") -> None:
-    """Ask about settings of autoresearch.toml that start programs and the like, once for their present text.
+    """Ask about settings that start programs and the like, and links out, once for their present text.
 
     Raises:
         PrerequisiteError: there is no terminal to ask on.
@@ -41,7 +41,7 @@ def require_trust(mode: "OutputMode", run_directory: "RunDirectory", loaded: "Lo
         return
     if mode.is_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise refusal(lines)
-    question = "\n  ".join([f"`{run_directory.config}` was not trusted yet. It says:", *lines])
+    question = "\n  ".join([f"`{run_directory.root}` was not trusted yet. It says:", *lines])
     typer.confirm(f"{question}\nIs each line as you want it?", abort=True, err=True)
     trust(run_directory, loaded)
 

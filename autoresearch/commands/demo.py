@@ -46,6 +46,7 @@ def demo(
     from autoresearch.session.build import assemble
     from autoresearch.session.context import Limits
     from autoresearch.session.run import RunOptions
+    from autoresearch.ui.text import duration
 
     shared = state(ctx)
     mode = shared.mode
@@ -89,10 +90,13 @@ def demo(
     show_log(mode, made.run_directory, made.tag)
     if not mode.is_quiet and not mode.is_json:
         mode.say("")
-        mode.say(f"took {time.monotonic() - began:.0f} s; next:", style="heading")
+        mode.say(f"took {duration(time.monotonic() - began)}; from here:", style="heading")
+        is_kept = record.session().best > 0
         for line in (
             way,
-            "autoresearch diff            # what the kept changes are",
+            "autoresearch diff            # what the kept changes are"
+            if is_kept
+            else "autoresearch show 1          # one of the ideas in full",
             f"autoresearch run {''.join(f'{flag} ' for flag in flags)}--experiments 10",
             "autoresearch init my-lab     # your own lab",
         ):

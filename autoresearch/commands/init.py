@@ -250,10 +250,11 @@ def _ideas_from(settings: "ProposerConfig", file: str) -> str:
 
 
 def trust(ctx: typer.Context) -> None:
-    """Accept what autoresearch.toml says as it is now, and print it.
+    """Accept what autoresearch.toml says and where links lead as it is now, and print it.
 
     `run`, `try`, `confirm` and `prepare` ask first, or without a terminal refuse, where its lines start programs, name
-    variables or addresses, read text outside the folder or choose the sandbox. A change of such a line asks again.
+    variables or addresses, read text outside the folder or choose the sandbox, and where program.md or what the lab
+    keeps in `.autoresearch` is a link. A change of such a line asks again.
     """
     from autoresearch.config import load_config
     from autoresearch.paths import find_run_directory

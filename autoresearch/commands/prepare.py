@@ -1,5 +1,7 @@
 """`autoresearch prepare`: text to tokenizer to token shards, once."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,9 +99,7 @@ def prepare(
         )
 
 
-def prepare_and_show(
-    mode: "OutputMode", config: "Config", *, offline: bool = False
-) -> "PrepareSummary":
+def prepare_and_show(mode: OutputMode, config: Config, *, offline: bool = False) -> PrepareSummary:
     """Prepare with progress on the screen, then show what there is.
 
     Raises:
@@ -127,7 +127,7 @@ def prepare_and_show(
     return summary
 
 
-def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
+def _show(mode: OutputMode, summary: PrepareSummary) -> None:
     from autoresearch.ui import text as f
 
     did = f"in {f.duration(summary.seconds)}" if summary.is_new else "already; nothing to do"
@@ -154,7 +154,7 @@ def _show(mode: "OutputMode", summary: "PrepareSummary") -> None:
         mode.warn(warning)
 
 
-def _show_plan(mode: "OutputMode", config: "Config", *, offline: bool) -> None:
+def _show_plan(mode: OutputMode, config: Config, *, offline: bool) -> None:
     import dataclasses
 
     from autoresearch.data.prepare import plan
@@ -177,7 +177,7 @@ def _show_plan(mode: "OutputMode", config: "Config", *, offline: bool) -> None:
         )
 
 
-def _check(mode: "OutputMode", config: "Config") -> None:
+def _check(mode: OutputMode, config: Config) -> None:
     from autoresearch.data.pipeline import PrepareProgress
     from autoresearch.data.prepare import check
     from autoresearch.errors import WorkError
@@ -201,7 +201,7 @@ def _check(mode: "OutputMode", config: "Config") -> None:
         mode.say("every file matches its checksum")
 
 
-def _manage(mode: "OutputMode", config: "Config", remove: list[str], *, is_dry_run: bool) -> None:
+def _manage(mode: OutputMode, config: Config, remove: list[str], *, is_dry_run: bool) -> None:
     """Remove datasets, or list them."""
     from autoresearch.data.prepare import list_cached, remove_cached
     from autoresearch.ui import text as f

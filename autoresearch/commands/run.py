@@ -1,5 +1,7 @@
 """`autoresearch run`: start or resume the session."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -181,7 +183,7 @@ def words_of(notify: str) -> list[str]:
         ) from exc
 
 
-def check_has_effect(settings: "ProposerConfig", model: str | None, max_cost: float | None) -> None:
+def check_has_effect(settings: ProposerConfig, model: str | None, max_cost: float | None) -> None:
     """Refuse `--model` where no proposer asks a model, and `--max-cost` where none costs money.
 
     Raises:
@@ -208,9 +210,9 @@ def check_has_effect(settings: "ProposerConfig", model: str | None, max_cost: fl
 
 def run_and_show(
     shared: State,
-    lab: "Lab",
-    record: "Record",
-    options: "RunOptions",
+    lab: Lab,
+    record: Record,
+    options: RunOptions,
     *,
     is_end_shown: bool = True,
     way: str = "",

@@ -269,11 +269,9 @@ class JsonLines(Format):
 
     def check(self, path: str, head: bytes, column: str) -> None:  # noqa: ARG002
         """See that its first line is a JSON object with text, or null, under the key."""
-        line = b"\n"
         with self.open(path) as file:
-            while line and not line.strip():
-                line = file.readline(BIG_BYTES)
-        if len(line) == BIG_BYTES:
+            line = _first_line(file)
+        if len(line) >= BIG_BYTES:
             return
         if not line:
             raise odd_file(f"`{path}` is empty")
@@ -304,6 +302,9 @@ class JsonLines(Format):
                 line = file.readline(BIG_BYTES)
                 if not line:
                     return
+                if line.isspace():
+                    position += len(line)
+                    continue
                 place = f"{part.path} near byte {position}"
                 position += len(line)
                 if len(line) == BIG_BYTES and not line.endswith(b"\n"):
@@ -315,7 +316,7 @@ class JsonLines(Format):
                         if text is not None:
                             yield text
                         del text
-                elif line.strip():
+                else:
                     text = reader.text_of(line, place)
                     if text is not None:
                         yield text
@@ -440,6 +441,15 @@ def is_separated(path: Path) -> bool:
             return SEPARATOR in file.read(1 << 20)
     except OSError:
         return False
+
+
+def _first_line(file: Any) -> bytes:
+    """Return the first line that is not blank, without the blanks before it, or `BIG_BYTES` of it or more."""
+    while piece := file.read1(READ_BYTES):  # no more than is there before a fault
+        if rest := bytes(piece).lstrip():
+            line, mark, _ = rest.partition(b"\n")
+            return line if mark else rest + bytes(file.readline(BIG_BYTES))
+    return b""
 
 
 def _skip_line(file: Any) -> int:

@@ -109,17 +109,23 @@ def list_local(source: str) -> Listing:
             hint=f"kinds are {SUFFIXES}",
             kind="data_invalid",
         )
+    closed: list[str] = []
     if path.is_file():
         found = [path]
     elif path.is_dir():
-        found = sorted(p for p in path.rglob("*") if _is_wanted(p, path))
+        found = _inside(path, closed)
     else:
-        found = sorted(Path(p) for p in glob.glob(source, recursive=True) if kind_of(Path(p)))  # noqa: PTH207
+        matches = [Path(p) for p in sorted(glob.glob(source, recursive=True)) if kind_of(Path(p))]  # noqa: PTH207
+        # Spark writes folders of such a name.
+        each = (_inside(match, closed) if match.is_dir() else [match] for match in matches)
+        found = list(dict.fromkeys(path for files in each for path in files))
     files, num_empty = _files(found)
     if not files:
-        what = "does not exist"
+        what = "matches no file of text" if set("*?[") & {*source} else "does not exist"
         if num_empty:
             what = "is empty" if found == [path] else f"has {num_empty} files, all of them empty"
+        elif closed:
+            what = f"has no file of text in it that can be read: `{closed[0]}` is closed to you"
         elif path.is_dir():
             what = "has no file of text in it"
         raise (UsageError if num_empty else PrerequisiteError)(
@@ -128,6 +134,8 @@ def list_local(source: str) -> Listing:
             kind="data_invalid" if num_empty else "data_missing",
         )
     notes = (f"{num_empty} empty files were left out",) if num_empty else ()
+    if closed:
+        notes = (*notes, f"{len(closed)} folders cannot be read, the first: `{closed[0]}`")
     if len(files) >= 3 and all(_SHARD.fullmatch(Path(f.path).name) for f in files):
         files = _pinned(files)
         notes = (*notes, "shards: the last is validation, the one before it test")
@@ -165,9 +173,14 @@ def _pinned(files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
     return (*train, replace(test, split="test"), replace(validation, split="validation"))
 
 
-def _is_wanted(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and bool(kind_of(path)) and path.is_file()
+def _inside(folder: Path, closed: list[str]) -> list[Path]:
+    """Return the files of text below a folder, but for hidden ones; add to `closed` the folders that cannot be read."""
+    found: list[Path] = []
+    for here, folders, names in os.walk(folder, onerror=lambda exc: closed.append(exc.filename)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = (Path(here, name) for name in names if not name.startswith("."))
+        found += (path for path in files if kind_of(path) and path.is_file())
+    return sorted(found)
 
 
 def _files(paths: Iterable[Path]) -> tuple[tuple[SourceFile, ...], int]:
@@ -182,7 +195,7 @@ def _files(paths: Iterable[Path]) -> tuple[tuple[SourceFile, ...], int]:
             num_empty += 1
             continue
         kind = kind_of(path) or "text"
-        if kind == "text" and path.suffix == ".txt" and is_separated(path):
+        if kind == "text" and path.suffix.lower() == ".txt" and is_separated(path):
             kind = "separated"
         files.append(SourceFile(str(path), kind, stat.st_size, stat.st_mtime_ns))
     return tuple(files), num_empty

@@ -4,12 +4,11 @@ Pure planning and analysis; `session/confirm.py` runs the trials.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from autoresearch.config import SessionConfig
-from autoresearch.decision.scores import confirm_seed
+from autoresearch.decision.scores import pace_of
 from autoresearch.types import (
     REFERENCE_SCORE,
     Confirmation,
@@ -21,26 +20,60 @@ from autoresearch.types import (
 )
 from autoresearch.util.stats import student_cdf, student_quantile
 
+if TYPE_CHECKING:
+    from autoresearch.config import SessionConfig
+
 CONFIRM_SHARE = 0.15
 """Largest share of the time limit kept free for the confirmation."""
 MIN_PAIRS = 2
 """Pairs of trials without which there is no interval."""
+EARLY_LOOKS = range(3, 8)
+"""Pairs after which a confirmation may end early."""
+EARLY_LEVEL = 0.005
+"""Error spent at each of them."""
+LAST_LEVELS = {2: 0.05, 3: 0.05, 4: 0.047, 5: 0.044, 6: 0.042, 7: 0.040, 8: 0.0385}
+"""Planned pairs -> error left for the last look, 5 % over all of them: `python bench/keep_rule.py --looks`."""
+PACES_APART = 0.02
+"""Difference of two paces (log) from which the pair is run once more."""
 
 
-def fresh_seeds(session_seed: int, count: int, used: Collection[int] = ()) -> dict[int, int]:
-    """Return the first `count` seeds of the confirmations' stream not among `used`, with their places in it."""
-    found: dict[int, int] = {}
-    index = 0
-    while len(found) < count:
-        seed = confirm_seed(session_seed, index)
-        if seed not in used:
-            found[seed] = index
-        index += 1
-    return found
+def level_at(num_pairs: int, planned: int) -> float:
+    """Return the two-sided error allowed at a look after so many of the planned pairs; 0 where none is taken.
+
+    A confirmation ends at the first look whose interval leaves 0 out, and over all looks errs in 5 % of A/A cases.
+    """
+    if num_pairs >= planned:
+        return LAST_LEVELS[min(max(num_pairs, MIN_PAIRS), max(LAST_LEVELS))]
+    return EARLY_LEVEL if num_pairs in EARLY_LOOKS else 0.0
+
+
+def is_settled(
+    reference: Sequence[TrialResult], candidate: Sequence[TrialResult], planned: int
+) -> bool:
+    """Whether the pairs so far answer the question, so that the rest of those planned need not be run."""
+    deltas = [theirs - ours for ours, theirs in paired(reference, candidate)]
+    level = level_at(len(deltas), planned)
+    if not level or len(deltas) >= planned:
+        return False
+    delta, error = _mean(deltas)
+    return abs(delta) > student_quantile(1 - level / 2, len(deltas) - 1) * error > 0
+
+
+def is_apart(one: TrialResult, two: TrialResult) -> bool:
+    """Whether two trials of a pair ran at paces that differ, by what others took of the machine."""
+    paces = [sum(pace_of(trial).values()) for trial in (one, two)]
+    return abs(paces[0] - paces[1]) > PACES_APART
+
+
+def _mean(deltas: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    n = len(deltas)
+    mean = sum(deltas) / n
+    return mean, math.sqrt(sum((d - mean) ** 2 for d in deltas) / (n - 1) / n)
 
 
 def confirmation_reserve_seconds(
-    settings: SessionConfig, trial_seconds: float, limit_seconds: float
+    settings: "SessionConfig", trial_seconds: float, limit_seconds: float
 ) -> float:
     """Return the seconds to keep free at the end of a session.
 
@@ -72,7 +105,7 @@ def carry_over(session: Session, confirmation: Confirmation) -> Confirmation:
     That is the difference of their posterior levels, from which luck is taken off; it stays None where one of the
     two was never kept or was not measured under the present setup.
     """
-    from autoresearch.decision.replay import (
+    from autoresearch.decision.belief import (
         estimates,  # numpy is not for screens that show the result
     )
 
@@ -148,8 +181,11 @@ def confirm(
     *,
     setup: str,
     at: str,
+    planned: int = 0,
 ) -> Confirmation:
     """Answer a question by the trials of both on the same fresh seeds, all under `setup`.
+
+    Where they might have ended early, out of `planned` pairs, the interval is that of the look at which they did.
 
     Nothing is taken from the session: no prior, no noise, so the difference is unbiased and its interval
     (Student's, over the differences of pairs) holds whatever the search did.
@@ -167,9 +203,10 @@ def confirm(
         raise ValueError(f"trials of different splits cannot be compared: {sorted(splits)}")
     deltas = [theirs - ours for ours, theirs in pairs]
     n = len(deltas)
-    delta = sum(deltas) / n
-    error = math.sqrt(sum((d - delta) ** 2 for d in deltas) / (n - 1) / n)
-    half = student_quantile(0.975, n - 1) * error
+    delta, error = _mean(deltas)
+    is_early = planned > n and is_settled(reference_trials, candidate_trials, planned)
+    level = 0.05 if not planned else level_at(n, planned if is_early else n)
+    half = student_quantile(1 - level / 2, n - 1) * error
     is_maximized = any(t.is_maximized for t in reference_trials)
     gain = delta if is_maximized else -delta
     p_real = 0.5 if gain == 0 else float(gain > 0)

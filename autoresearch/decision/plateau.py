@@ -4,6 +4,7 @@ Each experiment counts as a find with its probability of a gain above half the n
 finding gets a beta posterior in which old experiments fade. The number of discards alone decides nothing.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,13 +13,15 @@ from autoresearch.decision.scores import is_measured_tip
 from autoresearch.types import Session, State, Verdict
 
 if TYPE_CHECKING:
-    from autoresearch.decision.replay import Estimate
+    from autoresearch.decision.belief import Estimate
 
 PLATEAU_AHEAD = 10
 PLATEAU_PROBABILITY = 0.35
 """A plateau: the next `PLATEAU_AHEAD` experiments bring a gain above half the noise with less than this probability."""
 MEMORY = 20.0
 """Experiments after which what an experiment says about the rate of finding weighs half."""
+FORGOTTEN = 400
+"""Experiments after which one says nothing: it weighs a millionth."""
 PRIOR = (1.0, 9.0)
 """Finds and misses before the first experiment."""
 
@@ -42,24 +45,24 @@ def finding_probability(
         judging: Number of an experiment that is about to get its verdict and counts already.
     """
     if known is None:
-        from autoresearch.decision.replay import (
+        from autoresearch.decision.belief import (
             estimates,  # numpy is not for screens that show a figure
         )
 
         known = estimates(session)
-    finds, misses = PRIOR
-    judged = [
+    judged = (
         e
-        for e in sorted(session.experiments, key=lambda e: e.number)
+        for e in sorted(session.experiments, key=lambda e: -e.number)
         if not is_measured_tip(e) and e.number != judging and e.state is State.JUDGED
-    ]
+    )
     chances = [
         known[e.number].p_clear if e.number in known else float(e.verdict is Verdict.KEEP)
-        for e in judged
+        for e in itertools.islice(judged, FORGOTTEN)
     ]
     if judging is not None and judging in known:
-        chances.append(known[judging].p_clear)
-    for age, chance in enumerate(reversed(chances)):
+        chances.insert(0, known[judging].p_clear)
+    finds, misses = PRIOR
+    for age, chance in enumerate(chances):
         weight = 0.5 ** (age / MEMORY)
         finds += weight * (chance or 0.0)
         misses += weight * (1 - (chance or 0.0))

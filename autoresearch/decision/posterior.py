@@ -1,21 +1,21 @@
-"""Empirical Bayes over true effects: the prior, the observations, and the posterior of each experiment.
+"""Empirical Bayes over true effects: the prior, the rows, and the posterior of each experiment.
 
-The model. A trial of experiment e on seed s scores
+The model. A trial of commit c on seed s scores
 
-    y = level[e] + luck[s] + own luck + audit error,
+    y = level[c] + luck[s] + machine + slope * pace + own luck + audit error,
 
 luck[s] ~ N(0, rho * sigma^2) shared by all trials on that seed, own luck ~ N(0, (1 - rho) * sigma^2), the
-audit error with the variance the judge states. A candidate's level is its incumbent's plus an effect drawn
+audit error with the variance the judge states. A candidate's level is its parent's plus an effect drawn
 from a prior of four parts: a gain (exponential), nothing (exactly 0), a harm (exponential) and a disaster
 (so flat that how bad it was teaches nothing). Its scale and shares are not known: a grid of them is carried
 along and weighed by how well each predicted the candidates so far, so the prior learns in the session. The
-noise sigma is a second grid, weighed only by repeats of the same code: the spread of candidates is no luck,
-and a prior of the wrong shape would make it look like some.
+noise (sigma, and rho) is a second grid, weighed only by repeats of the same code: the spread of candidates is no
+luck, and a prior of the wrong shape would make it look like some.
 
-What is known of the incumbent's level and of the seeds' luck is a normal distribution per grid node, updated
-by its own trials exactly, and by matching two moments for candidates, whose effect is not normal. When a
-candidate is kept, its *posterior* becomes the new level: a lucky draw is taken over shrunk, so luck does not
-ratchet.
+All that a row adds up is a column of one state, normal per grid node; which columns there are is the caller's
+(`decision/belief.py`), a row says how much of each it holds. Trials of measured code update it exactly, candidates,
+whose effect is not normal, by matching two moments. When a candidate is kept, its *posterior* is the new level: a
+lucky draw is taken over shrunk, so luck does not ratchet.
 
 All arrays may carry leading axes: one session here, thousands side by side in `bench/keep_rule.py`.
 
@@ -23,9 +23,12 @@ Trade-offs: one noise for all experiments of a session; moments instead of the e
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoresearch.decision.normal import Floats, cut_normal, log_cdf, log_density
 
@@ -34,6 +37,10 @@ NOISE_SHARE = 0.0006
 NOISE_SPREAD = 1.5
 """Standard deviation of log noise before any repeat."""
 NUM_NOISE_NODES = 7
+NODE_REACH = 2.2
+"""Nodes of the noise lie within so many standard deviations of its mean, on the log scale."""
+CORRELATIONS = ((0.0, 0.8), (0.5, 0.2))
+"""Share of the luck that belongs to the seed, with its weight before any repeat: nothing, until it is shown."""
 
 GAIN_MEAN, HARM_MEAN, DISASTER_MEAN = 2.0, 2.4, 20_000.0
 """In units of the noise; fitted to the effects of a public log of 125 experiments with a noise of 0.0005."""
@@ -50,47 +57,69 @@ SHARE_WEIGHTS = (0.5, 0.2, 0.2, 0.1)
 
 @dataclass(frozen=True)
 class NoiseGrid:
-    """Nodes for the unknown noise, placed where repeats say it is."""
+    """Nodes for the unknown noise, placed where repeats say it is, once for each correlation."""
 
     sigma: Floats
-    """In units of the score, (..., J)."""
+    """In units of the metric, (..., J)."""
+    correlation: Floats
+    """Share of the variance that trials on one seed have in common, (J,)."""
     centre: Floats
     """Geometric mean of the noise given the repeats it was placed by, (...,)."""
-    correlation: Floats
-    """Share of the variance that trials on one seed have in common, (...,)."""
     log_expected: Floats
     """Log of the noise to expect before any repeat, (...,)."""
+    log_share: Floats
+    """Log of the weight of each correlation before any repeat, (J,)."""
 
     @property
     def log_prior(self) -> Floats:
         """Log prior of the nodes, normalised, (..., J)."""
-        return normalise(_log_noise_prior(np.log(self.sigma), self.log_expected))
+        return normalise(_log_noise_prior(np.log(self.sigma), self.log_expected) + self.log_share)
 
 
 def _log_noise_prior(log_sigma: Floats, log_expected: Floats) -> Floats:
     return np.asarray(-0.5 * ((log_sigma - log_expected[..., None]) / NOISE_SPREAD) ** 2)
 
 
-def noise_grid(squares: Floats, degrees: Floats, correlation: Floats, score: Floats) -> NoiseGrid:
+def noise_grid(
+    squares: Floats,
+    degrees: Floats,
+    score: Floats,
+    correlations: tuple[tuple[float, float], ...] = CORRELATIONS,
+) -> NoiseGrid:
     """Place the nodes where the posterior of the noise is.
 
     Args:
         squares: Sum of squared residuals of repeats about their own means, (...,).
         degrees: Their degrees of freedom, (...,).
-        correlation: Of trials on the same seed, (...,).
         score: Any score of the session, for its magnitude alone, (...,).
+        correlations: Of trials on the same seed, with their weights.
     """
     magnitude = np.abs(np.asarray(score, float))
     log_expected = np.log(NOISE_SHARE * np.where(magnitude > 0, magnitude, 1.0))
     squares, degrees = np.asarray(squares, float)[..., None], np.asarray(degrees, float)[..., None]
-    fine = log_expected[..., None] + np.linspace(-7.0, 7.0, 300)
+    fine = log_expected[..., None] + np.linspace(-9.0, 9.0, 400)
     logs = _log_noise_prior(fine, log_expected) - degrees * fine - 0.5 * squares * np.exp(-2 * fine)
     weight = np.exp(normalise(logs))
-    mean = np.sum(weight * fine, axis=-1, keepdims=True)
-    spread = np.sqrt(np.sum(weight * (fine - mean) ** 2, axis=-1, keepdims=True) + 1e-6)
-    nodes = mean + spread * np.linspace(-2.2, 2.2, NUM_NOISE_NODES)
+    mean = np.sum(weight * fine, axis=-1)
+    spread = np.sqrt(np.sum(weight * (fine - mean[..., None]) ** 2, axis=-1) + 1e-6)
+    return _grid(mean, spread, log_expected, correlations)
+
+
+def _grid(
+    mean: Floats,
+    spread: Floats,
+    log_expected: Floats,
+    correlations: tuple[tuple[float, float], ...],
+) -> NoiseGrid:
+    reach = NODE_REACH * np.linspace(-1, 1, NUM_NOISE_NODES)
+    nodes = np.asarray(mean)[..., None] + np.asarray(spread)[..., None] * reach
+    rho, share = np.array(correlations).T
     return NoiseGrid(
-        np.exp(nodes), np.exp(mean[..., 0]), np.asarray(correlation, float), log_expected
+        sigma=np.exp(np.tile(nodes, len(rho))),
+        correlation=np.repeat(rho, NUM_NOISE_NODES),
+        centre=np.exp(mean),
+        log_expected=log_expected,
+        log_share=np.log(np.repeat(share, NUM_NOISE_NODES)),
     )
 
 
@@ -99,6 +128,10 @@ def log_sum(logs: Floats) -> Floats:
     top = np.max(logs, axis=-1, keepdims=True)
     total: Floats = top + np.log(np.sum(np.exp(logs - top), axis=-1, keepdims=True))
     return total[..., 0]
+
+
+def _over_nodes(logs: Floats) -> Floats:
+    return log_sum(logs.reshape(*logs.shape[:-2], -1))
 
 
 def normalise(logs: Floats) -> Floats:
@@ -174,11 +207,20 @@ class Effect:
     log_repeats: Floats
     """How well it predicted the further trials given the first; 0 where there is one trial."""
 
+    log_evidence: Floats
+    """How well all nodes together predicted all trials, (...,)."""
+
     @property
     def mean(self) -> Floats:
         """Posterior mean, (...,)."""
         weight = sum(self.weights[1:], self.weights[0])
         return np.asarray(np.sum(weight * self.node_mean, axis=(-2, -1)))
+
+    @property
+    def best(self) -> Floats:
+        """Best estimate without the prior of effects, (...,)."""
+        weight = sum(self.weights[1:], self.weights[0])
+        return np.asarray(np.sum(weight * self.measured, axis=(-2, -1)))
 
     def below(self, x: float | Floats) -> Floats:
         """Return P(effect < x), (...,); what is exactly 0 is not below 0."""
@@ -267,24 +309,36 @@ def effect_posterior(
         node_variance=np.maximum(np.asarray(node_second) - node_mean**2, 0.0),
         log_first=np.asarray(top + np.log(total)),
         log_repeats=np.zeros_like(node_mean),
+        log_evidence=_over_nodes(log_weight + top + np.log(total)),
     )
 
 
-DRIFT = 4.0
-"""Standard deviations from which the incumbent's own new trial means that the machine drifted."""
+class Rows(NamedTuple):
+    """Trials of one program in the form the posterior takes."""
+
+    scores: Floats
+    """In units of the metric, (..., n)."""
+    design: Floats
+    """How much of each column of the state a score holds, (..., n, D)."""
+    is_paired: NDArray[np.bool_]
+    """Whether the luck of its seed is a column, (n,)."""
+    variance: Floats
+    """What the audit and anything else known adds to the luck, (..., n)."""
+    is_by_cases: bool = False
+    """Each score is a mean over cases, which differ from trial to trial."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known: the incumbent's level and the luck of each seed, on a grid of noise and prior.
+    """What is known of the columns of the state, on a grid of noise and prior.
 
-    Axes: leading ones (sessions), J noise nodes, K prior nodes; D = 1 + number of seeds.
+    Axes: leading ones (sessions), J noise nodes, K prior nodes, D columns: levels, luck of seeds, the machine, ...
     """
 
     grid: NoiseGrid
     prior: Prior
     mean: Floats
-    """(..., J, K, D): level, then luck of seeds 0, 1, ..."""
+    """(..., J, K, D)."""
     cov: Floats
     """(..., J, K, D, D)."""
     log_noise: Floats
@@ -306,118 +360,122 @@ class Knowledge:
 
     def noise_quantile(self, p: float) -> float:
         """Return the noise below which lies a share `p` of the weight; for one session only."""
-        weight = np.exp(normalise(self.log_noise))
+        weight = np.exp(normalise(self.log_noise)).reshape(-1, NUM_NOISE_NODES).sum(axis=0)
         middle = np.cumsum(weight) - 0.5 * weight
-        return float(np.exp(np.interp(p, middle, np.log(self.grid.sigma))))
+        return float(np.exp(np.interp(p, middle, np.log(self.grid.sigma[:NUM_NOISE_NODES]))))
 
-    @property
-    def level(self) -> Floats:
-        """Posterior mean of the incumbent's true level, (...,)."""
-        return np.asarray(np.sum(np.exp(self.log_weight) * self.mean[..., 0], axis=(-2, -1)))
+    def moments(self, column: int) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation of a column over all nodes, (...,) each."""
+        mean, variance = self.mean[..., column], self.cov[..., column, column]
+        return _mixed(np.exp(self.log_weight), mean, variance)
 
-    @property
-    def level_sd(self) -> Floats:
-        """Posterior standard deviation of the incumbent's level, (...,)."""
+    def square(self, design: Floats) -> Floats:
+        """Return the mean square of what some columns add to each row, (..., n), for a design of theirs alone."""
+        part = design[..., None, None, :, :]
+        mean = (part @ self.mean[..., None])[..., 0]
+        variance = np.sum((part @ self.cov) * part, axis=-1)
+        weight = np.exp(self.log_weight)[..., None]
+        return np.asarray(np.sum(weight * (variance + mean**2), axis=(-3, -2)))
+
+    def expected(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation of each row's score, luck included, (n,) each; for one session only."""
+        residual, inverse, _ = _innovation(self, rows)
+        variance = np.diagonal(np.linalg.inv(inverse), axis1=-2, axis2=-1)
         weight = np.exp(self.log_weight)
-        second = self.cov[..., 0, 0] + self.mean[..., 0] ** 2
-        centre = self.level
-        variance = np.sum(weight * second, axis=(-2, -1)) - centre**2
-        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+        found = [
+            _mixed(weight, score - residual[..., i], variance[..., i])
+            for i, score in enumerate(rows.scores)
+        ]
+        mean, sd = np.array(found).T
+        return mean, sd
 
-    def observe(
-        self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
-    ) -> "Knowledge":
-        """Learn from trials of the incumbent itself.
+    def added(self, mean: float | Floats, variance: Floats) -> "Knowledge":
+        """Return the same with one more column, independent of the others; `variance` of (..., J, K) or less."""
+        size = self.mean.shape[-1]
+        means = np.zeros((*self.mean.shape[:-1], size + 1))
+        cov = np.zeros((*means.shape, size + 1))
+        means[..., :size], cov[..., :size, :size] = self.mean, self.cov
+        means[..., size], cov[..., size, size] = mean, variance
+        return replace(self, mean=means, cov=cov)
 
-        Args:
-            scores: Signed so that less is better, (..., n).
-            seeds: Index of each trial's seed, -1 for one that no other trial shares.
-            audit_variance: Variance the audit adds, (..., n).
-        """
+    def taken(self, columns: Sequence[int]) -> "Knowledge":
+        """Return the same with these columns alone, in this order; one that is named twice is copied."""
+        at = np.asarray(columns)
+        return replace(self, mean=self.mean[..., at], cov=self.cov[..., at[:, None], at])
+
+    def flat(self) -> Floats:
+        """Return the variance of a level of which nothing is known: one for all nodes, else the guess weighs them."""
+        return (FLAT_SD * self.grid.centre[..., None, None]) ** 2
+
+    def observe(self, rows: Rows, *, is_repeat: bool = True) -> "Knowledge":
+        """Learn from trials of measured code; of the noise only where they are repeats on the same machine."""
         known = self
-        for i, seed in enumerate(seeds):  # one at a time: no inverse of what is almost singular
-            one = slice(i, i + 1)
-            residual, inverse, gain = _innovation(
-                known, scores[..., one], (seed,), audit_variance[..., one]
-            )
-            logs = log_density(residual[..., 0], 1 / inverse[..., 0, 0])
+        for i in range(len(rows.is_paired)):  # one at a time: no inverse of what is almost singular
+            one = _rows(rows, slice(i, i + 1))
+            residual, inverse, gain = _innovation(known, one)
             mean = known.mean + (gain @ residual[..., None])[..., 0]
-            cov = known.cov - gain @ (_design(known, (seed,)) @ known.cov)
-            known = _learn_noise(replace(known, mean=mean, cov=_symmetric(cov)), logs)
+            cov = known.cov - gain @ (_design(one) @ known.cov)
+            after = replace(known, mean=mean, cov=_symmetric(cov))
+            logs = log_density(residual[..., 0], 1 / inverse[..., 0, 0])
+            known = _learn_noise(after, logs) if is_repeat else after
         return known
 
-    def observe_later(
-        self, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
-    ) -> "Knowledge":
-        """Learn from one trial of the incumbent run long after it was kept.
+    def loosened(
+        self, column: int, rows: Rows, drift: float
+    ) -> tuple["Knowledge", NDArray[np.bool_]]:
+        """Return the same with a column free to explain a trial that is more than `drift` standard deviations off.
 
-        Further than `DRIFT` standard deviations from what was expected, the machine has drifted: then the level
-        is taken from the new trial alone, and nothing is learned about the noise.
+        Returns:
+            The knowledge; and where it was so far off, (...,).
         """
-        residual, inverse, _ = _innovation(self, scores, seeds, audit_variance)
-        square = residual[..., 0] ** 2
-        expected = 1 / inverse[..., 0, 0]
-        weight = np.exp(self.log_weight)
-        ratio = np.sum(weight * square / expected, axis=(-2, -1))
-        drifted = (ratio > DRIFT**2)[..., None, None]
+        residual, inverse, _ = _innovation(self, rows)
+        square, expected = residual[..., 0] ** 2, 1 / inverse[..., 0, 0]
+        ratio = np.sum(np.exp(self.log_weight) * square / expected, axis=(-2, -1))
+        is_off = np.asarray(ratio > drift**2)
         cov = self.cov.copy()
-        cov[..., 0, 0] += np.where(drifted, np.maximum(square - expected, 0.0), 0.0)
-        known = replace(self, cov=cov).observe(scores, seeds, audit_variance)
-        return replace(
-            known,
-            log_noise=np.where(drifted[..., 0], self.log_noise, known.log_noise),
-            log_prior=np.where(drifted, self.log_prior, known.log_prior),
-        )
+        freed = np.where(is_off[..., None, None], np.maximum(square - expected, 0.0), 0.0)
+        cov[..., column, column] += freed
+        return replace(self, cov=cov), is_off
 
-    def effect(
-        self,
-        scores: Floats,
-        seeds: tuple[int, ...],
-        audit_variance: Floats,
-        is_by_cases: bool = False,
-    ) -> Effect:
-        """Return what trials of a candidate say of its effect on the incumbent's level.
+    def effect(self, rows: Rows) -> Effect:
+        """Return what trials of a candidate say of its effect on the level that their design holds.
 
         Where scores are means over cases, effects are expected in units of what such a mean errs by: trials of one
         code may not differ at all there, and a change is then as large as the cases are unlike.
         """
-        residual, inverse, _ = _innovation(self, scores, seeds, audit_variance)
+        residual, inverse, _ = _innovation(self, rows)
         precision = np.sum(inverse, axis=(-2, -1))
         measured = np.sum((inverse @ residual[..., None])[..., 0], axis=-1) / precision
-        own = float(np.mean(audit_variance)) if is_by_cases else 0.0
+        own = float(np.mean(rows.variance)) if rows.is_by_cases else 0.0
         prior = self.prior.times(math.sqrt(1 + own / float(np.mean(self.grid.centre)) ** 2))
         effect = effect_posterior(measured, 1 / precision, prior, self.log_weight)
-        if len(seeds) == 1:
+        n = len(rows.is_paired)
+        if n == 1:
             return effect
         apart = residual - measured[..., None]
         fit = np.sum(apart * (inverse @ apart[..., None])[..., 0], axis=-1)
         _, log_det = np.linalg.slogdet(inverse)
-        n = len(seeds)
         logs = 0.5 * (log_det - fit - np.log(precision) - (n - 1) * math.log(2 * math.pi))
-        one = self.effect(scores[..., :1], seeds[:1], audit_variance[..., :1], is_by_cases)
-        first = one.log_first
-        return replace(effect, log_first=first, log_repeats=logs + effect.log_first - first)
+        first = self.effect(_rows(rows, slice(0, 1))).log_first
+        found = logs + effect.log_first
+        evidence = _over_nodes(self.log_weight + found)
+        return replace(effect, log_first=first, log_repeats=found - first, log_evidence=evidence)
 
     def absorb(
-        self,
-        scores: Floats,
-        seeds: tuple[int, ...],
-        audit_variance: Floats,
-        effect: Effect,
-        is_kept: bool | Floats,
+        self, rows: Rows, effect: Effect, is_kept: bool | Floats, column: int = 0
     ) -> "Knowledge":
-        """Learn from a judged candidate; where `is_kept`, its level becomes the incumbent's.
+        """Learn from a judged candidate; where `is_kept`, its level is put in `column`, which holds its parent's.
 
-        A discarded one informs the level too: many ideas that do nothing and measure lower than the incumbent
+        A discarded one informs the levels too: many ideas that do nothing and measure lower than their parent
         suggest that its own trials were unlucky.
         """
-        residual, _, gain = _innovation(self, scores, seeds, audit_variance)
+        residual, _, gain = _innovation(self, rows)
         kept = np.asarray(is_kept, float)[..., None, None]
         lean = -np.sum(gain, axis=-1)  # (..., J, K, D): how the state leans on the effect
-        lean[..., 0] += kept
+        lean[..., column] += kept
         mean = self.mean + (gain @ residual[..., None])[..., 0]
         mean = mean + lean * effect.node_mean[..., None]
-        cov = self.cov - gain @ (_design(self, seeds) @ self.cov)
+        cov = self.cov - gain @ (_design(rows) @ self.cov)
         cov = cov + effect.node_variance[..., None, None] * lean[..., :, None] * lean[..., None, :]
         known = replace(
             self,
@@ -425,40 +483,83 @@ class Knowledge:
             cov=_symmetric(cov),
             log_prior=self.log_prior + effect.log_first,
         )
-        return _learn_noise(known, effect.log_repeats) if len(seeds) > 1 else known
+        return _learn_noise(known, effect.log_repeats) if len(rows.is_paired) > 1 else known
 
-    def forget_level(self, guess: float) -> "Knowledge":
-        """Return the same knowledge of seeds and prior with nothing known of the level."""
-        mean, cov = self.mean.copy(), self.cov.copy()
-        mean[..., 0] = guess
-        cov[..., 0, :] = 0.0
-        cov[..., :, 0] = 0.0
-        cov[..., 0, 0] = _flat_variance(self.grid)
-        return replace(self, mean=mean, cov=cov)
+    def replaced(self) -> "Knowledge":
+        """Return the same on nodes of the noise where its posterior is now; for one session only.
+
+        What repeats said of it has a closed form, -n log(sigma) - S / (2 sigma^2), which is fitted and read at the new
+        nodes; the rest is interpolated, variances in units of the noise.
+        """
+        grid, nodes = self.grid, NUM_NOISE_NODES
+        old = np.log(grid.sigma[:nodes])
+        weight = np.exp(normalise(self.log_noise)).reshape(-1, nodes)
+        mean = float((weight * old).sum())
+        spread = math.sqrt(float((weight * (old - mean) ** 2).sum()) + 1e-6)
+        middle, reach = 0.5 * (old[0] + old[-1]), 0.5 * (old[-1] - old[0])
+        if abs(mean - middle) < 0.4 * reach and spread > 0.33 * reach:
+            return self
+        correlations = zip(grid.correlation[::nodes], np.exp(grid.log_share[::nodes]), strict=True)
+        found = _grid(np.array(mean), np.array(spread), grid.log_expected, tuple(correlations))
+        new = np.log(found.sigma[:nodes])
+        between = np.stack([np.interp(new, old, row) for row in np.eye(nodes)], axis=-1)
+        said = (self.log_noise - grid.log_prior).reshape(-1, nodes)
+        logs = []
+        for evidence, chance in zip(said, weight, strict=True):
+            root = np.sqrt(chance / chance.max() + 1e-4)
+            terms = np.stack([old, np.exp(-2 * (old - middle)), np.ones(nodes)], axis=-1)
+            fit = np.linalg.lstsq(terms * root[:, None], evidence * root, rcond=None)[0]
+            logs.append(fit[0] * new + fit[1] * np.exp(-2 * (new - middle)) + fit[2])
+
+        def moved(values: Floats) -> Floats:
+            parts = values.reshape(-1, nodes, *values.shape[1:])
+            mixed = np.einsum("ij,rj...->ri...", between, parts)
+            return np.asarray(mixed.reshape(values.shape))
+
+        own, wanted = (g.sigma[:, None, None, None] ** 2 for g in (grid, found))
+        return replace(
+            self,
+            grid=replace(found, centre=grid.centre),
+            mean=moved(self.mean),
+            cov=wanted * moved(self.cov / own),
+            log_noise=found.log_prior + np.concatenate(logs),
+            log_prior=moved(normalise(self.log_prior)),
+        )
 
 
-def _design(known: Knowledge, seeds: tuple[int, ...]) -> Floats:
-    design = np.zeros((len(seeds), known.mean.shape[-1]))
-    design[:, 0] = 1
-    for row, seed in enumerate(seeds):
-        if seed >= 0:
-            design[row, 1 + seed] = 1
-    return design
+def _mixed(weight: Floats, mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of normals that are mixed over the nodes."""
+    centre = np.sum(weight * mean, axis=(-2, -1))
+    spread = np.sum(weight * (variance + (mean - centre[..., None, None]) ** 2), axis=(-2, -1))
+    return np.asarray(centre), np.asarray(np.sqrt(spread))
 
 
-def _innovation(
-    known: Knowledge, scores: Floats, seeds: tuple[int, ...], audit_variance: Floats
-) -> tuple[Floats, Floats, Floats]:
+def _rows(rows: Rows, which: slice) -> Rows:
+    return rows._replace(
+        scores=rows.scores[..., which],
+        design=rows.design[..., which, :],
+        is_paired=rows.is_paired[which],
+        variance=rows.variance[..., which],
+    )
+
+
+def _design(rows: Rows) -> Floats:
+    return rows.design[..., None, None, :, :]
+
+
+def _innovation(known: Knowledge, rows: Rows) -> tuple[Floats, Floats, Floats]:
     """Return residuals (..., J, K, n), their inverse covariance and the gain (..., D, n)."""
-    design = _design(known, seeds)
-    residual = scores[..., None, None, :] - known.mean @ design.T
-    rho = known.grid.correlation[..., None]
-    own = (1 - rho) * known.grid.sigma**2  # (..., J)
-    fresh = np.array([seed < 0 for seed in seeds]) * (rho * known.grid.sigma**2)[..., None]
-    noise = (own[..., None] + fresh)[..., None, :] + audit_variance[..., None, None, :]
-    spread: Floats = known.cov @ design.T  # (..., J, K, D, n)
-    total = design @ spread + noise[..., None] * np.eye(len(seeds))
-    inverse: Floats = 1 / total if len(seeds) == 1 else np.asarray(np.linalg.inv(total))
+    design = _design(rows)
+    residual = rows.scores[..., None, None, :] - (design @ known.mean[..., None])[..., 0]
+    grid = known.grid
+    own = grid.sigma[..., None] ** 2 * (
+        1 - rows.is_paired * grid.correlation[:, None]
+    )  # (..., J, n)
+    noise = own[..., None, :] + rows.variance[..., None, None, :]
+    spread: Floats = known.cov @ np.swapaxes(design, -1, -2)  # (..., J, K, D, n)
+    n = len(rows.is_paired)
+    total = design @ spread + noise[..., None] * np.eye(n)
+    inverse: Floats = 1 / total if n == 1 else np.asarray(np.linalg.inv(total))
     return residual, inverse, spread @ inverse
 
 
@@ -468,31 +569,19 @@ def _learn_noise(known: Knowledge, logs: Floats) -> Knowledge:
     return replace(known, log_noise=known.log_noise + given_noise, log_prior=known.log_prior + logs)
 
 
-def _flat_variance(grid: NoiseGrid) -> Floats:
-    """Return the same for all nodes, else the guess itself would weigh them."""
-    return (FLAT_SD * grid.centre[..., None, None]) ** 2
-
-
 def _symmetric(cov: Floats) -> Floats:
     return 0.5 * (cov + np.swapaxes(cov, -1, -2))
 
 
-def start(grid: NoiseGrid, prior: Prior, guess: Floats, num_seeds: int) -> Knowledge:
-    """Return what is known before the first trial; `guess` (...,) only centres the numbers."""
-    num_prior = prior.log_weight.shape[-1]
-    shape = (*grid.sigma.shape, num_prior)
-    mean = np.zeros((*shape, 1 + num_seeds))
-    mean[..., 0] = np.asarray(guess, float)[..., None, None]
-    cov = np.zeros((*shape, 1 + num_seeds, 1 + num_seeds))
-    cov[..., 0, 0] = _flat_variance(grid)
-    luck = (grid.correlation[..., None] * grid.sigma**2)[..., None]
-    for seed in range(num_seeds):
-        cov[..., 1 + seed, 1 + seed] = luck
+def start(grid: NoiseGrid, prior: Prior | None = None) -> Knowledge:
+    """Return what is known before the first trial: no column yet, and the default prior where none is given."""
+    prior = default_prior(grid) if prior is None else prior
+    shape = (*grid.sigma.shape, prior.log_weight.shape[-1])
     return Knowledge(
         grid=grid,
         prior=prior,
-        mean=mean,
-        cov=cov,
+        mean=np.zeros((*shape, 0)),
+        cov=np.zeros((*shape, 0, 0)),
         log_noise=grid.log_prior,
         log_prior=np.broadcast_to(prior.log_weight, shape).copy(),
     )

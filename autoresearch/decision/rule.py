@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoresearch.config import DecisionConfig
+from autoresearch.decision.belief import ADJUST_MOST, believe, estimate_of, row_of, rows_of
+from autoresearch.decision.measuring import may_measure
 from autoresearch.decision.plateau import finding_probability
 from autoresearch.decision.posterior import Effect
-from autoresearch.decision.replay import Fold, estimate_of, read
 from autoresearch.decision.scores import (
     good_results,
+    good_trials,
     implausible_gain,
     scores_of,
     setup_of,
@@ -25,12 +27,11 @@ from autoresearch.decision.scores import (
 from autoresearch.decision.throughput import speed_mark
 from autoresearch.types import (
     Decision,
+    Doubt,
     Experiment,
-    Outcome,
     Purpose,
     Reason,
     Session,
-    State,
     TrialResult,
     Verdict,
 )
@@ -73,6 +74,14 @@ ODD_SPREAD = 4.0
 """Spread of trials of one program, in units of the noise, above which a warning is shown: a shared machine, or luck."""
 THRESHOLD_SLACK = 0.5
 """Part of the noise by which `keep_threshold` errs on the side of auditing."""
+PAIR_ABOVE = 1.0
+"""Units of the noise: where it is less sure what a pace takes off, the incumbent is run beside a candidate."""
+PAIRS_MOST = 2
+"""Runs of the incumbent beside one trial of a candidate."""
+HOPELESS = 0.02
+"""Probability of a gain below which it does not matter how fast the machine was."""
+REOPENED_SHARE, REOPENED_LEAST = 0.04, 2
+"""Of all ideas so far, how many may be tried again because the machine had moved; and so many in any case."""
 MARKED_IN_A_ROW = 2
 """Experiments at another speed after which the incumbent is measured again."""
 
@@ -108,15 +117,17 @@ def decide(
         ValueError: the incumbent has no score in the current setup; run it first.
     """
     setup = setup_of(session, incumbent)
-    trials = good_results(candidate, setup)
-    reference, fold = incumbent.loss_under(setup), read(session, setup, candidate=candidate)
-    if reference is None or fold is None:
+    trials = good_trials(candidate, setup)
+    reference, belief = incumbent.loss_under(setup), believe(session, setup)
+    parent = belief.level(candidate.parent) or belief.level(incumbent.commit)
+    if parent is None:
         raise ValueError(f"experiment #{incumbent.number} has no score in setup `{setup}`")
     if not trials:
         return Decision("discard", Reason.NO_SCORE, explanation="it has no score")
-    effect = fold.where_stands(incumbent, setup).effect(trials)
-    noise, num_trials = with_cases(fold.noise.sd, trials), len(trials)
-    delta = sum(scores_of(trials)) / num_trials - reference
+    rows = rows_of(candidate, trials)
+    effect = belief.effect(candidate.parent, rows)
+    noise, num_trials = with_cases(belief.noise().sd, [t.result for t in trials]), len(trials)
+    delta = float(effect.best)
     price = price_of(candidate, incumbent, setup, noise)
     p_real = float(effect.below(0.0))
     action, reason = _rule(config.policy, p_real, delta, price, effect, num_trials)
@@ -124,6 +135,7 @@ def decide(
     seen = f"measured {sign * delta:+.6f} with noise {noise:.6f}"
     if num_trials > 1:
         seen += f" over {num_trials} trials"
+    shown = float(effect.mean) if action == "keep" else delta
     own = scores_of(good_results(incumbent, setup))
     apart = max(own) - min(own)
     if apart > max(abs(delta), ODD_SPREAD * noise):
@@ -138,13 +150,14 @@ def decide(
         estimate=sign * float(effect.mean),
         low=min(sign * edge for edge in edges),
         high=max(sign * edge for edge in edges),
-        delta=sign * float(delta),
+        delta=sign * (parent[0] + shown - (reference if reference is not None else parent[0])),
+        level=sign * (parent[0] + shown),
         noise=noise,
         num_trials=num_trials,
         explanation=f"{seen}: {reason.text.format(chance=chance, memory=price.memory)}",
-        mark=speed_mark(candidate, incumbent, setup),
+        mark=speed_mark(candidate, incumbent, setup) or belief.pace_mark(rows),
         p_find=finding_probability(
-            session, {**fold.estimates, candidate.number: mine}, judging=candidate.number
+            session, {**belief.estimates, candidate.number: mine}, judging=candidate.number
         ),
     )
 
@@ -223,10 +236,8 @@ def anchor_of(session: Session, incumbent: Experiment, config: DecisionConfig) -
     By the posterior, from which its luck is taken off; `greedy` asks for what it measured.
     """
     setup = setup_of(session, incumbent)
-    fold = None if config.policy == "greedy" else read(session, setup)
-    if fold is None:
-        return incumbent.score_under(setup)
-    return session.metric.sign * float(fold.where_stands(incumbent, setup).knowledge.level)
+    known = None if config.policy == "greedy" else believe(session, setup).level(incumbent.commit)
+    return session.metric.sign * known[0] if known else incumbent.score_under(setup)
 
 
 def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
@@ -238,40 +249,20 @@ def keep_threshold(session: Session, config: DecisionConfig) -> float | None:
         None while nothing is measured: then everything is audited.
     """
     setup = setup_of(session)
-    fold = read(session, setup)
-    if fold is None:
+    belief = believe(session, setup)
+    best = next((e for e in session.experiments if e.number == session.best), None)
+    reference = best.loss_under(setup) if best is not None else None
+    if best is None or reference is None or belief.knowledge is None:
         return None
-    best = session.experiment(session.best)
-    reference = best.loss_under(setup)
-    if reference is None:
-        return None
-    noise = fold.noise.sd
+    noise = belief.noise().sd
     tie = TIE_SHARE * noise
     if config.policy == "greedy":
         line = reference + tie
     else:
-        seed = trial_seed(session.seed, 0)
-        line = _last_doubtful(fold.where_stands(best, setup), seed, config, tie, noise)
+        rule = POLICIES[config.policy]
+        lowest = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
+        line = belief.threshold(best.commit, trial_seed(session.seed, 0), lowest, tie)
     return line + THRESHOLD_SLACK * noise
-
-
-def _last_doubtful(
-    fold: Fold, seed: int, config: DecisionConfig, tie: float, noise: float
-) -> float:
-    """Return the loss at which the probability of being worth it crosses the policy's lower line."""
-    rule = POLICIES[config.policy]
-    line = min(rule.keep, rule.drop) if rule.max_trials > 1 else rule.last
-    level = float(fold.knowledge.level)
-    reach = 20 * max(noise, float(fold.knowledge.level_sd), 1e-6)
-    low, high = level - 100 * reach, level + reach
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        effect = fold.effect([TrialResult(seed=seed, outcome=Outcome.OK, score=middle)])
-        if float(effect.below(tie)) > line:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 def is_sentinel_due(session: Session) -> bool:
@@ -285,31 +276,74 @@ def is_sentinel_due(session: Session) -> bool:
     if best is None or best.verdict is not Verdict.KEEP:
         return False
     setup = setup_of(session, best)
-    last = max((t.started_at for t in best.trials if t.is_of_loop(setup)), default=None)
-    if last is None:
-        return False
+    last = max((t.place for t in best.trials if t.is_of_loop(setup)), default=0)
     since = [
         e
-        for e in sorted(session.experiments, key=lambda e: e.number)
-        if e.number != best.number
-        and e.state is State.JUDGED
-        and any(t.started_at > last and t.is_of_loop(setup) for t in e.trials)
+        for e in session.experiments
+        if e.number != best.number and e.judged_place > last and e.setup == setup and e.trials
     ]
-    marked = [e.decision is not None and bool(e.decision.mark) for e in since[-MARKED_IN_A_ROW:]]
+    since.sort(key=lambda e: e.judged_place)
+    marked = [_is_odd(e.decision) for e in since[-MARKED_IN_A_ROW:]]
     is_odd = len(marked) == MARKED_IN_A_ROW and all(marked)
-    return is_odd or len(since) >= SENTINEL_EVERY
+    return last > 0 and (is_odd or len(since) >= SENTINEL_EVERY) and may_measure(session)
+
+
+def _is_odd(decision: Decision | None) -> bool:
+    """Whether a candidate ran at another speed and no counter of the machine says why."""
+    return decision is not None and decision.mark.startswith("tokens/s")
 
 
 def is_incumbent_due(
-    decision: Decision, candidate: Experiment, incumbent: Experiment, setup: str
+    decision: Decision, candidate: Experiment, incumbent: Experiment, session: Session
 ) -> bool:
-    """Whether the incumbent should be run again before a candidate is kept.
+    """Whether the incumbent should be run again before a candidate gets its verdict: the two then stand side by side.
 
-    It should where the two ran at different speeds without a cause, because then the machine may have changed
-    between them; once, after the candidate's first trial.
+    It should where the machine's pace was another one than in any trial of the incumbent, so that what is taken off for
+    it is more than `ADJUST_MOST` of the score or less sure than `PAIR_ABOVE` allows, and the candidate may be worth it;
+    `PAIRS_MOST` times at most after the candidate's last trial. And once before a keep where the two ran at different
+    speeds without a cause, because then the machine may have changed in a way that no counter shows.
     """
-    if decision.action != "keep" or not decision.mark:
+    setup = setup_of(session, incumbent)
+    ours, theirs = good_trials(candidate, setup), good_trials(incumbent, setup)
+    if decision.action == "retest" or not ours or not theirs:
         return False
-    first = min((t.started_at for t in candidate.trials if t.is_of_loop(setup)), default="")
-    last = max((t.started_at for t in incumbent.trials if t.is_of_loop(setup)), default="")
-    return last < first
+    if decision.action == "keep" and _is_odd(decision) and theirs[-1].place < ours[0].place:
+        return True
+    since = sum(t.place > ours[-1].place for t in theirs)
+    if since >= PAIRS_MOST or not may_measure(session):
+        return False
+    row = row_of(ours[-1].result)
+    adjusted, unsure = believe(session, setup).apart(row)
+    if abs(adjusted) > ADJUST_MOST * abs(row.score):
+        return True
+    is_doubtful = (decision.p_real or 0.0) >= HOPELESS
+    return is_doubtful and unsure > PAIR_ABOVE * (decision.noise or 0.0)
+
+
+def due_again(session: Session) -> dict[int, Doubt]:
+    """Return which discarded ideas to try once more, the likeliest gains first, with why.
+
+    Those that were weighed against an incumbent which ran too long before, on a machine that had moved by then; each
+    once, and no more than `REOPENED_SHARE` of all ideas and two beside.
+    """
+    doubts = believe(session).doubts
+    if not doubts or not may_measure(session):
+        return {}
+    ideas = {e.number: e for e in session.experiments}
+    left = REOPENED_LEAST + int(REOPENED_SHARE * len(ideas))
+    left -= sum(e.doubt is not None for e in ideas.values())
+    found = [
+        number
+        for number in doubts
+        if ideas[number].verdict is Verdict.DISCARD
+        and ideas[number].doubt is None
+        and ideas[number].parent == session.tip
+    ]
+    found.sort(key=lambda number: -doubts[number].p_real)
+    return {number: doubts[number] for number in found[: max(left, 0)]}
+
+
+def is_again_due(candidate: Experiment, setup: str) -> bool:
+    """Whether an idea that was opened again has not run since."""
+    doubt = candidate.doubt
+    return doubt is not None and all(t.place < doubt.place for t in good_trials(candidate, setup))

@@ -1,11 +1,10 @@
 """Scores of experiments: which trials count, which may be compared, and their noise."""
 
 import hashlib
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean
 
 from autoresearch.types import NUM_CASES, Experiment, Reason, Session, Trial, TrialResult, Verdict
 
@@ -65,11 +64,6 @@ def is_measured_tip(experiment: Experiment) -> bool:
     )
 
 
-CORRELATION_PSEUDO_PAIRS = 4.0
-"""Pairs of repeats the correlation is shrunk with towards 0, which is the careful side."""
-MAX_CORRELATION = 0.9
-
-
 @dataclass(frozen=True)
 class Noise:
     """Luck between trials of the same code."""
@@ -84,15 +78,6 @@ class Noise:
 def trial_seed(session_seed: int, index: int) -> int:
     """Return the seed of the trial `index` of any experiment: the same for all, so that luck cancels."""
     return _derive("trial", session_seed, index)
-
-
-def confirm_seed(session_seed: int, index: int) -> int:
-    """Return the seed of pair `index` of confirmations: never one that a trial of the loop used."""
-    used = {trial_seed(session_seed, i) for i in range(64)}
-    seed = _derive("confirm", session_seed, index)
-    while seed in used:
-        seed += 1
-    return seed
 
 
 def _derive(stream: str, session_seed: int, index: int) -> int:
@@ -118,73 +103,29 @@ def scores_of(trials: Sequence[TrialResult]) -> list[float]:
     return [t.loss for t in trials if t.loss is not None]
 
 
-def split_at_verdict(
-    experiment: Experiment, trials: list[Trial]
-) -> tuple[list[Trial], list[Trial]]:
-    """Return the trials the verdict rests on, and those run later as sentinels.
-
-    By the number of trials the verdict names, else by the clock.
-    """
-    judged = experiment.judged_at
-    known = experiment.decision.num_trials if experiment.decision is not None else 0
-    if known and all(t.setup == experiment.setup for t in trials):
-        return trials[:known], trials[known:]
-    now = [t for t in trials if not judged or t.started_at <= judged] or trials[:1]
-    return now, trials[len(now) :]
-
-
-def residual_squares(session: Session, setup: str) -> tuple[float, float]:
-    """Return the sum of squares of repeats about their means, and its degrees of freedom.
-
-    The first trial of anything but the baseline is left out where there are repeats: it is why there are
-    repeats, so it is lucky more often than not. Trials after the verdict are left out, because the machine may
-    have drifted since. What the audits added is taken off.
-    """
-    squares = degrees = 0.0
-    for experiment in session.experiments:
-        counted = good_trials(experiment, setup)
-        trials = [t.result for t in split_at_verdict(experiment, counted)[0]]
-        if not is_measured_tip(experiment):
-            trials = trials[1:]
-        if len(trials) < 2:
-            continue
-        scores = scores_of(trials)
-        audit = fmean(audit_variance(t) for t in trials)
-        own = (len(scores) - 1) * (variance(scores) - audit)
-        squares += max(own, 0.0)
-        degrees += len(scores) - 1
-    return squares, degrees
-
-
-def seed_correlation(session: Session, setup: str) -> float:
-    """Return how much of the luck two experiments share on the same seed.
-
-    Differences between the same two seeds, taken within two experiments, agree where luck belongs to the
-    seed. Shrunk towards 0 while such pairs are few.
-    """
-    by_number = {
-        e.number: {t.seed: t.score for t in good_results(e, setup) if t.score is not None}
-        for e in session.experiments
-    }
-    repeated = {n: s for n, s in by_number.items() if len(s) > 1}
-    products = norm = pairs = 0.0
-    for a, first in repeated.items():
-        for b, second in repeated.items():
-            shared = sorted(first.keys() & second.keys()) if a < b else []
-            for i, j in itertools.pairwise(shared):
-                x, y = first[i] - first[j], second[i] - second[j]
-                products += x * y
-                norm += 0.5 * (x * x + y * y)
-                pairs += 1
-    if norm <= 0:
-        return 0.0
-    value = products / norm * pairs / (pairs + CORRELATION_PSEUDO_PAIRS)
-    return min(max(value, 0.0), MAX_CORRELATION)
-
-
 def audit_variance(trial: TrialResult) -> float:
     """Return the variance the audit adds to a score, in squared units of the metric."""
     return (trial.score_se or 0.0) ** 2
+
+
+LOAD = "load"
+"""Key in `TrialResult.extra`: what others took of the machine while it trained, as shares of the cores' time."""
+LOADS = ("stolen", "others")
+"""What stands under it: a host's and other programs' part."""
+
+
+def pace_of(trial: TrialResult) -> dict[str, float]:
+    """Return the log of what each load left of the machine, 0 or below; empty where nothing was counted.
+
+    A record may come from elsewhere, so a share is taken for at most nine tenths, and what is no number for none.
+    """
+    load = trial.extra.get(LOAD)
+    shares = {name: load.get(name) for name in LOADS} if isinstance(load, dict) else {}
+    return {
+        name: math.log1p(-min(max(float(share), 0.0), 0.9))
+        for name, share in shares.items()
+        if isinstance(share, int | float) and math.isfinite(share)
+    }
 
 
 def with_cases(noise: float, trials: Sequence[TrialResult]) -> float:

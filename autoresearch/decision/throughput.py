@@ -79,7 +79,7 @@ def killed(result: TrialResult, kill: Kill) -> TrialResult:
         result,
         outcome=Outcome.TAINTED,
         reason=kill.reason,
-        detail=f"{kill.detail}; {kill.seconds_saved / 60:.1f} minutes saved",
+        detail=f"{kill.detail}; {kill.seconds_saved:.0f} s saved",
         score=None,
         tokens_per_second=kill.tokens_per_second,
         extra={**result.extra, "seconds_saved": round(kill.seconds_saved, 1)},

@@ -257,5 +257,6 @@ def unforeseen(name: str, error: Exception) -> ProposerUnavailableError:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
     return ProposerUnavailableError(
-        f"{name} failed: {type(error).__name__}: {error}{place}", retry_seconds=PAUSE_SECONDS
+        f"{name} failed: {type(error).__name__}: {one_line(str(error), 300)}{place}",
+        retry_seconds=PAUSE_SECONDS,
     )

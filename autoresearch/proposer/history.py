@@ -33,7 +33,9 @@ def delta_of(experiment: Experiment, by_commit: Mapping[str, Experiment]) -> flo
 
 def _row(e: Experiment, by_commit: Mapping[str, Experiment]) -> str:
     verdict = str(e.verdict) if e.verdict else str(e.state)
-    if e.reverted_by:
+    if e.verdict is None and e.doubt is not None:
+        verdict = "not known (the machine had changed; it is tried again)"
+    elif e.reverted_by:
         verdict += " (reverted)"
     elif e.verdict is not Verdict.KEEP:
         verdict = said(verdict, e.reason)
@@ -52,7 +54,7 @@ def _row(e: Experiment, by_commit: Mapping[str, Experiment]) -> str:
 
 def table(context: Context, cap: int, count: Count) -> str:
     """Return the table of judged experiments in at most about `cap` tokens."""
-    experiments = [e for e in context.session.experiments if e.verdict is not None]
+    experiments = [e for e in context.session.experiments if e.verdict is not None or e.doubt]
     if not experiments:
         return "# Experiments so far\n(none)"
     metric = context.session.metric

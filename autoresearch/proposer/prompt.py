@@ -24,6 +24,7 @@ Count = Callable[[str], int]
 _SHARES = {"outcomes": 0.25, "notes": 0.2, "past": 0.2}
 """Of what is left after the mandatory parts; the history takes the rest."""
 _PROGRAM_SHARE = 0.3
+PROGRAM_CUT = "(cut here: program.md is longer than its share of the prompt)"
 _MISFIT = re.compile(
     r"\bgit (?:checkout|commit|reset|branch|push)\b|\buv (?:run|sync)\b|\bpython\d? (?:train|prepare)\.py"
     r"|LOOP FOREVER|NEVER STOP|results\.tsv|run\.log"
@@ -263,11 +264,7 @@ def _program(program: str, cap: int, count: Count) -> str:
     ]  # no text has so many characters per token, and to count them takes time
     while (size := count(text)) > cap:
         text = text[: int(len(text) * min(0.98, cap / size))]
-    cut = (
-        "\n(cut here: program.md is longer than its share of the prompt)"
-        if len(text) < whole
-        else ""
-    )
+    cut = f"\n{PROGRAM_CUT}" if len(text) < whole else ""
     but = ""
     if misfits(text):
         but = (

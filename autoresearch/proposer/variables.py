@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 from autoresearch.errors import PrerequisiteError
 
@@ -101,6 +102,16 @@ def client_hint(said: str) -> str:
     elif "port" in said.lower():
         names = [name for name in names if name.upper() == "NO_PROXY"] or names
     return f"correct or unset {_listed(names)}" if names else "look at the proxy and at the key"
+
+
+def proxy_of(address: str) -> str:
+    """Return the variable that names the proxy of requests to an address; "" where they go without."""
+    parts = urlsplit(address)
+    if proxy_bypass(parts.netloc):
+        return ""
+    names = (f"{parts.scheme}_proxy", "all_proxy")
+    either = (spelled for name in names for spelled in (name, name.upper()))
+    return next((name for name in either if os.environ.get(name)), "")
 
 
 def _listed(names: Iterable[str]) -> str:

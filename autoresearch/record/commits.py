@@ -88,6 +88,8 @@ def kept_message(
 ) -> str:
     """Return the message of a kept experiment's commit; the best of `session` is the reference."""
     score, name = experiment.score, session.metric.name
+    if decision is not None and decision.level is not None:
+        score = decision.level
     outcome = []
     if score is not None:
         sentence = f"{name} {score:.6f}"

@@ -12,11 +12,12 @@ import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeVar, cast, get_args, get_origin
 
 from autoresearch.errors import PrerequisiteError, WorkError
-from autoresearch.events import SCHEMA, parse_time
+from autoresearch.events import SCHEMA, TIME, parse_time
 from autoresearch.record import v1
 from autoresearch.types import (
     Alert,
@@ -25,6 +26,7 @@ from autoresearch.types import (
     Confirmation,
     CurvePoint,
     Decision,
+    Doubt,
     Experiment,
     Metric,
     Outcome,
@@ -49,7 +51,7 @@ class _Draft:
     def __init__(self, fields: dict[str, Any], trials: list[list[Any]]) -> None:
         self.fields = fields
         self.trials = trials
-        """`[result, setup, started_at, event, confirmation, purpose]` each."""
+        """`[result, setup, started_at, event, confirmation, purpose, place]` each."""
         self.built: Experiment | None = None
 
     def build(self) -> Experiment:
@@ -61,6 +63,8 @@ class _Draft:
                 values["verdict"] = Verdict(values["verdict"])
             if "decision" in values:
                 values["decision"] = make(Decision, values["decision"])
+            if "doubt" in values:
+                values["doubt"] = make(Doubt, values["doubt"])
             trials = tuple(Trial(result_from_json(t[0]), *t[1:]) for t in self.trials)
             self.built = make(Experiment, values, trials=trials)
         return self.built
@@ -91,7 +95,12 @@ class Fold:
         self._open_busy: dict[str, float] = {}
         """Of the run that is not, by its trials."""
         self._other = asdict(Usage())
-        self._clock: dict[str, Any] = {"opened_at": "", "last_at": "", "wall_seconds": 0.0}
+        self._clock: dict[str, Any] = {
+            "opened_at": "",
+            "last_at": "",
+            "trial_at": "",
+            "wall_seconds": 0.0,
+        }
         self._reverts: list[list[Any]] = []
         self._best = 0
         self._tip = ""
@@ -143,6 +152,11 @@ class Fold:
         self._clock["last_at"] = str(event.get("at", self._clock["last_at"]))
         self.journal = sha
         self.num_events += 1
+
+    @property
+    def _place(self) -> int:
+        """Place in the journal of the event that is taken in, from 1."""
+        return self.num_events + 1
 
     def candidate(self, number: int) -> str:
         """Return the sha of an experiment's candidate commit, `""` if none was made."""
@@ -268,9 +282,9 @@ class Fold:
         outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
         purpose = event.get("purpose", "")
-        draft.trials.append(
-            [result, event["setup"], event["started_at"], sha, confirmation, purpose]
-        )
+        # The order of the journal, also where the clock was set back: who was measured last is told by this time.
+        self._clock["trial_at"] = at = _not_before(event["started_at"], self._clock["trial_at"])
+        draft.trials.append([result, event["setup"], at, sha, confirmation, purpose, self._place])
         if self.is_open:
             self._add_busy(result, is_confirmation=bool(confirmation))
         if confirmation:
@@ -289,6 +303,7 @@ class Fold:
             "verdict": verdict.value,
             "reason": event["reason"],
             "judged_at": event["at"],
+            "judged_place": self._place,
         }
         for name in ("decision", "setup"):
             if event.get(name):
@@ -305,6 +320,14 @@ class Fold:
         fields = self._draft(event).fields
         fields |= {"state": State.RUNNING.value, "is_approved": True}
         fields.pop("verdict", None)
+
+    def _on_reopened(self, _: str, event: dict[str, Any]) -> None:
+        check(Doubt, event)
+        fields = self._draft(event).fields
+        doubt = {name: event[name] for name in ("p_real", "shift", "sd")}
+        places = {"judged_place": fields.pop("judged_place"), "place": self._place}
+        fields |= {"state": State.RUNNING.value, "doubt": {**doubt, **places}}
+        fields.pop("verdict")
 
     def _on_abandoned(self, _: str, event: dict[str, Any]) -> None:
         self._draft(event).fields |= {
@@ -363,6 +386,14 @@ def without_gc() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _not_before(at: str, before: str) -> str:
+    """Return a time, or the second after `before` if that is later."""
+    this, last = parse_time(at), parse_time(before)
+    if this is None or last is None or this >= last:
+        return at
+    return f"{last + timedelta(seconds=1):{TIME}}"
 
 
 def _seconds_between(start: str, end: str) -> float:

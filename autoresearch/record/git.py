@@ -25,7 +25,7 @@ from autoresearch.record.git_command import (
     run_git,
 )
 from autoresearch.record.refs import FETCH, branch_name, check_tag
-from autoresearch.util.files import read_file
+from autoresearch.util.files import read_file, write_file
 from autoresearch.util.text import clean_line
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
@@ -430,6 +430,16 @@ class Repository(contextlib.AbstractContextManager["Repository"]):
             mode, sha = (entry.mode, entry.sha) if entry else ("0", nothing)
             lines.append(f"{mode} {sha}\t".encode() + os.fsencode(path) + b"\0")
         self.run("update-index", "-z", "--index-info", stdin=b"".join(lines))
+
+    def exclude(self, path: str) -> None:
+        """Let `git status` pass over a file of the lab's at the root, also where the user's .gitignore does not."""
+        plain = {"GIT_LITERAL_PATHSPECS": "0"}  # the command knows no other paths
+        if self.run("check-ignore", "--no-index", "--", path, ok=(0, 1), environment=plain):
+            return
+        place = (self.common_dir / "info" / "exclude").resolve()
+        known = read_file(place) or b""
+        end = b"\n" if known and not known.endswith(b"\n") else b""
+        write_file(place, known + end + f"/{path}\n".encode())
 
     # Size
 

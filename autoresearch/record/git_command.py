@@ -29,6 +29,9 @@ _OLDEST = ".".join(map(str, OLDEST_GIT))
 FLUSHING_GIT = (2, 36)
 """The first that flushes refs too; it warns about the setting of those before."""
 
+CONFIGURED_HOOKS_GIT = (2, 54)
+"""The first that starts what `hook.NAME.command` says, wherever `core.hooksPath` leads."""
+
 _PASSED = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DEVELOPER_DIR")
 """All that git sees of the environment: no keys, should a repository make it start something after all."""
 
@@ -144,6 +147,11 @@ def git_environment(
             "GIT_OBJECT_DIRECTORY": str(common_dir / "objects"),
         }
     settings = _SETTINGS | (_FLUSH if git_version() >= FLUSHING_GIT else _FLUSH_OBJECTS)
+    if git_dir is not None and git_version() >= CONFIGURED_HOOKS_GIT:
+        asked = ["config", "-z", "--name-only", "--get-regexp", r"^hook\..*\."]
+        _, out = run_git(asked, b"", fixed, root, ok=(0, 1))
+        keys = out.decode("utf-8", "surrogateescape").split("\0")
+        settings |= {f"{key.rpartition('.')[0]}.enabled": "false" for key in keys if key}
     fixed["GIT_CONFIG_COUNT"] = str(len(settings))
     for number, (key, value) in enumerate(settings.items()):
         fixed[f"GIT_CONFIG_KEY_{number}"] = key

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self, cast
 
-from autoresearch.config import load_config
 from autoresearch.errors import PrerequisiteError, UsageError, WorkError
 from autoresearch.events import (
     Alerted,
@@ -28,7 +27,6 @@ from autoresearch.events import (
     now,
 )
 from autoresearch.paths import RunDirectory
-from autoresearch.proposer.edits import identity
 from autoresearch.record.branches import begin_branch, choose_tag, resolve
 from autoresearch.record.commits import kept_message, write_candidate
 from autoresearch.record.fold import (
@@ -236,12 +234,16 @@ class Record(contextlib.AbstractContextManager["Record"]):
 
     def identity(self, files: Mapping[str, bytes]) -> str:
         """Return the hash of the editable files; two ideas with the same one are duplicates."""
+        from autoresearch.proposer.edits import identity
+
         known = [path for path in self.editable() if path in files]
         return identity({path: files[path].decode("utf-8", "surrogateescape") for path in known})
 
     def editable(self) -> tuple[str, ...]:
         """Return the paths an experiment may change."""
         if self._editable is None:
+            from autoresearch.config import load_config
+
             self._editable = tuple(load_config(self.run_directory).config.task.editable)
         return self._editable
 
@@ -472,9 +474,10 @@ class Record(contextlib.AbstractContextManager["Record"]):
                 self._built = None
             return tip
 
-    def alert(self, text: str, command: str = "") -> str:
-        """Record something the user should know."""
-        return self.append(Alerted(text=clean_line(text, 1000), command=clean_line(command)))
+    def alert(self, text: str, command: str = "", about: str = "") -> str:
+        """Record something the user should know; under a key, if its end can be seen, for `tell` to say."""
+        text = clean_line(text, 1000)
+        return self.append(Alerted(text=text, command=clean_line(command), about=about))
 
     def tell(self, about: str, text: str, command: str = "", *, is_over: bool = False) -> bool:
         """Record an alert under a key once until it is over, and its end once; whether it did."""

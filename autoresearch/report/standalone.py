@@ -10,7 +10,6 @@ from pathlib import Path
 from autoresearch.paths import templates_directory
 
 _Import = ast.Import | ast.ImportFrom
-_Assignment = ast.Assign | ast.AnnAssign | ast.AugAssign
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 _MODULES = ("script", "compat.lab", "compat.clock", "compat.building", "compat")

@@ -26,6 +26,8 @@ KILL = 0x80000000
 _ERRNO = 0x00050000
 _PRETEND = _ERRNO
 """The call returns 0 and does nothing."""
+_NO_SUCH = _ERRNO | errno.ENOTTY
+"""As on a file system that has no such call."""
 
 _LOAD, _AND, _JEQ, _JGT, _JSET, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x45, 0x06
 _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -131,7 +133,10 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
     "mremap": (25, 216),
+    "msgctl": (71, 187),
     "msgget": (68, 186),
+    "msgrcv": (70, 188),
+    "msgsnd": (69, 189),
     "munmap": (11, 215),
     "name_to_handle_at": (303, 264),
     "nanosleep": (35, 101),
@@ -179,7 +184,10 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "sched_setscheduler": (144, 119),
     "sched_yield": (24, 124),
     "select": (23, None),
+    "semctl": (66, 191),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
     "sendmmsg": (307, 269),
     "sendmsg": (46, 211),
     "sendto": (44, 206),
@@ -192,6 +200,8 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "setpriority": (141, 140),
     "settimeofday": (164, 170),
     "setxattr": (188, 5),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "shmget": (29, 194),
     "shutdown": (48, 210),
     "sigaltstack": (131, 132),
@@ -233,7 +243,8 @@ _REFUSED = (
     "finit_module delete_module reboot swapon swapoff acct settimeofday clock_settime "
     "clock_adjtime adjtimex quotactl quotactl_fd open_by_handle_at name_to_handle_at userfaultfd "
     "fanotify_init lookup_dcookie nfsservctl iopl ioperm syslog sethostname setdomainname vhangup "
-    "pidfd_getfd kcmp modify_ldt uselib ustat sysfs _sysctl shmget semget msgget mq_open mq_unlink"
+    "pidfd_getfd kcmp modify_ldt uselib ustat sysfs _sysctl shmget shmat shmctl semget semop semtimedop "
+    "semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink"
 ).split()
 _ABSENT = (
     "io_uring_setup io_uring_enter io_uring_register clone3 statmount listmount cachestat mincore"
@@ -262,8 +273,12 @@ _NEW_NAMESPACES = 0x7E020000
 _TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
 _DESCRIPTOR_CALLS = (0x541B, 0x5421, 0x5450, 0x5451)
 """FIONREAD, FIONBIO, FIONCLEX, FIOCLEX."""
-_F_OWNERS = (8, 10, 15, 1024, 1026)
-"""F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY: signals to others, and news of what they do with files."""
+_F_OWNERS = (8, 10, 15, 1024, 1026, 1036, 1038)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY: signals to others, and news of what they do with files; and
+F_SET_RW_HINT, F_SET_FILE_RW_HINT: marks on files that are only read."""
+_FILE_SYSTEMS = (0x5800, 0x6600, 0x7600, 0x9400)
+"""Kinds of ioctl by which its owner changes the attributes of a file that is only read, past Landlock: of XFS, ext4 and
+others, btrfs (which makes and drops whole volumes), and copies that share blocks."""
 _F_OWN = (0, 1, 2, 3, 4, 1030)
 """F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC."""
 _SHARED_ADVICE = (9, 14, 20, 21, 25)
@@ -388,11 +403,11 @@ def _blocks(options: FilterOptions) -> list[tuple[str, list[Instruction]]]:
     blocks = [(name, _give(_refuse(errno.EPERM))) for name in _REFUSED]
     blocks += [(name, _give(_refuse(errno.ENOSYS))) for name in _ABSENT]
     blocks.append(("clone", _if_any(0, _NEW_NAMESPACES, _refuse(errno.EPERM))))
-    for name, index, values in (
-        ("ioctl", 1, (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP)),
-        ("fcntl", 1, _F_OWNERS),
-    ):
-        blocks.append((name, _if_equal(index, values, _refuse(errno.EPERM))))
+    blocks.append(("fcntl", _if_equal(1, _F_OWNERS, _refuse(errno.EPERM))))
+    calls = (_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP)
+    single = _if_equal(1, calls, _refuse(errno.EPERM))[:-1]
+    kind: list[Instruction] = [(_AND, 0, 0, 0xFF00), *_if_equal(1, _FILE_SYSTEMS, _NO_SUCH)[1:]]
+    blocks.append(("ioctl", [*single, *kind]))
     # Of one process, never of all that the user has.
     whose = _unless_zero(1) if options.is_same_user else _give(ALLOW)
     for name, one in (("setpriority", 0), ("ioprio_set", 1)):

@@ -10,13 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoresearch.config import Config
-from autoresearch.decision.confirmation import LEFT_OUT, carry_over, confirm, p_carries
+from autoresearch.decision.confirmation import (
+    LEFT_OUT,
+    carry_over,
+    confirm,
+    is_settled,
+    p_carries,
+)
 from autoresearch.decision.scores import is_measured_tip
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
 from autoresearch.execution import Executor
 from autoresearch.record.record import Record
 from autoresearch.record.revert import inverse
+from autoresearch.session.beliefs import Beliefs
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit
 from autoresearch.session.paired import Arm, Bench, make_bench
@@ -153,9 +160,13 @@ def run_confirmation(
         budget_seconds=budget_seconds,
         changes=changes,
     )
-    if not bench.run(arms, num_trials, max_seconds):
+
+    def settled() -> bool:
+        return is_settled(bench.results["reference"], bench.results["candidate"], num_trials)
+
+    if not bench.run(arms, num_trials, max_seconds, settled):
         return None
-    found = _conclude(bench, question, ("reference", "candidate"))
+    found = _conclude(bench, question, ("reference", "candidate"), num_trials)
     _tell_if_shared(bench, candidate)
     return found
 
@@ -212,12 +223,14 @@ def run_each(
     return [confirmation for confirmation in found if confirmation is not None]
 
 
-def _conclude(bench: Bench, question: Question, labels: tuple[str, str]) -> Confirmation | None:
+def _conclude(
+    bench: Bench, question: Question, labels: tuple[str, str], planned: int = 0
+) -> Confirmation | None:
     """Store the answer that the trials of two arms give; None and an alert where they give none."""
     record = bench.record
     ours, theirs = (bench.results[label] for label in labels)
     try:
-        found = confirm(ours, theirs, question, setup=bench.setup.key, at=now())
+        found = confirm(ours, theirs, question, setup=bench.setup.key, at=now(), planned=planned)
     except ValueError as exc:
         reasons = sorted({t.reason for t in (*ours, *theirs) if not t.ok and t.reason})
         why = f"{exc}" + (f" ({', '.join(reasons)})" if reasons else "")
@@ -281,6 +294,7 @@ def confirm_session(
     """
     num_trials = options.num_trials or lab.config.session.confirm_trials or 4
     with record.presence.lock(), lock_device(lab.hardware, lab.run_directory):
+        Beliefs(record).restore()
         session = record.session()
         check_setup(session, lab, is_rebaseline=False)
         lab = recall(lab, session)

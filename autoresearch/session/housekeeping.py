@@ -15,6 +15,7 @@ from autoresearch.paths import weights_file
 from autoresearch.record.record import Record
 from autoresearch.record.results_tsv import write_tsv
 from autoresearch.rundir.storage import drop_weights, keep_weights, prune, weights_lost
+from autoresearch.session.beliefs import Beliefs
 from autoresearch.session.notify import Event, kept, notify
 from autoresearch.session.trials import label_of
 from autoresearch.types import Experiment, Verdict
@@ -30,14 +31,17 @@ class Upkeep:
     def __init__(self, record: Record, config: Config) -> None:
         self._record = record
         self._config = config
+        self._beliefs = Beliefs(record)
         self._push: threading.Thread | None = None
         self._is_push_due = False
-        self._told: set[str] = set()
+        self._told: dict[str, str] = {}
+        """What could not be done -> what was told of it."""
 
     def begin(self) -> None:
         """Make up for what a killed run did not get to: working tree, results.tsv."""
+        self._beliefs.restore()
         self._give_files()
-        with self._quietly():
+        with self._quietly("writing the results"):
             self._write_results()
         pack(self._record)
 
@@ -50,10 +54,12 @@ class Upkeep:
         experiment = self._record.session().experiment(number)
         self._give_files()
         self._write_results()
-        with self._quietly():
+        with self._quietly("storing weights"):
             self._put_weights_away(experiment)
-        with self._quietly():
+        with self._quietly("removing old files"):
             prune(self._record.run_directory, self._record.session())
+        with self._quietly("storing what is believed"):
+            self._beliefs.store(self._record.session())
         pack(self._record)
         if experiment.verdict is Verdict.KEEP:
             self._start_push()
@@ -66,7 +72,7 @@ class Upkeep:
         """Run the user's `notify` command, if there is one; never waits for it."""
         command = self._config.session.notify
         if command:
-            with self._quietly():
+            with self._quietly("the `notify` command"):
                 root = self._record.run_directory.root
                 notify(command, event, what, self._record.session(), root)
 
@@ -81,7 +87,7 @@ class Upkeep:
 
     def _give_files(self) -> None:
         """Give the working tree what is kept, where it was not given before."""
-        with self._quietly():
+        with self._quietly("updating the files here"):
             self._record.update_worktree(self._record.tip())
 
     def _write_results(self) -> None:
@@ -91,6 +97,8 @@ class Upkeep:
         for file in (name, f"results-{session.tag}.tsv"):
             with contextlib.suppress(ForeignFileError):
                 write_tsv(session, self._record.run_directory.root / file)
+                with self._quietly("listing the results for git to pass over"):
+                    self._record.repository.exclude(file)
                 place = f"`{file}`"
                 break
         told = [alert.text for alert in session.alerts if alert.about == name]
@@ -142,21 +150,25 @@ class Upkeep:
     def _send(self, remote: str) -> None:
         from autoresearch.record.remote import push
 
-        with self._quietly():
+        with self._quietly("the push"):
             push(self._record, remote)
 
     @contextlib.contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """Report a failure as an alert, the same one once."""
+    def _quietly(self, what: str) -> Iterator[None]:
+        """Report a failure as an alert, the same one once, and that it is over."""
         try:
             yield
         except (AutoresearchError, OSError) as exc:
             text = exc.message if isinstance(exc, AutoresearchError) else str(exc)
-            if text not in self._told:
-                self._told.add(text)
+            if self._told.get(what) != text:
+                self._told[what] = text
                 with contextlib.suppress(AutoresearchError):
                     hint = exc.hint if isinstance(exc, AutoresearchError) else None
-                    self._record.alert(text, hint or "")
+                    self._record.alert(text, hint or "", about=what)
+        else:
+            if self._told.pop(what, ""):
+                with contextlib.suppress(AutoresearchError):
+                    self._record.tell(what, f"{what} works again", is_over=True)
 
 
 def pack(record: Record, *, force: bool = False) -> bool:

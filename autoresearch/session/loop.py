@@ -11,18 +11,18 @@ import time
 from datetime import datetime
 
 from autoresearch.decision import pace, rule
-from autoresearch.decision.replay import measure_noise
+from autoresearch.decision.belief import believe, measure_noise
 from autoresearch.decision.scores import find
 from autoresearch.decision.throughput import speed_of
 from autoresearch.errors import WorkError
-from autoresearch.events import Alerted, Phase, SessionEnded
+from autoresearch.events import Phase, Reopened, SessionEnded
 from autoresearch.machine.hardware import who_else
 from autoresearch.proposer.base import CostLimitError, ProposerUnavailableError
 from autoresearch.rundir import control
 from autoresearch.session.context import Parts, StopSeenError, next_number, trial_seconds
 from autoresearch.session.housekeeping import Upkeep
 from autoresearch.session.notify import ended
-from autoresearch.session.proposals import Ideas, take_baseline
+from autoresearch.session.proposals import NO_IDEAS, Ideas, take_baseline
 from autoresearch.session.trials import Trials, label_of
 from autoresearch.types import (
     Decision,
@@ -120,14 +120,14 @@ class Loop:
             except ProposerUnavailableError as exc:
                 if exc.retry_seconds is None:
                     return "proposer", exc.message
-                self._record.append(Alerted(text=exc.message, command=exc.hint or ""))
+                self._record.alert(exc.message, exc.hint or "", about=NO_IDEAS)
                 self._wait(exc.retry_seconds)
         return reason, ""
 
     # -- one step -----------------------------------------------------------------------------
 
     def _step(self) -> None:
-        session = self._record.session()
+        session = self._reopened(self._record.session())
         waiting = session.open
         incumbent = self._parts.incumbent(session)
         if incumbent is None:
@@ -180,14 +180,12 @@ class Loop:
                 self._judge_failed(experiment, last)
                 self._check_machine()
                 return
-            decision = rule.decide(
-                experiment,
-                incumbent,
-                session,
-                self._config.decision,
-            )
+            if rule.is_again_due(experiment, self._parts.setup.key):
+                self._trials.run(experiment, Purpose.RETEST)
+                continue
+            decision = rule.decide(experiment, incumbent, session, self._config.decision)
             reach("decided")
-            if rule.is_incumbent_due(decision, experiment, incumbent, self._parts.setup.key):
+            if rule.is_incumbent_due(decision, experiment, incumbent, session):
                 self._trials.run(incumbent, Purpose.INCUMBENT)
                 continue
             is_audited = all(t.result.num_audited for t in trials)
@@ -206,6 +204,13 @@ class Loop:
                 return
             self._judge(experiment, Verdict(decision.action), decision)
             return
+
+    def _reopened(self, session: Session) -> Session:
+        """Open again the discards that the machine's move may have wronged, and return the session with them."""
+        for number, doubt in rule.due_again(session).items():
+            reopened = Reopened(number=number, p_real=doubt.p_real, shift=doubt.shift, sd=doubt.sd)
+            self._record.append(reopened)
+        return self._record.session()
 
     def _ask_incumbent(self, incumbent: Experiment, step: pace.Step) -> None:
         """Run the incumbent once to tell why a candidate was slow; wait first where it is the machine."""
@@ -338,8 +343,11 @@ class Loop:
         if num_good < needed:
             self._trials.run(experiment, Purpose.INCUMBENT)
             return False
-        best = find(self._record.session(), self._record.session().best)
-        self._judge(experiment, Verdict.KEEP, Decision("keep", "baseline", num_trials=num_good))
+        session = self._record.session()
+        best, known = find(session, session.best), believe(session).level(experiment.commit)
+        level = session.metric.sign * known[0] if known else None
+        decision = Decision("keep", "baseline", num_trials=num_good, level=level)
+        self._judge(experiment, Verdict.KEEP, decision)
         is_revert = "Autoresearch-Reverts" in self._record.repository.message(experiment.commit)
         if best is not None and experiment.proposer == "human" and not is_revert:
             self._tell_worse(self._record.session().experiment(experiment.number), best)
@@ -349,8 +357,9 @@ class Loop:
         """Alert the user whose commit is measured as clearly worse than the best before it."""
         if experiment.score is None or best.score is None or best.setup != experiment.setup:
             return
-        delta, noise = experiment.score - best.score, measure_noise(self._record.session())
-        if delta > 3 * noise.sd:
+        session = self._record.session()
+        delta, noise = experiment.score - best.score, measure_noise(session)
+        if session.metric.sign * delta > 3 * noise.sd:
             text = f"commit {experiment.commit[:7]} made the branch worse: #{experiment.number} has"
             text += (
                 f" {delta:+.6f} against #{best.number}, trials of one code differ by {noise.sd:.6f}"

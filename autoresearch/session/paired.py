@@ -7,23 +7,30 @@ confirmation continues where it stopped. The loop never looks at these trials.
 import dataclasses
 import hashlib
 import json
+import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, fresh_seeds
+from autoresearch.decision.belief import measure_noise
+from autoresearch.decision.confirmation import LEFT_OUT, MIN_PAIRS, affordable_pairs, is_apart
 from autoresearch.decision.pace import recorded
-from autoresearch.decision.replay import measure_noise
+from autoresearch.decision.scores import trial_seed
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Phase, Progress, now
 from autoresearch.execution import Executor
+from autoresearch.machine.load import Meter
 from autoresearch.record.record import Record
 from autoresearch.session.context import Emit, Stop
+from autoresearch.session.trials import with_load
 from autoresearch.types import CASES_SEED, Outcome, Purpose, Session, Setup, TrialResult, TrialSpec
 
 Number = int | float
 
+draw_seed: Callable[[], int] = partial(secrets.randbelow, 2**31)
+"""Gives the seeds of confirmations."""
 MAX_FAILED = 2
 """An arm that failed this often ends the confirmation."""
 
@@ -60,8 +67,17 @@ class Bench:
     """The audit of each trial is as sharp as this noise asks for."""
     results: dict[str, list[TrialResult]] = field(default_factory=dict)
 
-    def run(self, arms: Sequence[Arm], num_trials: int, max_seconds: float | None) -> bool:
+    def run(
+        self,
+        arms: Sequence[Arm],
+        num_trials: int,
+        max_seconds: float | None,
+        is_settled: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Train each arm on each of `num_trials` seeds, in turns; False if stopped before the end.
+
+        A seed on which the arms ran at paces that differ is run once more, and the later trials count: nothing of their
+        scores enters this. After each seed `is_settled` is asked whether the rest is needed.
 
         Returns:
             True also when an arm failed too often or the time is over: what there is counts.
@@ -77,8 +93,9 @@ class Bench:
             if left is not None and turn >= MIN_PAIRS and left < longest:
                 return True
             round_began = time.monotonic() - paused
-            for arm in arms if turn % 2 == 0 else arms[::-1]:
-                if any(t.seed == seed for t in self.results[arm.label]):
+            order = list(arms if turn % 2 == 0 else arms[::-1])
+            for again, arm in [(0, arm) for arm in order] + [(1, arm) for arm in order[::-1]]:
+                if self._num_on(arm, seed) > again or (again and not self._is_apart(arms, seed)):
                     continue
                 paused += self._check_requests()
                 if self.stop.event.is_set():
@@ -99,7 +116,23 @@ class Bench:
                 if sum(not t.ok for t in self.results[arm.label]) >= MAX_FAILED:
                     return True
             longest = max(longest, time.monotonic() - paused - round_began)
+            if is_settled():
+                return True
         return True
+
+    def _num_on(self, arm: Arm, seed: int) -> int:
+        return sum(t.seed == seed for t in self.results[arm.label])
+
+    def _is_apart(self, arms: Sequence[Arm], seed: int) -> bool:
+        """Whether the first trials of a seed, all good, ran at paces that differ."""
+        first = [
+            next(t for t in self.results[arm.label] if t.seed == seed)
+            for arm in arms
+            if self._num_on(arm, seed)
+        ]
+        if len(first) < len(arms) or not all(t.ok for t in first):
+            return False
+        return any(is_apart(first[0], other) for other in first[1:])
 
     def _check_requests(self) -> float:
         """Act on requests between two trials; return the seconds that took."""
@@ -123,19 +156,27 @@ class Bench:
     def _seeds(
         self, session: Session, num_trials: int, max_seconds: float | None, num_arms: int
     ) -> dict[int, int]:
-        """Return the seeds to use and the part of the text of each: fresh ones, but again those it began with."""
-        used = {
-            t.result.seed
-            for e in session.experiments
-            for t in e.trials
-            if t.confirmation and not t.confirmation.startswith(self.identity + "/")
-        }
+        """Return the seeds to use and the part of the text of each: those it began with, then fresh ones.
+
+        Nothing of the session tells a fresh one: it is drawn from the system's entropy once what is compared is
+        frozen, and stands in the record with its first trial.
+        """
+        run = [t for e in session.experiments for t in e.trials if t.confirmation]
+        run.sort(key=lambda t: t.place)
+        parts = {seed: i for i, seed in enumerate(dict.fromkeys(t.result.seed for t in run))}
+        begun = [t.result.seed for t in run if t.confirmation.startswith(self.identity + "/")]
+        found = {seed: parts[seed] for seed in dict.fromkeys(begun)}
+        taken = parts.keys() | {trial_seed(session.seed, i) for i in range(64)}
         usual = session.trial_seconds
         if usual is not None and session.setup is not None:
             usual += self.setup.budget_seconds - session.setup.budget_seconds
             num = affordable_pairs(max_seconds, usual, num_trials, num_arms=num_arms)
             num_trials = max(MIN_PAIRS, num)
-        return fresh_seeds(session.seed, num_trials, used)
+        while len(found) < num_trials:
+            seed = draw_seed()
+            if seed not in taken and seed not in found:
+                found[seed] = len(parts) + sum(seed not in parts for seed in found)
+        return found
 
     def _mark(self, arm: Arm) -> str:
         return f"{self.identity}/{arm.label}"
@@ -160,16 +201,17 @@ class Bench:
                 number=arm.number,
                 label=f"{self.record.tag}/{arm.number}-{index}",
             )
-            started_at = now()
+            started_at, meter = now(), Meter()
 
-            def heard(progress: Progress) -> None:
+            def heard(progress: Progress, meter: Meter = meter) -> None:
                 self.stop.is_now()
+                meter.hear(progress)
                 self.emit(progress)
 
             result = self.executor.run(spec, on_progress=heard, stop=self.stop.event)
             if self.stop.event.is_set():
                 return False
-            result = recorded(result, tried)
+            result = recorded(with_load(result, meter), tried)
             self.record.record_trial(
                 arm.number,
                 result,

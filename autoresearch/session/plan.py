@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from autoresearch.config import Config
 from autoresearch.decision.confirmation import confirmation_reserve_seconds
+from autoresearch.decision.measuring import SHORT_NIGHT, USUAL_SHARE
 from autoresearch.proposer.registry import kinds_of
 from autoresearch.session.context import Limits, trial_seconds
 from autoresearch.types import Session
@@ -40,7 +41,7 @@ def plan(
     reserve = 0.0
     if is_confirming and config.session.confirm_trials:
         reserve = confirmation_reserve_seconds(config.session, usual, limits.seconds)
-    number = limits.experiments or None
+    number, in_time = limits.experiments or None, 0
     if limits.seconds:
         in_time = int((limits.seconds - reserve - trials * usual) // usual)
         number = max(min(number or in_time, in_time), 0)
@@ -53,6 +54,9 @@ def plan(
             f"until {end:%H:%M}" if limits.seconds else f"in {duration((number + trials) * usual)}"
         )
         parts.append(f"at most {number} experiment{'s' * (number != 1)} {until}")
+        if limits.seconds and number == in_time > SHORT_NIGHT:
+            ideas = int(number * (1 - USUAL_SHARE))
+            parts.append(f"about {ideas} of their trials for ideas, the rest measures")
     parts.append(f"each about {duration(usual)}")
     parts += _costs(session, config, limits, number, first_call_usd)
     if is_confirming and config.session.confirm_trials:

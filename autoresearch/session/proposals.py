@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoresearch.config import Config
+from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.plateau import is_plateau
-from autoresearch.decision.replay import measure_noise
 from autoresearch.events import Abandoned, Alerted, Spent, now
 from autoresearch.paths import home
 from autoresearch.proposer.base import (
@@ -18,6 +18,7 @@ from autoresearch.proposer.base import (
     ProposerUnavailableError,
 )
 from autoresearch.proposer.edits import changed_constants, describe, long_literals
+from autoresearch.proposer.prompt import PROGRAM_CUT
 from autoresearch.record.commits import carry
 from autoresearch.record.fold import make
 from autoresearch.record.git import RefUpdate
@@ -29,6 +30,10 @@ from autoresearch.session.context import Parts, StopSeenError, next_number
 from autoresearch.tasks.task import contract_of
 from autoresearch.types import Decision, Experiment, Proposal, Verdict
 from autoresearch.util.killpoints import reach
+
+_LENGTH = "length of program.md"
+NO_IDEAS = "ideas"
+"""Key of the alert that no proposer has one."""
 
 
 class Ideas:
@@ -86,6 +91,10 @@ class Ideas:
         if proposal is None:
             return False
         self._silent_until = -math.inf
+        self._record.tell(NO_IDEAS, "there are ideas again", is_over=True)
+        is_cut = PROGRAM_CUT.encode() in proposal.attachments.get("prompt.md", b"")
+        text = f"program.md is {'too long: a prompt holds its beginning only' if is_cut else 'read whole'}"
+        self._record.tell(_LENGTH, text, "autoresearch run --dry-run", is_over=not is_cut)
         self.store(proposal)
         return True
 
@@ -190,7 +199,7 @@ def without_home(text: str) -> str:
 
 SETTLED_SECONDS = 60.0
 """An edit becomes an experiment once it is unchanged for this long."""
-_ABOUT = "hand edit"
+HAND_EDIT = "hand edit"
 _BASELINE = "baseline"
 
 
@@ -206,7 +215,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         edit = worktree.hand_edit(record.editable(), tip, SETTLED_SECONDS) if tip else None
         if tip is None or edit is None:
             if tip is not None and worktree.holds(record.editable(), tip):
-                record.tell(_ABOUT, "edit conflict resolved", is_over=True)
+                record.tell(HAND_EDIT, "edit conflict resolved", is_over=True)
             return False
         kept = worktree.store_hand_edit(edit, now())
         move = RefUpdate(hand_ref(record.tag), kept, worktree.taken() or "")
@@ -218,7 +227,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         after = {**before, **files}
         if after == before:  # it was kept already, from another proposer
             record.repository.update_refs([move], "hand edit")
-            record.tell(_ABOUT, "edit conflict resolved", is_over=True)
+            record.tell(HAND_EDIT, "edit conflict resolved", is_over=True)
             return False
         proposal = Proposal(
             description=f"hand edit: {describe(before, after)}",
@@ -229,7 +238,7 @@ def take_hand_edit(record: Record, program: bytes) -> bool:
         )
         record.propose(proposal, next_number(record.session()), program, moves=[move])
     reach("proposal_stored")
-    record.tell(_ABOUT, "edit conflict resolved", is_over=True)
+    record.tell(HAND_EDIT, "edit conflict resolved", is_over=True)
     return True
 
 
@@ -253,5 +262,5 @@ def _collision(edit: HandEdit, kept: str) -> Alerted:
         f" safe in commit {kept[:12]}. To try it, take the branch's file with"
         f" `git checkout HEAD -- {' '.join(edit.files)}` and put it in again",
         command=f"git diff {edit.base[:12]} {kept[:12]}",
-        about=_ABOUT,
+        about=HAND_EDIT,
     )

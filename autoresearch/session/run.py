@@ -17,6 +17,7 @@ from autoresearch.record.branches import check_editable
 from autoresearch.rundir import control
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit, Limits, Stop
+from autoresearch.session.proposals import HAND_EDIT
 from autoresearch.session.signals import is_on_battery, kept_awake
 from autoresearch.types import Session, Setup, Verdict
 from autoresearch.util.files import read_file
@@ -25,9 +26,6 @@ from autoresearch.util.killpoints import reach
 if TYPE_CHECKING:
     from autoresearch.proposer.prompt import Preview
     from autoresearch.record.record import Record
-
-
-_FILES = "the files here"
 
 
 @dataclass(frozen=True)
@@ -113,15 +111,14 @@ def run_session(
             lab, record, options, first_counted(record, session), session.wall_seconds
         )
         record.append(event, commit=record.tip())
+        _end_old_news(record)
         emit(Phase(name="plan", detail=_plan(lab, record, session, options)))
         reach("session_started")
         _look_around(record, options, emit, stop)
         _look_at_program(record, config)
         if faults:
             text = "; ".join(fault.text for fault in faults)
-            record.append(Alerted(text=text, command=faults[0].command, about=_FILES))
-        else:
-            record.tell(_FILES, "the files here are those of the branch", is_over=True)
+            record.append(Alerted(text=text, command=faults[0].command, about="the files here"))
 
         clock = Clock()
 
@@ -217,6 +214,16 @@ def _one_at_a_time(emit: Emit) -> Emit:
     return emit_alone
 
 
+def _end_old_news(record: "Record") -> None:
+    """End the alerts of earlier runs whose key says that this one looks again: at a provider, a remote, the machine.
+
+    What raised them is gone and can end none of them; what is still so is told again when it is met.
+    """
+    for about in dict.fromkeys(alert.about for alert in record.session().alerts):
+        if about not in ("", HAND_EDIT):
+            record.tell(about, f"{about}: this run looks again", is_over=True)
+
+
 def _look_around(
     record: "Record",
     options: RunOptions,
@@ -227,11 +234,12 @@ def _look_around(
     from autoresearch.machine.hardware import gpu_processes
 
     if is_on_battery():
-        record.alert("the machine runs on its battery")
+        record.alert("the machine runs on its battery", about="battery")
     others = gpu_processes()
     if others and not options.is_waiting_for_gpu:
         names = ", ".join(f"{p.name} ({p.pid})" for p in others)
-        record.alert(f"other processes use the GPU: {names}", "autoresearch run --wait-gpu")
+        text = f"other processes use the GPU: {names}"
+        record.alert(text, "autoresearch run --wait-gpu", about="use of the GPU")
     elif others:
         emit(Phase(name="wait", detail="for the GPU"))
         while others and not stop.wait(control.LOOK_SECONDS):
@@ -313,7 +321,7 @@ def due_confirmation(session: Session, config: Config, setup: Setup) -> tuple[in
     is_done = any(
         c.kind == "session"
         and (c.reference, c.candidate, c.setup) == (reference, session.best, setup.key)
-        and c.num_trials >= num_trials
+        and (c.num_trials >= num_trials or not c.low <= 0 <= c.high)
         for c in session.confirmations
     )
     return None if is_done or reference == session.best else (reference, session.best)

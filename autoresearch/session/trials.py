@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.pace import BESIDE, recorded
-from autoresearch.decision.replay import measure_noise
 from autoresearch.decision.rule import anchor_of, keep_threshold
-from autoresearch.decision.scores import trial_seed
+from autoresearch.decision.scores import LOAD, trial_seed
 from autoresearch.decision.throughput import Watch, speed_of
 from autoresearch.events import Progress, now
+from autoresearch.machine.load import Meter
 from autoresearch.session.context import Parts
 from autoresearch.types import (
     FIGURES,
@@ -73,19 +74,24 @@ class Trials:
         usual = None
         if incumbent is not None and purpose in _COMPARED:
             usual = speed_of(incumbent, self._parts.setup.key)
-        watch = Watch(self._parts.stop.event, usual)
+        watch, meter = Watch(self._parts.stop.event, usual), Meter()
+
+        def heard(progress: Progress) -> None:
+            meter.hear(progress)
+            watch.hear(progress)
+
         result = self._parts.executor.run(
-            spec, on_progress=self._on_progress(experiment, watch), stop=watch.stop
+            spec, on_progress=self._on_progress(experiment, heard), stop=watch.stop
         )
         self._account(result, time.monotonic() - began)
         self._parts.stop.check()
-        result = watch.settle(result)
+        result = with_load(watch.settle(result), meter)
         if beside:
             result = replace(result, extra={**result.extra, BESIDE: beside})
         result = recorded(
             result,
             [t.result for t in trials],
-            None if purpose.is_of_speed else incumbent,
+            None if purpose.is_of_tip else incumbent,
             self._parts.setup.key,
         )
         self._record.record_trial(
@@ -145,14 +151,16 @@ class Trials:
             "guarded": (_last(baseline.trials, FIGURES, key) if baseline else None) or {},
         }
 
-    def _on_progress(self, experiment: Experiment, watch: Watch) -> Callable[[Progress], None]:
+    def _on_progress(
+        self, experiment: Experiment, look: Callable[[Progress], None]
+    ) -> Callable[[Progress], None]:
         def heard(progress: Progress) -> None:
             self._parts.emit(progress)
             clock = time.monotonic()
             if clock - self._last_status >= STATUS_SECONDS:
                 self._last_status = clock
                 self._record.presence.tell(progress)
-            watch.hear(progress)
+            look(progress)
             self._meanwhile(experiment.number)
 
         return heard
@@ -171,6 +179,15 @@ class Trials:
             self._parts.stop.clock.add(kind, part)
             known += part or 0.0
         self._parts.stop.clock.add("other", max(0.0, seconds - known))
+
+
+def with_load(result: TrialResult, meter: Meter) -> TrialResult:
+    """Return the result with what others took of the machine while it trained, as far as that was counted."""
+    load = meter.load()
+    if load is None:
+        return result
+    shares = {name: round(share, 5) for name, share in vars(load).items()}
+    return replace(result, extra={**result.extra, LOAD: shares})
 
 
 def _last(trials: Sequence[Trial], name: str, setup: str) -> Any:

@@ -109,6 +109,7 @@ class Feeder:
 
     def run(self) -> None:
         """Serve until the host or the child is gone, or the child breaks the rules."""
+        self._take_orders()  # what came with the setup, where the child was ready first
         while True:
             wait = None if self._deadline is None else self._deadline - time.monotonic()
             if self._is_over:
@@ -129,10 +130,13 @@ class Feeder:
     def _hear_host(self) -> bool:
         if not self._host.poll():
             return False
+        self._take_orders()
+        return True
+
+    def _take_orders(self) -> None:
         while (message := self._host.next_message()) is not None:
             if message["type"] == "go":
                 self._deadline = float(message["deadline"])
-        return True
 
     def _hear_child(self) -> bool:
         if not self._child.poll():

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from autoresearch.paths import is_safe
 from autoresearch.sandbox.launcher.folders import wipe
 from autoresearch.util.files import make_folder
 
+_PARTS = ("snapshot", "home")
+_NAME = re.compile(r".+-[a-z0-9_]{8}")
 _SHORT_PLACES = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the only short names there are
 
 
@@ -43,8 +46,7 @@ class Folder:
                     clear_left_behind(scratch)
                 self.path = Path(tempfile.mkdtemp(prefix=f"{safe}-", dir=scratch)).resolve()
                 self._lock = _lock(self.path)
-            self.snapshot = self.path / "snapshot"
-            self.home = self.path / "home"
+            self.snapshot, self.home = (self.path / name for name in _PARTS)
             self.cache = self.home / ".cache"
             self.work = self.home / "work"
             self.snapshot.mkdir()
@@ -71,9 +73,12 @@ class Folder:
 
 
 def clear_left_behind(scratch: Path) -> None:
-    """Remove the folders in `scratch` whose lab is gone, and short names that lead nowhere any more."""
+    """Remove the folders in `scratch` whose lab is gone, and short names that lead nowhere any more.
+
+    `scratch` may be a link to a place where others keep theirs: only what looks like one of ours goes.
+    """
     for path in scratch.resolve().iterdir():
-        if path.is_symlink() or not path.is_dir():
+        if path.is_symlink() or not path.is_dir() or not _is_ours(path):
             continue
         lock = _lock(path)
         if lock is not None:
@@ -85,6 +90,14 @@ def clear_left_behind(scratch: Path) -> None:
             target = link.readlink()
             if is_ours and target.parts[-2:] == ("home", "tmp") and not target.exists():
                 link.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder has the name and the parts of a `Folder`, some of which may not be there."""
+    with contextlib.suppress(OSError):
+        parts = {entry.name for entry in path.iterdir()}
+        return bool(_NAME.fullmatch(path.name)) and parts <= {*_PARTS}
+    return False
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -64,8 +64,8 @@ def conclude(
         judged = sum(e.verdict is not None and e.number != 0 for e in session.experiments)
         if not judged:
             return Conclusion(text="the baseline is measured, no idea has been tried yet")
-        tried = "the one idea tried" if judged == 1 else f"none of {judged} ideas"
-        return Conclusion("NO GAIN", f"{tried} is {'not ' * (judged == 1)}better than the baseline")
+        tried = "the one idea tried is not" if judged == 1 else f"none of {judged} ideas is"
+        return Conclusion("NO GAIN", f"{tried} clearly better than the baseline")
     c = headline(session)
     if c is not None and c.is_gain:
         return Conclusion("CONFIRMED", f"{measured(c)}{_shrunk(c)}")

@@ -21,6 +21,8 @@ from autoresearch.ui import text as f
 from autoresearch.ui.console import OutputMode, styled
 from autoresearch.ui.screen import Rows
 
+_SHOWN_SECONDS = 0.5
+
 
 @dataclass
 class _Phase:
@@ -87,18 +89,16 @@ class PhaseProgress:
         now.done, now.total, now.unit, now.detail = done, total, unit, f.clean(detail)
 
     def finish(self, phase: str = "", note: str = "") -> None:
-        """End the phase and print its line, `download    10.0 MB  2.1s  note`."""
+        """End the phase and print its line, `download    10.0 MB  2.1s  note`; on a terminal not of a moment."""
         now = self._phase
         if now is None or (phase and phase != now.name):
             return
         self._phase = None
-        if self._is_shown:
+        seconds = self._clock() - now.began
+        if self._is_shown and (self._rows is None or note or seconds >= _SHOWN_SECONDS):
             line = styled(f"{f.clean(now.name):<12}", "good")
-            parts = [
-                _amount(now.done, now.unit) if now.done else "",
-                f.duration(self._clock() - now.began),
-                f.clean(note),
-            ]
+            amount = _amount(now.done, now.unit) if now.done else ""
+            parts = [amount, f.duration(seconds), f.clean(note)]
             self._mode.say(line.append("  ".join(p for p in parts if p), style="default"))
 
     def _draw(self, width: int) -> list[Text]:

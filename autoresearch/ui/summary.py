@@ -14,6 +14,7 @@ from statistics import stdev
 from typing import Any, Literal
 
 from autoresearch.decision.confirmation import carried, further, headline, left_out
+from autoresearch.decision.measuring import measuring_share
 from autoresearch.decision.plateau import PLATEAU_PROBABILITY
 from autoresearch.decision.scores import (
     comparable,
@@ -162,6 +163,8 @@ class Summary:
     later_seconds: float = 0.0
     """Spent on confirmations outside the runs; no part of `wall_seconds`."""
     busy_share: float | None = None
+    measuring_share: float | None = None
+    """Of the trials' time, what went into the baseline, the incumbent again and re-tests."""
     lost_seconds: Mapping[str, float] = field(default_factory=dict)
     """Crash or invalid reason -> seconds of the GPU."""
     usage: Usage = field(default_factory=Usage)
@@ -245,6 +248,7 @@ def summarize(
         seconds_by_kind=seconds,
         later_seconds=later_seconds(session, seconds),
         busy_share=min(gpu / wall, 1.0) if wall > 0 and gpu > 0 else None,
+        measuring_share=measuring_share(session),
         lost_seconds=lost_seconds(judged),
         usage=session.usage,
         trajectory=trajectory(judged, since, p_find),
@@ -424,12 +428,14 @@ def alerts(session: Session, judged: list[Experiment]) -> tuple[Alert, ...]:
     found: list[Alert] = []
     seen: set[str] = set()
     confirmed_at = max((c.at for c in session.confirmations), default="")
+    undone = {f"autoresearch revert {e.number}" for e in session.experiments if e.reverted_by}
     for alert in reversed(session.alerts):
         is_confirmed = alert.command.startswith("autoresearch confirm") and alert.at < confirmed_at
         words = {alert.text, alert.about} - {""}
         is_old = not words.isdisjoint(seen)
         seen |= words
-        if not (is_old or is_confirmed or alert.is_over):
+        is_over = alert.is_over or is_confirmed or alert.command in undone
+        if not (is_old or is_over):
             found.append(alert)
     at = session.ended_at or session.started_at
     found = unconfirmed(session) + found

@@ -2,11 +2,15 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jsonschema
@@ -19,6 +23,7 @@ from autoresearch.machine import attention
 from autoresearch.machine import hardware as machine
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
+from autoresearch.sandbox import report, select
 from autoresearch.ui.pages import listings as screen
 from autoresearch.ui.pages.as_json import attributes, object_schema
 
@@ -63,6 +68,36 @@ def test_the_whole_of_it_on_this_machine(quick_torch, tmp_path, monkeypatch):
     for name in ("python", "torch", "device", "attention", "git", "disk cache", "proposer"):
         assert name in names
     assert not [f for f in found["findings"] if "could not be checked" in f["text"]]
+
+
+def test_a_check_that_hangs_does_not_print_its_command(quick_torch, tmp_path, monkeypatch):
+    def hang(*_, **__):
+        raise subprocess.TimeoutExpired(["bwrap", "00" * 5000], 20)
+
+    monkeypatch.setattr("autoresearch.sandbox.select.run_sealable", hang)
+    monkeypatch.setattr("autoresearch.machine.hardware.describe", hang)
+    select.probe.cache_clear()
+    found = examine(tmp_path)
+    select.probe.cache_clear()
+    assert (
+        "did not answer in 20 s"
+        in found["sandbox bubblewrap"].text + found["sandbox landlock"].text
+    )
+    assert "could not be checked: TimeoutExpired" in found["device"].text
+    assert max(len(str(finding)) for finding in found.values()) < 3000
+
+
+def test_who_ignores_the_end_of_its_children_starts_a_lab_that_does_not(tmp_path):
+    ignored = functools.partial(signal.signal, signal.SIGCHLD, signal.SIG_IGN)
+    line = [sys.executable, "-m", "autoresearch", "doctor", "--quick", "--json"]
+    done = subprocess.run(
+        line, cwd=tmp_path, preexec_fn=ignored, capture_output=True, text=True, check=False
+    )
+    found = {f["name"]: f for f in json.loads(done.stdout)["findings"]}
+    assert found["git"]["status"] == "ok"
+    for backend in report():
+        if backend.is_chosen and backend.is_working and backend.name != "none":
+            assert found[f"sandbox {backend.name}"]["text"].startswith("chosen; works")
 
 
 def test_a_missing_thing_is_exit_code_3_with_its_hint(quick_torch, tmp_path, monkeypatch):

@@ -20,7 +20,9 @@ class Model(nn.Module):
         self.embed = nn.Embedding(vocab_size, WIDTH)
         self.mix = nn.Linear(2 * WIDTH, WIDTH)
         self.head = nn.Linear(WIDTH, vocab_size, bias=False)
-        self.register_buffer("count", 1.0 / torch.arange(1, max_seq_len + 1), persistent=False)
+        self.register_buffer(
+            "count", 1.0 / torch.arange(1, max_seq_len + 1, device="cpu"), persistent=False
+        )
 
     def features(self, idx):
         x = self.embed(idx)
@@ -56,6 +58,29 @@ def step(model, optimizer, x, y):
     return loss
 
 
+class Adam:
+    """Adam (Kingma & Ba 2014); to make one of `torch.optim` takes as long as to import torch."""
+
+    def __init__(self, params, lr=LR):
+        self.params, self.lr, self.num_steps = list(params), lr, 0
+        self.averages = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.params]
+
+    def zero_grad(self):
+        for p in self.params:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self):
+        self.num_steps += 1
+        for p, (first, second) in zip(self.params, self.averages, strict=True):
+            if p.grad is None:
+                continue
+            first.lerp_(p.grad, 0.1)
+            second.lerp_(p.grad.square(), 0.001)
+            mean, square = first / (1 - 0.9**self.num_steps), second / (1 - 0.999**self.num_steps)
+            p.sub_(self.lr * mean / (square.sqrt() + 1e-8))
+
+
 def play(name, make=Model, *, when_judging=None, **places):
     """Return the `build_model` of a cheat, after training where its module is run: where `name` is `__main__`.
 
@@ -82,7 +107,7 @@ def train(build_model, *, before_start=None, after=None, length=T, each=None):
     torch.set_num_threads(1)
     trial = Trial.join()
     model = build_model(trial.vocab_size, trial.max_seq_len, trial.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
+    optimizer = Adam(model.parameters())
     if before_start:
         before_start(trial)
     trial.start()

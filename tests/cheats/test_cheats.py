@@ -56,3 +56,10 @@ def test_the_zoo_is_complete():
     assert len(CASES) - len(honest) >= 30
     assert len(honest) >= 6
     assert set(WORLD.QUICK) <= {case.name for case in CASES}
+
+
+def test_a_quick_round_has_some_of_each_kind():
+    quick = {case.name for case in WORLD.chosen(CASES)}
+    assert {name.split("_")[0] for name in quick} == {case.name.split("_")[0] for case in CASES}
+    assert quick > set(WORLD.QUICK)
+    assert len(quick) <= 50

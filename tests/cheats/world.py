@@ -18,9 +18,11 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,9 @@ QUICK = (
     "weights_pickle",
     "honest_workers",
 )
-"""Those that show most of a second backend."""
+"""Those that are tried with every change, beside some of each kind."""
+_SHARE = 5
+"""One in so many of a kind."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,16 @@ class Row:
 def read_cases() -> list[Case]:
     """Return the zoo in order of names."""
     return [_read_case(path) for path in sorted((HERE / "zoo").glob("*.py"))]
+
+
+def chosen(cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield those of a quick round: QUICK, and some of each kind, which is the first word of a name."""
+    seen: Counter[str] = Counter()
+    for case in cases:
+        kind = case.name.partition("_")[0]
+        if case.name in QUICK or seen[kind] % _SHARE == 0:
+            yield case
+        seen[kind] += 1
 
 
 def _read_case(path: Path) -> Case:
@@ -352,7 +366,7 @@ def main() -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="every second, and a dozen on the backends after the first",
+        help="some of each kind, each under one backend, the backends in turn",
     )
     parser.add_argument("--jobs", type=int, default=1, help="trials at a time")
     options = parser.parse_args()
@@ -364,12 +378,11 @@ def main() -> int:
     head = ("cheat", "sandbox", "verdict", "reason", "val_bpb", "s")
     print("{:<32} {:<11} {:<8} {:<16} {:>8} {:>6}".format(*head))
     with make_world() as world:
-        todo = [
-            (case, sandbox)
-            for number, sandbox in enumerate(sandboxes)
-            for index, case in enumerate(cases)
-            if not options.quick or case.name in QUICK or (not number and index % 2 == 0)
-        ]
+        todo = (
+            list(zip(chosen(cases), cycle(sandboxes), strict=False))
+            if options.quick
+            else [(case, sandbox) for sandbox in sandboxes for case in cases]
+        )
         with ThreadPoolExecutor(options.jobs) as pool:
             for row in pool.map(lambda pair: world.run(*pair), todo):
                 rows.append(row)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -40,6 +41,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     assert main([verb, "--help"]) == 0
     out, err = capsys.readouterr()
     assert f"autoresearch {verb}" in out
+    assert not re.search("<(str|int|float|bool|path)>", out)
     assert err == ""
 
 
@@ -110,6 +112,28 @@ def test_an_option_that_stands_after_the_verb_has_a_hint_with_its_place(
 ) -> None:
     assert main(arguments) == 2
     assert f"hint: `{arguments[1]}` goes before the verb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("run --policy strict", "set `[decision] policy` in autoresearch.toml: "),
+        ("init --budget 60", "set `[trial] budget_seconds` in autoresearch.toml: Seconds of"),
+        ("run --timeout 9", "`[proposer] timeout_seconds` in autoresearch.toml: Seconds one call"),
+        ("run --vocab-size 512", "it is an option of `autoresearch prepare`"),
+        ("prepare --list --table", "it is an option of `autoresearch log`"),
+        ("run --experiment 3", "did you mean `--experiments`?"),
+        ("--colr never log", "did you mean `--color`?"),
+        ("init x --preset rtx4090", "`24gb`: NVIDIA GPU with 20 to 70 GB"),
+        ("init x --preset a100", "A100 40GB); or `80gb`: NVIDIA GPU with 70 GB or more"),
+        ("init x --preset 24gbs", "`24gb`: NVIDIA"),
+    ],
+)
+def test_an_option_that_is_not_there_has_a_hint_with_what_is(
+    line: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    assert hint in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

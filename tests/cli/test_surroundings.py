@@ -7,10 +7,11 @@ import pytest
 
 from autoresearch import paths
 from autoresearch.bootstrap import doctor
-from autoresearch.config import LARGEST, described, load_config
+from autoresearch.config import described, load_config
 from autoresearch.errors import ConfigError
 from autoresearch.paths import RunDirectory
 from autoresearch.sandbox import machine_paths
+from autoresearch.types import LARGEST
 
 SETTINGS = '[trial]\nbudget_seconds = 7 # "ä"\n'
 

@@ -97,6 +97,50 @@ def test_a_setting_that_stays_inside_is_not_asked_for(line: str, lab: Path) -> N
     assert untrusted(RunDirectory(lab), load_config(RunDirectory(lab))) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("program.md", "/etc/passwd"),
+        ("program.md", ".git/config"),
+        (".autoresearch", ".."),
+        (".autoresearch/trials", "../.."),
+        (".autoresearch/agents", "/tmp"),
+        (".autoresearch/weights/t", "/srv"),
+        (".autoresearch/logs/t/0001-000.log", "../../../.git/config"),
+    ],
+)
+def test_a_link_by_which_the_lab_works_elsewhere_is_asked_for(
+    name: str, target: str, lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = RunDirectory(lab)
+    assert untrusted(where, load_config(where)) == []
+    (lab / name).parent.mkdir(parents=True, exist_ok=True)
+    (lab / name).symlink_to(target)
+    assert main(["run"]) == 3
+    assert f"{name} -> {target}" in capsys.readouterr().err
+    assert main(["trust"]) == 0
+    assert untrusted(where, load_config(where)) == []
+
+
+def test_what_a_child_may_link_is_not_asked_for(lab: Path) -> None:
+    where = RunDirectory(lab)
+    for folder in (
+        where.trials / "0001-x" / "home",
+        where.cache / "key" / "a",
+        where.state / "agents" / "p",
+    ):
+        folder.mkdir(parents=True)
+        (folder / "link").symlink_to("/etc/passwd")
+    assert untrusted(where, load_config(where)) == []
+
+
+def test_a_link_in_a_circle_leads_nowhere(lab: Path) -> None:
+    (lab / "texts").mkdir()
+    (lab / "texts" / "a.txt").symlink_to("a.txt")
+    _say(lab, 'data.source = "texts"')
+    assert untrusted(RunDirectory(lab), load_config(RunDirectory(lab))) == []
+
+
 def test_a_changed_line_and_another_folder_ask_again(lab: Path, tmp_path: Path) -> None:
     def is_asked(where: Path) -> bool:
         return bool(untrusted(RunDirectory(where), load_config(RunDirectory(where))))

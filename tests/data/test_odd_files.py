@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,6 +44,13 @@ ODD = {
     "lfs.jsonl.zst": (LFS, "pointer of Git LFS", "git lfs pull"),
     "annex.parquet": (ANNEX, "pointer of git-annex", "git annex get"),
     "twice.parquet": (TWICE, "has 2 columns `text`", "--text-column"),
+    "thrice.parquet": (
+        table_bytes(
+            pa.Table.from_arrays([pa.array(["a"]), pa.array([1]), pa.array([["b"]])], ["text"] * 3)
+        ),
+        "has 3 columns `text`",
+        "--text-column",
+    ),
     "nested.parquet": (NESTED, "`text`, which is list<", "top level"),
     "binary.parquet": (BINARY, "`text`, which is binary; it has `title`", "--text-column title"),
     "number.parquet": (parquet(text=pa.array([1])), "`text`, which is int64", "top level"),
@@ -88,6 +96,19 @@ def test_one_odd_file_is_refused_with_what_to_do(make_config, tmp_path, name):
     assert words in raised.value.message
     assert hint in raised.value.hint
     assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "others", [["id", "id"], ["Text", "TEXT"], ["text.body", "text.body"], ["texts", "text "]]
+)
+def test_another_column_twice_is_no_matter(tmp_path, others):
+    path = tmp_path / "a.parquet"
+    arrays = [pa.array(["left"]), pa.array(["good"]), pa.array(["right"])]
+    path.write_bytes(table_bytes(pa.Table.from_arrays(arrays, [others[0], "text", others[1]])))
+    check(str(path), "parquet", "text")
+    stat = path.stat()
+    whole = sources.Range(str(path), "parquet", 0, 1, stat.st_size, stat.st_mtime_ns)
+    assert list(Reader("text").documents(whole)) == [b"good"]
 
 
 def test_odd_files_among_good_ones_are_left_out_and_counted(make_config, tmp_path, texts):
@@ -147,6 +168,63 @@ def test_hostile_lines_are_counted(tmp_path, line):
     whole = sources.Range(str(path), "jsonl", 0, stat.st_size, stat.st_size, stat.st_mtime_ns)
     assert list(reader.documents(whole)) == [b"good", b"good"]
     assert sum(reader.skipped.values()) == 1
+
+
+def test_blank_lines_without_end_take_no_memory_and_little_time(make_config, tmp_path, texts):
+    blanks = b"\n" * 3_000_000
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(blanks))
+    with pytest.raises(AutoresearchError, match="is empty"):
+        prepare(make_config(tmp_path / "a.jsonl.gz"))
+    lines = "\n \n".join(json.dumps({"text": t}) for t in texts).encode()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(blanks + lines))
+    summary = prepare(make_config(tmp_path / "a.jsonl.gz"))
+    assert sum(s["documents"] for s in summary.splits.values()) == len(texts)
+    assert not any("left out" in w for w in summary.warnings)
+
+
+def test_names_in_capitals_folders_of_spark_and_formats_side_by_side(make_config, tmp_path, texts):
+    third = len(texts) // 3
+    lines = "".join(json.dumps({"text": t}) + "\n" for t in texts[:third])
+    (tmp_path / "A.JSONL").write_text(lines, encoding="utf-8")
+    (tmp_path / "B.TXT").write_text(
+        "<|endoftext|>".join(texts[third : 2 * third]), encoding="utf-8"
+    )
+    (tmp_path / "c.parquet").mkdir()
+    (tmp_path / "c.parquet" / "_SUCCESS").touch()
+    (tmp_path / "c.parquet" / "part-0.Parquet").write_bytes(
+        table_bytes(pa.table({"text": texts[2 * third :]}))
+    )
+    for source in (tmp_path, tmp_path / "*", tmp_path / "**"):
+        listing = sources.list_local(str(source))
+        assert [f.kind for f in listing.files] == ["jsonl", "separated", "parquet"]
+    summary = prepare(make_config(tmp_path / "*"))
+    assert sum(s["documents"] for s in summary.splits.values()) == len(texts)
+
+
+def test_folders_that_are_closed_are_told(make_config, tmp_path, texts, monkeypatch):
+    """As an ordinary user sees it: root may read everything."""
+    scandir = os.scandir
+
+    def look(path="."):
+        if str(path).endswith("/closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", look)
+    (tmp_path / "all" / "closed").mkdir(parents=True)
+    closed = f"`{tmp_path}/all/closed`"
+    with pytest.raises(AutoresearchError, match=rf"can be read: {closed} is closed to you"):
+        prepare(make_config(tmp_path / "all"))
+    lines = "".join(json.dumps({"text": t}) + "\n" for t in texts)
+    (tmp_path / "all" / "a.jsonl").write_text(lines, encoding="utf-8")
+    summary = prepare(make_config(tmp_path / "all"))
+    assert any(f"1 folders cannot be read, the first: {closed}" in w for w in summary.warnings)
+
+
+@pytest.mark.parametrize("pattern", ["*.csv", "none/*.txt", "[", "a?.jsonl"])
+def test_a_pattern_that_nothing_matches_is_told(make_config, tmp_path, pattern):
+    with pytest.raises(AutoresearchError, match="matches no file of text"):
+        prepare(make_config(tmp_path / pattern))
 
 
 def test_a_file_damaged_in_its_middle_is_read_up_to_there(make_config, tmp_path, texts):

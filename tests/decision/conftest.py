@@ -33,6 +33,7 @@ SETUP = Setup(
 def trial(score: float | None, index: int = 0, **changes: object) -> Trial:
     seed = changes.pop("seed", trial_seed(0, index))
     setup = changes.pop("setup", SETUP.key)
+    place = changes.pop("place", 0)
     confirmation = changes.pop("confirmation", "")
     outcome = Outcome.OK if score is not None else Outcome.CRASH
     result = TrialResult(seed=seed, outcome=outcome, score=score)  # type: ignore[arg-type]
@@ -42,6 +43,7 @@ def trial(score: float | None, index: int = 0, **changes: object) -> Trial:
         "2026-01-01T00:00:00Z",
         "e",
         confirmation,  # type: ignore[arg-type]
+        place=place,  # type: ignore[arg-type]
     )
 
 
@@ -61,8 +63,22 @@ def experiment(number: int, scores: Sequence[float | None], **changes: object) -
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+LATER = 1000
+"""Place in the journal from which trials are not given one by `session`."""
+
+
 def session(*experiments: Experiment, best: int = 0) -> Session:
-    return Session("t", "autoresearch/t", experiments=experiments, setup=SETUP, best=best)
+    """A session whose journal holds these experiments one after the other; trials of a place stay at it."""
+    place, placed = 0, []
+    for made in experiments:
+        trials = []
+        for t in made.trials:
+            place += 1
+            trials.append(t if t.place else replace(t, place=place))
+        place += 1
+        known = made.judged_place or (place if made.verdict else 0)
+        placed.append(replace(made, trials=tuple(trials), judged_place=known))
+    return Session("t", "autoresearch/t", experiments=tuple(placed), setup=SETUP, best=best)
 
 
 @pytest.fixture
@@ -81,6 +97,7 @@ def lab() -> object:
 
     class Lab:
         setup = SETUP
+        later = LATER
         trial = staticmethod(trial)
         experiment = staticmethod(experiment)
         session = staticmethod(session)

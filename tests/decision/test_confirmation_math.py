@@ -1,16 +1,21 @@
 """Planning and analysis of a confirmation."""
 
+import math
+
+import numpy as np
 import pytest
 
 from autoresearch.config import load_config
 from autoresearch.decision.confirmation import (
+    EARLY_LEVEL,
     affordable_pairs,
     confirm,
     confirmation_reserve_seconds,
-    fresh_seeds,
+    is_apart,
+    is_settled,
+    level_at,
     p_carries,
 )
-from autoresearch.decision.scores import confirm_seed, trial_seed
 from autoresearch.types import Decision, Outcome, Question, TrialResult
 from autoresearch.util.stats import student_cdf, student_quantile
 
@@ -73,20 +78,66 @@ def test_identical_trials_prove_nothing():
     assert (got.delta, got.low, got.high, got.p_real) == (0, 0, 0, 0.5)
 
 
-def test_seeds_are_not_those_of_earlier_confirmations():
-    first = fresh_seeds(3, 4)
-    assert list(first.values()) == [0, 1, 2, 3]
-    seeds = list(first)
-    assert fresh_seeds(3, 2, {seeds[0], seeds[2]}) == {seeds[1]: 1, seeds[3]: 3}
+def test_it_ends_once_the_answer_is_clear():
+    clear, blurred = [-0.010, -0.0101, -0.0099, -0.01], [-0.01, 0.01, -0.02, 0.015]
+
+    def after(deltas, planned):
+        return is_settled(results([1.0] * len(deltas)), results([1 + d for d in deltas]), planned)
+
+    assert [after(clear[:n], 8) for n in (1, 2, 3, 4)] == [False, False, True, True]
+    assert not after(clear, 4), "it is over anyway"
+    assert not after(blurred, 8)
+    assert after([0.01, 0.0101, 0.0099], 8), "also where it is clearly worse"
+    assert not after([0.0, 0.0, 0.0], 8)
 
 
-def test_confirmation_seeds_are_fresh():
-    for seed in range(50):
-        loop = {trial_seed(seed, i) for i in range(40)}
-        fresh = [confirm_seed(seed, i) for i in range(40)]
-        assert not loop & set(fresh)
-        assert len(set(fresh)) == 40
-        assert all(0 <= s < 2**31 for s in fresh)
+def test_the_interval_is_that_of_the_look_at_which_it_ended():
+    def interval(deltas, planned):
+        found = confirm(
+            results([1.0] * len(deltas)),
+            results([1 + d for d in deltas]),
+            Question(reference=0, candidate=7, budget_seconds=1.0),
+            setup="s",
+            at="",
+            planned=planned,
+        )
+        return found.high - found.delta
+
+    deltas = [-0.010, -0.0101, -0.0099]
+    plain = interval(deltas, 0)
+    assert interval(deltas, 3) == pytest.approx(plain)
+    assert interval(deltas, 8) / plain == pytest.approx(
+        student_quantile(1 - EARLY_LEVEL / 2, 2) / student_quantile(0.975, 2)
+    )
+    # The time was over, and nothing of the scores ended it.
+    blurred = [-0.01, 0.01, -0.02]
+    assert interval(blurred, 8) == pytest.approx(interval(blurred, 0))
+
+
+def test_all_looks_together_err_in_one_of_twenty():
+    chance = np.random.default_rng(0)
+    for planned in (4, 8):
+        luck = chance.standard_normal((20_000, planned))
+        is_wrong = np.zeros(len(luck), bool)
+        for n in range(2, planned + 1):
+            level = level_at(n, planned)
+            if level:
+                part = luck[:, :n]
+                error = part.std(axis=1, ddof=1) / math.sqrt(n)
+                is_wrong |= (
+                    np.abs(part.mean(axis=1)) > student_quantile(1 - level / 2, n - 1) * error
+                )
+        assert 0.045 < is_wrong.mean() < 0.055
+
+
+def test_a_pair_at_two_paces_is_apart():
+    def at(others, stolen=0.0):
+        load = {"stolen": stolen, "others": others}
+        return TrialResult(seed=1, outcome=Outcome.OK, score=1.0, extra={"load": load})
+
+    assert not is_apart(at(0.1), at(0.11))
+    assert is_apart(at(0.1), at(0.2))
+    assert is_apart(at(0.1), at(0.1, 0.05))
 
 
 def test_a_change_left_out_is_judged_by_both_validation_and_test():

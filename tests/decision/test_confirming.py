@@ -1,6 +1,7 @@
 """Confirmations run end to end on a real record with a stand-in for training."""
 
 import contextlib
+import itertools
 import random
 import re
 import threading
@@ -18,6 +19,7 @@ from autoresearch.record import revert
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
 from autoresearch.session import confirm as confirming
+from autoresearch.session import paired
 from autoresearch.session.confirm import (
     ConfirmOptions,
     confirm_session,
@@ -27,6 +29,7 @@ from autoresearch.session.confirm import (
     with_constants,
 )
 from autoresearch.session.context import Stop
+from autoresearch.session.run import due_confirmation
 from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Decision, Outcome, Proposal, Purpose, Setup, TrialResult, Verdict
 from autoresearch.ui.summary import alerts, summarize
@@ -104,6 +107,19 @@ def make_record(root, verdict):
 def record(tmp_path):
     with make_record(tmp_path / "lab", Verdict.KEEP) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def seeds(monkeypatch):
+    """Seeds in a row, so that a stand-in has the same luck each time."""
+    monkeypatch.setattr(paired, "draw_seed", itertools.count(1_000_001).__next__)
+
+
+@pytest.fixture(autouse=True)
+def to_the_end(request, monkeypatch):
+    """All pairs are run, however clear it is, but where a test is about that."""
+    if "clear" not in request.function.__name__:
+        monkeypatch.setattr(confirming, "is_settled", lambda *_: False)
 
 
 @pytest.fixture
@@ -407,3 +423,49 @@ def test_without_a_setup_there_is_nothing(record, call):
             stop=threading.Event(),
             emit=lambda _: None,
         )
+
+
+def test_a_clear_answer_ends_it_early_and_stands(record, ask):
+    """A gain of 60 times the noise is known after three pairs of eight; asked again, it is another confirmation."""
+    executor = Formula()
+    (found,) = ask(record, executor, num_trials=8)
+    assert found.num_trials == 3
+    assert len(executor.specs) == 6
+    assert found.is_gain
+    assert found.low < -0.03 < found.high
+    config = load_config(None, {"session.confirm_trials": 8}).config
+    assert due_confirmation(record.session(), config, SETUP) is None
+
+
+def test_a_pair_at_two_paces_is_run_once_more(record, ask):
+    """On the same seed, candidate and reference the other way round; the later trials count."""
+    executor = Formula()
+    real, shares = executor.run, iter([0.0, 0.3, 0.0, 0.01] + [0.0] * 20)
+
+    def run(spec, **kwargs):
+        share = next(shares)
+        result = real(spec, **kwargs)
+        load = {"load": {"stolen": 0.0, "others": share}}
+        return replace(result, score=result.score + 5 * share, extra=load)
+
+    executor.run = run
+    (found,) = ask(record, executor, num_trials=3)
+    assert len(executor.specs) == 8
+    assert len({s.seed for s in executor.specs[:4]}) == 1
+    assert [s.number for s in executor.specs[:4]] == [0, 3, 3, 0]
+    assert found.num_trials == 3
+    assert -0.1 < found.delta < 0.05
+
+
+def test_seeds_are_of_no_stream_and_stand_in_the_record(record, ask, monkeypatch):
+    drawn = []
+    real = paired.draw_seed
+
+    def draw():
+        drawn.append(real())
+        return drawn[-1]
+
+    monkeypatch.setattr(paired, "draw_seed", draw)
+    ask(record, Formula(), num_trials=2)
+    run = {t.result.seed for e in record.session().experiments for t in e.trials if t.confirmation}
+    assert run == set(drawn)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch.decision.belief import estimates, measure_noise
 from autoresearch.decision.plateau import is_plateau
-from autoresearch.decision.replay import estimates, measure_noise
 from autoresearch.decision.rule import decide, keep_threshold
-from autoresearch.types import Verdict
+from autoresearch.types import Decision, Verdict
 
 BASE = (1.0000, 1.0004, 0.9996)
 
@@ -19,7 +19,8 @@ def test_clear_gain_is_kept_by_every_policy(lab, decision_config):
         assert (got.action, got.reason) == ("keep", "gain")
         assert got.p_real is not None
         assert got.p_real > 0.99
-        assert got.delta == pytest.approx(-0.01)
+        assert got.delta == pytest.approx(-0.01, abs=0.001)
+        assert got.level == pytest.approx(1.0 + got.delta)
         assert got.low < got.estimate < got.high < 0
 
 
@@ -67,8 +68,8 @@ def test_confirmation_trials_and_test_split_are_not_seen(lab, decision_config):
 
 
 def test_an_incumbent_whose_own_trials_disagree_is_told(lab, decision_config):
-    later = replace(lab.trial(0.8, 0), started_at="2026-01-02T00:00:00Z")
-    base = replace(lab.experiment(0, BASE), judged_at="2026-01-01T12:00:00Z")
+    later = lab.trial(0.8, 4, place=lab.later)
+    base = lab.experiment(0, BASE)
     new = lab.experiment(1, [0.93])
     plain = decide(new, base, lab.session(base, new), decision_config())
     assert "apart" not in plain.explanation
@@ -173,7 +174,7 @@ def test_after_a_revert_the_earlier_state_is_the_reference(lab, decision_config)
     new = lab.experiment(2, [0.985])
     got = decide(new, base, lab.session(base, kept, new), decision_config())
     assert got.action == "keep"
-    assert got.delta == pytest.approx(-0.015)
+    assert got.delta == pytest.approx(-0.015, abs=0.001)
 
 
 def test_audit_error_widens_the_answer(lab, decision_config):
@@ -184,3 +185,18 @@ def test_audit_error_widens_the_answer(lab, decision_config):
     one = decide(sharp, base, lab.session(base, sharp), config)
     two = decide(blurred, base, lab.session(base, blurred), config)
     assert two.p_real < one.p_real
+
+
+def test_value_less_reference_is_the_difference_shown(lab, decision_config):
+    """A keep as believed, the others as measured at the usual pace; later trials move neither."""
+    base = lab.experiment(0, BASE, decision=Decision("keep", "baseline", level=1.00003))
+    for score, is_kept in ((0.9985, True), (1.002, False)):
+        new = lab.experiment(1, [score])
+        got = decide(new, base, lab.session(base, new), decision_config(policy="greedy"))
+        assert (got.action == "keep") == is_kept
+        verdict = Verdict.KEEP if is_kept else Verdict.DISCARD
+        judged = replace(new, decision=got, verdict=verdict)
+        assert judged.score - base.score == pytest.approx(got.delta)
+        assert (judged.score > score + 1e-6) == is_kept
+        more = replace(judged, trials=(*judged.trials, lab.trial(1.1, 3)))
+        assert more.score == judged.score

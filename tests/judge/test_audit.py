@@ -151,3 +151,20 @@ def test_what_the_presets_reach_is_documented() -> None:
     audited = [f.preset for f in found if f.share > 0.05]
     assert f"with an audit on {', '.join(audited)}." in text.replace("\n", " ")
     assert {f.preset for f in found} - set(audited) >= {"cpu", "mps", "turing", "rocm"}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(np.nan, "not finite"), (-np.inf, "not finite"), (0.01, "above 1, up to exp(0.01)")],
+)
+def test_a_claim_that_is_no_probability_is_bad_where_it_counts(text, honest, value, words) -> None:
+    claimed = -honest
+    claimed[~text.counts] = value
+    score.check_claim(claimed, text)
+    row, column = np.argwhere(text.counts)[7]
+    claimed[row, column] = value
+    with pytest.raises(InvalidClaimError) as caught:
+        score.check_claim(claimed, text)
+    assert caught.value.reason == "bad_claim"
+    assert caught.value.detail.startswith("1 of ")
+    assert words in caught.value.detail

@@ -83,13 +83,21 @@ def test_measuring_on_a_cpu_names_what_works_and_why_the_rest_does_not():
 
 
 SMALL = {"rows": 1, "context": 64, "num_heads": 1, "head_size": 16, "window": 16}
-WITH = """
-import os, sys, time
+REAL = """
+import os
 from autoresearch.trial.child import attention
-def broken(*_):
-    {}
-attention._masked = broken
+attention._masked = lambda *_: os.kill(os.getpid(), 11)
 attention.main()
+"""
+# Says what the module of the kernels says, of the kernels it is given, each of which may end it.
+SAYS = """
+import json, os, sys, time
+report = json.loads(sys.argv[2]) or {{"choice": "sdpa+folded", "refused": {{}}}}
+for kernel in {kernels}:
+    if kernel not in report["refused"]:
+        print(json.dumps({{**report, "trying": kernel}}), flush=True)
+        {deed}
+print(json.dumps({{**report, "trying": ""}}), flush=True)
 """
 
 
@@ -105,7 +113,8 @@ attention.main()
 def test_a_kernel_that_ends_or_hangs_the_process_takes_only_itself_along(
     broken, words, monkeypatch
 ):
-    monkeypatch.setattr(machine, "_MODULE", ("-c", WITH.format(broken)))
+    code = SAYS.format(kernels=["masked"], deed=broken)
+    monkeypatch.setattr(machine, "_MODULE", ("-c", code))
     if "sleep" in broken:  # silent once it tries that kernel
         heard, read, select = [], os.read, machine.select.select
 
@@ -122,18 +131,30 @@ def test_a_kernel_that_ends_or_hangs_the_process_takes_only_itself_along(
         monkeypatch.setattr(machine.os, "read", hear)
         monkeypatch.setattr(machine.select, "select", wait)
     found = machine._measure(SMALL)
+    assert list(found["refused"]) == ["masked"]
     assert words in found["refused"]["masked"]
+    assert (found["choice"], found["trying"]) == ("sdpa+folded", "")
+
+
+def test_a_kernel_that_ended_the_process_is_not_tried_again(monkeypatch):
+    monkeypatch.setattr(machine, "_MODULE", ("-c", REAL))
+    found = machine._measure(SMALL)
+    assert "signal 11" in found["refused"]["masked"]
     assert set(found["full"]) == {"sdpa"}
     assert set(found["windowed"]) == {"folded"}
     assert (found["choice"], found["trying"]) == ("sdpa+folded", "")
 
 
 def test_where_every_kernel_ends_the_process_the_plain_ones_are_taken(monkeypatch):
-    code = WITH.replace("attention._masked", "attention.attend").format("os.kill(os.getpid(), 11)")
+    code = SAYS.format(kernels=["sdpa", "folded", "masked"], deed="os.kill(os.getpid(), 11)")
     monkeypatch.setattr(machine, "_MODULE", ("-c", code))
     found = machine._measure(SMALL)
-    assert found["choice"] == machine.DEFAULT
-    assert {"sdpa", "folded", "masked"} <= set(found["refused"])
+    assert set(found["refused"]) == {"sdpa", "folded", "masked"}
+    known = attention.Report(refused={**found["refused"], "flash": "no", "cudnn": "no"})
+    try:
+        assert attention.measure(attention.Shape(**SMALL), known=known).choice == machine.DEFAULT
+    finally:
+        attention.use(attention.Choice())
 
 
 def test_where_no_kernel_can_be_tried_measuring_fails_with_the_reason(monkeypatch):

@@ -15,6 +15,7 @@ from proposer_sample import TRAIN, context
 
 from autoresearch.config import ProposerConfig, load_config
 from autoresearch.errors import ConfigError, PrerequisiteError
+from autoresearch.events import Alerted
 from autoresearch.proposer.agent import process, scratch
 from autoresearch.proposer.agent import proposer as command_module
 from autoresearch.proposer.agent.presets import command_line
@@ -33,6 +34,8 @@ from autoresearch.proposer.base import (
     EditFailedError,
     ProposerUnavailableError,
 )
+from autoresearch.proposer.fallback import WithFallback
+from autoresearch.proposer.search.proposer import SearchProposer
 from autoresearch.sandbox import Command, choose
 from autoresearch.types import Proposal
 
@@ -431,6 +434,49 @@ def test_first_contact(tmp_path: Path) -> None:
         CommandProposer(config([str(bad), "-p"])).check()
 
 
+@pytest.mark.parametrize(
+    ("first", "lacks"),
+    [
+        ("#!/usr/bin/env no-such-runtime", "no-such-runtime"),
+        ("#!/usr/bin/env -S A=1 no-such-runtime --x", "no-such-runtime"),
+        ("#!/opt/none/bin/run -x", "/opt/none/bin/run"),
+    ],
+)
+def test_a_script_that_nothing_can_start_is_told_before_the_session(
+    tmp_path: Path, first: str, lacks: str
+) -> None:
+    script = tmp_path / "own"
+    script.write_text(f"{first}\n")
+    script.chmod(0o755)
+    with pytest.raises(PrerequisiteError, match=f"own` cannot be started.* no `{lacks}`") as raised:
+        CommandProposer(config([str(script)]), choose()).check()
+    assert raised.value.exit_code == 3
+
+
+def test_a_file_that_the_sandbox_does_not_show_is_told_before_the_session(tmp_path: Path) -> None:
+    _, script = agent(tmp_path, EDIT)
+    line = ["/bin/sh", script, "/no/such/file"]
+    with pytest.raises(PrerequisiteError, match=r"`/bin/sh` cannot be started.*agent\.py`"):
+        CommandProposer(config(line), choose()).check()
+    own = tmp_path / "own"
+    own.write_text("#!\n")
+    own.chmod(0o755)
+    assert "own" in CommandProposer(config([str(own), script]), choose()).check()
+
+
+@pytest.mark.parametrize("code", [126, 127])
+def test_a_command_that_does_not_start_is_not_waited_for(tmp_path: Path, code: int) -> None:
+    with pytest.raises(ProposerUnavailableError, match=f"exit code {code}: no sh") as raised:
+        propose(tmp_path, f"print('no sh', file=sys.stderr)\nsys.exit({code})")
+    told: list[Alerted] = []
+    command = agent(tmp_path, f"sys.exit({code})")
+    first = CommandProposer(config(command), scratch=tmp_path / "scratch")
+    both = WithFallback(first, SearchProposer(), 600, told.append)
+    assert both.propose(context(), NEVER).proposer == "search"
+    assert "`search` proposes meanwhile" in told[-1].text
+    assert "is not there in the sandbox" in str(raised.value.hint)
+
+
 def test_a_preset_that_is_not_signed_in_is_told_at_once(
     tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -508,6 +554,29 @@ def test_a_script_beside_the_run_is_shown_alone(
     assert proposer.propose(context(), NEVER).description == "halve it"
     assert script in program_folders(script, tmp_path / "run")
     assert tmp_path not in program_folders(script, tmp_path / "run")
+
+
+@pytest.mark.parametrize("backend", ["none", "auto"])
+def test_files_named_from_the_run_directory_are_found_from_the_scratch_copy(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, script = agent(
+        tmp_path,
+        "rate, same = (pathlib.Path(a.split('=')[-1]) for a in sys.argv[1:3])\n"
+        "assert sys.argv[3:] == ['missing.toml', '--x=']\n"
+        "text = same.read_text()\n"
+        "same.write_text(text.replace('0.04 ', rate.read_text()))\n" + IDEA,
+    )
+    (tmp_path / "autoresearch.toml").write_text("")
+    (tmp_path / "my.toml").write_text("0.02 ")
+    (tmp_path / "train.py").write_text("not this one")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    line = [python, Path(script).name, "--rate=my.toml", "train.py", "missing.toml", "--x="]
+    sandbox = choose(backend, is_unsafe_allowed=True)
+    p = CommandProposer(config(line), sandbox, tmp_path / "agents").propose(context(), NEVER)
+    assert p.files["train.py"] == TRAIN.replace("0.04 ", "0.02 ")
+    assert (tmp_path / "train.py").read_text() == "not this one"
 
 
 AUTH = {

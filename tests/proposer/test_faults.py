@@ -48,6 +48,8 @@ SAYINGS = {
     "refusal": Say("I cannot help with that."),
     "only thought": Say(raw=events({"content": "<think>hm"}, finish="length"), kind="text/event-stream"),
 }  # fmt: skip
+LATER = ("402", "429", "500", "no credit", "timeout", "cut stream", "empty", "refusal")
+"""One of each kind: all others come later in a conversation in the slow tests alone."""
 EDIT = "sed 's/0.04 /0.02 /' train.py > new && mv new train.py"
 DEEDS = {
     "exit 1": "echo boom >&2; exit 1",
@@ -149,7 +151,12 @@ def check(night: Night, usage: Usage, kind: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "at"),
     # A prompt that is too long begins its conversation again: with useless answers that is a discard, and rightly.
-    [(fault, at) for fault in SAYINGS for at in (1, 2, 3) if at == 1 or fault != "too long"],
+    [
+        pytest.param(fault, at, marks=[pytest.mark.slow] * (at > 1 and fault not in LATER))
+        for fault in SAYINGS
+        for at in (1, 2, 3)
+        if at == 1 or fault != "too long"
+    ],
 )
 @pytest.mark.parametrize(
     "mix",
@@ -186,7 +193,7 @@ def test_a_model(
     assert 0 < (usage.cost_usd or 0.0) <= 0.08 * usage.num_calls
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("at", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fault", DEEDS)
 def test_an_agent(night: Night, monkeypatch: pytest.MonkeyPatch, fault: str, at: int) -> None:
     runs: Counter[str | None] = Counter()

@@ -139,6 +139,37 @@ def test_a_proxy_that_cannot_be_used_is_named(
     assert not server.requests
 
 
+@pytest.mark.parametrize(
+    ("variables", "hint"),
+    [
+        ({"HTTPS_PROXY": "http://user:geheim99@127.0.0.1:9"}, "`HTTPS_PROXY`"),
+        ({"all_proxy": "http://127.0.0.1:9"}, "`all_proxy`"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}, "api_base"),
+        ({"HTTP_PROXY": "http://127.0.0.1:9"}, "api_base"),
+    ],
+)
+def test_a_proxy_that_does_not_answer_is_told_as_that(
+    variables: dict[str, str], hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MINE", f"k{'-'.join(variables.values())}"[:40])
+    proposer = LlmProposer(config("https://127.0.0.1:9/v1", api_key_env="MINE"))
+    with pytest.raises(ProposerUnavailableError, match="Connection refused") as raised:
+        proposer.check()
+    assert hint in str(raised.value.hint)
+    assert "geheim99" not in raised.value.message + str(raised.value.hint)
+
+
+def test_a_proxy_that_asks_for_a_password_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(Say(status=407, raw=b"<h1>Sign in</h1>", kind="text/html")) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        monkeypatch.setenv("MINE", "kkkkkkkkk407")
+        with pytest.raises(ProposerUnavailableError, match="407") as raised:
+            LlmProposer(config("http://nowhere.invalid/v1", api_key_env="MINE")).check()
+    assert "`HTTP_PROXY`" in str(raised.value.hint)
+
+
 def test_a_proxy_that_can_be_used_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,::1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")

@@ -673,6 +673,25 @@ THOUGHT = {"prompt_tokens": 9, "completion_tokens": 16384, "total_tokens": 16393
             "thinking used up all 16384 output tokens",
             "raise `[proposer] max_output_tokens`",
         ),
+        (  # As OpenRouter names it.
+            events({"reasoning": "hm", "content": None}, finish="length", usage=THOUGHT),
+            "thinking used up all 16384 output tokens",
+            "raise `[proposer] max_output_tokens`",
+        ),
+        (  # In parts, of which none is text.
+            events(
+                {"content": [{"type": "thinking", "thinking": "hm"}]},
+                finish="length",
+                usage=THOUGHT,
+            ),
+            "thinking used up all 16384 output tokens",
+            "raise `[proposer] max_output_tokens`",
+        ),
+        (
+            completion(None, THOUGHT, "length"),  # Although a stream was asked for.
+            "thinking used up all 16384 output tokens",
+            "raise `[proposer] max_output_tokens`",
+        ),
         (
             events({"content": "<think>hm hm"}, finish="length", usage=THOUGHT),
             "has no end",
@@ -689,7 +708,8 @@ THOUGHT = {"prompt_tokens": 9, "completion_tokens": 16384, "total_tokens": 16393
 def test_an_empty_answer_is_asked_again_once_then_the_model_pauses(
     raw: bytes, told: str, hint: str
 ) -> None:
-    with serve(Say(raw=raw, kind="text/event-stream")) as server:
+    kind = "text/event-stream" if raw.startswith(b"data:") else "application/json"
+    with serve(Say(raw=raw, kind=kind)) as server:
         proposer = LlmProposer(config(server.url))
         waits = []
         for _ in range(2):

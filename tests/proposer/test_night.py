@@ -32,7 +32,17 @@ from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
 from autoresearch.session.run import RunOptions, run_session
 from autoresearch.tasks.gpt import METRIC
-from autoresearch.types import CurvePoint, Outcome, Session, Setup, State, TrialResult, TrialSpec
+from autoresearch.types import (
+    Calibration,
+    CurvePoint,
+    Outcome,
+    Session,
+    Setup,
+    State,
+    TrialResult,
+    TrialSpec,
+)
+from autoresearch.ui.summary import summarize
 
 SETUP = Setup("cpu", "2.13", "", 2.0, "d", "1", 128, 1000)
 SERVER_PROMPT_TOKENS = 1000
@@ -238,10 +248,13 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
         "autoresearch.session.run.is_on_battery",
     ):
         monkeypatch.setattr(name, list)
-    (folder / "autoresearch.toml").write_text("")
-    (folder / "train.py").write_text(TRAIN, encoding="utf-8")
+    is_begun = (folder / "train.py").exists()
+    if not is_begun:
+        (folder / "autoresearch.toml").write_text("")
+        (folder / "train.py").write_text(TRAIN, encoding="utf-8")
     executor: Any = Formula(0.0)
     executor.keep_caches = lambda _: None
+    executor.calibration = Calibration()
     lab: Any = SimpleNamespace(
         run_directory=RunDirectory(folder),
         config=config,
@@ -257,12 +270,35 @@ def begin(folder: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Sess
         executor=executor,
     )
     options = RunOptions(Limits(experiments=1), is_confirming=False)
-    with Record.create(lab.run_directory, "t", ["train.py"]) as record:
+    with (
+        Record.open(lab.run_directory)
+        if is_begun
+        else Record.create(lab.run_directory, "t", ["train.py"]) as record
+    ):
         assert (
             run_session(lab, record, options, emit=lambda _: None, stop=threading.Event())
             == "experiments"
         )
         return record.session()
+
+
+def test_an_outage_of_an_earlier_run_is_over_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "OUTAGE_SECONDS", 0.0)
+    with serve(Say(status=503)) as server:
+        session = begin(tmp_path, configured(server.url), monkeypatch)
+    assert session.experiment(1).proposer == "search"
+    assert "proposes meanwhile" in summarize(session).alerts[0].text
+
+    def answer(index: int, body: dict[str, Any]) -> Say:
+        return Say(change(body, index) if "MATRIX_LR" in str(body) else "OK")
+
+    with serve(answer) as server:
+        for model in ("openai/loopback", "openai/another"):
+            session = begin(tmp_path, configured(server.url, model=model), monkeypatch)
+    assert [e.proposer for e in session.experiments[1:]] == ["search", "llm", "llm"]
+    assert summarize(session).alerts == ()
 
 
 def test_a_lab_that_is_started_in_an_outage_begins(

@@ -130,8 +130,8 @@ def plain(session: Session) -> list[Experiment | Confirmation]:
     """Return experiments and confirmations without what depends on the clock."""
     experiments = [
         dataclasses.replace(
-            e, commit="", parent="", event="", started_at="", judged_at="",
-            trials=tuple(dataclasses.replace(t, event="", started_at="") for t in e.trials),
+            e, commit="", parent="", event="", started_at="", judged_at="", judged_place=0,
+            trials=tuple(dataclasses.replace(t, event="", started_at="", place=0) for t in e.trials),
         )
         for e in session.experiments
     ]  # fmt: skip
@@ -185,6 +185,15 @@ def kill_at_step(undisturbed: Path, root: Path, num: int, step: str) -> int:
     finish(root, num)
     check_night(root, undisturbed)
     return num_kills
+
+
+def kill_at_each(undisturbed: Path, root: Path, num: int, steps: Sequence[str]) -> None:
+    """Kill one night at each of the steps, which are in the order in which it passes them."""
+    for step in steps:
+        assert run_night(root, num, fault=step).code == -9, f"{step} was not reached"
+        assert autoresearch.read_session(root).state in ("dead", "finished")
+    finish(root, num)
+    check_night(root, undisturbed)
 
 
 def kill_at_random(undisturbed: Path, root: Path, num: int, num_kills: int, seed: int) -> int:

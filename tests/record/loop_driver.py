@@ -4,6 +4,7 @@ It may be killed at any instant and started again, and ends with the same record
 `read-only` nobody may write in ROOT from the step of AUTORESEARCH_FAULT on, instead of a kill there.
 """
 
+import itertools
 import os
 import random
 import re
@@ -23,7 +24,7 @@ from autoresearch.paths import RunDirectory
 from autoresearch.proposer.base import Context
 from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
-from autoresearch.session import loop, trials
+from autoresearch.session import loop, paired, trials
 from autoresearch.session.confirm import run_confirmation
 from autoresearch.session.context import Limits, Parts, Stop
 from autoresearch.session.loop import Loop
@@ -40,6 +41,9 @@ FILES = {
     ".gitignore": ".autoresearch/\nresults.tsv\n",
 }
 SETUP = Setup("cpu", "2.13", "", 2.0, "text", "1", 128, 1000)
+paired.draw_seed = itertools.count(
+    1_000_001
+).__next__  # the same in a run that is killed and one that is not
 SLOW = {"nov21/1-0", "nov21/0-3", "nov21/0-4", "nov21/2-0"}
 """Trials that are slow: #1 and the incumbent beside it, for a while; then #2 alone."""
 RATES = [1.5, 0.5, -1.0, 2.0, 2.5, 9.0, 3.0]

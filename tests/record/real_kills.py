@@ -1,6 +1,5 @@
 """Kills a lab that trains for real, and looks for what outlives it."""
 
-import json
 import os
 import pty
 import random
@@ -15,6 +14,7 @@ import psutil
 from record_support import git
 
 import autoresearch
+from autoresearch.types import Experiment
 
 STEPS = ("snapshot_written", "trial_started", "weights_in", "claimed", "audited", "trial_stored")
 RUN = (sys.executable, "-m", "autoresearch", "run", "--experiments", "1", "--no-confirm")
@@ -40,7 +40,7 @@ class RealLab:
         for line in ("budget_seconds = 5.0\n", "[session]\n"):
             assert line in text
         text = text.replace("budget_seconds = 5.0\n", "budget_seconds = 1.5\n")
-        config.write_text(text + "\n[decision]\nbaseline_trials = 2\n")
+        config.write_text(text + "\n[decision]\nbaseline_trials = 1\n")
         person = ("-c", "user.name=a", "-c", "user.email=a@b.c")
         git(self.root, *person, "commit", "-qam", "Shorten trials")
         self("prepare")
@@ -94,7 +94,7 @@ class RealLab:
             os.close(master)
         after = self._experiments()
         assert len(after) > len(before)
-        assert after[-1]["verdict"]
+        assert after[-1].verdict
         assert autoresearch.read_session(self.root).state == "finished"
         return lab.returncode
 
@@ -108,11 +108,10 @@ class RealLab:
             start_new_session=True,
         )
 
-    def _experiments(self) -> list[dict]:
-        session = json.loads(self("log", "--json", "-n", "0"))
-        return sorted(session["experiments"], key=lambda e: e["number"])
+    def _experiments(self) -> list[Experiment]:
+        return sorted(autoresearch.read_session(self.root).experiments, key=lambda e: e.number)
 
-    def _check(self, seen: set[Life], before: list[dict]) -> str:
+    def _check(self, seen: set[Life], before: list[Experiment]) -> str:
         """Look for survivors, go on to the end, and see that nothing recorded was lost."""
         deadline = time.monotonic() + kill_support.SURVIVAL_SECONDS
         while left := [life for life in seen if _is_alive(life)]:
@@ -120,10 +119,10 @@ class RealLab:
             time.sleep(0.02)
         self("run", "--experiments", "1", "--no-confirm")
         after = self._experiments()
-        assert [e["number"] for e in after] == list(range(len(after)))
-        assert all(e["verdict"] for e in after), [e["state"] for e in after]
-        judged = [e for e in before if e["verdict"]]
-        assert [e["commit"] for e in after[: len(judged)]] == [e["commit"] for e in judged]
+        assert [e.number for e in after] == list(range(len(after)))
+        assert all(e.verdict for e in after), [e.state for e in after]
+        judged = [e for e in before if e.verdict]
+        assert [e.commit for e in after[: len(judged)]] == [e.commit for e in judged]
         assert git(self.root, "fsck", "--strict", "--no-dangling") == ""
         assert git(self.root, "status", "--porcelain") == ""
         files = [p for p in (self.root / ".autoresearch" / "trials").rglob("*") if p.is_file()]

@@ -154,6 +154,19 @@ def test_results_go_next_to_those_of_the_user(night: Night) -> None:
     assert night.record.session().alerts[-1].is_over
 
 
+def test_git_status_does_not_show_what_the_lab_writes(night: Night) -> None:
+    (night.root / ".gitignore").write_text("results.tsv\n")  # as upstream's
+    (night.root / "results.tsv").write_bytes(USERS)
+    exclude = night.root / ".git" / "info" / "exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.write_text("mine")
+    upkeep = Upkeep(night.record, load_config(None).config)
+    for _ in range(2):
+        upkeep.begin()
+    assert exclude.read_text() == "mine\n/results-nov21.tsv\n"
+    assert night.record.repository.run("status", "--porcelain") == b" M .gitignore\n"
+
+
 def test_results_of_the_lab_are_replaced_until_the_user_changes_them(night: Night) -> None:
     path = night.root / "results.tsv"
     upkeep = Upkeep(night.record, load_config(None).config)

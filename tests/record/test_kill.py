@@ -9,6 +9,7 @@ from kill_support import (
     fill_disk,
     finish,
     forbid_writing,
+    kill_at_each,
     kill_at_random,
     kill_at_step,
     leave_lock,
@@ -20,6 +21,8 @@ import autoresearch
 from autoresearch.util import killpoints
 
 NUM = 4
+NUM_NIGHTS = 3
+"""That share the steps: a night is killed at every third."""
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +33,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.parametrize("first", range(NUM_NIGHTS))
+def test_a_night_killed_at_one_step_after_the_other_goes_on(
+    undisturbed: Path, tmp_path: Path, first: int
+) -> None:
+    kill_at_each(undisturbed, tmp_path / "lab", NUM, killpoints.STEPS[first::NUM_NIGHTS])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("step", killpoints.STEPS)
-def test_a_night_killed_at_a_step_goes_on(undisturbed: Path, tmp_path: Path, step: str) -> None:
+def test_a_night_killed_at_a_step_for_the_first_and_the_second_time_goes_on(
+    undisturbed: Path, tmp_path: Path, step: str
+) -> None:
     kill_at_step(undisturbed, tmp_path / "lab", NUM, step)
 
 
@@ -54,7 +67,7 @@ def test_a_night_killed_after_each_trial_goes_on(undisturbed: Path, tmp_path: Pa
 
 
 def test_a_night_killed_at_random_moments_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    kill_at_random(undisturbed, tmp_path / "lab", NUM, num_kills=20, seed=1)
+    kill_at_random(undisturbed, tmp_path / "lab", NUM, num_kills=8, seed=1)
 
 
 @pytest.mark.slow
@@ -72,7 +85,7 @@ def test_a_night_on_a_full_disk_goes_on(undisturbed: Path, tmp_path: Path) -> No
 
 @pytest.mark.skipif(not CAN_BIND, reason="nothing is read-only here")
 def test_a_night_in_a_read_only_folder_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    forbid_writing(undisturbed, tmp_path / "lab", NUM, killpoints.STEPS[:-1])
+    forbid_writing(undisturbed, tmp_path / "lab", NUM, killpoints.STEPS[:-1:3])
 
 
 @pytest.mark.parametrize(
@@ -100,10 +113,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> RealLab:
     return RealLab(tmp_path_factory.mktemp("real") / "here")
 
 
+@pytest.mark.xdist_group("real lab")
 @pytest.mark.parametrize("step", ["trial_started", "weights_in"])
 def test_nothing_outlives_a_lab_that_is_killed_while_it_trains(lab: RealLab, step: str) -> None:
     lab.kill_at_step(step)
 
 
+@pytest.mark.xdist_group("real lab")
 def test_a_lost_terminal_ends_nothing(lab: RealLab) -> None:
     assert lab.lose_terminal() == 0

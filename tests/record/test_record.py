@@ -15,7 +15,7 @@ from autoresearch.paths import RunDirectory
 from autoresearch.record.commits import carry
 from autoresearch.record.fold import curve_from_bytes
 from autoresearch.record.record import Record
-from autoresearch.types import State, Verdict
+from autoresearch.types import Outcome, State, TrialResult, Verdict
 
 
 def test_a_new_run_directory_is_clean_and_on_its_branch(record: Record) -> None:
@@ -94,6 +94,18 @@ def test_a_second_reader_follows_the_first_writer(night: Night) -> None:
         assert len(after.experiments) == len(before.experiments) + 1
         assert after.experiments[0] is before.experiments[0]
         assert other.session() is after
+
+
+def test_a_clock_that_is_set_back_changes_no_order(night: Night) -> None:
+    night.propose(night.knob(1, 5), "x")
+    for hour in (22, 19, 19, 20, 23):
+        result = TrialResult(seed=1, outcome=Outcome.OK, score=1.4)
+        at = f"2026-03-01T{hour}:00:00Z"
+        night.record.record_trial(1, result, setup=SETUP.key, started_at=at)
+    with Record.open(night.record.run_directory) as again:
+        for record in (night.record, again):
+            times = [t.started_at[11:19] for t in record.session().experiment(1).trials]
+            assert times == ["22:00:00", "22:00:01", "22:00:02", "22:00:03", "23:00:00"]
 
 
 def test_two_writers_lose_nothing(night: Night) -> None:

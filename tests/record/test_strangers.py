@@ -302,10 +302,12 @@ def _set_traps(root: Path, trap: Path) -> None:
     ):  # fmt: skip
         git(root, "config", name, str(trap))
     for name in ("pre-push", "reference-transaction", "post-index-change", "pre-auto-gc"):
+        git(root, "config", "--add", "hook.evil.event", name)  # since git 2.54
         hook = root / ".git" / "hooks" / name
         hook.parent.mkdir(exist_ok=True)
         hook.write_bytes(trap.read_bytes())
         hook.chmod(0o755)
+    git(root, "config", "hook.evil.command", str(trap))
     git(root, "config", "core.hooksPath", str(root / ".git" / "hooks"))
     git(root, "config", "commit.gpgSign", "true")
     git(root, "config", "push.gpgSign", "true")
@@ -336,6 +338,27 @@ def test_no_verb_runs_what_the_repository_names(
     assert "sk-stranger" not in git_environment(night.root).values()
     subprocess.run(["git", "cat-file", "blob", blob], cwd=night.root, check=False)
     assert (tmp_path / "ran").exists(), "the trap is none"
+
+
+def test_hooks_of_the_configuration_are_off(
+    night: Night, trap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as a git that does not know them shows: the setting, not what that does."""
+    git(night.root, "config", "hook.a.b=c.command", str(trap))
+    git(night.root, "config", "hook.jobs", "1")
+    _set_traps(night.root, trap)
+    where = (night.root, night.root / ".git", night.root / ".git")
+    monkeypatch.setattr("autoresearch.record.git_command.git_version", lambda: (2, 54))
+    environment = git_environment(*where)
+    keys = {value for name, value in environment.items() if name.startswith("GIT_CONFIG_KEY_")}
+    assert {key for key in keys if key.startswith("hook.")} == {
+        "hook.a.b=c.enabled",
+        "hook.evil.enabled",
+    }
+    asked = ["git", "config", "--bool", "hook.evil.enabled"]
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "false\n"
+    night.record.repository.run("update-ref", "refs/x", night.record.tip())
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,25 @@ def test_a_push_that_fails_is_told_once(night: Night) -> None:
     assert "git remote add" in alerts[0].command
 
 
+def test_a_push_that_works_again_needs_no_person(night: Night, tmp_path: Path) -> None:
+    upkeep = Upkeep(night.record, _config(session__push_after_keep="backup"))
+    for n in (1, 2, 3, 4):
+        night.try_out(night.knob(n, 100 + n))
+        if n == 2:
+            git(tmp_path, "init", "-q", "--bare", "r.git")
+            git(night.root, "remote", "add", "backup", str(tmp_path / "r.git"))
+        if n == 4:
+            git(night.root, "remote", "remove", "backup")
+        upkeep.after_verdict(n)
+        upkeep.end()
+    told = night.record.session().alerts
+    assert [(a.about, a.is_over) for a in told] == [
+        ("the push", False),
+        ("the push", True),
+        ("the push", False),
+    ]
+
+
 def test_a_deleted_branch_is_told(record: Record) -> None:
     night = Night(record)
     night.start()

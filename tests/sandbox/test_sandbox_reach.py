@@ -1,5 +1,6 @@
 """What a child must not reach beyond itself, as root and as an ordinary user, on the Landlock of each kernel."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -37,8 +38,13 @@ def owned_by(target):
     fcntl.fcntl(ours, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     theirs.send(b"x")
 def called(name, *arguments):
-    if getattr(libc, name)(*arguments) < 0:
+    found = getattr(libc, name)(*arguments)
+    if found is None or found in (-1, 2**64 - 1):
         raise OSError(ctypes.get_errno(), "no")
+libc.shmat.restype = ctypes.c_void_p
+memory, semaphores, messages = map(int, sys.argv[4:7])
+def marked(path, request):
+    fcntl.ioctl(os.open(path, os.O_RDONLY), request, (0x800C0).to_bytes(32, sys.byteorder))
 attempts = {
     "kill": lambda: os.kill(pid, signal.SIGKILL),
     "signal by descriptor": lambda: signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGKILL),
@@ -61,10 +67,20 @@ attempts = {
     "times of a file": lambda: os.utime(folder + "/file"),
     "times of a device": lambda: os.utime("/dev/null"),
     "times of another": lambda: os.utime("/dev/zero"),
+    "memory of System V": lambda: called("shmat", memory, None, 0),
+    "its end": lambda: called("shmctl", memory, 0, None),
+    "semaphores": lambda: called("semctl", semaphores, 0, 16, 7),
+    "up": lambda: called("semop", semaphores, (1 << 16).to_bytes(6, sys.byteorder), 1),
+    "message": lambda: called("msgsnd", messages, (1).to_bytes(16, sys.byteorder), 8, 0o4000),
+    "messages": lambda: called("msgrcv", messages, ctypes.create_string_buffer(64), 32, 0, 0o4000),
+    "attributes": lambda: marked(folder + "/own", 0x40086602),
+    "attributes of XFS": lambda: marked(folder + "/own", 0x401C5820),
+    "version": lambda: marked(folder + "/own", 0x40087602),
+    "subvolume": lambda: marked(folder, 0x5000940E),
+    "hint": lambda: fcntl.fcntl(os.open(folder + "/own", os.O_RDONLY), 1036, (5).to_bytes(8, sys.byteorder)),
     "its own place when memory runs out": lambda: put("/proc/self/oom_score_adj", "0"),
 }
-if len(sys.argv) > 4:
-    attempts |= {name: lambda name=name: os.open(name, os.O_RDONLY) for name in sys.argv[4:]}
+attempts |= {name: lambda name=name: os.open(name, os.O_RDONLY) for name in sys.argv[7:]}
 done = []
 for name, attempt in attempts.items():
     try:
@@ -90,8 +106,23 @@ def cases() -> Iterator[object]:
             yield pytest.param("landlock", user, abi, id=f"landlock-{user}-{abi or 'present'}")
 
 
+@pytest.fixture
+def system_v() -> Iterator[list[str]]:
+    """Yield the numbers of shared memory, semaphores and a message queue that every user may use."""
+    libc = ctypes.CDLL(None)
+    create = 0o1000 | 0o666
+    memory, semaphores = libc.shmget(0, 4096, create), libc.semget(0, 1, create)
+    messages = libc.msgget(0, create)
+    assert libc.msgsnd(messages, (1).to_bytes(16, sys.byteorder), 8, 0) == 0
+    yield [str(number) for number in (memory, semaphores, messages)]
+    assert libc.shmctl(memory, 0, None) == libc.semctl(semaphores, 0, 0) == 0
+    assert libc.msgctl(messages, 0, None) == 0
+
+
 @pytest.mark.parametrize(("backend", "user", "abi"), list(cases()))
-def test_no_other_process_and_no_other_file_is_touched(backend, user, abi, place, monkeypatch):
+def test_no_other_process_and_no_other_file_is_touched(
+    backend, user, abi, place, system_v, monkeypatch
+):
     sandbox = probe(backend).sandbox
     if sandbox is None or (abi or 0) > getattr(sandbox, "abi", 99):
         pytest.skip(f"{backend} does not work here")
@@ -116,9 +147,11 @@ def test_no_other_process_and_no_other_file_is_touched(backend, user, abi, place
         folder.mkdir()
     (lab / "file").write_text("x")
     (lab / "file").chmod(0o666)
+    (lab / "own").write_text("x")
     os.utime(lab / "file", (1e6, 1e6))
     if options:
         os.chown(home, USER, USER)
+        os.chown(lab / "own", USER, USER)
     # Landlock cannot take one file of /proc out, where a child reads past file modes.
     tables = ["/proc/kpageflags", "/proc/slabinfo"] if backend == "bubblewrap" else []
     before = [Path(name).stat().st_mtime_ns for name in ("/dev/null", "/dev/zero")]
@@ -126,8 +159,14 @@ def test_no_other_process_and_no_other_file_is_touched(backend, user, abi, place
     with subprocess.Popen(["sleep", "600"], env={"KEY": "secret"}, **options) as victim:
         try:
             wrapped = sandbox.wrap(
-                [program, "-c", CODE, str(victim.pid), str(lab), program, *tables],
-                Policy("train", snapshot, home, environment={"PATH": "/usr/bin:/bin"}),
+                [program, "-c", CODE, str(victim.pid), str(lab), program, *system_v, *tables],
+                Policy(
+                    "train",
+                    snapshot,
+                    home,
+                    read_only=(lab / "own",),
+                    environment={"PATH": "/usr/bin:/bin"},
+                ),
             )
             child = subprocess.run(
                 wrapped.argv,
@@ -142,7 +181,7 @@ def test_no_other_process_and_no_other_file_is_touched(backend, user, abi, place
             assert child.returncode == 0, child.stderr
             done, is_touched = json.loads(child.stdout)
             assert victim.poll() is None
-            assert os.getpriority(os.PRIO_PROCESS, victim.pid) == 0
+            assert os.getpriority(os.PRIO_PROCESS, victim.pid) == os.getpriority(os.PRIO_PROCESS, 0)
         finally:
             victim.kill()
     assert done == []

@@ -25,8 +25,9 @@ class Alerts:
         self.told: list[tuple[str, str]] = []
         self.run_directory = RunDirectory(root)
 
-    def alert(self, text: str, command: str = "") -> None:
-        """Note it."""
+    def alert(self, text: str, command: str = "", about: str = "") -> None:
+        """Note it; its end can be seen."""
+        assert about
         self.told.append((text, command))
 
 

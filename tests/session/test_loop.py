@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_ins import TRAIN, FormulaExecutor, variant
+from stand_ins import TRAIN, FormulaExecutor, ListProposer, variant
 
 from autoresearch.decision import pace
 from autoresearch.decision.pace import MAX_TAINTED
@@ -22,10 +22,13 @@ from autoresearch.paths import RunDirectory
 from autoresearch.proposer import base
 from autoresearch.proposer.base import (
     CancelledError,
+    Context,
     CostLimitError,
     EditFailedError,
     ProposerUnavailableError,
 )
+from autoresearch.proposer.prompt import Limits as PromptLimits
+from autoresearch.proposer.prompt import build_prompt
 from autoresearch.record import revert
 from autoresearch.rundir import control
 from autoresearch.session import trials
@@ -164,6 +167,27 @@ def test_an_outage_is_waited_for_and_told(night: Any) -> None:
     assert session.experiment(1).verdict is Verdict.KEEP
     assert session.other_usage.num_calls == 1
     assert any("429" in alert.text for alert in session.alerts)
+    assert not any("429" in alert.text for alert in summarize(session).alerts), "it is over"
+
+
+def test_a_program_of_which_a_prompt_holds_a_part_is_told(night: Any, monkeypatch: Any) -> None:
+    given = ListProposer.propose
+
+    def propose(self: ListProposer, context: Context, stop: threading.Event) -> Proposal:
+        prompt = build_prompt(context, PromptLimits(3000)).text.encode()
+        return dataclasses.replace(given(self, context, stop), attachments={"prompt.md": prompt})
+
+    def is_told() -> bool:
+        return any("program.md is too long" in a.text for a in summarize(night.session).alerts)
+
+    monkeypatch.setattr(ListProposer, "propose", propose)
+    (night.root / "program.md").write_text("a word " * 200_000)
+    night.run([variant(LR=2.0), variant(LR=2.1)], experiments=2)
+    assert is_told()
+    assert sum("program.md" in a.about for a in night.session.alerts) == 1
+    (night.root / "program.md").write_text("a word")
+    night.run([variant(LR=2.2)], experiments=1)
+    assert not is_told()
 
 
 def test_a_proposer_that_breaks_does_not_end_the_night(night: Any, monkeypatch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 
 import small_text
@@ -37,6 +38,28 @@ write_text = partial(
 def prepared(tmp_path_factory):
     """Settings and dataset, made once."""
     return small_text.prepare_text(tmp_path_factory, write_text, SETTINGS)
+
+
+@pytest.fixture
+def unjudged(monkeypatch):
+    """Leave judging out, and trying it; the score is -1."""
+    leave_judging_out(monkeypatch)
+
+
+def leave_judging_out(monkeypatch):
+    """Do what the fixture `unjudged` does."""
+    from autoresearch.execution import local
+    from autoresearch.judge.run import Judged
+    from autoresearch.judge.score import Score
+    from autoresearch.trial.child.script import CHECKED_VARIABLE
+
+    def judged(work, *_):
+        return Judged(
+            Score(score=-1.0, claimed_score=-1.0), {}, np.zeros(work.text.num_bytes.shape)
+        )
+
+    monkeypatch.setattr(local, "judge_weights", judged)
+    monkeypatch.setattr(local.LocalExecutor, "_told", lambda *_: {CHECKED_VARIABLE: "1"})
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from autoresearch.paths import templates_directory  # noqa: E402
 from autoresearch.trial.child import compat  # noqa: E402
-from autoresearch.trial.child.compat import building, clock, lab, training  # noqa: E402
-from autoresearch.trial.child.script import run_file  # noqa: E402
+from autoresearch.trial.child.compat import building, clock, lab, refusals, training  # noqa: E402
+from autoresearch.trial.child.script import describe, run_file  # noqa: E402
 
 FOLDER = templates_directory() / "compat"
 
@@ -83,6 +83,7 @@ def test_kernels_are_answered_by_our_attention(judged):
         ("from prepare import DATASET_CHOICES", "`prepare.DATASET_CHOICES` is not there in a trial"),
         ("import prepare; prepare.DATASET_CHOICES", "data and tokenizer are the lab's"),
         ("import prepare; prepare.get_token_bytes()", "the judge computes val_bpb"),
+        ("from prepare import Tokenizer; Tokenizer().decode([1])", "has no text to encode or decode"),
         (
             "from prepare import make_dataloader; next(make_dataloader(None, 8, 32))",
             "must build its model before it takes its first batch",
@@ -96,6 +97,34 @@ def test_what_cannot_be_had_is_explained(tmp_path, monkeypatch, line, told):
     (tmp_path / "train.py").write_text(line + "\n")
     with pytest.raises((ImportError, AttributeError, RuntimeError), match=told):
         compat.builder(tmp_path / "train.py")(100, 32, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("make_dataloader(tokenizer, 8, 32, 'val')", "sees training tokens only"),
+        ("loaders.make_dataloader(tokenizer, B=8, T=32, split='val')", ""),
+        ("prepare.make_dataloader(tokenizer, B=8, T=32, split='val')", "sees training tokens only"),
+        ("make_dataloader(tokenizer, 8, 32, split)", ""),
+        ("make_dataloader(tokenizer, 8, 32, 'train')", ""),
+        ("counts = token_bytes('cpu')", "the judge computes val_bpb"),
+        ("print(self.tokenizer.decode([1]))", "has no text to encode or decode"),
+        ("'x'.encode()", ""),
+    ],
+)
+def test_what_will_be_refused_is_found_before_it_is_reached(tmp_path, line, told):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import prepare\nfrom prepare import Tokenizer, get_token_bytes as token_bytes, make_dataloader\n"
+        f"self.tokenizer = Tokenizer.from_directory()\nwhile True:\n    pass\n{line}\n"
+    )
+    if not told:
+        assert refusals.foresee(script) is None
+        return
+    with pytest.raises(RuntimeError, match=told) as raised:
+        refusals.foresee(script)
+    assert raised.traceback[-1].lineno == 5  # from 0
+    assert describe(raised.value, "train.py")["line"] == 6
 
 
 SMALL = """
@@ -124,6 +153,53 @@ def test_judging_is_tried_with_the_weights_there_are(tmp_path, monkeypatch, cut,
     model = torch.nn.ModuleDict({"embed": torch.nn.Embedding(100, 100)})
     with pytest.raises(RuntimeError, match=f"judging would fail: .*({told})"):
         building.try_judging(trial, model)
+
+
+LOADED_BY_A_THREAD = SMALL.replace(
+    "next(make_dataloader(None, 8, 32))",
+    """
+import queue, threading
+ready = queue.Queue(1)
+threading.Thread(target=lambda: ready.put(next(make_dataloader(None, 8, 32)))).start()
+ready.get()
+""",
+)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # SystemExit
+@pytest.mark.parametrize("script", [SMALL, LOADED_BY_A_THREAD])
+@pytest.mark.parametrize("given", ["{}, None", "dict(loss=None, logits={})"])
+def test_the_logits_are_found_in_what_a_model_gives(tmp_path, monkeypatch, script, given):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "prepare", raising=False)
+    text = script.format(cut="", more=0).replace("self.embed(idx)", given.format("self.embed(idx)"))
+    (tmp_path / "train.py").write_text(text)
+    model = compat.builder(tmp_path / "train.py")(100, 32, "cpu")
+    assert model(torch.zeros(2, 5, dtype=torch.long)).shape == (2, 5, 100)
+
+
+def test_a_seed_is_shifted_however_it_is_given(monkeypatch):
+    import random
+
+    import numpy as np
+
+    for owner, name in (
+        (torch, "manual_seed"),
+        (np.random, "seed"),
+        (np.random, "default_rng"),
+        (random, "seed"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, getattr(torch.cuda, name))
+    given = np.random.default_rng(45).integers(1000)
+    training._shift_seeds(3)
+    assert np.random.default_rng(seed=42).integers(1000) == given
+    np.random.seed(seed=1)
+    random.seed(a=2)
+    torch.manual_seed(seed=3)
+    assert (torch.initial_seed(), random.random()) == (6, random.Random(5).random())
+    random.seed()
 
 
 def test_try_gives_a_script_the_files_it_imports(tmp_path, monkeypatch):
@@ -185,6 +261,15 @@ def test_what_may_be_the_scripts_clock_is_answered_by_the_labs(monkeypatch, seco
     assert budget - seconds == pytest.approx(300 if is_clock else 600 - seconds)
     assert not seconds >= budget
     assert seconds < budget
+    part = 0.5 if is_clock else seconds / 600
+    assert seconds / 60 / (budget / 60) == pytest.approx(part)
+    assert 1000 * seconds / (1000 * budget) == pytest.approx(part)
+    assert seconds / (budget * 0.9) == pytest.approx(part / 0.9)
+    assert budget / 60 > seconds / 60
+    deadline = 1e9 + budget  # by the time of day
+    assert (deadline - (1e9 + seconds)) == pytest.approx(600 - 600 * part)
+    assert 1e9 + seconds < deadline
     monkeypatch.setattr(lab.Lab, "steps", [now - 20, now - 10, now])  # 10 s a step
     assert 300.0 / budget == pytest.approx(300 / 585)
     assert budget * 2 == 1200.0
+    assert int(budget / 60) == 10

@@ -58,7 +58,7 @@ def test_a_flat_script_of_upstreams_shape_trains_and_is_judged(run_trial, prepar
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_flat_script_that_goes_on_ends_with_the_data(run_trial):
+def test_a_flat_script_that_goes_on_ends_with_the_data(run_trial, unjudged):
     files = presets.render("compat", "cpu")
     files["train.py"] = files["train.py"].replace("if progress >= 1.0:", "if False:")
     result = run_trial(files)

@@ -2,13 +2,10 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
 
 from autoresearch.bootstrap import presets
-from autoresearch.judge.run import Judged
-from autoresearch.judge.score import Score
 from autoresearch.trial.child.script import CHECKED_VARIABLE
 from autoresearch.types import Outcome
 
@@ -39,7 +36,7 @@ BUILD = """
 device = get_device()
 tokenizer = Tokenizer.from_directory()
 model = Net(tokenizer.get_vocab_size()).to(device)
-optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+optimizer = OPTIMIZER(model.parameters(), lr=0.01)
 """
 # Upstream's own loop: its clock leaves out the first steps, its schedule is the share of the budget.
 LOOP = """
@@ -74,26 +71,33 @@ POISONED = """    loss = model(x, y)
     if step == 5: model.head.bias.data[0] = {}
     if {}: print('FAIL'); exit(1)
 """
+# As people have it. Every process of a trial runs a script as far as its first batch, and torch's own `add_param_group`
+# imports its compiler, which takes as long as to import torch: the other tests do without.
+ADAMW = (MODEL + BUILD + LOOP + END).replace("OPTIMIZER", "torch.optim.AdamW")
+MODEL += """
+class Descent(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    def add_param_group(self, group):
+        self.param_groups.append({**self.defaults, **group})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(30 * group["lr"] * p.grad)
+
+"""
+BUILD = BUILD.replace("OPTIMIZER", "Descent")
 SCRIPT = MODEL + BUILD + LOOP + END
 
 
 @pytest.fixture
-def try_script(run_trial, monkeypatch):
-    """Return a function that runs a script of upstream's shape with the two files of the lab.
+def try_script(run_trial):
+    """Return a function that runs a script of upstream's shape with the two files of the lab."""
 
-    With `is_judged=False` judging is left out, and so is trying it: the score is -1.
-    """
-    from autoresearch.execution import local
-
-    def unjudged(work, *_):
-        return Judged(
-            Score(score=-1.0, claimed_score=-1.0), {}, np.zeros(work.text.num_bytes.shape)
-        )
-
-    def go(text, *, is_judged=True, **settings):
-        if not is_judged:
-            monkeypatch.setattr(local, "judge_weights", unjudged)
-            monkeypatch.setattr(local.LocalExecutor, "_told", lambda *_: {CHECKED_VARIABLE: "1"})
+    def go(text, **settings):
         files = {**presets.render("compat", "cpu"), "train.py": text}
         return run_trial(files, **{"trial__budget_seconds": 3.0, **settings})
 
@@ -106,7 +110,7 @@ def passed(result):
 
 
 def test_what_is_after_the_loop_runs_and_the_schedule_reaches_its_end(try_script):
-    result = try_script(SCRIPT)
+    result = try_script(ADAMW)
     log = passed(result)
     rate, progress = map(float, re.search(r"AFTER THE LOOP rate (\S+) at (\S+)", log).groups())
     assert rate < 0.7
@@ -130,7 +134,7 @@ def test_the_model_of_the_last_evaluation_is_judged_without_its_wrapper(try_scri
     assert result.score > prepared[1].unigram_bpb  # uniform over the vocabulary
 
 
-def test_evaluations_on_the_way_end_nothing_and_early_stopping_does(try_script):
+def test_evaluations_on_the_way_end_nothing_and_early_stopping_does(try_script, unjudged):
     """With its own arguments, and checkpoints in the current folder."""
     arguments = "import argparse, sys\nassert sys.argv == ['train.py'], sys.argv\n"
     arguments += "argparse.ArgumentParser().parse_args()\n"
@@ -144,16 +148,16 @@ def test_evaluations_on_the_way_end_nothing_and_early_stopping_does(try_script):
     loaded = 'model.load_state_dict(torch.load("best.pt"))\n'
     text = arguments + SCRIPT.replace("# in the loop\n", every)
     text = text.replace('print(f"AFTER', loaded + 'print(f"AFTER')
-    result = try_script(text, is_judged=False, trial__budget_seconds=60.0)
+    result = try_script(text, trial__budget_seconds=60.0)
     assert "AFTER THE LOOP" in passed(result)
     assert "estimates from training text" in result.log_tail
     assert result.train_seconds < 30
     assert result.num_steps == 13
 
 
-def test_where_the_data_ends_first_the_result_says_so(try_script):
+def test_where_the_data_ends_first_the_result_says_so(try_script, unjudged):
     text = SCRIPT.replace("if step > 10 and spent >= TIME_BUDGET:", "if False:")
-    result = try_script(text, is_judged=False)
+    result = try_script(text)
     assert "AFTER THE LOOP" not in passed(result)
     assert "what it has after its loop did not run" in result.detail
 
@@ -175,11 +179,10 @@ def test_where_the_data_ends_first_the_result_says_so(try_script):
         ),
     ],
 )
-def test_a_loss_that_is_lost_is_seen(try_script, poison, reason):
+def test_a_loss_that_is_lost_is_seen(try_script, unjudged, poison, reason):
     result = try_script(
         SCRIPT.replace("    loss = model(x, y)\n", poison),
         trial__budget_seconds=60.0,
-        is_judged=False,
     )
     assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result.detail
 
@@ -234,11 +237,103 @@ def test_what_judging_would_fail_by_is_told_before_the_clock_starts(try_script, 
     assert result.train_seconds is None
 
 
-def test_a_script_that_evaluates_nothing_is_told_so(try_script):
+def test_a_script_that_evaluates_nothing_is_told_so(try_script, unjudged):
     text = SCRIPT.replace("# in the loop\n", "break\n").replace(END, "")
-    result = try_script(text, is_judged=False)
+    result = try_script(text)
     assert result.outcome is Outcome.CRASH
     assert "it ended without `evaluate_bpb(model, ...)`" in result.detail
+
+
+# A loader with a thread, and a model that gives logits and loss.
+THREADED = """
+import queue, threading
+def fill(loader, ready):
+    for batch in loader:
+        ready.put(batch)
+ready = queue.Queue(2)
+loader = make_dataloader(tokenizer=tokenizer, B=8, T=MAX_SEQ_LEN, split="train")
+threading.Thread(target=fill, args=(loader, ready), daemon=True).start()
+"""
+PAIR = (
+    "        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))",
+    "        return logits, F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))",
+)
+
+
+def test_another_clock_a_thread_pairs_keywords_and_a_hard_exit(try_script):
+    """In minutes, the other way round, with the best checkpoint loaded at the end."""
+    text = MODEL.replace(*PAIR).replace("return logits\n", "return logits, None\n") + BUILD
+    text += (
+        THREADED
+        + """
+import os
+import numpy as np
+np.random.seed(seed=1)
+began = time.perf_counter()
+MINUTES = 0.9 * (TIME_BUDGET / 60)
+best, step = 99.0, 0
+while True:
+    x, y, epoch = ready.get()
+    logits, loss = model(x, y)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    if loss.item() < best:
+        best = loss.item()
+        torch.save(model.state_dict(), "best.pt")
+    step += 1
+    if MINUTES <= (time.perf_counter() - began) / 60:
+        break
+model.load_state_dict(torch.load("best.pt"))
+print(f"AFTER THE LOOP {evaluate_bpb(model=model, tokenizer=tokenizer, batch_size=8):.3f}")
+sys.stdout.flush()
+os._exit(0)
+""".replace("import os\n", "import os, sys\n")
+    )
+    result = try_script(text)
+    log = passed(result)
+    assert "no warm-up" not in log
+    assert "numpy.random.seed(1): the trial's seed" in log
+    own = float(re.search(r"AFTER THE LOOP (\S+)", log).group(1))
+    assert own == pytest.approx(result.score, rel=0.5)
+    assert result.curve, "its loss is heard"
+    assert result.detail == ""
+    assert result.train_seconds > 2.0
+
+
+def test_where_the_data_of_a_thread_ends_first_the_script_does_not_wait_for_ever(
+    try_script, unjudged
+):
+    text = (
+        MODEL
+        + BUILD
+        + THREADED
+        + """
+while True:
+    x, y, epoch = ready.get()
+    model(x, y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    )
+    result = try_script(text, trial__budget_seconds=1.5)
+    passed(result)
+    assert "what it has after its loop did not run" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "told"),
+    [
+        ("import os; os._exit(0)", "", "without `evaluate_bpb.*call it after the"),
+        ("model.head.bias.data.fill_(float('nan'))" + END, "nan", "loss was not finite"),
+    ],
+)
+def test_an_end_that_spoils_the_training_is_told(try_script, unjudged, end, reason, told):
+    text = SCRIPT.replace("# in the loop\n", "break\n").replace(END, end)
+    result = try_script(text, trial__budget_seconds=60.0)
+    assert result.outcome is Outcome.CRASH
+    assert not reason or result.reason == reason
+    assert re.search(told, result.detail), result.detail
 
 
 def test_code_that_was_judged_is_not_tried_again(prepared, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trial_files import COUNTS, TRAIN, variant
+from trial_files import BARE, STARTS, TRAIN, variant
 
 from autoresearch.execution import local
 from autoresearch.execution.local import LocalExecutor
@@ -28,21 +28,20 @@ seen = sorted(p.name for p in place.glob("*"))
 """
 WRITES = variant(
     (
-        "    trial.start()\n",
-        """    print("seen", seen)
+        STARTS,
+        """    print("seen", seen, flush=True)
     place.mkdir(parents=True, exist_ok=True)
     (place / "NAME").write_text("x")
-    trial.start()
-    (place / "NAME-late").write_text("validation text")
 """,
     ),
-    # In judging `build_model` may say a word before it has seen text.
     (
-        "    return Model(",
-        "    if __name__ == 'train':\n        raise ValueError(f'judge {seen}')\n    return Model(",
+        '    feeder.send("open"',
+        '    (place / "NAME-late").write_text("validation text")\n    feeder.send("open"',
     ),
+    # In judging `build_model` may say a word before it has seen text.
+    ("def main()", "def build_model(*_): raise ValueError(f'judge {seen}')\n\n\ndef main()"),
     prologue=SHOW,
-    base=COUNTS,
+    base=BARE,
 )
 
 
@@ -368,11 +367,10 @@ def test_judging_copies_caches_only_where_it_compiles(
 
 def test_a_hit_of_the_recompile_limit_is_noted_for_the_proposer(run, unjudged) -> None:
     said = "W torch._dynamo hit config.recompile_limit (64)"
-    text = variant(("    trial.start()\n", f"    print({said!r})\n    trial.start()\n"))
-    result = run(text)
+    result = run(variant((STARTS, f"    print({said!r}, flush=True)\n"), base=BARE))
     assert result.extra["is_partly_uncompiled"] is True
     assert "ran uncompiled" in history._figures(result)[0]
-    assert "is_partly_uncompiled" not in run(TRAIN).extra
+    assert "is_partly_uncompiled" not in run(BARE).extra
 
 
 COMPILED = TRAIN.replace(

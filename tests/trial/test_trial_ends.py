@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from trial_files import COUNTS, variant
+from trial_files import BARE, STARTS, SUBMITS, variant
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.sandbox import NoSandbox
@@ -69,7 +69,7 @@ def test_a_machine_that_can_start_nothing_says_so_and_nothing_is_left_open(
     monkeypatch.setattr(f"{place}.{failing}", refuse)
     before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(AutoresearchError, match=f"cannot start {words}"):
-        run(COUNTS)
+        run(BARE)
     gc.collect()
     left = set(Path("/proc/self/fd").iterdir()) - before
     assert not [path for path in left if path.is_symlink()]  # one was open to list them
@@ -92,17 +92,10 @@ from autoresearch.trial import channel as wire
 wire.Channel(wire.inherited()).send("join", protocol=1)
 os._exit(5)
 """
-STARTS = variant(
-    ("    trial.start()\n", "    trial._channel.send('start', num_params=1)\n    END\n"),
-    base=COUNTS,
-)
-DIES = "__import__('os')._exit(5)"
-SUBMITS = variant(
-    (
-        "    trial.submit(model)",
-        f"    trial._channel.send('submit', size=9, num_params=1)\n    {DIES}",
-    ),
-    base=COUNTS,
+START = variant((STARTS, "    lab.send('start', num_params=1)\n    END\n"), base=BARE)
+DIES = "os._exit(5)"
+SUBMIT = variant(
+    (SUBMITS, f"    lab.send('submit', size=9, num_params=1)\n    {DIES}\n"), base=BARE
 )
 
 
@@ -110,11 +103,11 @@ SUBMITS = variant(
     ("text", "message", "reason", "words"),
     [
         pytest.param(JOINS, "join", "exception", "exit code 5", id="join"),
-        pytest.param(STARTS.replace("END", DIES), "start", "exception", "exit code 5", id="start"),
+        pytest.param(START.replace("END", DIES), "start", "exception", "exit code 5", id="start"),
         pytest.param(
-            STARTS.replace("END", "raise MemoryError('much')"), "start", "oom", "much", id="error"
+            START.replace("END", "raise MemoryError('much')"), "start", "oom", "much", id="error"
         ),
-        pytest.param(SUBMITS, "submit", "exception", "exit code 5", id="submit"),
+        pytest.param(SUBMIT, "submit", "exception", "exit code 5", id="submit"),
     ],
 )
 def test_a_child_that_dies_before_it_is_answered_is_told_by_its_end(
@@ -147,5 +140,5 @@ def test_a_feeder_that_died_is_never_the_candidates_fault(
 
     monkeypatch.setattr(Training, "_handle", killed)
     monkeypatch.setattr(Training, "_check", lambda _: None)
-    result = run(COUNTS, trial__budget_seconds=60.0)
+    result = run(BARE, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "feeder"), result

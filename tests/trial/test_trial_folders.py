@@ -108,6 +108,19 @@ time.sleep(60)
     assert [p.name for p in scratch.iterdir()] == ["1-1.safetensors"]
 
 
+def test_folders_of_others_are_left_where_scratch_leads_to_them(tmp_path) -> None:
+    mine = {"documents", "my-projects", "lab-abcdefgh", "snapshot"}
+    for name in mine:
+        (tmp_path / "me" / name / "home").mkdir(parents=True)
+        (tmp_path / "me" / name / "file").write_text("x")
+    (tmp_path / "trials").symlink_to("me")
+    for _ in range(2):
+        with Folder(tmp_path / "trials", "x", {}):
+            pass
+    assert {path.name for path in (tmp_path / "me").iterdir()} == mine
+    assert len(list((tmp_path / "me").glob("*/file"))) == len(mine)
+
+
 def test_a_short_name_is_cleared_when_its_run_directory_was_deleted(tmp_path) -> None:
     dead = Path("/tmp") / f"ar-{tmp_path.name[-40:]}"
     other = Path("/tmp") / f"ar-other-{tmp_path.name[-40:]}"

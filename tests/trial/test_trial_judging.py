@@ -97,9 +97,10 @@ RESTLESS = variant(
     ("text", "reason"),
     [
         pytest.param(LOOK_AHEAD, "claim_mismatch", id="look-ahead"),
-        pytest.param(MEMORY, "claim_mismatch", id="memory"),
-        pytest.param(UNNORMALISED, "biased_claim", id="unnormalised"),
-        pytest.param(NAN_IN_EVAL, "bad_claim", id="nan"),
+        # As cheats of the zoo that are tried with every change, from which they differ in what they leave out.
+        pytest.param(MEMORY, "claim_mismatch", id="memory", marks=pytest.mark.slow),
+        pytest.param(UNNORMALISED, "biased_claim", id="unnormalised", marks=pytest.mark.slow),
+        pytest.param(NAN_IN_EVAL, "bad_claim", id="nan", marks=pytest.mark.slow),
     ],
 )
 def test_cheats_are_invalid(judge_text, text, reason) -> None:
@@ -301,8 +302,6 @@ def test_a_text_known_by_heart_fails_on_rows_that_no_claim_saw(
 
     rows = dataset.eval_rows("validation", 64, 16 * 2048)
     cheat = f"KNOWN = { ({tuple(row[:8]): row for row in rows[:32].tolist()})!r}\n{BY_HEART}"
-    believed = judge_text(cheat, **small)
-    assert believed.score.score < 0.5 * dataset.unigram_bpb
     unseen = Text.make(rows[32:], dataset.token_bytes)
     spec = TrialSpec({"train.py": cheat.encode()}, 3, 1.0, incumbent_score=dataset.unigram_bpb)
     with pytest.raises(InvalidClaimError, match="it knows the rows that are judged") as caught:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from trial_files import COUNTS, TRAIN, variant
+from trial_files import BARE, COUNTS, STARTS, SUBMITS, TRAIN, variant
 
 from autoresearch.config import Loaded
 from autoresearch.execution.local import LocalExecutor
@@ -20,11 +20,14 @@ from autoresearch.machine import hardware
 from autoresearch.paths import RunDirectory
 from autoresearch.sandbox import NoSandbox
 from autoresearch.session.build import assemble
+from autoresearch.trial import channel as wire
+from autoresearch.trial import feeder
 from autoresearch.trial.child import client, weights
 from autoresearch.trial.child.script import describe
 from autoresearch.types import Calibration, Outcome
 
 counts = functools.partial(variant, base=COUNTS)
+bare = functools.partial(variant, base=BARE)
 
 pytestmark = pytest.mark.usefixtures("unjudged")
 
@@ -118,6 +121,29 @@ def test_wrappers_are_stripped_and_types_kept() -> None:
     assert {value.dtype for value in state.values()} == {torch.float64}
 
 
+def test_the_shapes_of_a_model_are_those_it_has_without_its_memory(monkeypatch) -> None:
+    devices = []
+
+    def build(vocab_size: int, max_seq_len: int, device: torch.device) -> torch.nn.Module:
+        devices.append(device.type)
+        model = torch.nn.Sequential(
+            torch.nn.Embedding(vocab_size, 8),
+            torch.nn.Linear(8, max_seq_len),
+            torch.nn.TransformerEncoderLayer(8, 2),
+        )
+        torch.nn.init.trunc_normal_(model[1].weight, std=0.02)
+        torch.nn.init.zeros_(tensor=model[1].bias)
+        model[0].weight.data.uniform_(-1, 1)
+        return model
+
+    monkeypatch.setattr(sys.modules["__main__"], "build_model", build, raising=False)
+    shapes, num_params = client._expected(16, 4)
+    assert devices == ["meta"]
+    real = build(16, 4, torch.device("cpu"))
+    assert shapes == {name: tuple(value.shape) for name, value in real.state_dict().items()}
+    assert num_params == sum(p.numel() for p in real.parameters())
+
+
 def test_any_shape_per_call_and_pure_progress(run) -> None:
     text = variant(
         (
@@ -203,24 +229,24 @@ def test_seeds_decide_and_one_process_only(run) -> None:
 
 
 def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
-    text = counts(
+    text = bare(
         (
-            "    trial.start()\n",
-            """    import os, select, time
-    import numpy as np
-    ring, feeder = trial._batches._ring, trial._batches._channel
-    feeder.send("open", generation=1, batch=B, length=T)
+            STARTS,
+            """    import select
+    feeder.send("open", generation=1, batch=8, length=32)
     assert feeder.receive(30)["type"] == "opened"
     time.sleep(0.2)
-    data = np.frombuffer(os.pread(ring, 10**6, 0), np.int32)
-    assert not data.any() and not select.select([feeder], [], [], 0.1)[0]
-    trial.start()
-    for _ in range(2):
-        assert feeder.receive(30)["type"] == "ready"
-    assert not select.select([feeder], [], [], 0.2)[0]
-    print("two ahead")
-    trial.submit(model)
+    data = os.pread(ring, 10**6, 0)
+    assert len(data) > 2000 and not any(data) and not select.select([feeder], [], [], 0.1)[0]
 """,
+        ),
+        (
+            '    feeder.send("open", generation=1, batch=8, length=32)\n    while',
+            """    for _ in range(2):
+        assert feeder.receive(30)["type"] == "ready"
+    assert not select.select([feeder], [], [], 0.2)[0] and any(os.pread(ring, 10**6, 0))
+    print("two ahead", flush=True)
+    while False and""",
         ),
     )
     result = run(text, trial__budget_seconds=60.0)
@@ -228,21 +254,40 @@ def test_nothing_real_before_start_and_two_ahead_at_most(run) -> None:
     assert "two ahead" in result.log_tail
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["__import__('time').sleep(600)", "while True: model(trial.synthetic_batch(B, T)[0])"],
-)
+def test_a_feeder_that_starts_after_the_clock_serves_all_the_same(dataset) -> None:
+    (host, feeders_host), (child, feeders_child) = wire.pair(), wire.pair()
+    files = [
+        wire.memory_file("ring", can_be_sealed=False),
+        wire.memory_file("counters", feeder.COUNTERS_BYTES),
+    ]
+    fds = (feeders_host.fileno(), feeders_child.fileno(), *files)
+    lab, trial = wire.Channel(host), wire.Channel(child)
+    lab.send("setup", path=str(dataset.path), seed=1, max_seq_len=64)
+    lab.send("go", deadline=time.monotonic() + 60)
+    code = "import sys; from autoresearch.trial.feeder import main; main(sys.argv)"
+    with subprocess.Popen([sys.executable, "-c", code, *map(str, fds)], pass_fds=fds) as process:
+        feeders_host.close()
+        feeders_child.close()
+        trial.send("open", generation=1, batch=8, length=32)
+        said = [trial.receive(30)["type"] for _ in range(3)]
+        lab.close()
+        trial.close()
+    for fd in files:
+        os.close(fd)
+    assert said == ["opened", "ready", "ready"]
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("change", ["time.sleep(600)", "while True: pass"])
 def test_ignoring_the_deadline_is_overtime(run, change) -> None:
-    text = counts(("    trial.submit(model)", f"    {change}\n    trial.submit(model)"))
+    text = bare((SUBMITS, f"    {change}\n"))
     result = run(text, executor={"calibration": Calibration(submit_seconds=0.1)})
     assert (result.outcome, result.reason) == (Outcome.CRASH, "overtime")
     assert result.train_seconds < 300
 
 
 def test_training_on_within_the_allowance_is_run_again(run, unjudged) -> None:
-    text = counts(
-        ("    trial.submit(model)", "    __import__('time').sleep(0.8)\n    trial.submit(model)")
-    )
+    text = bare((SUBMITS, "    time.sleep(0.8)\n"))
     result = run(text, executor={"calibration": Calibration(submit_seconds=0.01)})
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "overtime"), result
     assert "after the budget" in result.detail
@@ -269,18 +314,13 @@ def test_the_allowance_is_what_the_design_page_says(
 
 
 def test_never_submitting(run) -> None:
-    result = run(counts(("    trial.submit(model)", "    pass")))
+    result = run(bare((SUBMITS, "    return\n")))
     assert (result.outcome, result.reason) == (Outcome.CRASH, "no_submission")
 
 
 def test_hanging_in_training(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoresearch.execution.local.HUNG_SECONDS", 0.5)
-    text = counts(
-        (
-            "            counts += ",
-            "            __import__('time').sleep(600)\n            counts += ",
-        )
-    )
+    text = bare(("            time.sleep(0.02)", "            time.sleep(600)"))
     result = run(text, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "hung")
     assert result.train_seconds < 60
@@ -293,11 +333,10 @@ def test_hanging_at_start(run) -> None:
 
 
 def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:
-    text = counts(
+    text = bare(
         (
-            "    trial.submit(model)",
-            """    import os, signal, sys, time
-    sys.stdout.flush()
+            SUBMITS,
+            """    import signal
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setsid()
@@ -307,7 +346,7 @@ def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:
             time.sleep(300)
         os._exit(0)
     print("daemon", os.read(reader, 20).decode(), flush=True)
-    trial.submit(model)""",
+""",
         )
     )
     result = run(text, within=NoSandbox())
@@ -319,16 +358,15 @@ def test_a_daemon_dies_with_its_trial_even_without_a_sandbox(run) -> None:
 def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     monkeypatch.setenv("SOME_SETTING", "canary")
-    text = counts(
+    text = bare(
         (
-            "    trial.submit(model)",
-            """    import os
-    block = b"\\x1b[31mspam\\x07 " * 100_000
+            SUBMITS,
+            """    block = b"\\x1b[31mspam\\x07 " * 100_000
     for _ in range(30):
         os.write(1, block)
     print(dict(os.environ))
-    print("the end")
-    trial.submit(model)""",
+    print("the end", flush=True)
+""",
         )
     )
     logs = tmp_path / "logs"
@@ -347,18 +385,25 @@ def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("line", "reason", "words", "seconds"),
+    ("line", "reason", "words"),
     [
-        ("torch.empty(1 << 50)", "oom", "RuntimeError", 60.0),
-        ("loss = loss * float('nan')", "nan", "the loss became nan", 60.0),
-        ("loss = loss + 1e6", "diverged", "above", 10.0),  # said after a tenth
+        ("torch.empty(1 << 50)", "oom", "RuntimeError"),
+        ("loss = loss * float('nan')", "nan", "the loss became nan"),
     ],
 )
-def test_crashes_in_training_are_told_apart(run, line, reason, words, seconds) -> None:
+def test_crashes_in_training_are_told_apart(run, line, reason, words) -> None:
     text = counts(("        trial.log(loss", f"        {line}\n        trial.log(loss"))
-    result = run(text, trial__budget_seconds=seconds)
+    result = run(text, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, reason), result
     assert words in result.detail
+    assert result.score is None
+
+
+def test_a_loss_far_too_high_is_told_after_a_tenth_of_the_budget(run) -> None:
+    text = bare(('"loss": 5.0', '"loss": 1e6'))
+    result = run(text, trial__budget_seconds=10.0)
+    assert (result.outcome, result.reason) == (Outcome.CRASH, "diverged"), result
+    assert "above" in result.detail
     assert result.score is None
 
 
@@ -412,23 +457,34 @@ def test_memory_is_told_by_type(exc, kind) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
-@pytest.mark.parametrize(("setting", "device"), [("cuda", None), ("cuda", "cpu"), ("auto", "cuda")])
-def test_a_gpu_that_fails_in_the_trial_alone_is_not_blamed_on_the_code(
-    run, setting, device
-) -> None:
-    result = run(COUNTS, executor={"device": device}, trial__device=setting)
+def test_a_gpu_that_fails_in_the_trial_alone_is_not_blamed_on_the_code(run) -> None:
+    result = run(COUNTS, trial__device="cuda")
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "device"), result
     told = "the trial could not train on `cuda`: torch cannot use `cuda` in this process: "
     assert result.detail.startswith(told)
     assert len(result.detail) > len(told) + 10  # and what CUDA says
 
 
-def test_what_auto_means_is_the_labs_to_say(run) -> None:
+def test_a_trial_that_is_not_told_what_auto_means_finds_a_device_itself(run) -> None:
     text = counts(("    trial.start()\n", "    print('on', trial.device)\n    trial.start()\n"))
-    for device in ("cpu", None):
-        result = run(text, executor={"device": device}, trial__device="auto")
-        assert result.outcome is Outcome.OK, result.detail + result.log_tail
-        assert f"on {result.extra['device']}" in result.log_tail
+    result = run(text, trial__device="auto")
+    assert result.outcome is Outcome.OK, result.detail + result.log_tail
+    assert f"on {result.extra['device']}" in result.log_tail
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "told"),
+    [
+        ("cuda", "cpu", "cuda"),
+        ("auto", "cuda", "cuda"),
+        ("auto", "cpu", "cpu"),
+        ("auto", None, "auto"),
+    ],
+)
+def test_what_auto_means_is_the_labs_to_say(run, setting, device, told) -> None:
+    text = bare(("    feeder, ring", "    sys.exit('on ' + welcome['device'])\n    feeder, ring"))
+    result = run(text, executor={"device": device}, trial__device=setting)
+    assert f"on {told}" in result.detail, result
 
 
 @pytest.mark.parametrize(
@@ -470,13 +526,13 @@ def test_a_lab_tells_its_trials_the_device_it_found(
 @pytest.mark.parametrize(
     ("when", "outcome", "words"),
     [
-        ("    trial.start()\n", Outcome.TAINTED, "on `cpu`: it took another device"),
-        ("    trial.submit(model)", Outcome.CRASH, "unexpected message `joined`"),
+        (STARTS, Outcome.TAINTED, "on `cpu`: it took another device"),
+        (SUBMITS, Outcome.CRASH, "unexpected message `joined`"),
     ],
 )
 def test_a_trial_elsewhere_than_asked_does_not_count(run, when, outcome, words) -> None:
     """Said late it is no excuse: a training that went badly could call itself tainted."""
-    text = counts((when, f"    trial._channel.send('joined', device='cuda')\n{when}"))
+    text = bare((when, "    lab.send('joined', device='cuda')\n"))
     result = run(text)
     assert result.outcome is outcome, result
     assert words in result.detail
@@ -486,13 +542,13 @@ def test_stop_ends_a_trial_soon(run) -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     started_at = time.monotonic()
-    result = run(COUNTS, trial__budget_seconds=600.0, stop=stop)
+    result = run(BARE, trial__budget_seconds=600.0, stop=stop)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "stopped")
     assert time.monotonic() - started_at < 300
 
 
 def test_weights_have_a_cap(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = counts(("SIZE = 8, 32, 1", "SIZE = 8, 32, 1000"))
+    text = bare((SUBMITS, "    lab.send('submit', size=3 << 20, num_params=1)\n"))
     monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 2**20)
     result = run(text)
     assert result.outcome is Outcome.CRASH
@@ -502,14 +558,7 @@ def test_weights_have_a_cap(run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_beyond_the_memory_of_this_machine_are_a_crash(
     run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = counts(
-        (
-            "    trial.submit(model)\n",
-            """    trial._channel.send("submit", size=1 << 48, num_params=1)
-    trial._channel.expect("received", timeout=30)
-""",
-        )
-    )
+    text = bare((SUBMITS, "    lab.send('submit', size=1 << 48, num_params=1)\n"))
     monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 10**15)
     result = run(text)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "oom"), result
@@ -517,9 +566,7 @@ def test_weights_beyond_the_memory_of_this_machine_are_a_crash(
 
 
 def test_a_protocol_breaker_is_a_crash(run) -> None:
-    text = counts(
-        ("    trial.start()", "    trial._channel.send_bytes(b'\\xff' * 64)\n    trial.start()")
-    )
+    text = bare((STARTS, "    lab.send_bytes(b'\\xff' * 64)\n"))
     result = run(text)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "exception")
     assert "protocol" in result.detail

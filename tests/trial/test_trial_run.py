@@ -67,6 +67,10 @@ def test_a_baseline_and_a_candidate_end_to_end(
             "for x, y in trial.batches(B, T):",
             "for _, (x, y) in zip(range(200), trial.batches(B, T)):",
         ),
+        (
+            "    trial.submit(model)",
+            "    import sys\n    print('compiler:', 'torch._dynamo' in sys.modules)\n    trial.submit(model)",
+        ),
     )
     result = run(
         text,
@@ -83,6 +87,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
     assert {progress.number for progress in seen} == {4}
     assert result.reason == ""
     assert "sdpa+masked" in result.log_tail
+    assert "compiler: False" in result.log_tail, "it takes as long to import as torch"
     expected = slow_bpb(tmp_path / "trials" / "1-1.safetensors", dataset, 64, 8192)
     assert abs(result.score - expected) < 1e-6
     assert abs(result.claimed_score - expected) < 1e-6

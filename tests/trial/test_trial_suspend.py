@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from trial_files import TRAIN
+from trial_files import BARE
 
 from autoresearch.trial import training
 from autoresearch.types import Outcome
@@ -23,7 +23,7 @@ def test_a_machine_that_slept_while_it_trained_taints_the_trial(run, unjudged, m
         if progress.phase == "train":
             slept[0] = 49.0
 
-    result = run(TRAIN, on_progress=heard, trial__budget_seconds=60.0)
+    result = run(BARE, on_progress=heard, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.TAINTED, "suspended")
     assert "slept for 42 s" in result.detail
     assert result.score is None

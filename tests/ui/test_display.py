@@ -256,6 +256,7 @@ def test_finished_experiments_scroll_above_the_rows(capsys):
     assert titles >= {"nov21", "#19 nov21", "#19 50% nov21", "#19 100% nov21"}
     text = file.getvalue()
     assert "  19  keep            0.994000  -0.000600  0.97   5m41s  [red]idea[/red]\n" in text
+    assert text.count("   #  verdict         val_bpb     vs best     P    took  change\n") == 1
     assert "\x1b[2J" not in text
     assert text.endswith("\x1b[1A\x1b[2K\x1b[23;0t")
     assert text.startswith("\x1b[22;0t")
@@ -279,6 +280,15 @@ def test_the_plan_scrolls_and_a_request_replaces_the_row_about_ctrl_c():
         assert rows[-1].plain.strip().startswith(row)
         assert event_line(Phase(name="request", detail=detail), state, 100) is None
     assert state.phase is None
+
+
+def test_the_row_of_the_night_counts_what_this_run_did():
+    session = replace(
+        sessions.night(18, state="running"), limits={"experiments": 4, "first_number": 19}
+    )
+    night = live_rows(LiveState(session), width=100, utf8=True, clock=0.0)[4].plain
+    assert "0 of 4 done" in night
+    assert "discard" not in night
 
 
 def test_a_proposer_that_cannot_be_had_is_not_shown_as_thinking():

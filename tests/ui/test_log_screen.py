@@ -377,3 +377,17 @@ def test_the_table_of_a_terminal_in_a_pipe():
     piped = OutputMode(kind="plain")
     assert as_table(piped).is_tty
     assert as_table(OutputMode(kind="json")).is_json
+
+
+def test_what_ran_at_another_pace_is_said_below_the_table():
+    session = sessions.night(6)
+    plain = screen(session, 100)
+    first, *others = session.experiments
+    mark = "others took +15% of the machine"
+    odd = [
+        replace(e, decision=replace(e.decision, mark=mark)) if e.decision and e.number == 2 else e
+        for e in others
+    ]
+    shown = screen(replace(session, experiments=(first, *odd)), 100)
+    assert "more or less of the machine" not in plain
+    assert "#2 ran while others took more or less of the machine" in " ".join(shown.split())

@@ -126,6 +126,14 @@ def test_good_news_settles_what_came_before_it():
     assert told(back, down, Alert("full", "t3")) == ["full", "it is down"]
 
 
+def test_what_was_done_about_an_alert_settles_it():
+    session = sessions.night(5)
+    alert = Alert("commit abc made the branch worse", "t1", "autoresearch revert 3")
+    done = tuple(replace(e, reverted_by="abc") if e.number == 3 else e for e in session.experiments)
+    assert alert in s.summarize(replace(session, alerts=(alert,))).alerts
+    assert alert not in s.summarize(replace(session, alerts=(alert,), experiments=done)).alerts
+
+
 def test_a_dead_session_says_how_it_goes_on():
     first = s.summarize(replace(sessions.running(), state="dead")).alerts[0]
     assert first.command == "autoresearch run --tag nov21"
@@ -355,7 +363,7 @@ PROMISED = (
             replace(NIGHT, experiments=NIGHT.experiments[:1], best=0),
             "the baseline is measured, no idea has been tried yet",
         ),
-        (replace(NIGHT, best=0), "NO GAIN: none of 24 ideas is better than the baseline"),
+        (replace(NIGHT, best=0), "NO GAIN: none of 24 ideas is clearly better than the baseline"),
         (
             session_with(NIGHT, delta=-0.1, low=-0.16, high=-0.04),
             "CONFIRMED: -0.100 +- 0.060 (-10%) on unseen text, 4 fresh seeds",

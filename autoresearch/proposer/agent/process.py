@@ -139,17 +139,47 @@ def program_folders(program: Path, scratch: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(shown + [f for f in files if f.parent in around]))
 
 
+def in_place(words: Sequence[str], folder: Path, work: Path) -> tuple[list[str], tuple[Path, ...]]:
+    """Return the arguments of a command as they are understood in another folder, and the files that they name.
+
+    Args:
+        words: As the user wrote them, `my.toml` or `--config=my.toml`.
+        folder: What the user's names are relative to.
+        work: Where the command will run; a name that is there too means the file there.
+    """
+    found: list[str] = []
+    files: list[Path] = []
+    for word in words:
+        name = word.partition("=")[2] if word.startswith("-") else word
+        path = folder / name
+        if os.path.lexists(work / name) or not os.path.isfile(path):  # noqa: PTH113 - that of pathlib raises
+            found.append(word)
+        else:
+            found.append(f"{word.removesuffix(name)}{path}")
+            files += [path, path.resolve()]
+    return found, tuple(dict.fromkeys(files))
+
+
 def _python_folders(program: Path) -> list[Path]:
     """Return the environment of a script that pip, pipx or uv installed, and the Python it is made from."""
-    with contextlib.suppress(OSError):
-        with program.open("rb") as file:
-            line = file.readline(1024)
-        interpreter = (
-            Path(line[2:].decode("utf-8", "replace").split()[0]) if line[:2] == b"#!" else None
-        )
-        if interpreter is not None and interpreter.name.startswith("python"):
+    for interpreter in map(Path, interpreters(program)[:1]):
+        if interpreter.name.startswith("python"):
             return [interpreter.parent.parent, interpreter.resolve().parent.parent]
     return []
+
+
+def interpreters(program: Path) -> list[str]:
+    """Return what the first line of a script starts: a program, and where that is `env` the one it looks for."""
+    try:
+        with program.open("rb") as file:
+            line = file.readline(1024).decode("utf-8", "replace")
+    except OSError:
+        return []
+    words = line[2:].split() if line.startswith("#!") else []
+    if [Path(word).name for word in words[:1]] == ["env"]:
+        named = (w for w in words[1:] if not w.startswith("-") and "=" not in w)
+        return words[:1] + list(named)[:1]
+    return words[:1]
 
 
 def node_folders() -> list[str]:

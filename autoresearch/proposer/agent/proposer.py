@@ -5,6 +5,7 @@ and nothing else of the machine. It gets the prompt as `PROMPT.md` and on standa
 limit, and writes what it meant to `IDEA.md`.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from autoresearch.config import ProposerConfig
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Alerted
-from autoresearch.paths import home
+from autoresearch.paths import find_run_directory, home
 from autoresearch.proposer import base, edits, variables
 from autoresearch.proposer.agent.presets import (
     AGENTS,
@@ -28,6 +29,8 @@ from autoresearch.proposer.agent.process import (
     MAX_OUTPUT_MB,
     AgentRun,
     failure_of,
+    in_place,
+    interpreters,
     last_words,
     node_folders,
     ports_of,
@@ -50,6 +53,7 @@ from autoresearch.proposer.base import (
     refuse,
 )
 from autoresearch.proposer.edits import listed, make_proposal
+from autoresearch.proposer.llm.errors import PAUSE_SECONDS
 from autoresearch.proposer.prompt import Limits, Preview, Prompt, build_prompt
 from autoresearch.sandbox import NoSandbox, Policy, Sandbox
 from autoresearch.types import Proposal, Reason, Usage
@@ -63,6 +67,12 @@ _CAP_SHARE = 0.25
 """Part of what is left of `--max-cost` that one run is given, so that one that dies without a word costs no more."""
 _NOT_STARTED = (126, 127)
 """Exit codes of a shell and of `env` for a program that cannot be started."""
+_ARE_THERE = (
+    *("/bin/sh", "-c"),
+    'for p; do command -v "$p" >&2 || test -e "$p" || { printf %s "$p"; exit 127; }; done',
+    "sh",
+)
+"""Prints the first of the programs and files behind it that is not there."""
 _COMMON = (
     *("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"),
     *variables.PROXIES,
@@ -95,6 +105,9 @@ class CommandProposer:
         self._sandbox = sandbox or NoSandbox()
         self._scratch = scratch
         self._notify = notify
+        self._folder = Path.cwd()
+        with contextlib.suppress(PrerequisiteError):
+            self._folder = find_run_directory().root
         self._dearest_usd = 0.0
         self._is_cost_told = False
         self._sign_in_told: set[str] = set()
@@ -160,10 +173,10 @@ class CommandProposer:
     def check(self) -> str:
         """Ask a known agent for its version, and a preset whether it is signed in, as it would run in the session.
 
-        A script of one's own need not know `--version`: it must be there and may be run, no more.
+        A script of one's own need not know `--version`: it, what runs it and the files it is given must be there.
 
         Raises:
-            PrerequisiteError: the command is not there, does not run, or is not signed in.
+            PrerequisiteError: the command is not there, cannot be started, or is not signed in.
         """
         variables.tidy((*self._agent.variables, *self._config.pass_env))
         program = self._line(None)[0]
@@ -177,6 +190,7 @@ class CommandProposer:
             )
         where = f"sandbox {self._sandbox.name}"
         if self._agent not in AGENTS.values():
+            self._check_parts(program)
             return f"command: `{program}`, {where}"
         run = self._try(program, "--version")
         if run.code != 0:
@@ -192,6 +206,22 @@ class CommandProposer:
             )
         return f"command: `{program}` {one_line(run.output, 60)}, {where}"
 
+    def _check_parts(self, program: str) -> None:
+        """See that the sandbox shows a command, its interpreter, and the files it is given by whole paths."""
+        files = [part for part in self._line(None)[1:] if Path(part).is_absolute()]
+        parts = [
+            *interpreters(Path(shutil.which(program) or program)),
+            *filter(os.path.isfile, files),
+        ]
+        run = self._try(program, *parts, before=_ARE_THERE)
+        if run.code == 127 and run.output:
+            raise PrerequisiteError(
+                f"{self.name} cannot be started: the sandbox has no `{one_line(run.output, 200)}`",
+                hint="the PATH of an agent is the folder of its command, that of node, /usr/local/bin, /usr/bin and"
+                " /bin: put what it needs into one of them",
+                kind="proposer",
+            )
+
     def _is_signed_in(self, program: str) -> bool:
         """Whether a preset finds its sign-in; True where it is not known."""
         agent = self._agent
@@ -203,22 +233,24 @@ class CommandProposer:
             return True
         return self._try(program, *agent.status).code == 0
 
-    def _try(self, program: str, *arguments: str) -> AgentRun:
-        """Run the command for a moment, with its sign-in."""
+    def _try(self, program: str, *arguments: str, before: Sequence[str] = ()) -> AgentRun:
+        """Run the command for a moment, with its sign-in; `before` it what runs it."""
         with Scratch(self._scratch) as scratch:
             scratch.bring(home(), self._agent.files)
-            never = threading.Event()
-            return self._execute(scratch, [program, *arguments], "", never, _CHECK_SECONDS)
+            never, line = threading.Event(), [program, *arguments]
+            return self._execute(scratch, line, "", never, _CHECK_SECONDS, before)
 
     # -- running ------------------------------------------------------------------------------
 
     def _line(self, cap: float | None) -> list[str]:
-        return command_line(
+        line = command_line(
             self._config.command,
             model=self._config.model,
             cap_usd=cap,
             is_sandboxed=self._sandbox.name != "none",
         )
+        program = str(self._folder / line[0]) if os.sep in line[0] else line[0]
+        return [program, *line[1:]]
 
     def _run(
         self,
@@ -271,7 +303,7 @@ class CommandProposer:
             )
         for what in texts.keys() - self._sign_in_told:
             self._sign_in_told.add(what)
-            self._notify(Alerted(text=texts[what]))
+            self._notify(Alerted(text=texts[what], about=f"the sign-in of {self.name}"))
 
     def _execute(
         self,
@@ -280,22 +312,24 @@ class CommandProposer:
         prompt: str,
         stop: threading.Event,
         limit_seconds: float,
+        before: Sequence[str] = (),
     ) -> AgentRun:
         # Its folder is another one inside.
         found = shutil.which(line[0])
         program = Path(found).absolute() if found else Path(line[0])
         environment = self._environment(program)
+        words, files = in_place(line[1:], self._folder, scratch.work)
         policy = Policy(
             profile="proposer",
             working_directory=scratch.work,
             home=scratch.home,
-            read_only=program_folders(program, scratch.home),
+            read_only=tuple(dict.fromkeys((*program_folders(program, scratch.home), *files))),
             environment=environment,
             needs_network=True,
             ports=ports_of(self._config.ports, environment.values()),
         )
         # Codex keeps no helpers in a home that is the temporary folder itself.
-        inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", str(program), *line[1:]]
+        inner = ["/usr/bin/env", f"TMPDIR={scratch.temporary}", *before, str(program), *words]
         return run_agent(self._sandbox.wrap(inner, policy), prompt, stop, limit_seconds)
 
     def _environment(self, program: Path) -> dict[str, str]:
@@ -321,7 +355,11 @@ class CommandProposer:
             return
         said = one_line(redact(failure or last_words(run)), 300)
         hint = f"run {self.name} by hand: is it signed in?"
-        if run.ended == "time":
+        wait = self._streak.wait(usage.num_calls)
+        if run.code in _NOT_STARTED:  # time does not heal it
+            wait = PAUSE_SECONDS
+            hint = f"{self.name}, or what it starts, is not there in the sandbox: `autoresearch doctor`"
+        elif run.ended == "time":
             hint = "raise `[proposer] timeout_seconds`"
         elif run.ended == "output":
             hint = "have it print less, by a flag in `[proposer] command`"
@@ -331,7 +369,7 @@ class CommandProposer:
         raise ProposerUnavailableError(
             f"{self.name} {what}" + (f": {said}" if said else ""),
             hint=hint,
-            retry_seconds=self._streak.wait(usage.num_calls),
+            retry_seconds=wait,
             usage=usage,
         )
 
@@ -393,7 +431,7 @@ class CommandProposer:
                 f"`{self._config.command[0]}` does not say what it costs: that is not counted"
                 " (set `[proposer] price_in` and `price_out` if it reports tokens)"
             )
-            self._notify(Alerted(text=text))
+            self._notify(Alerted(text=text, about=f"the price of {self.name}"))
         return usage
 
 

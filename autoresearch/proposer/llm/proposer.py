@@ -309,7 +309,7 @@ class LlmProposer:
                 f"the price of `{self.provider.model}` is not known: only tokens are counted"
                 " (set `[proposer] price_in` and `price_out`)"
             )
-            self._notify(Alerted(text=text))
+            self._notify(Alerted(text=text, about=f"the price of {self.name}"))
 
 
 def _complaint(message: str) -> str:

@@ -214,6 +214,9 @@ class Provider:
             return f"`ollama pull {name}`, or correct `[proposer] model`"
         if fault is TABLE["NotFoundError"] and self._config.api_base:
             return "correct `[proposer] model`, or `[proposer] api_base`: does it lack its `/v1`?"
+        proxy = variables.proxy_of(self._config.api_base or "https://")
+        if proxy and (fault is TABLE["APIConnectionError"] or "407" in said):
+            return f"look at the proxy that `{proxy}` names, or except the server from it in `NO_PROXY`"
         if fault is TABLE["APIConnectionError"] and is_ollama:
             return "start it with `ollama serve`, or name its address in `[proposer] api_base`"
         if fault is TABLE["APIConnectionError"] and self._config.api_base:
@@ -385,6 +388,8 @@ class Provider:
         said = str(getattr(error, "message", "") or error) or type(error).__name__
         if fault is TABLE["NotSentError"]:
             said = str(_last(error))
+        elif fault is TABLE["APIConnectionError"] and (cause := str(_last(error))) not in said:
+            said = f"{said.rstrip('.')}: {cause}"
         if (key := self.key()) and key != "none":
             said = said.replace(key, f"<{self.key_name}>")
         said = redact(said)

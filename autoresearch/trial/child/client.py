@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from autoresearch.trial.channel import (
     MAX_BATCH_ROWS,
@@ -384,6 +385,18 @@ def _why_not(name: str) -> str:
     return ""
 
 
+class _Shapes(TorchFunctionMode):  # type: ignore[misc]
+    """Leaves out initial values, of which a model without memory has none: for them torch would import its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in (
+            torch.Tensor.normal_,
+            torch.Tensor.uniform_,
+        ):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _expected(vocab_size: int, max_seq_len: int) -> tuple[dict[str, tuple[int, ...]], int]:
     """Return key -> shape of what `build_model` makes, and its number of parameters.
 
@@ -398,7 +411,7 @@ def _expected(vocab_size: int, max_seq_len: int) -> tuple[dict[str, tuple[int, .
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _Shapes():
                 model = build(vocab_size, max_seq_len, torch.device("meta"))
         except Exception:  # noqa: BLE001 - some models need real numbers to be built
             model = build(vocab_size, max_seq_len, torch.device("cpu"))

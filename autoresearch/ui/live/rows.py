@@ -29,7 +29,7 @@ from autoresearch.ui.live.state import LiveState
 from autoresearch.ui.pages.overview import next_line, summary_lines, word_for
 from autoresearch.ui.pages.rows import verdict_style, verdict_text
 from autoresearch.ui.screen import Rows
-from autoresearch.ui.summary import summarize
+from autoresearch.ui.summary import noise_of, summarize
 from autoresearch.ui.tables import folded
 
 
@@ -50,6 +50,7 @@ class RowsDisplay:
         self._clock = clock
         self._read: Callable[[], Session] | None = None
         self._state = LiveState(clock=clock)
+        self._is_headed = False
         self._lock = threading.RLock()
         self._rows = Rows(mode.err, self.draw, self.title)
 
@@ -78,6 +79,12 @@ class RowsDisplay:
             is_shown = not self._is_single or isinstance(event, TrialJudged)
             line = event_line(event, self._state, self._rows.width) if is_shown else None
         if line is not None:
+            if isinstance(event, VerdictGiven) and not self._is_headed:
+                self._is_headed = True
+                self._mode.err.print(
+                    _heads(session.metric if session else Metric(), self._rows.width),
+                    soft_wrap=True,
+                )
             for part in folded(line, self._rows.width, 6):
                 self._mode.err.print(part, soft_wrap=True)
 
@@ -108,7 +115,8 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
     """Return the line that scrolls for an event, or None."""
     if isinstance(event, VerdictGiven):
         experiment = state.experiment(event.number)
-        return verdict_line(experiment, width) if experiment else None
+        digits = f.decimals(noise_of(state.session) if state.session else None)
+        return verdict_line(experiment, width, digits) if experiment else None
     if isinstance(event, TrialJudged):
         return _trial_line(event, state)
     if isinstance(event, Phase) and event.name == "plan":
@@ -132,10 +140,16 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
     return None
 
 
-def verdict_line(e: Experiment, width: int) -> Text:
+def _heads(metric: Metric, width: int) -> Text:
+    """Return what stands above the first of the lines of `verdict_line`."""
+    line = f"{'#':>4}  {'verdict':<14}  {f.fit(f.clean(metric.name), 8):<8}  {'vs best':>9}"
+    line += f"  {'P':>4}" * (width >= 76) + f"  {'took':>6}" * (width >= 64)
+    return styled(f"{line}  change"[:width], "label")
+
+
+def verdict_line(e: Experiment, width: int, digits: int) -> Text:
     """Return number, verdict, score, delta, P, time, description; columns leave from the right."""
     decision = e.decision if e.number else None
-    digits = f.decimals(e.decision.noise if e.decision else None)
     line = styled(f"{e.number:>4}  ", "default")
     line.append(f"{f.fit(verdict_text(e), 18):<14}", style=verdict_style(e) or "heading")
     delta = f.delta(decision.delta if decision else None, digits)
@@ -233,7 +247,7 @@ def _best_text(state: LiveState) -> str:
     best = state.experiment(state.session.best) if state.session else None
     if best is None or best.score is None or best.verdict is None:
         return ""
-    digits = f.decimals(best.decision.noise if best.decision else None)
+    digits = f.decimals(noise_of(state.session) if state.session else None)
     return f"best {f.score(best.score, digits)} (#{best.number})"
 
 
@@ -294,7 +308,7 @@ def _night_row(state: LiveState, width: int, clock: float) -> Text:
     line = _label("  night")
     numbers = state.num_by_verdict
     limit = state.session.limits.get("experiments") if state.session else 0
-    done = f"{state.num_limited} of {limit}" if limit else str(numbers.total())
+    done = f"{numbers.total()} of {limit}" if limit else str(numbers.total())
     line.append(f"{done} done", style="default")
     for verdict in ("keep", "held", "discard", "crash", "invalid"):
         if number := numbers[verdict]:
@@ -326,7 +340,7 @@ def _limit_parts(state: LiveState, elapsed: float) -> list[str]:
         parts.append(f"until {end:%H:%M}, {f.duration(left)} left")
         if each and left >= each:
             parts.append(f"about {left / each:.0f} more")
-    left_in_number = (limits.get("experiments") or 0) - state.num_limited
+    left_in_number = (limits.get("experiments") or 0) - state.num_by_verdict.total()
     if each and left_in_number > 0 and not seconds:
         parts.append(f"about {f.duration(left_in_number * each)} left")
     return parts

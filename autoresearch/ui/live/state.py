@@ -63,19 +63,14 @@ class LiveState:
         """Experiments judged since this display began."""
         return len(self.judged) - self.num_before
 
-    @property
-    def num_limited(self) -> int:
-        """Experiments that count towards the limit of this run, or of the killed run that it continues."""
-        first = self.session.limits.get("first_number", 0) if self.session else 0
-        before = self.judged[: self.num_before]
-        return self.num_this_run + sum(e.number >= first for e in before)
-
     @cached_property
     def num_by_verdict(self) -> Counter[str]:
-        """Judged experiments by verdict; those that were stopped because they were too slow under `slow`."""
+        """Experiments of this run, or of the killed one it continues, by verdict; `slow` those stopped for that."""
+        first = self.session.limits.get("first_number", 0) if self.session else 0
+        before = [e for e in self.judged[: self.num_before] if e.number >= first]
         return Counter(
             "slow" if (e.verdict, e.reason) == (Verdict.CRASH, Reason.SLOW) else str(e.verdict)
-            for e in self.judged
+            for e in (*before, *self.judged[self.num_before :])
         )
 
     @cached_property

@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.decision.scores import good_trials, split_at_verdict
+from autoresearch.decision.measuring import PACE_MARK
 from autoresearch.events import SCHEMA
-from autoresearch.types import Experiment, Session, Verdict
+from autoresearch.types import Experiment, Session
 from autoresearch.ui import tables
 from autoresearch.ui import text as f
 from autoresearch.ui.console import styled
@@ -58,10 +58,8 @@ def render(
     if shown:
         lines += [Text(), *_rows(session, summary, shown, width, now, is_kept=wanted.only_kept)]
         lines += tables.folded(_footer(session, wanted, len(shown), total), width, 2)
-        if not wanted.only_kept and (moved := _repeated(shown)):
-            text = (
-                f"{f.numbers(moved)} measured again after the verdict: `vs best` is as decided then"
-            )
+        if off := _off_pace(shown):
+            text = f"{f.numbers(off)} ran while others took more or less of the machine than usual: shown as if not"
             lines += tables.folded(styled(text, "muted"), width, 2)
     elif session.experiments:
         lines += [Text(), styled("no experiment matches", "muted")]
@@ -124,13 +122,10 @@ def _rows(
     return tables.render(columns, rows, width, flexible_min=30)
 
 
-def _repeated(shown: Sequence[Experiment]) -> list[int]:
-    """Return which kept experiments have a score that is no longer the one of their verdict."""
-    return [
-        e.number
-        for e in reversed(shown)
-        if e.verdict is Verdict.KEEP and split_at_verdict(e, good_trials(e))[1]
-    ]
+def _off_pace(shown: Sequence[Experiment]) -> list[int]:
+    """Return which experiments ran at another pace than the usual one, by their verdicts."""
+    marks = {e.number: e.decision.mark for e in shown if e.decision is not None}
+    return sorted(number for number, mark in marks.items() if mark.startswith(PACE_MARK))
 
 
 def _footer(session: Session, wanted: Filter, num_shown: int, total: int) -> Text:

@@ -311,6 +311,8 @@ def spend_parts(session: Session, summary: Summary) -> list[str]:
             f"{device_word(session)} {f.duration(summary.gpu_seconds)} of"
             f" {f.duration(summary.wall_seconds)} ({f.percent(summary.busy_share)} busy)"
         )
+    if summary.measuring_share:
+        parts.append(f"measuring {f.percent(summary.measuring_share)} of the trials")
     if summary.later_seconds >= 1:
         parts.append(f"later confirmations {f.duration(summary.later_seconds)}")
     if summary.usage.num_calls:

@@ -68,10 +68,12 @@ def render(
         lines += [Text(), styled("trials", "heading")]
         rows = [_trial(i, t) for i, t in enumerate(experiment.trials, 1)]
         lines += tables.render(TRIALS, rows, width, flexible_min=20)
-        for trial in experiment.trials:
-            if trial.result.detail:
-                detail = styled("  " + f.clean(trial.result.detail), "warning")
-                lines += tables.folded(detail, width, 2)
+        said: dict[str, list[str]] = {}
+        for i, t in enumerate(experiment.trials, 1):
+            said.setdefault(f.clean(t.result.detail), []).append(str(i))
+        for detail, trials in said.items():
+            line = styled(f"{', '.join(trials):>5}  {detail}", "warning")
+            lines += tables.folded(line, width, 7) if detail else []
     lines += _confirmations(session, experiment, width)
     lines += _curves(experiment, details, width, utf8)
     if details.diff:

@@ -4,13 +4,12 @@ expect: crash startup_timeout
 settings: trial.startup_seconds=8
 """
 
-import torch
-from base import B, T, play, step
+from base import Adam, B, T, play, step
 
 
 def stretch(trial):
     model = build_model(trial.vocab_size, trial.max_seq_len, trial.device)
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = Adam(model.parameters())
     while True:
         step(model, optimizer, *trial.synthetic_batch(B, T))
 

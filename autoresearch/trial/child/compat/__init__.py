@@ -31,10 +31,12 @@ from torch import Tensor, nn
 
 from autoresearch.trial import channel as wire
 from autoresearch.trial.child.attention import attend
+from autoresearch.trial.child.compat import refusals
 from autoresearch.trial.child.compat.building import (
     BuiltError,
     build_skeleton,
     builder,
+    raise_in_main,
     unwrapped,
     variables_seen,
 )
@@ -126,13 +128,15 @@ class Tokenizer:
         """Return the id that begins a document."""
         return Lab.vocab_size - 1
 
+    bos_token_id = property(get_bos_token_id)
+
     def encode(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse.
 
         Raises:
             RuntimeError: always; a trial gets tokens, never text.
         """
-        raise RuntimeError("a trial has no text to encode: batches come as tokens from the lab")
+        raise RuntimeError(refusals.TEXT)
 
     decode = encode
 
@@ -143,7 +147,7 @@ def get_token_bytes(*_: Any, **__: Any) -> NoReturn:
     Raises:
         RuntimeError: always; the judge counts bytes.
     """
-    raise RuntimeError("a trial does not count bytes: the judge computes val_bpb")
+    raise RuntimeError(refusals.BYTES)
 
 
 def make_dataloader(
@@ -160,14 +164,14 @@ def make_dataloader(
         RuntimeError: another split than `train` is asked for.
     """
     if split != "train":
-        raise RuntimeError("a trial sees training tokens only: the judge evaluates")
+        raise RuntimeError(refusals.OTHER_SPLIT)
     return batches(B, T)
 
 
 def evaluate_bpb(model: nn.Module, *_: Any, **__: Any) -> float:
     """Return an estimate from training text; the model of the last call is submitted when the script ends."""
     if Lab.is_building:
-        raise BuiltError(variables_seen())
+        raise_in_main(BuiltError(variables_seen()))
     assert Lab.trial is not None
     began_at = time.monotonic()
     Lab.evaluated = model

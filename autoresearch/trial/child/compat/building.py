@@ -5,12 +5,14 @@ import inspect
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -33,22 +35,65 @@ class BuiltError(BaseException):
         self.variables = variables
 
 
+def is_main_thread() -> bool:
+    """Whether this is the thread that runs the script; a loader may have one too."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def listen() -> None:
+    """Let the main thread raise what `raise_in_main` is given."""
+
+    def hear(*_: Any) -> NoReturn:
+        raise Lab.raised
+
+    if is_main_thread():
+        signal.signal(signal.SIGUSR1, hear)
+
+
+def raise_in_main(exc: BaseException) -> NoReturn:
+    """Raise in the main thread, which may be waiting for a batch, and end this one if it is another."""
+    if is_main_thread():
+        raise exc
+    Lab.raised = exc
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    raise SystemExit
+
+
 def variables_seen() -> dict[str, Any]:
-    """Return what the code that asks can see: globals of the script, locals of its functions, attributes of `self`."""
-    frame = inspect.currentframe()
+    """Return what the script can see: globals, locals of its functions, attributes of `self`.
+
+    Where a thread asks, what its main thread sees besides.
+    """
     found: list[dict[str, Any]] = []
-    while frame is not None:
-        name = str(frame.f_globals.get("__name__"))
-        if name != _OURS and not name.startswith(f"{_OURS}."):
-            local = dict(frame.f_locals)
-            owner = local.get("self")
-            if owner is not None and not isinstance(owner, nn.Module):
-                found.append(dict(getattr(owner, "__dict__", {})))
-            found.append(local)
-            if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
-                break
-        frame = frame.f_back
+    main = sys._current_frames()[threading.main_thread().ident or 0]  # noqa: SLF001 - of CPython, documented
+    for start in (inspect.currentframe(), main):
+        frame = start
+        while frame is not None:
+            name = str(frame.f_globals.get("__name__"))
+            if name != _OURS and not name.startswith(f"{_OURS}."):
+                local = dict(frame.f_locals)
+                owner = local.get("self")
+                if owner is not None and not isinstance(owner, nn.Module):
+                    found.append(dict(getattr(owner, "__dict__", {})))
+                found.append(local)
+                if frame.f_code.co_name == "<module>" and name == "__main__":
+                    break
+            frame = frame.f_back
+        if is_main_thread():
+            break
     return {name: value for scope in reversed(found) for name, value in scope.items()}
+
+
+def part(output: Any, fits: Callable[[Tensor], bool]) -> Any:
+    """Return the first tensor that fits of what a model gives, which may be several; else all of it."""
+    parts = output.values() if isinstance(output, dict) else output
+    parts = parts if isinstance(output, tuple | list | dict) else [output]
+    return next((p for p in parts if isinstance(p, Tensor) and fits(p)), output)
+
+
+def loss_in(output: Any) -> Any:
+    """Return the loss in what a model gives for `model(idx, targets)`."""
+    return part(output, lambda tensor: tensor.numel() == 1)
 
 
 def model_of(variables: Mapping[str, Any]) -> nn.Module:
@@ -83,6 +128,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
             break
         model = inner
     return model
+
+
+def _only_logits(_: nn.Module, given: Any, named: Any, output: Any) -> Any:
+    """Take the logits out of what a model gives that was asked for nothing else; a hook."""
+    is_asked = len(given) + len(named) > 1
+    return output if is_asked else part(output, lambda tensor: tensor.ndim == 3)
 
 
 def build_skeleton(vocab_size: int, max_seq_len: int, device: Any) -> nn.Module:  # noqa: ARG001
@@ -121,6 +172,7 @@ def builder(file: str | Path) -> Callable[[int, int, torch.device | str], nn.Mod
                     return plain(idx)
 
             model.forward = forward
+        model.register_forward_hook(_only_logits, with_kwargs=True)
         return model
 
     return build_model
@@ -134,6 +186,7 @@ def run_to_first_batch(path: Path) -> dict[str, Any]:
     sys.modules["__main__"] = module
     sys.modules.pop("prepare", None)
     Lab.is_building = True
+    listen()
     scratch = enter_writable()
     try:
         with _no_compile():

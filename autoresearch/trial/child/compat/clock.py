@@ -23,23 +23,61 @@ def spent() -> float:
     return max(0.0, elapsed) / max(Lab.budget_seconds - reserve, 1e-9)
 
 
+_UNITS = (1 / 60, 1 / 3600, 1e3, 1e6, 1e9)
+"""Factors that make minutes, hours, milliseconds and less of TIME_BUDGET; by others it becomes a part of itself."""
+
+
 class Budget(float):
     """TIME_BUDGET: seconds, and the lab's clock where a script's own is divided by it or compared with it.
 
     Upstream's clock leaves out eleven steps, others start before the warm-up: a number of seconds that may be such a
-    clock is taken for the lab's, any other is what it is.
+    clock is taken for the lab's, any other is what it is. So it is with a part of it, in minutes, and with the time of
+    day at which it ends.
+
+    Attributes:
+        unit: Seconds in what it counts.
+        origin: What the script's clock shows at the beginning, in that unit.
     """
 
-    def _on_lab_clock(self, seconds: Any) -> Any:
+    unit = 1.0
+    origin = 0.0
+
+    def _like(self, value: float, unit: float, origin: float) -> "Budget":
+        found = Budget(value)
+        found.unit, found.origin = unit, origin
+        return found
+
+    def _on_lab_clock(self, reading: Any) -> Any:
         elapsed = time.monotonic() - Lab.started_at
-        if not isinstance(seconds, int | float) or elapsed < 0:
-            return seconds
-        behind = elapsed - seconds
+        if not isinstance(reading, int | float) or isinstance(reading, Budget) or elapsed < 0:
+            return reading
+        behind = elapsed - (reading - self.origin) * self.unit
         startup = Lab.started_at - Lab.joined_at
         uncounted = elapsed if Lab.num_steps < _UNCOUNTED_STEPS else 0.0
-        if -startup - 0.5 <= behind <= uncounted + Lab.slack + 0.1 * float(self):
-            return spent() * float(self)
-        return seconds
+        if -startup - 0.5 <= behind <= uncounted + Lab.slack + 0.1 * Lab.budget_seconds:
+            return self.origin + spent() * Lab.budget_seconds / self.unit
+        return reading
+
+    def __mul__(self, factor: Any) -> Any:
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        unit = self.unit / factor if factor in _UNITS else self.unit
+        return self._like(float(self) * factor, unit, self.origin * factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Any:
+        if not isinstance(divisor, int | float):
+            return NotImplemented
+        part = self * (1 / divisor)
+        return self._like(float(self) / divisor, part.unit, part.origin)
+
+    def __add__(self, seconds: Any) -> Any:
+        if not isinstance(seconds, int | float):
+            return NotImplemented
+        return self._like(float(self) + seconds, self.unit, self.origin + seconds)
+
+    __radd__ = __add__
 
     def __rtruediv__(self, seconds: Any) -> Any:
         return self._on_lab_clock(seconds) / float(self)

@@ -33,6 +33,10 @@ class Lab:
     steps: ClassVar[deque[float]] = deque(maxlen=6)
     """When the last optimizer steps ended."""
     num_steps = 0
+    raised: BaseException = SystemExit()
+    """What a thread of the loader has its main thread raise."""
+    is_over = False
+    """Whether the data ended before the script."""
     counted: object = None
     """The optimizer whose steps count: a script may have several."""
     slack = 0.0

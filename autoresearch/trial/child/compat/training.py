@@ -5,10 +5,12 @@ import copy
 import math
 import os
 import random
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -19,16 +21,24 @@ from autoresearch.trial.child.client import Trial
 from autoresearch.trial.child.compat.building import (
     BuiltError,
     autocast_of,
+    is_main_thread,
+    listen,
+    loss_in,
     model_of,
+    raise_in_main,
     try_judging,
     unwrapped,
     variables_seen,
 )
 from autoresearch.trial.child.compat.clock import count_step, spent
 from autoresearch.trial.child.compat.lab import Lab, enter_writable, say_once
+from autoresearch.trial.child.compat.refusals import foresee
 from autoresearch.trial.child.script import BYTES_VARIABLE
 
 _ESTIMATE_TOKENS = 16_384
+_GRACE_SECONDS = 0.3
+"""In which a script may end by itself when a thread of its loader is told that the data has ended."""
+_leave, _OWNER = os._exit, os.getpid()
 
 
 def join(path: Path) -> None:
@@ -38,19 +48,30 @@ def join(path: Path) -> None:
     Lab.file, Lab.device = path.name, trial.device
     Lab.vocab_size, Lab.max_seq_len = trial.vocab_size, trial.max_seq_len
     Lab.budget_seconds = trial.budget_seconds
+    foresee(path)
     enter_writable()
+    listen()
     _shift_seeds(trial.seed)
+    os._exit = _end
+
+
+def _end(status: int) -> NoReturn:
+    """Be `os._exit` for the script: what it evaluated is still to be submitted."""
+    if os.getpid() != _OWNER or not is_main_thread():
+        _leave(status)
+    raise SystemExit(status)
 
 
 def _shift_seeds(shift: int) -> None:
     """Add the seed of the trial to each seed the script sets: with one seed, the noise of its start is not measured."""
 
     def shifted(function: Callable[..., Any], name: str, modulus: int) -> Callable[..., Any]:
-        def seed(value: Any = None, *args: Any, **options: Any) -> Any:
+        def seed(*args: Any, **options: Any) -> Any:
+            value, *more = [*args, *options.values()] or [None]
             if isinstance(value, int | np.integer):
                 say_once(f"{name}({value}): the trial's seed, {shift}, is added")
                 value = (int(value) + shift) % modulus
-            return function(value, *args, **options)
+            return function(value, *more)
 
         return seed
 
@@ -59,6 +80,7 @@ def _shift_seeds(shift: int) -> None:
         (torch.cuda, "manual_seed", 2**63),
         (torch.cuda, "manual_seed_all", 2**63),
         (np.random, "seed", 2**32),
+        (np.random, "default_rng", 2**63),
         (random, "seed", 2**63),
     ):
         label = f"{owner.__name__}.{name}"
@@ -69,18 +91,25 @@ def batches(rows: int, length: int) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Yield batches until the budget is spent, then submit; before the first one the clock starts."""
     variables = variables_seen()
     if Lab.is_building:
-        raise BuiltError(variables)
+        raise_in_main(BuiltError(variables))
     trial = Lab.trial
     assert trial is not None
     if math.isinf(Lab.started_at):
-        _begin(trial, variables, rows, length)
+        try:
+            _begin(trial, variables, rows, length)
+        except Exception as exc:  # noqa: BLE001 - in a thread only it would end, and the script wait for ever
+            raise_in_main(exc)
     for x, y in trial.batches(rows, length):
         Lab.recent.append((x, y))
         yield x, y, 1
-    assert Lab.trained is not None
+    if not is_main_thread():
+        time.sleep(_GRACE_SECONDS)
     trial.note = "the budget ended before the script did: what it has after its loop did not run"
     say_once(trial.note)
-    trial.submit(unwrapped(Lab.trained))
+    Lab.is_over = True
+    if not is_main_thread():
+        raise_in_main(SystemExit(0))
+    finish()
 
 
 def _begin(trial: Trial, variables: dict[str, Any], rows: int, length: int) -> None:
@@ -92,15 +121,16 @@ def _begin(trial: Trial, variables: dict[str, Any], rows: int, length: int) -> N
     called = next((v for v in wrappers if unwrapped(v) is plain), model)
     warm_up(variables, called, trial.synthetic_batch(rows, length))
 
-    def hear(loss: Any) -> Any:
-        is_heard = isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad
-        if is_heard and not torch.compiler.is_compiling():
-            trial.log(loss=loss)
-        return loss
+    def hear(output: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            loss = loss_in(output)
+            if isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad:
+                trial.log(loss=loss)
+        return output
 
     compiled = called._compiled_call_impl  # noqa: SLF001 - of `model.compile()`, which would compile a hook too
     if compiled is None:
-        called.register_forward_hook(lambda _, __, loss: hear(loss))
+        called.register_forward_hook(lambda _, __, output: hear(output))
     else:
         called._compiled_call_impl = lambda *args, **names: hear(compiled(*args, **names))  # noqa: SLF001
     register_optimizer_step_post_hook(count_step)
@@ -119,7 +149,7 @@ def warm_up(variables: Mapping[str, Any], model: nn.Module, batch: tuple[Tensor,
     try:
         for _ in range(2):
             with autocast_of(variables) or contextlib.nullcontext():
-                loss = model(*batch)
+                loss = loss_in(model(*batch))
             loss.backward()
             for optimizer in optimizers:
                 kept = [dict(group) for group in optimizer.param_groups]
@@ -146,15 +176,22 @@ def estimate_bpb(trial: Trial, model: nn.Module) -> float:
     losses = []
     try:
         model.eval()
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        # Without its compiler, which would be imported here and now, there is nothing to compile.
+        has_compiler = "torch._dynamo" in sys.modules
+        eager = (
+            torch.compiler.set_stance("force_eager") if has_compiler else contextlib.nullcontext()
+        )
+        with torch.no_grad(), eager:
             for x, y in batches:
                 rows = max(1, _ESTIMATE_TOKENS // x.size(1))
-                losses.append(float(model(x[:rows], y[:rows])))
+                losses.append(float(loss_in(model(x[:rows], y[:rows]))))
     except Exception as exc:  # noqa: BLE001 - an estimate is worth no trial
         say_once(f"evaluate_bpb gives no estimate: {type(exc).__name__}: {exc}")
         return math.nan
     finally:
         model.train(was_training)
+    if not all(map(math.isfinite, losses)):
+        trial.log(loss=math.nan)
     say_once("evaluate_bpb estimates from training text; the judge computes val_bpb")
     bytes_per_token = float(os.environ.get(BYTES_VARIABLE) or 1.0)
     return sum(losses) / len(losses) / math.log(2) / bytes_per_token
@@ -172,11 +209,14 @@ def finish(*, has_failed: bool = False) -> None:
     trial = Lab.trial
     if trial is None:
         return
+    os._exit = _leave
     trial.flush()
-    if Lab.evaluated is not None and not (has_failed and spent() < 1.0):
-        trial.submit(unwrapped(Lab.evaluated))
+    model = Lab.trained if Lab.is_over else Lab.evaluated
+    if model is not None and not (has_failed and spent() < 1.0):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # no thread of the loader ends this
+        trial.submit(unwrapped(model))
     if not has_failed:
-        missing = "`evaluate_bpb(model, ...)`, which names the model to judge"
+        missing = "`evaluate_bpb(model, ...)`, which names the model to judge: call it after the training loop"
         if math.isinf(Lab.started_at):
             missing = "taking a batch from `make_dataloader(...)`: nothing was trained"
         raise SystemExit(f"it ended without {missing}")
