@@ -74,7 +74,7 @@ def main() -> None:
 
     folder = templates_directory() / "speed"
     task = tomllib.loads((folder / "template.toml").read_text())["settings"]["task"]
-    solution = (folder / "solution.py").read_text().replace("BLOCK = 2 ", "BLOCK = 64 ")
+    solution = (folder / "solution.py").read_text().replace("BLOCK = 8 ", "BLOCK = 64 ")
     evaluate = (folder / "evaluate.py").read_text()
     sandbox = next(s for n, s in reversed(sandboxes.items()))
     busy = multiprocessing.Process(target=burn, daemon=True)

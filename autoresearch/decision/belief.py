@@ -67,6 +67,8 @@ DRIFT = 4.0
 """Standard deviations from which a later trial of known code means that the machine moved."""
 REOPEN_ABOVE = 0.3
 """Probability of a gain above which a discard is tried again once the machine is known to have moved."""
+_RECENT = 9
+"""Experiments, the latest, by whose trials is said what a mean over cases errs by."""
 CLEAR_SHARE = 0.5
 """Part of the noise that a gain must exceed to count as a find."""
 SLOPE_SD = 200.0
@@ -690,7 +692,7 @@ def estimates(session: Session) -> dict[int, Estimate]:
 
 
 def measure_noise(session: Session) -> Noise:
-    """Return the noise of the session's current setup with its uncertainty."""
+    """Return the noise of the session's current setup with its uncertainty, what means over cases err by included."""
     noise, setup = believe(session).noise(), setup_of(session)
     trials = [t for e in session.experiments[-_RECENT:] for t in good_results(e, setup)]
     return Noise(*(with_cases(part, trials) for part in (noise.sd, noise.low, noise.high)))

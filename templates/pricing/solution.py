@@ -1,6 +1,6 @@
 """Divides a shop's visitors between five prices, day by day, to earn most. `divide_all` is called once for each day."""
 
-EXPLORE = 1.0  # share of the visitors that is divided evenly between the prices [0, 1]
+EXPLORE = 0.9  # share of the visitors that is divided evenly between the prices [0, 1]
 DECAY = 1.0  # weight of yesterday's sales against today's [0.7, 1]
 DOUBT = 0.0  # how much is added to a price that was seldom tried, in standard errors [0, 3]
 

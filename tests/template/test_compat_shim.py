@@ -178,7 +178,9 @@ def test_the_logits_are_found_in_what_a_model_gives(tmp_path, monkeypatch, scrip
     (tmp_path / "train.py").write_text(text)
     before = threading.enumerate()
     model = compat.builder(tmp_path / "train.py")(100, 32, "cpu")
-    for thread in threading.enumerate():  # the loader's ends by SystemExit, in this test and not in the next
+    for (
+        thread
+    ) in threading.enumerate():  # the loader's ends by SystemExit, in this test and not in the next
         if thread not in before:
             thread.join()
     assert model(torch.zeros(2, 5, dtype=torch.long)).shape == (2, 5, 100)

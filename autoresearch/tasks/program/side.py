@@ -15,6 +15,7 @@ from typing import Any
 from autoresearch.config import Config
 from autoresearch.paths import is_safe, python_command
 from autoresearch.sandbox import Sandbox
+from autoresearch.sandbox.launcher import kernel
 from autoresearch.trial import channel as wire
 from autoresearch.trial.process import Child, tree_pids
 from autoresearch.trial.snapshot import Folder, write_files
@@ -201,7 +202,8 @@ class Freezer:
             with open("/proc/loadavg", "rb") as file:  # noqa: PTH123 - called twice for each call
                 newest = file.read().split()[-1]
         if newest is None or newest != self._newest:
-            self._pids, self._newest = tree_pids(self._root), newest
+            find = tree_pids if newest is None else kernel.descendants
+            self._pids, self._newest = find(self._root), newest
 
 
 def _signal(pid: int, number: int) -> None:

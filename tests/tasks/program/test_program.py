@@ -1,12 +1,18 @@
 """The program task: pairs, whose fault a failure is, guards, settings."""
 
+import contextlib
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from programs import EVALUATE, HONEST, settings
 
+import autoresearch
 from autoresearch.errors import WorkError
 from autoresearch.sandbox.select import probe
 from autoresearch.tasks.program.task import ProgramExecutor
@@ -178,3 +184,41 @@ def test_a_program_that_prints_its_score(
     spec = TrialSpec({"solution.py": program.encode()}, 1, budget, label="t")
     result = executor.run(spec)
     assert (result.outcome, result.reason, result.score) == (outcome, reason, score)
+
+
+LAB = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+from programs import HONEST, settings
+from autoresearch.sandbox.select import probe
+from autoresearch.tasks.program.evaluation import Evaluator
+from autoresearch.tasks.program.task import ProgramExecutor
+from autoresearch.types import TrialSpec
+code = "import time\\ndef evaluate(candidate, seed, split):\\n    candidate.call('square', 2)\\n"
+evaluator = Evaluator("evaluate.py", {"evaluate.py": (code + "    time.sleep(60)\\n").encode()})
+executor = ProgramExecutor(settings(), probe(sys.argv[1]).sandbox, evaluator, scratch=Path(sys.argv[2]))
+executor.run(TrialSpec({"solution.py": HONEST.encode()}, 1, 20.0, label="t"))
+"""
+
+
+def test_a_killed_lab_leaves_no_frozen_process(backend: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    root = Path(autoresearch.__file__).parents[1]
+    places = [str(Path(__file__).parent), str(root)]
+    lab = subprocess.Popen([sys.executable, "-c", LAB, backend, str(tmp_path / "t"), *places])
+    try:
+        below: list[psutil.Process] = []
+        for _ in range(600):
+            below = psutil.Process(lab.pid).children(recursive=True)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any(p.status() == psutil.STATUS_STOPPED for p in below):
+                    break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("nothing was frozen")
+    finally:
+        lab.kill()
+        lab.wait()
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
