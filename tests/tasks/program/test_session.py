@@ -139,8 +139,8 @@ def test_doctor_looks_at_the_task(folder: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_proposer_reads_the_public_part_of_the_contract(folder: Path) -> None:
     config = load_config(RunDirectory(folder)).config
-    rules = contract_of(RunDirectory(folder), config)
-    text = rules.format(files="`solution.py`", budget=60.0, longest="9 bytes", contract="")
+    rules = contract_of(RunDirectory(folder), config, {})
+    text = rules.format(files="`solution.py`", budget=60.0, longest="9 bytes")
     assert "How near the aim is to targets around 6." in text
     assert "The targets are at 6" not in text
     assert "nearness: higher is better" in text
