@@ -409,7 +409,7 @@ class Decision:
     p_find: float | None = None
     """Probability that the next ten experiments bring a gain above half the noise."""
     level: float | None = None
-    """Its score at the usual pace: of a keep and of code that stood as believed, of the others as measured."""
+    """Its score as measured, at the usual pace; of code that stood already as believed."""
 
 
 @dataclass(frozen=True)

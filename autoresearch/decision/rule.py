@@ -135,7 +135,6 @@ def decide(
     seen = f"measured {sign * delta:+.6f} with noise {noise:.6f}"
     if num_trials > 1:
         seen += f" over {num_trials} trials"
-    shown = float(effect.mean) if action == "keep" else delta
     own = scores_of(good_results(incumbent, setup))
     apart = max(own) - min(own)
     if apart > max(abs(delta), ODD_SPREAD * noise):
@@ -150,8 +149,8 @@ def decide(
         estimate=sign * float(effect.mean),
         low=min(sign * edge for edge in edges),
         high=max(sign * edge for edge in edges),
-        delta=sign * (parent[0] + shown - (reference if reference is not None else parent[0])),
-        level=sign * (parent[0] + shown),
+        delta=sign * (parent[0] + delta - (reference if reference is not None else parent[0])),
+        level=sign * (parent[0] + delta),
         noise=noise,
         num_trials=num_trials,
         explanation=f"{seen}: {reason.text.format(chance=chance, memory=price.memory)}",
