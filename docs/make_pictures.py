@@ -86,13 +86,16 @@ def live(session: Session) -> list[Text]:
     from autoresearch.types import State
     from autoresearch.ui.live.rows import live_rows, verdict_line
     from autoresearch.ui.live.state import LiveState
+    from autoresearch.ui.summary import noise_of
+    from autoresearch.ui.text import decimals
 
     done = [e for e in session.experiments if e.verdict is not None and e.number]
     last = next(e for e in reversed(done) if e.score is not None)
     before = tuple(e for e in session.experiments if e.number < last.number)
     running = replace(last, verdict=None, state=State.RUNNING, trials=())
     state = LiveState(replace(session, experiments=(*before, running)), lambda: 0.0)
-    lines = [verdict_line(e, 100) for e in done if e.number < last.number][-7:]
+    digits = decimals(noise_of(session))
+    lines = [verdict_line(e, 100, digits) for e in done if e.number < last.number][-7:]
     result = last.trials[0].result
     budget = session.setup.budget_seconds if session.setup else 300.0
     points = [p for p in result.curve if p.seconds <= 0.61 * budget]
