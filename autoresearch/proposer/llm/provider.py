@@ -386,6 +386,8 @@ class Provider:
         if fault.is_billed:
             usage = self._worst(messages, limit, began)
         said = str(getattr(error, "message", "") or error) or type(error).__name__
+        if getattr(error, "status_code", None) == 407 and "407" not in said:  # of an old litellm
+            said = f"407, proxy authentication required: {said}"
         if fault is TABLE["NotSentError"]:
             said = str(_last(error))
         elif fault is TABLE["APIConnectionError"] and (cause := str(_last(error))) not in said:
