@@ -5,7 +5,7 @@ better follows from the direction of the metric.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -790,3 +790,21 @@ class Session(Run):
     def usage(self) -> Usage:
         """Everything the proposers cost; `cost_usd` is None if no call had a known price."""
         return sum((e.usage for e in self.experiments), start=self.other_usage)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer of one check of `doctor`, in one line."""
+
+    name: str
+    status: Literal["ok", "warn", "fail", "skip"]
+    """`ok`; `warn` works, but worse than it could; `fail` a session cannot run; `skip` not looked at."""
+    text: str
+    hint: str = ""
+    """The command or line that helps."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values behind the text."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from autoresearch.config import JudgeConfig
-from autoresearch.judge.audit import LEAK_FACTOR, POWER, TOLERANCE, Spread, plan
 from autoresearch.paths import templates_directory
+from autoresearch.tasks.gpt.judge.audit import LEAK_FACTOR, POWER, TOLERANCE, Spread, plan
 
 # Standard deviation between trials in bpb. h100: as others measured it; cpu and demo: measured on two cores of
 # a server processor; the rest: assumed until somebody measures it.

@@ -26,11 +26,11 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from autoresearch.config import load_config  # noqa: E402
-from autoresearch.data.dataset import Dataset  # noqa: E402
-from autoresearch.data.faults import cut_utf8  # noqa: E402
-from autoresearch.data.packing import Packer  # noqa: E402
-from autoresearch.data.sources import list_local  # noqa: E402
-from autoresearch.data.tokenizer import PATTERN, Tokenizer, train  # noqa: E402
+from autoresearch.tasks.gpt.data.dataset import Dataset  # noqa: E402
+from autoresearch.tasks.gpt.data.faults import cut_utf8  # noqa: E402
+from autoresearch.tasks.gpt.data.packing import Packer  # noqa: E402
+from autoresearch.tasks.gpt.data.sources import list_local  # noqa: E402
+from autoresearch.tasks.gpt.data.tokenizer import PATTERN, Tokenizer, train  # noqa: E402
 
 Row = tuple[str, str, str, str]
 
@@ -153,7 +153,7 @@ def bench_tokenising(tokenizer: Tokenizer, texts: list[bytes], seconds: float) -
 PREPARE = """
 import json, sys
 from autoresearch.config import Config
-from autoresearch.data.prepare import prepare
+from autoresearch.tasks.gpt.data.prepare import prepare
 print(json.dumps(prepare(Config.model_validate_json(sys.argv[1])).to_json()))
 """
 
@@ -232,8 +232,8 @@ began = time.perf_counter()
 import sys
 from pathlib import Path
 import numpy as np
-from autoresearch.data.dataset import Dataset
-from autoresearch.data.packing import Packer
+from autoresearch.tasks.gpt.data.dataset import Dataset
+from autoresearch.tasks.gpt.data.packing import Packer
 out = np.empty((128, 2049), dtype=np.int64)
 Packer(Dataset.open(Path(sys.argv[1])).store("train"), seed=0).fill(out)
 print(time.perf_counter() - began)

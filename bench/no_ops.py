@@ -28,11 +28,11 @@ import numpy as np
 
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.config import load_config
-from autoresearch.data.prepare import prepare
 from autoresearch.decision.belief import measure_noise
 from autoresearch.decision.rule import decide, is_incumbent_due
 from autoresearch.decision.scores import trial_seed
 from autoresearch.session.build import Lab, assemble
+from autoresearch.tasks.gpt.data.prepare import prepare
 from autoresearch.types import (
     Decision,
     Experiment,

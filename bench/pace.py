@@ -29,12 +29,12 @@ import numpy as np
 
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.config import DecisionConfig, load_config
-from autoresearch.data.prepare import prepare
 from autoresearch.decision.rule import decide
 from autoresearch.decision.scores import trial_seed
 from autoresearch.machine.load import READ_SECONDS, Meter, read
 from autoresearch.session.build import Lab, assemble
 from autoresearch.session.trials import with_load
+from autoresearch.tasks.gpt.data.prepare import prepare
 from autoresearch.types import (
     Decision,
     Experiment,

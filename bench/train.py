@@ -28,11 +28,11 @@ from typing import Any
 
 from autoresearch.bootstrap import presets
 from autoresearch.config import Config, load_config
-from autoresearch.data.prepare import open_dataset, prepare
-from autoresearch.execution.local import LocalExecutor
-from autoresearch.machine.attention import VARIABLE, choose_attention
 from autoresearch.machine.hardware import Hardware, describe, device_of
 from autoresearch.sandbox import Sandbox, choose
+from autoresearch.tasks.gpt.attention import VARIABLE, choose_attention
+from autoresearch.tasks.gpt.data.prepare import open_dataset, prepare
+from autoresearch.tasks.gpt.executor import GptExecutor
 from autoresearch.types import Purpose, TrialResult, TrialSpec
 from autoresearch.util.stats import student_quantile
 
@@ -87,7 +87,7 @@ def run(
     config: Config, sandbox: Sandbox, attention: str, text: str, seed: int, scratch: Path
 ) -> tuple[TrialResult, TrialResult]:
     """Return the result of a first trial, short where only its start-up counts, and of one with `seed`."""
-    executor = LocalExecutor(
+    executor = GptExecutor(
         config,
         open_dataset(config),
         sandbox,

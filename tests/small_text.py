@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autoresearch.config import load_config
-from autoresearch.data.dataset import Dataset
+from autoresearch.tasks.gpt.data.dataset import Dataset
 
 
 def write_text(
@@ -37,7 +37,7 @@ def prepare_text(
     factory: pytest.TempPathFactory, write: Callable[[Path], None], settings: dict[str, Any]
 ) -> tuple[dict[str, Any], Dataset]:
     """Return the settings, with the source, and the dataset of what `write` puts in a folder."""
-    from autoresearch.data.prepare import open_dataset, prepare
+    from autoresearch.tasks.gpt.data.prepare import open_dataset, prepare
 
     folder, cache = factory.mktemp("text"), factory.mktemp("cache")
     write(folder)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +30,9 @@ from autoresearch.paths import (
     find_run_directory,
     python_command,
 )
-from autoresearch.types import GB, MB_PER_GB
+from autoresearch.types import GB, MB_PER_GB, Finding
 from autoresearch.util.files import read_file
 from autoresearch.util.text import one_line, redact
-
-Status = Literal["ok", "warn", "fail", "skip"]
 
 KEY_VARIABLES = (
     "ANTHROPIC_API_KEY",
@@ -72,24 +70,6 @@ _MIN_CACHE_GB = 3.0
 _MIN_STATE_GB = 2.0
 _MAX_LOAD = 0.5
 """Share of the cores that others may use above which `doctor` warns."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The answer of one check, in one line."""
-
-    name: str
-    status: Status
-    """`ok`; `warn` works, but worse than it could; `fail` a session cannot run; `skip` not looked at."""
-    text: str
-    hint: str = ""
-    """The command or line that helps."""
-    data: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values behind the text."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
 
 
 @dataclass
@@ -289,7 +269,7 @@ def _compiler(state: _State) -> Iterator[Finding]:
 
 
 def _attention(state: _State) -> Iterator[Finding]:
-    from autoresearch.machine.attention import choose_attention, stored_attention
+    from autoresearch.tasks.gpt.attention import choose_attention, stored_attention
 
     if state.is_program:
         return
@@ -352,7 +332,7 @@ def _sandbox(state: _State) -> Iterator[Finding]:  # noqa: ARG001
         if contained:
             text += f"; keeps trials from: {', '.join(contained)}"
             text += f"; not from: {', '.join(lacking)}" if lacking else ""
-        status: Status = "ok" if backend.is_working else "skip"
+        status: Literal["ok", "warn", "fail", "skip"] = "ok" if backend.is_working else "skip"
         if backend.name == "none":
             if not backend.is_chosen:
                 continue
@@ -435,7 +415,7 @@ def _data(state: _State) -> Iterator[Finding]:
         return
     if state.is_program:
         return
-    from autoresearch.data.prepare import open_dataset
+    from autoresearch.tasks.gpt.data.prepare import open_dataset
 
     source = state.loaded.config.data.source
     dataset = open_dataset(state.loaded.config)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoresearch.config import Config
-from autoresearch.data.sources import normalise
 from autoresearch.errors import AutoresearchError, PrerequisiteError
 from autoresearch.paths import RunDirectory, cache_directory, home
 from autoresearch.record.git import Repository
 from autoresearch.sandbox.machine_paths import shown_folder
+from autoresearch.tasks.gpt.data.sources import normalise
 
 
 def exposed(run_directory: RunDirectory, config: Config) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 from autoresearch.commands import option, state
 
 if TYPE_CHECKING:
-    from autoresearch.bootstrap.doctor import Finding
+    from autoresearch.types import Finding
 
 
 def doctor(
@@ -48,11 +48,11 @@ def _task() -> "Iterator[Finding]":
     """Yield what is found of the task of this run directory, where it is a program."""
     import contextlib
 
-    from autoresearch.bootstrap.doctor import Finding
     from autoresearch.errors import AutoresearchError
     from autoresearch.sandbox import choose
     from autoresearch.session.build import open_run_directory, working_files
     from autoresearch.tasks.program.checks import examine_task
+    from autoresearch.types import Finding
 
     run_directory = None
     with contextlib.suppress(AutoresearchError):  # each has a finding already

@@ -156,9 +156,9 @@ def _settings(
     proposer: str | None, key: str | None, text: str | None
 ) -> dict[str, dict[str, object]]:
     """Return what was chosen as settings of autoresearch.toml, by section."""
-    from autoresearch.data.sources import normalise
     from autoresearch.errors import UsageError
     from autoresearch.proposer.registry import named
+    from autoresearch.tasks.gpt.data.sources import normalise
 
     found: dict[str, dict[str, object]] = {}
     if proposer is not None:

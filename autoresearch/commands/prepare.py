@@ -11,7 +11,7 @@ from autoresearch.commands import DryRunOption, option, option_of, state
 
 if TYPE_CHECKING:
     from autoresearch.config import Config
-    from autoresearch.data.pipeline import PrepareSummary
+    from autoresearch.tasks.gpt.data.pipeline import PrepareSummary
     from autoresearch.ui.console import OutputMode
 
 
@@ -46,9 +46,9 @@ def prepare(
 
     from autoresearch.commands._common import require_trust
     from autoresearch.config import load_config
-    from autoresearch.data.sources import normalise
     from autoresearch.errors import PrerequisiteError
     from autoresearch.paths import CONFIG_NAME, find_run_directory
+    from autoresearch.tasks.gpt.data.sources import normalise
 
     mode = state(ctx).mode
     run_directory = None
@@ -105,8 +105,8 @@ def prepare_and_show(mode: OutputMode, config: Config, *, offline: bool = False)
     Raises:
         AutoresearchError: it could not be done.
     """
-    from autoresearch.data.pipeline import PrepareProgress
-    from autoresearch.data.prepare import prepare as make
+    from autoresearch.tasks.gpt.data.pipeline import PrepareProgress
+    from autoresearch.tasks.gpt.data.prepare import prepare as make
     from autoresearch.ui.progress import PhaseProgress
 
     with PhaseProgress(mode) as show:
@@ -157,7 +157,7 @@ def _show(mode: OutputMode, summary: PrepareSummary) -> None:
 def _show_plan(mode: OutputMode, config: Config, *, offline: bool) -> None:
     import dataclasses
 
-    from autoresearch.data.prepare import plan
+    from autoresearch.tasks.gpt.data.prepare import plan
     from autoresearch.ui import text as f
 
     planned = plan(config, offline=offline)
@@ -178,9 +178,9 @@ def _show_plan(mode: OutputMode, config: Config, *, offline: bool) -> None:
 
 
 def _check(mode: OutputMode, config: Config) -> None:
-    from autoresearch.data.pipeline import PrepareProgress
-    from autoresearch.data.prepare import check
     from autoresearch.errors import WorkError
+    from autoresearch.tasks.gpt.data.pipeline import PrepareProgress
+    from autoresearch.tasks.gpt.data.prepare import check
     from autoresearch.ui.progress import PhaseProgress
 
     with PhaseProgress(mode) as show:
@@ -203,7 +203,7 @@ def _check(mode: OutputMode, config: Config) -> None:
 
 def _manage(mode: OutputMode, config: Config, remove: list[str], *, is_dry_run: bool) -> None:
     """Remove datasets, or list them."""
-    from autoresearch.data.prepare import list_cached, remove_cached
+    from autoresearch.tasks.gpt.data.prepare import list_cached, remove_cached
     from autoresearch.ui import text as f
 
     found = remove_cached(config, remove, is_dry_run=is_dry_run) if remove else list_cached(config)

@@ -55,8 +55,6 @@ from autoresearch.types import (
     Verdict,
 )
 
-_RECENT = 9
-"""Experiments, the latest, by whose trials is said what a mean over cases errs by."""
 VERSION = 1
 """Grows when the stored form of a belief changes; one of another version is not read."""
 LIVE = 4

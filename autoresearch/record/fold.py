@@ -282,7 +282,7 @@ class Fold:
         outcome = Outcome(result["outcome"])
         confirmation = event.get("confirmation", "")
         purpose = event.get("purpose", "")
-        # The order of the journal, also where the clock was set back: who was measured last is told by this time.
+        # In the order of the journal, also where the clock was set back: by this time the last measured is known.
         self._clock["trial_at"] = at = _not_before(event["started_at"], self._clock["trial_at"])
         draft.trials.append([result, event["setup"], at, sha, confirmation, purpose, self._place])
         if self.is_open:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.config import Config, TrialConfig, load_config
-from autoresearch.data.prepare import open_dataset
-from autoresearch.data.tokenizer import PATTERN
 from autoresearch.decision.scores import comparable, find
 from autoresearch.errors import AutoresearchError, PrerequisiteError, UsageError
 from autoresearch.paths import templates_directory
@@ -16,6 +14,8 @@ from autoresearch.record.record import Record
 from autoresearch.report.markdown import escape
 from autoresearch.report.standalone import loader_source, model_source, sample_source
 from autoresearch.rundir.storage import weights_lost, weights_path
+from autoresearch.tasks.gpt.data.prepare import open_dataset
+from autoresearch.tasks.gpt.data.tokenizer import PATTERN
 from autoresearch.types import Experiment, Session, Setup
 from autoresearch.ui import text as f
 from autoresearch.ui.summary import summarize

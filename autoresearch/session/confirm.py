@@ -20,13 +20,13 @@ from autoresearch.decision.confirmation import (
 from autoresearch.decision.scores import is_measured_tip
 from autoresearch.errors import UsageError
 from autoresearch.events import Confirmed, now
-from autoresearch.execution import Executor
 from autoresearch.record.record import Record
 from autoresearch.record.revert import inverse
 from autoresearch.session.beliefs import Beliefs
 from autoresearch.session.build import Lab, check_setup, lock_device, recall
 from autoresearch.session.context import Emit
 from autoresearch.session.paired import Arm, Bench, make_bench
+from autoresearch.tasks.task import Executor
 from autoresearch.types import Confirmation, Question, Session
 from autoresearch.util.killpoints import reach
 

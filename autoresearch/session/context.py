@@ -12,11 +12,11 @@ from typing import Any
 from autoresearch.config import Config
 from autoresearch.errors import UsageError
 from autoresearch.events import Alerted, Event, Phase, Progress
-from autoresearch.execution import Executor
 from autoresearch.paths import RunDirectory
 from autoresearch.proposer.prefetch import Ahead
 from autoresearch.record.record import Record
 from autoresearch.rundir import control
+from autoresearch.tasks.task import Executor
 from autoresearch.types import Experiment, Session, Setup, Verdict
 
 

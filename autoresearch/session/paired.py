@@ -20,11 +20,11 @@ from autoresearch.decision.pace import recorded
 from autoresearch.decision.scores import trial_seed
 from autoresearch.errors import PrerequisiteError
 from autoresearch.events import Phase, Progress, now
-from autoresearch.execution import Executor
 from autoresearch.machine.load import Meter
 from autoresearch.record.record import Record
 from autoresearch.session.context import Emit, Stop
 from autoresearch.session.trials import with_load
+from autoresearch.tasks.task import Executor
 from autoresearch.types import CASES_SEED, Outcome, Purpose, Session, Setup, TrialResult, TrialSpec
 
 Number = int | float

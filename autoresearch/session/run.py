@@ -217,7 +217,7 @@ def _one_at_a_time(emit: Emit) -> Emit:
 def _end_old_news(record: "Record") -> None:
     """End the alerts of earlier runs whose key says that this one looks again: at a provider, a remote, the machine.
 
-    What raised them is gone and can end none of them; what is still so is told again when it is met.
+    What raised them is gone and can end none of them; what is still so is reported again when it is met.
     """
     for about in dict.fromkeys(alert.about for alert in record.session().alerts):
         if about not in ("", HAND_EDIT):

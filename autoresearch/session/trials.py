@@ -132,7 +132,7 @@ class Trials:
     def _beside(
         self, experiment: Experiment, session: Session, incumbent: Experiment | None
     ) -> dict[str, Any]:
-        """Return what a task that compares case by case is told of the incumbent and of the baseline.
+        """Return what a task that compares case by case needs of the incumbent and of the baseline.
 
         Trials of a first baseline are compared with its files too: so their spread is what such a comparison errs by.
         """

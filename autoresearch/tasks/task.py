@@ -1,16 +1,31 @@
 """What a session knows of its task: a metric, a setup, and something that runs trials. `open_task` gives one."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autoresearch.config import Config
-from autoresearch.execution import Executor
+from autoresearch.events import Progress
 from autoresearch.paths import RunDirectory
-from autoresearch.types import Calibration, Metric, Setup
+from autoresearch.types import Calibration, Metric, Setup, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from autoresearch.machine.hardware import Hardware
     from autoresearch.sandbox import Sandbox
+
+
+class Executor(Protocol):
+    """Something that can run a trial; one device is one slot."""
+
+    def run(
+        self,
+        spec: TrialSpec,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> TrialResult:
+        """Run one trial to its end and judge it; never raises for what the child does."""
+        ...
 
 
 class Runner(Executor, Protocol):

@@ -19,11 +19,11 @@ import pytest
 from autoresearch.bootstrap import doctor
 from autoresearch.bootstrap.scaffold import scaffold
 from autoresearch.cli import main
-from autoresearch.machine import attention
 from autoresearch.machine import hardware as machine
 from autoresearch.paths import RunDirectory
 from autoresearch.record.record import Record
 from autoresearch.sandbox import report, select
+from autoresearch.tasks.gpt import attention
 from autoresearch.ui.pages import listings as screen
 from autoresearch.ui.pages.as_json import attributes, object_schema
 

@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch.config import load_config
-from autoresearch.data.prepare import open_dataset, prepare
-from autoresearch.execution import local
-from autoresearch.execution.local import LocalExecutor
 from autoresearch.sandbox import Sandbox
 from autoresearch.sandbox.select import BACKENDS, probe
-from autoresearch.trial import process, training
+from autoresearch.tasks.gpt import executor as gpt_executor
+from autoresearch.tasks.gpt import training
+from autoresearch.tasks.gpt.data.prepare import open_dataset, prepare
+from autoresearch.tasks.gpt.executor import GptExecutor
+from autoresearch.trial import process
 from autoresearch.types import Calibration, Outcome, TrialResult, TrialSpec
 
 HERE = Path(__file__).resolve().parent
@@ -183,7 +184,7 @@ class World:
         os.environ["AUTORESEARCH_CACHE_DIR"] = str(self.cache)
         os.environ["ZOO_API_KEY"] = KEY
         os.environ["OMP_NUM_THREADS"] = "1"
-        training.MAX_LOG_BYTES, local.MAX_WEIGHTS_BYTES = 200_000, 50_000_000
+        training.MAX_LOG_BYTES, gpt_executor.MAX_WEIGHTS_BYTES = 200_000, 50_000_000
         process.MAX_PROCESSES = 200
         config = load_config(None, self._settings({})).config
         prepare(config)
@@ -238,7 +239,7 @@ class World:
             "reach.py": (HERE / "reach.py").read_bytes(),
             "known.py": lines.encode(),
         }
-        executor = LocalExecutor(
+        executor = GptExecutor(
             config,
             self.dataset,
             sandbox,

@@ -11,9 +11,10 @@ import pytest
 
 from autoresearch.bootstrap import doctor, presets
 from autoresearch.errors import WorkError
-from autoresearch.machine import attention, environment, hardware
+from autoresearch.machine import environment, hardware
 from autoresearch.paths import RunDirectory
 from autoresearch.session import build
+from autoresearch.tasks.gpt import attention
 from autoresearch.trial import process, telemetry
 from autoresearch.util import locks
 

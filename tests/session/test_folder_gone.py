@@ -10,13 +10,13 @@ from stand_ins import FormulaExecutor
 
 from autoresearch.cli import main
 from autoresearch.errors import AutoresearchError
-from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine.hardware import describe
 from autoresearch.paths import RunDirectory
 from autoresearch.rundir.control import Request, request
 from autoresearch.rundir.storage import keep_weights
 from autoresearch.session.build import Lab
 from autoresearch.tasks.gpt import METRIC
+from autoresearch.tasks.gpt.executor import GptExecutor
 from autoresearch.trial.snapshot import Folder
 from autoresearch.types import TrialSpec
 from autoresearch.util.files import write_file
@@ -96,8 +96,8 @@ def test_nothing_is_written_where_a_run_directory_was(tmp_path: Path) -> None:
     state, spec = run_directory.state, SimpleNamespace(label="t/1-0")
     executor = SimpleNamespace(_log_directory=state / "logs", _scratch=state / "trials")
     trained = SimpleNamespace(output=SimpleNamespace(text="x"), weights=b"x")
-    LocalExecutor._write_log(executor, spec, trained)
-    LocalExecutor._save_weights(executor, spec, trained)
+    GptExecutor._write_log(executor, spec, trained)
+    GptExecutor._save_weights(executor, spec, trained)
     for write in (
         lambda: write_file(state / "logs" / "a", b""),
         lambda: request(run_directory, Request.STOP),

@@ -1,4 +1,4 @@
-"""A machine that moves during the night: what was discarded on it is tried once more, and the proposer is told so."""
+"""A machine that moves during the night: what was discarded on it is tried once more, and the proposer reads so."""
 
 from dataclasses import replace
 from typing import Any

@@ -50,7 +50,7 @@ def test_the_device_of_the_trials_makes_the_setup(monkeypatch: pytest.MonkeyPatc
     base = load_config(None).config
     config = base.model_copy(update={"trial": base.trial.model_copy(update={"device": "cpu"})})
     monkeypatch.setattr("autoresearch.machine.hardware.describe", describe)
-    monkeypatch.setattr("autoresearch.data.prepare.open_dataset", lambda _: DATASET)
+    monkeypatch.setattr("autoresearch.tasks.gpt.data.prepare.open_dataset", lambda _: DATASET)
     loaded: Any = SimpleNamespace(config=config)
     with pytest.raises(PrerequisiteError, match="far enough"):
         build.assemble(SimpleNamespace(), loaded)  # type: ignore[arg-type]

@@ -48,9 +48,9 @@ def unjudged(monkeypatch):
 
 def leave_judging_out(monkeypatch):
     """Do what the fixture `unjudged` does."""
-    from autoresearch.execution import local
-    from autoresearch.judge.run import Judged
-    from autoresearch.judge.score import Score
+    from autoresearch.tasks.gpt import executor as gpt_executor
+    from autoresearch.tasks.gpt.judge.run import Judged
+    from autoresearch.tasks.gpt.judge.score import Score
     from autoresearch.trial.child.script import CHECKED_VARIABLE
 
     def judged(work, *_):
@@ -58,27 +58,25 @@ def leave_judging_out(monkeypatch):
             Score(score=-1.0, claimed_score=-1.0), {}, np.zeros(work.text.num_bytes.shape)
         )
 
-    monkeypatch.setattr(local, "judge_weights", judged)
-    monkeypatch.setattr(local.LocalExecutor, "_told", lambda *_: {CHECKED_VARIABLE: "1"})
+    monkeypatch.setattr(gpt_executor, "judge_weights", judged)
+    monkeypatch.setattr(gpt_executor.GptExecutor, "_told", lambda *_: {CHECKED_VARIABLE: "1"})
 
 
 @pytest.fixture
 def run_trial(prepared, tmp_path, monkeypatch):
     """Return a function: files (path -> text) and settings -> TrialResult; it may take a minute to hand in."""
-    from autoresearch.execution import local
-    from autoresearch.execution.local import LocalExecutor
     from autoresearch.sandbox import NoSandbox
+    from autoresearch.tasks.gpt import executor as gpt_executor
+    from autoresearch.tasks.gpt.executor import GptExecutor
 
-    monkeypatch.setattr(local, "_FIRST_ALLOWANCE_SECONDS", 60.0)
+    monkeypatch.setattr(gpt_executor, "_FIRST_ALLOWANCE_SECONDS", 60.0)
 
     settings, dataset = prepared
 
     def run(files, *, sandbox=None, seed=3, **changes):
         values = {name.replace("__", "."): value for name, value in changes.items()}
         config = load_config(None, {**settings, **values}).config
-        executor = LocalExecutor(
-            config, dataset, sandbox or NoSandbox(), scratch=tmp_path / "trials"
-        )
+        executor = GptExecutor(config, dataset, sandbox or NoSandbox(), scratch=tmp_path / "trials")
         encoded = {name: text.encode() for name, text in files.items() if name.endswith(".py")}
         budget = config.trial.budget_seconds
         return executor.run(TrialSpec(files=encoded, seed=seed, budget_seconds=budget, label="0-1"))

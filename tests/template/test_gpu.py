@@ -129,10 +129,10 @@ def test_the_preset_of_this_gpu_fits_it_as_stated(kernels):
 def run_on_gpu(tmp_path):
     """Return a function that trains and judges a train.py on the GPU, caches kept between calls."""
     from autoresearch.config import load_config
-    from autoresearch.data.prepare import open_dataset, prepare
-    from autoresearch.execution.local import LocalExecutor
-    from autoresearch.machine.attention import VARIABLE, choose_attention
     from autoresearch.sandbox import choose
+    from autoresearch.tasks.gpt.attention import VARIABLE, choose_attention
+    from autoresearch.tasks.gpt.data.prepare import open_dataset, prepare
+    from autoresearch.tasks.gpt.executor import GptExecutor
 
     # Enough real text that a fast GPU does not learn it by heart in a minute.
     settings = {
@@ -152,7 +152,7 @@ def run_on_gpu(tmp_path):
     attention = choose_attention(HARDWARE, max_seq_len=512).choice
     sandbox = choose(is_unsafe_allowed=True)  # some rented machines allow none
     print(f"sandbox: {sandbox.name}")
-    executor = LocalExecutor(
+    executor = GptExecutor(
         config,
         dataset,
         sandbox,

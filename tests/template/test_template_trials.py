@@ -83,9 +83,9 @@ def test_the_cpu_preset_clearly_learns_in_15_seconds(tmp_path, monkeypatch):
     if os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1):
         pytest.skip("this machine is busy with other work")
     from autoresearch.config import load_config
-    from autoresearch.data.prepare import open_dataset, prepare
-    from autoresearch.execution.local import LocalExecutor
     from autoresearch.sandbox import NoSandbox
+    from autoresearch.tasks.gpt.data.prepare import open_dataset, prepare
+    from autoresearch.tasks.gpt.executor import GptExecutor
     from autoresearch.types import TrialSpec
 
     monkeypatch.setenv("AUTORESEARCH_CACHE_DIR", str(tmp_path / "cache"))
@@ -99,7 +99,7 @@ def test_the_cpu_preset_clearly_learns_in_15_seconds(tmp_path, monkeypatch):
     config = load_config(None, settings).config
     prepare(config)
     dataset = open_dataset(config)
-    executor = LocalExecutor(config, dataset, NoSandbox(), scratch=tmp_path / "trials")
+    executor = GptExecutor(config, dataset, NoSandbox(), scratch=tmp_path / "trials")
     spec = TrialSpec(
         files={"train.py": files["train.py"].encode()}, seed=0, budget_seconds=15.0, label="0-1"
     )

@@ -338,12 +338,12 @@ def test_an_end_that_spoils_the_training_is_told(try_script, unjudged, end, reas
 
 def test_code_that_was_judged_is_not_tried_again(prepared, tmp_path):
     from autoresearch.config import load_config
-    from autoresearch.execution.local import LocalExecutor
     from autoresearch.sandbox import NoSandbox
+    from autoresearch.tasks.gpt.executor import GptExecutor
     from autoresearch.types import TrialSpec
 
     config = load_config(None, prepared[0]).config
-    executor = LocalExecutor(config, prepared[1], NoSandbox(), scratch=tmp_path)
+    executor = GptExecutor(config, prepared[1], NoSandbox(), scratch=tmp_path)
     spec, other = (TrialSpec({"train.py": text}, seed=1, budget_seconds=1) for text in (b"1", b"2"))
     assert float(executor._told(spec)["AUTORESEARCH_BYTES_PER_TOKEN"]) > 1
     executor._judged.add(executor._code_of(spec))

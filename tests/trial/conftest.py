@@ -14,15 +14,15 @@ from trial_files import TRAIN
 
 import small_text
 from autoresearch.config import Config, load_config
-from autoresearch.data.dataset import Dataset
 from autoresearch.errors import PrerequisiteError
-from autoresearch.execution import local
-from autoresearch.execution.local import LocalExecutor
-from autoresearch.judge.audit import TOLERANCE
-from autoresearch.judge.process import JudgeProcess, Work
-from autoresearch.judge.run import Judged, judge_weights
-from autoresearch.judge.score import Score, Text
 from autoresearch.sandbox import NoSandbox, Sandbox, choose
+from autoresearch.tasks.gpt import executor as gpt_executor
+from autoresearch.tasks.gpt.data.dataset import Dataset
+from autoresearch.tasks.gpt.executor import GptExecutor
+from autoresearch.tasks.gpt.judge.audit import TOLERANCE
+from autoresearch.tasks.gpt.judge.process import JudgeProcess, Work
+from autoresearch.tasks.gpt.judge.run import Judged, judge_weights
+from autoresearch.tasks.gpt.judge.score import Score, Text
 from autoresearch.trial.child.weights import encode_weights
 from autoresearch.types import TrialResult, TrialSpec
 
@@ -117,7 +117,7 @@ def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
             Score(score=-1.0, claimed_score=-1.0), {}, np.zeros(work.text.num_bytes.shape)
         )
 
-    monkeypatch.setattr(local, "judge_weights", judged)
+    monkeypatch.setattr(gpt_executor, "judge_weights", judged)
 
 
 @pytest.fixture
@@ -167,21 +167,21 @@ def run(
 
     A busy machine may take a minute to hand in, where a test says nothing of it.
     """
-    monkeypatch.setattr(local, "_FIRST_ALLOWANCE_SECONDS", 60.0)
+    monkeypatch.setattr(gpt_executor, "_FIRST_ALLOWANCE_SECONDS", 60.0)
 
     def go(
         text: str,
         *,
         spec: dict[str, Any] | None = None,
-        executor: dict[str, Any] | LocalExecutor | None = None,
+        executor: dict[str, Any] | GptExecutor | None = None,
         on_progress: Any = None,
         stop: Any = None,
         within: Sandbox = sandbox,
         **settings: Any,
     ) -> TrialResult:
         config = configure(**settings)
-        if not isinstance(executor, LocalExecutor):
-            executor = LocalExecutor(
+        if not isinstance(executor, GptExecutor):
+            executor = GptExecutor(
                 config, dataset, within, scratch=tmp_path / "trials", **(executor or {})
             )
         values: dict[str, Any] = {

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from trial_files import BARE, STARTS, TRAIN, variant
 
-from autoresearch.execution import local
-from autoresearch.execution.local import LocalExecutor
-from autoresearch.judge.run import judge_weights
 from autoresearch.proposer import history
 from autoresearch.sandbox.launcher.folders import wipe
 from autoresearch.sandbox.select import probe
+from autoresearch.tasks.gpt import executor as gpt_executor
+from autoresearch.tasks.gpt.compile_cache import CompileCaches
+from autoresearch.tasks.gpt.executor import GptExecutor
+from autoresearch.tasks.gpt.judge.run import judge_weights
+from autoresearch.tasks.gpt.training import Trained, Training
 from autoresearch.trial.child.main import CACHE_VARIABLES, CACHES_VARIABLE, copy_caches
-from autoresearch.trial.compile_cache import CompileCaches
-from autoresearch.trial.training import Trained, Training
 from autoresearch.types import Outcome, Purpose, TrialResult, TrialSpec
 
 SHOW = """
@@ -107,7 +107,7 @@ def test_odd_files_stay_behind(tmp_path, home, monkeypatch) -> None:
     caches.take(home, "1", time.time() - 60)
     caches.keep("1")
     assert names(caches.for_training()) == {"file"}
-    monkeypatch.setattr("autoresearch.trial.compile_cache.MAX_BYTES", 2)
+    monkeypatch.setattr("autoresearch.tasks.gpt.compile_cache.MAX_BYTES", 2)
     caches.take(home, "2", time.time() - 60)
     caches.keep("2")
     assert len(caches.for_training()) == 1
@@ -143,7 +143,7 @@ def test_the_oldest_kept_go_when_all_together_are_too_much(
 ) -> None:
     """A child copies them all into a home whose disk is limited."""
     if limit == "files":
-        monkeypatch.setattr("autoresearch.trial.compile_cache._MAX_ALL_FILES", 3)
+        monkeypatch.setattr("autoresearch.tasks.gpt.compile_cache._MAX_ALL_FILES", 3)
     caches = CompileCaches(tmp_path / "caches", 30 if limit == "bytes" else 10**9)
     for number in range(5):
         (home / f"file-{number}").write_text("x" * 10)
@@ -229,7 +229,7 @@ def test_lists_of_kernel_files_that_are_odd_are_left_out(shared, tmp_path) -> No
 def test_through_trials_in_the_sandbox(
     run, configure, dataset, sandbox, tmp_path, unjudged, monkeypatch
 ) -> None:
-    executor = LocalExecutor(
+    executor = GptExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
     executor.use_attention("sdpa+flex")  # whose forward pass judging compiles
@@ -244,7 +244,7 @@ def test_through_trials_in_the_sandbox(
 
     base, poison, good = trial("base", is_tip=True), trial("poison"), trial("good")
     executor.keep_caches("good")
-    monkeypatch.setattr(local, "judge_weights", judge_weights)
+    monkeypatch.setattr(gpt_executor, "judge_weights", judge_weights)
     last = trial("last")
     assert [r.outcome for r in (base, poison, good)] == [Outcome.OK] * 3
     seen = [r.log_tail.split("seen ")[1].strip() for r in (base, poison, good, last)]
@@ -256,7 +256,7 @@ def test_judging_uses_nothing_of_code_with_kept_experiments(
     run, configure, dataset, sandbox, tmp_path, unjudged
 ) -> None:
     """The code at the tip under a new setup: its caches serve training, and there is no baseline's."""
-    executor = LocalExecutor(
+    executor = GptExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
     run(WRITES, executor=executor, spec={"label": "7-0", "purpose": Purpose.INCUMBENT})
@@ -273,7 +273,7 @@ def test_landlock_with_the_labs_own_user_keeps_nothing_twice(
     if landlock is None:
         pytest.skip("landlock does not work here")
     within = replace(landlock, changes_user=False)
-    executor = LocalExecutor(
+    executor = GptExecutor(
         configure(), dataset, within, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
     for name in ("first", "second"):
@@ -306,7 +306,7 @@ time.sleep(600)
         check(self)
 
     monkeypatch.setattr(Training, "_check", check_when_ready)
-    executor = LocalExecutor(
+    executor = GptExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
     for label, seen in (("0", []), ("1", ["kernel"] if is_baseline else [])):
@@ -332,10 +332,10 @@ def test_the_first_start_on_a_gpu_may_take_longer(
         def run(self) -> Trained:
             return Trained(Outcome.CRASH, "exception")
 
-    monkeypatch.setattr(local, "Training", Ended)
+    monkeypatch.setattr(gpt_executor, "Training", Ended)
     for device, expected in (("cuda", [900.0, 60.0]), ("cpu", [60.0, 60.0])):
         cache = tmp_path / device
-        executor = LocalExecutor(
+        executor = GptExecutor(
             configure(trial__device="auto"),
             dataset,
             sandbox,
@@ -355,7 +355,7 @@ def test_the_first_start_on_a_gpu_may_take_longer(
 def test_judging_copies_caches_only_where_it_compiles(
     configure, dataset, sandbox, tmp_path, attention
 ) -> None:
-    executor = LocalExecutor(
+    executor = GptExecutor(
         configure(), dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
     baseline = tmp_path / "cache" / "compile" / "baseline"
@@ -389,7 +389,7 @@ def test_a_second_start_of_a_compiled_model_finds_what_the_first_compiled(
     run, configure, dataset, sandbox, tmp_path, unjudged
 ) -> None:
     config = configure(trial__startup_seconds=240.0)
-    executor = LocalExecutor(
+    executor = GptExecutor(
         config, dataset, sandbox, scratch=tmp_path / "trials", cache=tmp_path / "cache"
     )
     hits = []

@@ -12,10 +12,10 @@ from trial_files import BARE, STARTS, SUBMITS, variant
 
 from autoresearch.errors import AutoresearchError
 from autoresearch.sandbox import NoSandbox
+from autoresearch.tasks.gpt.training import Training
 from autoresearch.trial import supervisor
 from autoresearch.trial.process import Child
 from autoresearch.trial.snapshot import Folder
-from autoresearch.trial.training import Training
 from autoresearch.types import Outcome
 
 

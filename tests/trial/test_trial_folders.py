@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from trial_files import COUNTS, variant
 
-from autoresearch.execution.local import LocalExecutor
 from autoresearch.sandbox import NoSandbox
 from autoresearch.sandbox.select import BACKENDS, probe
+from autoresearch.tasks.gpt.executor import GptExecutor
 from autoresearch.trial.snapshot import Folder
 from autoresearch.types import Outcome
 
@@ -49,7 +49,7 @@ def test_worker_processes_in_a_run_directory_with_a_long_path(
     for folder in (deep, *deep.parents):
         if folder.is_relative_to(tmp_path):
             folder.chmod(0o755)
-    executor = LocalExecutor(configure(), dataset, sandbox, scratch=deep)
+    executor = GptExecutor(configure(), dataset, sandbox, scratch=deep)
     result = run(WORKERS, executor=executor)
     assert result.outcome is Outcome.OK, result.log_tail
     assert "sum 496" in result.log_tail

@@ -11,11 +11,11 @@ import psutil
 import pytest
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.judge import process
-from autoresearch.judge.process import JudgeProcess, JudgingFailedError, TaintedError
-from autoresearch.judge.score import InvalidClaimError, Text
 from autoresearch.sandbox import Command, Policy, Sandbox
 from autoresearch.sandbox.select import BACKENDS, probe
+from autoresearch.tasks.gpt.judge import process
+from autoresearch.tasks.gpt.judge.process import JudgeProcess, JudgingFailedError, TaintedError
+from autoresearch.tasks.gpt.judge.score import InvalidClaimError, Text
 from autoresearch.types import Outcome, Purpose, TrialSpec
 from autoresearch.util import host
 

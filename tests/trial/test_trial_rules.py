@@ -15,13 +15,13 @@ import torch
 from trial_files import BARE, COUNTS, STARTS, SUBMITS, TRAIN, variant
 
 from autoresearch.config import Loaded
-from autoresearch.execution.local import LocalExecutor
 from autoresearch.machine import hardware
 from autoresearch.paths import RunDirectory
 from autoresearch.sandbox import NoSandbox
 from autoresearch.session.build import assemble
+from autoresearch.tasks.gpt import feeder
+from autoresearch.tasks.gpt.executor import GptExecutor
 from autoresearch.trial import channel as wire
-from autoresearch.trial import feeder
 from autoresearch.trial.child import client, weights
 from autoresearch.trial.child.script import describe
 from autoresearch.types import Calibration, Outcome
@@ -264,7 +264,7 @@ def test_a_feeder_that_starts_after_the_clock_serves_all_the_same(dataset) -> No
     lab, trial = wire.Channel(host), wire.Channel(child)
     lab.send("setup", path=str(dataset.path), seed=1, max_seq_len=64)
     lab.send("go", deadline=time.monotonic() + 60)
-    code = "import sys; from autoresearch.trial.feeder import main; main(sys.argv)"
+    code = "import sys; from autoresearch.tasks.gpt.feeder import main; main(sys.argv)"
     with subprocess.Popen([sys.executable, "-c", code, *map(str, fds)], pass_fds=fds) as process:
         feeders_host.close()
         feeders_child.close()
@@ -306,7 +306,7 @@ def test_training_on_within_the_allowance_is_run_again(run, unjudged) -> None:
 def test_the_allowance_is_what_the_design_page_says(
     configure, dataset, sandbox, tmp_path, baseline, budget, seconds, usual
 ) -> None:
-    executor = LocalExecutor(
+    executor = GptExecutor(
         configure(), dataset, sandbox, scratch=tmp_path, calibration=Calibration(baseline)
     )
     assert executor.allowance_seconds(budget) == pytest.approx(seconds)
@@ -319,7 +319,7 @@ def test_never_submitting(run) -> None:
 
 
 def test_hanging_in_training(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch.execution.local.HUNG_SECONDS", 0.5)
+    monkeypatch.setattr("autoresearch.tasks.gpt.executor.HUNG_SECONDS", 0.5)
     text = bare(("            time.sleep(0.02)", "            time.sleep(600)"))
     result = run(text, trial__budget_seconds=60.0)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "hung")
@@ -370,7 +370,7 @@ def test_output_is_bounded_and_the_environment_an_allow_list(run, tmp_path, monk
         )
     )
     logs = tmp_path / "logs"
-    monkeypatch.setattr("autoresearch.trial.training.MAX_LOG_BYTES", 100_000)
+    monkeypatch.setattr("autoresearch.tasks.gpt.training.MAX_LOG_BYTES", 100_000)
     result = run(text, executor={"log_directory": logs})
     assert result.outcome is Outcome.OK, result
     assert result.extra["num_log_bytes"] > 30_000_000
@@ -509,10 +509,10 @@ def test_a_lab_tells_its_trials_the_device_it_found(
     asked, told = [], []
     found = dataclasses.replace(hardware.describe("cpu"), kind=kind)
     monkeypatch.setattr(hardware, "describe", lambda device: asked.append(device) or found)
-    monkeypatch.setattr("autoresearch.data.prepare.open_dataset", lambda _config: dataset)
+    monkeypatch.setattr("autoresearch.tasks.gpt.data.prepare.open_dataset", lambda _config: dataset)
     monkeypatch.setattr("autoresearch.sandbox.choose", lambda *_, **__: sandbox)
     monkeypatch.setattr(
-        "autoresearch.execution.local.LocalExecutor",
+        "autoresearch.tasks.gpt.executor.GptExecutor",
         lambda *_, **named: told.append(named["device"]),
     )
     monkeypatch.setenv("AUTORESEARCH_ATTENTION", "sdpa+folded")
@@ -549,7 +549,7 @@ def test_stop_ends_a_trial_soon(run) -> None:
 
 def test_weights_have_a_cap(run, monkeypatch: pytest.MonkeyPatch) -> None:
     text = bare((SUBMITS, "    lab.send('submit', size=3 << 20, num_params=1)\n"))
-    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 2**20)
+    monkeypatch.setattr("autoresearch.tasks.gpt.executor.MAX_WEIGHTS_BYTES", 2**20)
     result = run(text)
     assert result.outcome is Outcome.CRASH
     assert "at most 1 MB" in result.detail
@@ -559,7 +559,7 @@ def test_weights_beyond_the_memory_of_this_machine_are_a_crash(
     run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = bare((SUBMITS, "    lab.send('submit', size=1 << 48, num_params=1)\n"))
-    monkeypatch.setattr("autoresearch.execution.local.MAX_WEIGHTS_BYTES", 10**15)
+    monkeypatch.setattr("autoresearch.tasks.gpt.executor.MAX_WEIGHTS_BYTES", 10**15)
     result = run(text)
     assert (result.outcome, result.reason) == (Outcome.CRASH, "oom"), result
     assert result.detail == "weights of 268435456 MB do not fit in the memory of this machine"

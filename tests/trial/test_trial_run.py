@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, load_model
 from trial_files import COUNTS, TRAIN, variant
 
-from autoresearch.execution.local import LocalExecutor
-from autoresearch.judge.process import JudgeProcess, Work
-from autoresearch.trial import training
+from autoresearch.tasks.gpt import training
+from autoresearch.tasks.gpt.executor import GptExecutor
+from autoresearch.tasks.gpt.judge.process import JudgeProcess, Work
+from autoresearch.tasks.gpt.training import Trained, Training
+from autoresearch.tasks.gpt.weights_format import problem_of
 from autoresearch.trial.child.weights import decode_weights, encode_weights
-from autoresearch.trial.training import Trained, Training
-from autoresearch.trial.weights_format import problem_of
 from autoresearch.types import Outcome, Purpose, TrialSpec
 
 SHOW = """    import os
@@ -52,7 +52,7 @@ def test_a_baseline_and_a_candidate_end_to_end(
     run, configure, dataset, sandbox, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr(training, "_PROGRESS_SECONDS", 0.0)
-    executor = LocalExecutor(
+    executor = GptExecutor(
         configure(),
         dataset,
         sandbox,
@@ -170,7 +170,7 @@ def test_weights_are_what_they_say_they_are(data, problem) -> None:
 
 def test_weights_there_is_no_room_for_are_told(configure, dataset, sandbox, tmp_path) -> None:
     (tmp_path / "full").write_text("")
-    executor = LocalExecutor(configure(), dataset, sandbox, scratch=tmp_path / "full")
+    executor = GptExecutor(configure(), dataset, sandbox, scratch=tmp_path / "full")
     trained = Trained(weights=mmap.mmap(-1, 8))
     assert (
         executor._save_weights(TrialSpec({}, 1, 1.0, label="t/1-1"), trained) == "Not a directory"
@@ -223,7 +223,7 @@ def test_each_pair_of_a_confirmation_has_its_own_rows_of_the_test_split(
     configure, dataset, sandbox, tmp_path
 ) -> None:
     def rows(part: int, **settings: int) -> tuple[set, int, bool]:
-        executor = LocalExecutor(configure(**settings), dataset, sandbox, scratch=tmp_path)
+        executor = GptExecutor(configure(**settings), dataset, sandbox, scratch=tmp_path)
         first, num, is_seen = executor._judged_rows("test", part)
         text = executor._text("test", part)
         assert (executor._rows("test")[first : first + num] == text.rows).all()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from trial_files import BARE
 
-from autoresearch.trial import training
+from autoresearch.tasks.gpt import training
 from autoresearch.types import Outcome
 
 CODE = "from autoresearch.trial.process import suspended_seconds as s; print(s())"

@@ -16,8 +16,8 @@ What counts
 
 What the program owes the lab
 {contract}
-- The output at position t depends on tokens 0..t of its own row only. The lab audits this: a leak, meant or not, makes
-  the experiment invalid.
+- The output at position t depends on tokens 0..t of its own row only. The lab audits this: a leak makes the experiment
+  invalid, also by accident.
 - No network, no files, no new packages: torch, numpy, the standard library and what the program imports now.
 
 What is refused before it is trained

@@ -9,9 +9,9 @@ from autoresearch.tasks.gpt import METRIC
 from autoresearch.types import Setup
 
 if TYPE_CHECKING:
-    from autoresearch.data.dataset import Dataset
     from autoresearch.machine.hardware import Hardware
     from autoresearch.sandbox import Sandbox
+    from autoresearch.tasks.gpt.data.dataset import Dataset
 
 
 class GptTask:
@@ -26,10 +26,10 @@ class GptTask:
     def __init__(
         self, run_directory: RunDirectory, config: Config, hardware: "Hardware", sandbox: "Sandbox"
     ) -> None:
-        from autoresearch.data.prepare import open_dataset
-        from autoresearch.execution.local import LocalExecutor
-        from autoresearch.machine.attention import DEFAULT, VARIABLE, choose_attention
         from autoresearch.machine.hardware import device_of
+        from autoresearch.tasks.gpt.attention import DEFAULT, VARIABLE, choose_attention
+        from autoresearch.tasks.gpt.data.prepare import open_dataset
+        from autoresearch.tasks.gpt.executor import GptExecutor
 
         dataset = open_dataset(config)
         attention = DEFAULT
@@ -37,7 +37,7 @@ class GptTask:
             max_seq_len = config.trial.max_seq_len
             attention = choose_attention(hardware, max_seq_len=max_seq_len).choice
         self.setup = replace(make_setup(config, dataset, hardware), attention=attention)
-        self.executor = LocalExecutor(
+        self.executor = GptExecutor(
             config,
             dataset,
             sandbox,
@@ -56,7 +56,7 @@ class GptTask:
 
 def make_setup(config: Config, dataset: "Dataset", hardware: "Hardware") -> Setup:
     """Return what makes the numbers of this data, configuration and device comparable."""
-    from autoresearch.judge.score import JUDGE_VERSION
+    from autoresearch.tasks.gpt.judge.score import JUDGE_VERSION
 
     context = config.judge.context
     return Setup(

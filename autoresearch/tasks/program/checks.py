@@ -11,13 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from autoresearch.bootstrap.doctor import Finding
 from autoresearch.config import FROM_STDOUT, Config
 from autoresearch.paths import RunDirectory
 from autoresearch.tasks.program.evaluation import Found
 from autoresearch.tasks.program.side import Bench, Side
 from autoresearch.tasks.program.task import ProgramExecutor, find_evaluator
-from autoresearch.types import Purpose, Split, TrialSpec
+from autoresearch.types import Finding, Purpose, Split, TrialSpec
 
 if TYPE_CHECKING:
     from autoresearch.sandbox import Sandbox

@@ -138,6 +138,6 @@ def load_state(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(state, strict=True)
 
 
-assert "autoresearch.judge.score" not in sys.modules, (
+assert "autoresearch.tasks.gpt.judge.score" not in sys.modules, (
     "the scorer never shares a process with a model"
 )

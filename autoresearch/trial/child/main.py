@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 
 from autoresearch.trial import channel as wire
 from autoresearch.trial.child.script import describe, is_out_of_memory, run_file
-from autoresearch.trial.compile_cache import GROUP_PREFIX
 
 CACHES_VARIABLE = "AUTORESEARCH_CACHES"
 CACHE_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+GROUP_PREFIX = "__grp__"
+"""Of Triton's lists of the files that make up a kernel."""
 _MAX_GROUP_BYTES = 1 << 16
 EXIT_OOM = 77
 EXIT_EXCEPTION = 78

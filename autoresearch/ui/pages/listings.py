@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.text import Text
 
-from autoresearch.bootstrap.doctor import Finding
 from autoresearch.config import Loaded, described
+from autoresearch.types import Finding
 from autoresearch.ui import tables
 from autoresearch.ui.console import OutputMode
 from autoresearch.ui.tables import Cell, Column

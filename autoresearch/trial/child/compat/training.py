@@ -37,7 +37,7 @@ from autoresearch.trial.child.script import BYTES_VARIABLE
 
 _ESTIMATE_TOKENS = 16_384
 _GRACE_SECONDS = 0.3
-"""In which a script may end by itself when a thread of its loader is told that the data has ended."""
+"""For a script to end by itself once a thread of its loader has met the end of the data."""
 _leave, _OWNER = os._exit, os.getpid()
 
 
