@@ -164,7 +164,12 @@ class TaskConfig(_Section):
     direction: Literal["", "minimize", "maximize"] = setting(
         "", 'Whether less or more of the score is better: "minimize" or "maximize".'
     )
-    decimals: int = setting(4, "Decimals of the score.", ge=0, le=12)
+    decimals: int = setting(
+        4,
+        "Decimals of the score on screens, at most; fewer where the noise allows no more.",
+        ge=0,
+        le=12,
+    )
     guards: dict[str, Guard] = setting(
         {},
         "Limits on further figures, which veto a gain: {latency_ms = {max = 5}, memory_mb = {worse_by = 0.1}}; call_ms"

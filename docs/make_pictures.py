@@ -86,15 +86,14 @@ def live(session: Session) -> list[Text]:
     from autoresearch.types import State
     from autoresearch.ui.live.rows import live_rows, verdict_line
     from autoresearch.ui.live.state import LiveState
-    from autoresearch.ui.summary import noise_of
-    from autoresearch.ui.text import decimals
+    from autoresearch.ui.summary import digits_of, noise_of
 
     done = [e for e in session.experiments if e.verdict is not None and e.number]
     last = next(e for e in reversed(done) if e.score is not None)
     before = tuple(e for e in session.experiments if e.number < last.number)
     running = replace(last, verdict=None, state=State.RUNNING, trials=())
     state = LiveState(replace(session, experiments=(*before, running)), lambda: 0.0)
-    digits = decimals(noise_of(session))
+    digits = digits_of(noise_of(session), session.metric)
     lines = [verdict_line(e, 100, digits) for e in done if e.number < last.number][-7:]
     result = last.trials[0].result
     budget = session.setup.budget_seconds if session.setup else 300.0

@@ -185,8 +185,8 @@ class Summary:
 
     @property
     def digits(self) -> int:
-        """Decimals of scores and their differences that the noise allows."""
-        return decimals(self.noise)
+        """Decimals of scores and their differences, see `digits_of`."""
+        return digits_of(self.noise, self.metric)
 
 
 def summarize(
@@ -223,7 +223,12 @@ def summarize(
     return Summary(
         metric=session.metric,
         conclusion=conclude(
-            session, baseline, best, delta, estimate=estimate, digits=decimals(noise)
+            session,
+            baseline,
+            best,
+            delta,
+            estimate=estimate,
+            digits=digits_of(noise, session.metric),
         ),
         baseline_score=baseline_score,
         best_score=best_score,
@@ -262,6 +267,11 @@ def summarize(
         next_command=command,
         next_note=note,
     )
+
+
+def digits_of(noise: float | None, metric: Metric) -> int:
+    """Return the decimals of scores that the noise allows, at most those of the metric."""
+    return min(decimals(noise), metric.decimals)
 
 
 def noise_of(session: Session) -> float | None:

@@ -29,7 +29,7 @@ from autoresearch.ui.live.state import LiveState
 from autoresearch.ui.pages.overview import next_line, summary_lines, word_for
 from autoresearch.ui.pages.rows import verdict_style, verdict_text
 from autoresearch.ui.screen import Rows
-from autoresearch.ui.summary import noise_of, summarize
+from autoresearch.ui.summary import digits_of, noise_of, summarize
 from autoresearch.ui.tables import folded
 
 
@@ -115,7 +115,7 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
     """Return the line that scrolls for an event, or None."""
     if isinstance(event, VerdictGiven):
         experiment = state.experiment(event.number)
-        digits = f.decimals(noise_of(state.session) if state.session else None)
+        digits = _digits(state.session)
         return verdict_line(experiment, width, digits) if experiment else None
     if isinstance(event, TrialJudged):
         return _trial_line(event, state)
@@ -138,6 +138,10 @@ def event_line(event: Event | Progress | Phase, state: LiveState, width: int) ->
         sandbox = "NO SANDBOX" if event.is_unsafe else f"sandbox {f.clean(event.sandbox)}"
         return styled(f"session {f.clean(event.tag)}  {gpu}  {who}  {sandbox}", "muted")
     return None
+
+
+def _digits(session: Session | None) -> int:
+    return digits_of(noise_of(session), session.metric) if session else f.decimals(None)
 
 
 def _heads(metric: Metric, width: int) -> Text:
@@ -247,7 +251,7 @@ def _best_text(state: LiveState) -> str:
     best = state.experiment(state.session.best) if state.session else None
     if best is None or best.score is None or best.verdict is None:
         return ""
-    digits = f.decimals(noise_of(state.session) if state.session else None)
+    digits = _digits(state.session)
     return f"best {f.score(best.score, digits)} (#{best.number})"
 
 
