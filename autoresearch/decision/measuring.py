@@ -11,7 +11,7 @@ QUIET_SHARE, SWINGING_SHARE = 0.12, 0.25
 USUAL_SHARE = 0.05
 """What the incumbent and re-tests take of the trials after the baseline on a quiet machine: `bench/swing.py`."""
 SHORT_NIGHT = 50
-"""Trials that a session without a limit of time is taken to have at least."""
+"""Trials that a session without a limit is taken to have at least."""
 PACE_MARK = "others took"
 """How a mark of `types.Decision` begins where the machine's pace was another one."""
 _RECENT = 20
@@ -35,8 +35,9 @@ def may_measure(session: Session) -> bool:
     measuring, everything = _seconds(session)
     usual = session.trial_seconds or 0.0
     night = float(session.limits.get("seconds") or 0.0)
+    num_trials = int(session.limits.get("experiments") or SHORT_NIGHT)
     share = SWINGING_SHARE if is_swinging(session) else QUIET_SHARE
-    return measuring + usual <= share * max(everything, night, SHORT_NIGHT * usual)
+    return measuring + usual <= share * max(everything, night, num_trials * usual)
 
 
 def _seconds(session: Session) -> tuple[float, float]:

@@ -41,3 +41,11 @@ def test_a_night_that_begins_may_measure_what_the_whole_of_it_may(lab):
     assert may_measure(night(lab, 0, 5))
     assert not may_measure(night(lab, 0, 6)), "six of fifty, and one more"
     assert may_measure(night(lab, 0, 6, seconds=1000.0))
+
+
+def test_a_short_run_is_not_spent_on_measuring(lab):
+    short = {"experiments": 5}
+    assert not may_measure(replace(night(lab, 0, 1), limits=short))
+    assert may_measure(replace(night(lab, 40, 3), limits=short)), (
+        "of a session that is long already"
+    )

@@ -298,7 +298,7 @@ os._exit(0)
     assert own == pytest.approx(result.score, rel=0.5)
     assert result.curve, "its loss is heard"
     assert result.detail == ""
-    assert result.train_seconds > 2.0
+    assert result.train_seconds > 1.0  # minutes taken for seconds would end it at once, or never
 
 
 def test_where_the_data_of_a_thread_ends_first_the_script_does_not_wait_for_ever(

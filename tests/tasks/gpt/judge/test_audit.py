@@ -135,7 +135,7 @@ def test_before_there_is_a_baseline_frequencies_are_the_reference(text, honest) 
 
 def test_what_the_presets_reach_is_documented() -> None:
     """docs/safety.md has the table that bench/audit.py makes."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[4]
     spec = importlib.util.spec_from_file_location("bench_audit", root / "bench" / "audit.py")
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
